@@ -1,0 +1,1 @@
+"""Embedding models: text encoders written in MLX, one architecture family a file."""

@@ -1,0 +1,97 @@
+"""Tiny models with random weights: real folders that every part of the node can load.
+
+Written with numpy alone, so that tests of mlx-free processes can use them too.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+EOS_ID = 2  # <|im_end|>
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def make_tokenizer(folder: Path) -> None:
+    """A byte tokenizer: one id per UTF-8 byte after the special tokens; 259 in all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate(SPECIAL_TOKENS + alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": SPECIAL_TOKENS[0],
+        "eos_token": SPECIAL_TOKENS[2],
+        "chat_template": CHAT_TEMPLATE,
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def make_chat_model(
+    folder: Path,
+    *,
+    layers: int = 2,
+    hidden: int = 32,
+    heads: int = 4,
+    kv_heads: int = 2,
+    context: int = 512,
+    seed: int = 0,
+) -> Path:
+    """A llama of a few layers with random weights and the byte tokenizer."""
+    make_tokenizer(folder)
+    vocabulary = 259
+    head_dim = hidden // heads
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": context,
+        "tie_word_embeddings": True,
+        "eos_token_id": EOS_ID,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    random = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return random.normal(0, 1.0 / np.sqrt(shape[-1]), shape).astype(np.float32)
+
+    # A wide embedding keeps the distribution peaked enough for greedy tests to be stable.
+    weights = {
+        "model.embed_tokens.weight": 8 * normal(vocabulary, hidden),
+        "model.norm.weight": np.ones(hidden, np.float32),
+    }
+    for i in range(layers):
+        layer = f"model.layers.{i}"
+        weights |= {
+            f"{layer}.input_layernorm.weight": np.ones(hidden, np.float32),
+            f"{layer}.post_attention_layernorm.weight": np.ones(hidden, np.float32),
+            f"{layer}.self_attn.q_proj.weight": 3 * normal(hidden, hidden),
+            f"{layer}.self_attn.k_proj.weight": 3 * normal(kv_heads * head_dim, hidden),
+            f"{layer}.self_attn.v_proj.weight": 3 * normal(kv_heads * head_dim, hidden),
+            f"{layer}.self_attn.o_proj.weight": 3 * normal(hidden, hidden),
+            f"{layer}.mlp.gate_proj.weight": 3 * normal(2 * hidden, hidden),
+            f"{layer}.mlp.up_proj.weight": 3 * normal(2 * hidden, hidden),
+            f"{layer}.mlp.down_proj.weight": 3 * normal(hidden, 2 * hidden),
+        }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "mlx"})
+    return folder
