@@ -60,6 +60,7 @@ class ServerConfig(Table):
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
     hang_timeout: Annotated[float, Field(gt=0)] = 60.0  # a child silent for longer is replaced
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class EngineConfig(Table):
@@ -67,7 +68,9 @@ class EngineConfig(Table):
 
     max_batch_size: Annotated[int, Field(ge=1, le=512)] = 32
     max_queue_size: Annotated[int, Field(ge=1)] = 512
-    kv_cache_gb: Annotated[float, Field(gt=0)] | None = None  # default: from the memory there is
+    kv_cache_gb: Annotated[float, Field(gt=0)] | None = (
+        None  # default: from the memory there is
+    )
     prefill_stall_ms: Annotated[int, Field(ge=1)] = 100
     embedding_batch_tokens: Annotated[int, Field(ge=1)] = 4096
 

@@ -94,12 +94,13 @@ class Embedded(Message):
 class Failed(Message):
     """A request that ended without a result.
 
-    ``overloaded``: refused for lack of room, may be tried again. ``internal``: the
-    engine's fault, alone or with the other requests of a failed step.
+    ``overloaded``: refused for lack of room, may be tried again. ``too_large``: needs more
+    memory than the node has, will never fit. ``internal``: the engine's fault, alone or with
+    the other requests of a failed step.
     """
 
     uid: int
-    reason: Literal["overloaded", "internal"]
+    reason: Literal["overloaded", "too_large", "internal"]
     message: str
 
 
