@@ -1,0 +1,259 @@
+"""The engine's loop: receive, step, send.
+
+One thread does all MLX work (MLX's streams belong to a thread). Messages come in through one
+inbox, filled by the pipes' reader threads; what a step brings goes out as one message a
+worker.
+"""
+
+import logging
+import os
+import queue
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import mlx.core as mx
+
+from mlxnode.engine.embedding import EmbeddingRunner
+from mlxnode.engine.request import Request, RequestKey
+from mlxnode.engine.runner import Output, Runner
+from mlxnode.messages import (
+    Abort,
+    ChildToSupervisor,
+    Connect,
+    Connected,
+    Drain,
+    Embed,
+    EngineToWorker,
+    Failed,
+    Generate,
+    Ping,
+    Pong,
+    Ready,
+    Stop,
+    SupervisorToChild,
+    Tokens,
+    Update,
+    WorkerToEngine,
+)
+from mlxnode.pipes import Pipe
+
+log = logging.getLogger("mlxnode.engine")
+
+# So many steps that raise, one after the other, are no accident of one request's data: the
+# process ends, and the supervisor starts a new one.
+MAX_FAILED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class FromWorker:
+    """A message of a worker; None when its pipe has closed."""
+
+    pipe: int
+    message: WorkerToEngine | None
+
+
+class Engine:
+    """Serves the requests of every worker with the models it was given."""
+
+    def __init__(self, control: Connection):
+        self._inbox: queue.SimpleQueue[SupervisorToChild | FromWorker] = queue.SimpleQueue()
+        self._workers: dict[int, Pipe] = {}
+        self._runners: dict[str, Runner] = {}
+        self._embedders: dict[str, EmbeddingRunner] = {}
+        self._requests: dict[RequestKey, tuple[Runner, Request]] = {}
+        self._embeds: dict[RequestKey, EmbeddingRunner] = {}
+        self._outbox: dict[int, list[Update]] = defaultdict(list)
+        self._num_failed_steps = 0
+        self._is_stopping = False
+        self._supervisor = Pipe(
+            control,
+            SupervisorToChild,
+            on_message=self._on_control,
+            # The supervisor is gone: so is the reason to be here, whatever the loop is doing.
+            on_close=lambda: os._exit(0),
+            name="control",
+        ).start()
+
+    def serve(self, runners: dict[str, Runner], embedders: dict[str, EmbeddingRunner]) -> None:
+        """Take the loaded models, by id, and say that workers can be connected."""
+        self._runners, self._embedders = runners, embedders
+        self.report(Ready())
+
+    def report(self, message: ChildToSupervisor) -> None:
+        """Tell the supervisor."""
+        self._supervisor.send(message)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        while not self._is_stopping:
+            self._handle_messages()
+            if self._has_work:
+                self._step()
+                self._flush()
+                if not self._has_work:
+                    mx.clear_cache()  # give the memory of finished work back while idle
+
+    @property
+    def _has_work(self) -> bool:
+        return any(runner.has_work for runner in self._all_runners)
+
+    @property
+    def _all_runners(self) -> list[Runner | EmbeddingRunner]:
+        # Two ids may share one runner.
+        return list(dict.fromkeys([*self._runners.values(), *self._embedders.values()]))
+
+    # --- messages -------------------------------------------------------------------
+
+    def _on_control(self, message: SupervisorToChild) -> None:
+        # On the reader thread, where the descriptor after a Connect has to be read.
+        if isinstance(message, Connect):
+            self._connect(message.generation, self._supervisor.receive_fd())
+        else:
+            self._inbox.put(message)
+
+    def _connect(self, pipe: int, fd: int) -> None:
+        self._workers[pipe] = Pipe(
+            Connection(fd),
+            WorkerToEngine,
+            on_message=lambda message: self._inbox.put(FromWorker(pipe, message)),
+            on_close=lambda: self._inbox.put(FromWorker(pipe, None)),
+            name=f"worker-{pipe}",
+        ).start()
+        self._supervisor.send(Connected(pipe))
+
+    def _handle_messages(self) -> None:
+        """Handle all there is; wait for the first when there is nothing else to do."""
+        while True:
+            try:
+                event = self._inbox.get(block=not self._has_work and not self._is_stopping)
+            except queue.Empty:
+                return
+            match event:
+                case FromWorker(pipe, Generate() as message):
+                    self._add(pipe, message)
+                case FromWorker(pipe, Embed() as message):
+                    self._add_embedding(pipe, message)
+                case FromWorker(pipe, Abort(uid)):
+                    self._abort((pipe, uid))
+                case FromWorker(pipe, None):
+                    self._forget_worker(pipe)
+                case Ping(sequence):
+                    self._supervisor.send(Pong(sequence))
+                case Stop() | Drain():
+                    self._is_stopping = True
+                    return
+
+    def _add(self, pipe: int, message: Generate) -> None:
+        runner = self._runners.get(message.model)
+        if runner is None or not message.prompt or message.max_tokens < 1:
+            self._fail((pipe, message.uid), "internal", "the engine cannot serve this request")
+            return
+        request = Request.of(pipe, message, random_seed=random.getrandbits(64))
+        refusal = runner.add(request)
+        if refusal is not None:
+            self._fail(request.key, *refusal)
+        else:
+            self._requests[request.key] = (runner, request)
+
+    def _add_embedding(self, pipe: int, message: Embed) -> None:
+        key = (pipe, message.uid)
+        embedder = self._embedders.get(message.model)
+        if embedder is None:
+            self._fail(key, "internal", "the engine cannot serve this request")
+            return
+        refusal = embedder.add(key, message)
+        if refusal is not None:
+            self._fail(key, *refusal)
+        else:
+            self._embeds[key] = embedder
+
+    def _abort(self, key: RequestKey) -> None:
+        if key in self._requests:
+            runner, request = self._requests.pop(key)
+            runner.abort(request)
+        elif key in self._embeds:
+            self._embeds.pop(key).abort(key)
+
+    def _forget_worker(self, pipe: int) -> None:
+        self._workers.pop(pipe)
+        self._abort_all(pipe)
+
+    def _abort_all(self, pipe: int) -> None:
+        for key in [key for key in (*self._requests, *self._embeds) if key[0] == pipe]:
+            self._abort(key)
+
+    # --- work -----------------------------------------------------------------------
+
+    def _step(self) -> None:
+        """One step of every model that has work, in turn."""
+        for runner in self._all_runners:
+            if not runner.has_work:
+                continue
+            try:
+                if isinstance(runner, Runner):
+                    self._step_runner(runner)
+                else:
+                    self._step_embedder(runner)
+            except Exception as error:
+                self._num_failed_steps += 1
+                log.exception("a step failed; its requests end with an error")
+                self._fail_runner(runner, f"the step failed: {error}")
+                if self._num_failed_steps >= MAX_FAILED_STEPS:
+                    self._flush()
+                    raise
+            else:
+                self._num_failed_steps = 0
+
+    def _step_runner(self, runner: Runner) -> None:
+        for output in runner.step():
+            request = output.request
+            if output.error is not None:
+                self._requests.pop(request.key, None)
+                self._fail(request.key, "internal", output.error)
+                continue
+            if request.finish_reason is not None:
+                self._requests.pop(request.key, None)
+            pipe, uid = request.key
+            self._outbox[pipe].append(_update(uid, output))
+
+    def _step_embedder(self, embedder: EmbeddingRunner) -> None:
+        decoding = any(runner.num_running for runner in self._runners.values())
+        for key, message in embedder.step(others_wait=decoding):
+            self._embeds.pop(key, None)
+            self._send(key[0], message)
+
+    def _fail_runner(self, runner: Runner | EmbeddingRunner, reason: str) -> None:
+        for failed in runner.fail():
+            key = failed.key if isinstance(failed, Request) else failed
+            self._requests.pop(key, None)
+            self._embeds.pop(key, None)
+            self._fail(key, "internal", reason)
+
+    # --- answers --------------------------------------------------------------------
+
+    def _fail(self, key: RequestKey, reason: str, text: str) -> None:
+        pipe, uid = key
+        self._send(pipe, Failed(uid, reason, text))
+
+    def _flush(self) -> None:
+        """Send what the step brought: one message a worker."""
+        for pipe, updates in self._outbox.items():
+            self._send(pipe, Tokens(updates))
+        self._outbox.clear()
+
+    def _send(self, pipe: int, message: EngineToWorker) -> None:
+        worker = self._workers.get(pipe)
+        if worker is None or worker.send(message) or worker.is_closed:
+            return
+        # Thousands of steps behind: that worker hangs, and the supervisor replaces it.
+        log.warning("worker pipe %d does not keep up; its requests are aborted", pipe)
+        self._abort_all(pipe)
+
+
+def _update(uid: int, output: Output) -> Update:
+    finish = output.request.finish_reason
+    if output.token is None:
+        return Update(uid, [], [], finish)
+    return Update(uid, [output.token], [output.logprob], finish)

@@ -1,0 +1,71 @@
+"""The engine process: loads the models, then serves until the supervisor says stop."""
+
+import logging
+import os
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from mlxnode.config import EngineConfig, NodeConfig
+from mlxnode.engine.blas import preload_blas
+from mlxnode.errors import ModelError
+from mlxnode.messages import Fatal, Progress
+from mlxnode.models.served import ServedModel
+
+preload_blas()  # has to come before the first import of mlx
+
+import mlx.core as mx  # noqa: E402
+
+from mlxnode.engine.core import Engine  # noqa: E402
+from mlxnode.engine.embedding import EmbeddingRunner  # noqa: E402
+from mlxnode.engine.loader import load_generation_model  # noqa: E402
+from mlxnode.engine.runner import Runner  # noqa: E402
+from mlxnode.engine.scheduler import MemoryBudget  # noqa: E402
+
+log = logging.getLogger("mlxnode.engine")
+
+
+def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel]) -> None:
+    """The entry point of the process."""
+    # A terminal sends SIGINT to the whole group; the supervisor stops the engine last.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(level=config.server.log_level.upper(), format="%(message)s")
+    engine = Engine(control)
+    try:
+        engine.serve(*_load(models, config.engine, engine))
+    except ModelError as error:
+        engine.report(Fatal(str(error)))
+    engine.run()
+
+
+def _load(
+    models: list[ServedModel], config: EngineConfig, engine: Engine
+) -> tuple[dict[str, Runner], dict[str, EmbeddingRunner]]:
+    """Load each model once, also where several ids serve the same weights."""
+    budget = MemoryBudget(kv_cache_bytes(config))
+    runners: dict[str, Runner] = {}
+    embedders: dict[str, EmbeddingRunner] = {}
+    loaded: dict[Path, Runner] = {}
+    for model in models:
+        engine.report(Progress(f"loading {model.id} ({model.size_bytes / 1e6:.0f} MB)"))
+        try:
+            if model.type == "embedding":
+                embedders[model.id] = EmbeddingRunner.load(model, config)
+                continue
+            if model.weights not in loaded:
+                loaded[model.weights] = Runner(load_generation_model(model), config, budget)
+            runners[model.id] = loaded[model.weights]
+        except ModelError as error:
+            raise ModelError(f"api.models.{model.id}: {error}") from error
+    return runners, embedders
+
+
+def kv_cache_bytes(config: EngineConfig) -> int:
+    """The memory for KV caches: configured, or half of what the device can use."""
+    if config.kv_cache_gb is not None:
+        return int(config.kv_cache_gb * 1e9)
+    usable = mx.device_info().get("max_recommended_working_set_size")
+    if usable is None:
+        usable = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(usable) // 2

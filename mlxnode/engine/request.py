@@ -1,0 +1,87 @@
+"""One generation request inside the engine."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlxnode.messages import FinishReason, Generate, Sampling
+
+# A request is known by the data pipe it came through and the uid its worker gave it.
+RequestKey = tuple[int, int]
+
+_MASK = 2**64 - 1
+
+
+@dataclass(eq=False)
+class Request:
+    """A text being continued: what was asked for, and how far it has come."""
+
+    key: RequestKey
+    prompt: list[int]
+    max_tokens: int
+    stop_ids: frozenset[int]
+    sampling: Sampling
+    seed: int  # mixed, 64 bits
+    cache: list[Any] | None = field(default=None, repr=False)  # one row, while prefilling
+    num_prefilled: int = 0  # prompt tokens in the cache
+    num_launched: int = 0  # decode steps launched, read or not
+    num_generated: int = 0  # tokens read
+    finish_reason: FinishReason | None = None
+    is_aborted: bool = False
+
+    @classmethod
+    def of(cls, pipe: int, message: Generate, random_seed: int) -> "Request":
+        """The request of ``message``; ``random_seed`` serves where it brings none."""
+        seed = message.sampling.seed
+        return cls(
+            key=(pipe, message.uid),
+            prompt=message.prompt,
+            max_tokens=message.max_tokens,
+            stop_ids=frozenset(message.stop_ids),
+            sampling=message.sampling,
+            seed=_mix(random_seed if seed is None else seed),
+        )
+
+    @property
+    def max_length(self) -> int:
+        """Tokens in the cache at the most."""
+        return len(self.prompt) + self.max_tokens
+
+    @property
+    def num_to_prefill(self) -> int:
+        """Prompt tokens still to be processed; the last one is the first decode step's input."""
+        return len(self.prompt) - 1 - self.num_prefilled
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_aborted or self.finish_reason is not None
+
+    @property
+    def is_fully_launched(self) -> bool:
+        """Whether its last token is on its way, so that no further step needs its row."""
+        return self.num_launched >= self.max_tokens
+
+    def draw(self) -> float:
+        """The uniform number of its next token: a function of seed and position alone.
+
+        In [0, 1), a multiple of 2**-23, from SplitMix64 (Steele, Lea, Flood 2014) run as a
+        counter: the same text is drawn alone and in any batch.
+        """
+        return (_mix(self.seed + self.num_launched * 0x9E3779B97F4A7C15) >> 41) * 2.0**-23
+
+    def accept(self, token: int) -> bool:
+        """Count a token that was read; False when it ends the text and is not part of it."""
+        self.num_generated += 1
+        if token in self.stop_ids:
+            self.finish_reason = "stop"
+            return False
+        if self.num_generated >= self.max_tokens:
+            self.finish_reason = "length"
+        return True
+
+
+def _mix(x: int) -> int:
+    """SplitMix64's output function: 64 bits to 64 well-mixed bits."""
+    x = (x + 0x9E3779B97F4A7C15) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)

@@ -1,0 +1,159 @@
+"""Which request runs next. Plain Python, without mlx."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from mlxnode.engine.request import Request, RequestKey
+
+# After this many shorter prompts went first, the oldest one has its turn.
+MAX_OVERTAKEN = 4
+
+
+class Refusal(NamedTuple):
+    """Why the engine does not take a request, as ``messages.Failed`` tells it."""
+
+    reason: Literal["overloaded", "too_large"]
+    message: str
+
+
+class MemoryBudget:
+    """Bytes of KV cache, shared by the models of the engine."""
+
+    def __init__(self, total: int):
+        self.total = total
+        self._claims: dict[object, int] = {}
+
+    def claim(self, owner: object, size: int) -> bool:
+        """Set what ``owner`` holds to ``size``; False, and nothing changes, if it does not fit."""
+        others = sum(claim for holder, claim in self._claims.items() if holder is not owner)
+        if others + size > self.total:
+            return False
+        self._claims[owner] = size
+        return True
+
+
+class PrefillClock:
+    """How many prompt tokens fit in the time that running rows may be kept waiting."""
+
+    MIN_CHUNK, MAX_CHUNK = 16, 2048
+
+    def __init__(self, stall_seconds: float):
+        self._stall_seconds = stall_seconds
+        self._tokens_per_second = 1000.0
+
+    def chunk_size(self, *, others_wait: bool) -> int:
+        """Tokens of the next chunk; larger when nobody waits, yet an abort is still heard."""
+        seconds = self._stall_seconds * (1 if others_wait else 5)
+        return min(max(int(self._tokens_per_second * seconds), self.MIN_CHUNK), self.MAX_CHUNK)
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """Learn from a chunk that was processed."""
+        if tokens >= self.MIN_CHUNK and seconds > 0:
+            self._tokens_per_second += 0.3 * (tokens / seconds - self._tokens_per_second)
+
+
+class Scheduler:
+    """The requests of one model: waiting, then prefilling, then running.
+
+    ``row_bytes`` tells the size of one row's KV cache at a length in tokens. A request
+    leaves the queue when a row is free and the batch at its full length fits the budget, so
+    that the device never runs out of memory halfway.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int,
+        max_queue_size: int,
+        budget: MemoryBudget,
+        row_bytes: Callable[[int], int],
+    ):
+        self._max_batch_size = max_batch_size
+        self._max_queue_size = max_queue_size
+        self._budget = budget
+        self._row_bytes = row_bytes
+        self._waiting: deque[Request] = deque()
+        self._prefilling: list[Request] = []
+        self._admitted: dict[RequestKey, Request] = {}
+        self._num_overtakes = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._waiting or self._admitted)
+
+    @property
+    def is_prefilling(self) -> bool:
+        return bool(self._prefilling)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    def refusal(self, request: Request) -> Refusal | None:
+        """Why the request cannot even wait, or None."""
+        size = self._row_bytes(request.max_length)
+        if size > self._budget.total:
+            return Refusal(
+                "too_large",
+                f"{len(request.prompt)} prompt tokens and max_tokens of {request.max_tokens} "
+                f"need {size / 1e9:.2f} GB of KV cache; this node has "
+                f"{self._budget.total / 1e9:.2f} GB",
+            )
+        if len(self._waiting) >= self._max_queue_size:
+            return Refusal("overloaded", f"{len(self._waiting)} requests are already waiting")
+        return None
+
+    def add(self, request: Request) -> None:
+        self._waiting.append(request)
+
+    def admit(self) -> None:
+        """Move requests from the queue into free rows, in the order of their arrival."""
+        while self._waiting and len(self._admitted) < self._max_batch_size:
+            request = self._waiting[0]
+            if not self._claim([*self._admitted.values(), request]):
+                return
+            self._admitted[request.key] = self._waiting.popleft()
+            self._prefilling.append(request)
+
+    def next_prefill(self) -> Request | None:
+        """The request whose prompt is processed next: the shortest rest, within fairness."""
+        if not self._prefilling:
+            return None
+        oldest = self._prefilling[0]
+        shortest = min(self._prefilling, key=lambda request: request.num_to_prefill)
+        if shortest is oldest or self._num_overtakes >= MAX_OVERTAKEN:
+            self._num_overtakes = 0
+            return oldest
+        self._num_overtakes += 1
+        return shortest
+
+    def finish_prefill(self, request: Request) -> None:
+        """Its prompt is in the cache: it leaves the prefill line and keeps its memory."""
+        self._prefilling.remove(request)
+
+    def discard(self, request: Request) -> None:
+        """Forget a request that has no row in the batch yet, if it is still here."""
+        if request in self._waiting:
+            self._waiting.remove(request)
+        elif request in self._prefilling:
+            self._prefilling.remove(request)
+            self.release(request)
+
+    def drop_all(self) -> list[Request]:
+        """Forget every request; returns them."""
+        requests = [*self._waiting, *self._admitted.values()]
+        self._waiting.clear()
+        self._prefilling.clear()
+        self._admitted.clear()
+        self._claim([])
+        return requests
+
+    def release(self, request: Request) -> None:
+        """The row of an admitted request is gone: give its memory back."""
+        del self._admitted[request.key]
+        self._claim([*self._admitted.values()])
+
+    def _claim(self, requests: list[Request]) -> bool:
+        # Rows of one batch are padded to the longest.
+        longest = max((request.max_length for request in requests), default=0)
+        return self._budget.claim(self, len(requests) * self._row_bytes(longest))
