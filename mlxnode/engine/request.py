@@ -48,7 +48,7 @@ class Request:
 
     @property
     def num_to_prefill(self) -> int:
-        """Prompt tokens still to be processed; the last one is the first decode step's input."""
+        """Prompt tokens left to process; the last one is the first decode step's input."""
         return len(self.prompt) - 1 - self.num_prefilled
 
     @property

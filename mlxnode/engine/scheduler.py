@@ -25,7 +25,7 @@ class MemoryBudget:
         self._claims: dict[object, int] = {}
 
     def claim(self, owner: object, size: int) -> bool:
-        """Set what ``owner`` holds to ``size``; False, and nothing changes, if it does not fit."""
+        """Set what ``owner`` holds to ``size``; False, and no change, if it does not fit."""
         others = sum(claim for holder, claim in self._claims.items() if holder is not owner)
         if others + size > self.total:
             return False

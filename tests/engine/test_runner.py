@@ -1,0 +1,191 @@
+"""Continuous batching on a tiny model with random weights."""
+
+import mlx.core as mx
+import pytest
+import tiny
+from mlx import nn
+from mlx_lm.utils import load_model
+
+from mlxnode.config import EngineConfig
+from mlxnode.engine.request import Request
+from mlxnode.engine.runner import Runner
+from mlxnode.engine.scheduler import MemoryBudget
+from mlxnode.messages import Generate, Sampling
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> nn.Module:
+    return load_model(tiny.make_chat_model(tmp_path_factory.mktemp("tiny")))[0]
+
+
+def make_runner(model: nn.Module, **config) -> Runner:
+    return Runner(model, EngineConfig(**config), MemoryBudget(10**9))
+
+
+def make(uid: int, prompt: int = 12, max_tokens: int = 20, stop=(), **sampling) -> Request:
+    ids = [3 + (uid * 7 + i * i) % 250 for i in range(prompt)]
+    sampling = {"temperature": 0.0, "seed": uid} | sampling
+    message = Generate(uid, "m", ids, max_tokens, list(stop), Sampling(**sampling))
+    return Request.of(1, message, random_seed=0)
+
+
+def collect(runner: Runner, tokens: dict[int, list[int]]) -> None:
+    for output in runner.step():
+        if output.token is not None:
+            tokens.setdefault(output.request.key[1], []).append(output.token)
+
+
+def run(runner: Runner, *requests: Request) -> dict[int, list[int]]:
+    """The tokens of each request by uid, from one batch."""
+    for request in requests:
+        assert runner.add(request) is None
+    tokens: dict[int, list[int]] = {}
+    for _ in range(2000):
+        if not runner.has_work:
+            return tokens
+        collect(runner, tokens)
+    raise AssertionError("the batch does not come to an end")
+
+
+MIXED = [
+    {},
+    {"temperature": 0.9, "top_p": 0.8},
+    {"temperature": 1.2, "top_k": 20},
+    {"temperature": 0.8, "min_p": 0.1},
+    {"temperature": 1.0},
+]
+
+
+def mixed(uid: int) -> Request:
+    parameters = MIXED[uid % len(MIXED)]
+    return make(uid, prompt=1 + uid * 13, max_tokens=10 + uid, **parameters)
+
+
+def test_runner_batch_of_sixteen_equals_each_alone(model):
+    together = run(make_runner(model), *(mixed(uid) for uid in range(16)))
+    for uid in range(16):
+        assert len(together[uid]) == 10 + uid
+        assert run(make_runner(model), mixed(uid))[uid] == together[uid]
+
+
+def test_runner_rows_join_and_leave_at_any_step(model):
+    runner, tokens = make_runner(model, max_batch_size=3), {}
+    for uid in range(9):
+        runner.add(mixed(uid))
+        for _ in range(uid % 4):
+            collect(runner, tokens)
+    while runner.has_work:
+        collect(runner, tokens)
+    for uid in range(9):
+        assert tokens[uid] == run(make_runner(model), mixed(uid))[uid]
+
+
+def test_runner_prefill_in_chunks_equals_prefill_at_once(model):
+    runner = make_runner(model, prefill_stall_ms=1)
+    assert runner._clock.chunk_size(others_wait=True) < 40
+    long = make(0, prompt=300)
+    assert run(runner, long, make(1))[0] == run(make_runner(model), make(0, prompt=300))[0]
+
+
+def test_runner_goes_on_decoding_while_a_long_prompt_is_prefilled(model):
+    runner, tokens = make_runner(model, prefill_stall_ms=1), {}
+    runner.add(make(0, max_tokens=40))
+    while len(tokens.get(0, [])) < 3:
+        collect(runner, tokens)
+    runner.add(make(1, prompt=400))
+    while 1 not in tokens:
+        before = len(tokens[0])
+        collect(runner, tokens)
+        assert len(tokens[0]) == before + 1 or before == 40
+
+
+def test_runner_ends_a_text_at_a_stop_id(model):
+    free = run(make_runner(model), make(0))[0]
+    stop = free[7]
+    request = make(0, stop=[stop])
+    assert run(make_runner(model), request)[0] == free[: free.index(stop)]
+    assert request.finish_reason == "stop"
+
+
+def test_runner_abort_frees_the_row_within_one_step(model):
+    runner, tokens = make_runner(model, max_batch_size=1), {}
+    running, waiting = make(0, max_tokens=400), make(1)
+    runner.add(running)
+    runner.add(waiting)
+    while len(tokens.get(0, [])) < 3:
+        collect(runner, tokens)
+    runner.abort(running)
+    count = len(tokens[0])
+    collect(runner, tokens)
+    assert runner.num_running == 0
+    while runner.has_work:
+        collect(runner, tokens)
+    assert len(tokens[0]) == count
+    assert tokens[1] == run(make_runner(model), make(1))[1]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+def test_runner_abort_works_in_every_phase(model, steps):
+    runner, tokens = make_runner(model, prefill_stall_ms=1), {}
+    request = make(0, prompt=60, max_tokens=2)
+    runner.add(request)
+    for _ in range(steps):
+        collect(runner, tokens)
+    runner.abort(request)
+    assert run(runner, make(1))[1] == run(make_runner(model), make(1))[1]
+    assert not runner.has_work
+
+
+class Poisoned(nn.Module):
+    """A model whose logits are NaN for one token; everything else is the inner model's."""
+
+    def __init__(self, inner: nn.Module, poison: int):
+        super().__init__()
+        self.inner = inner
+        self.poison = poison
+
+    @property
+    def layers(self):
+        return self.inner.layers
+
+    def __call__(self, tokens: mx.array, cache=None) -> mx.array:
+        logits = self.inner(tokens, cache=cache)
+        return mx.where(tokens[:, -1:, None] == self.poison, mx.nan, logits)
+
+
+def test_runner_row_with_nan_fails_alone(model):
+    poison = 1
+    runner = make_runner(Poisoned(model, poison))
+    bad, good = make(0), make(1)
+    bad.prompt[-1] = poison
+    runner.add(bad)
+    runner.add(good)
+    errors, tokens = [], []
+    while runner.has_work:
+        for output in runner.step():
+            if output.error is not None:
+                errors.append((output.request, output.error))
+            else:
+                tokens.append(output.token)
+    assert [request for request, _ in errors] == [bad]
+    assert "not finite" in errors[0][1]
+    assert tokens == run(make_runner(model), make(1))[1]
+
+
+def test_runner_fail_returns_every_request_and_starts_afresh(model):
+    runner = make_runner(model, max_batch_size=2)
+    requests = [make(uid) for uid in range(4)]
+    for request in requests:
+        runner.add(request)
+    for _ in range(3):
+        runner.step()
+    assert set(runner.fail()) == set(requests)
+    assert not runner.has_work
+    assert run(runner, make(9))[9] == run(make_runner(model), make(9))[9]
+
+
+def test_runner_refuses_what_the_memory_cannot_hold(model):
+    runner = Runner(model, EngineConfig(), MemoryBudget(100_000))
+    refusal = runner.add(make(0, max_tokens=400))
+    assert refusal.reason == "too_large"
+    assert not runner.has_work
