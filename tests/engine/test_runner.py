@@ -1,5 +1,7 @@
 """Continuous batching on a tiny model with random weights."""
 
+import importlib
+
 import mlx.core as mx
 import pytest
 import tiny
@@ -189,3 +191,62 @@ def test_runner_refuses_what_the_memory_cannot_hold(model):
     refusal = runner.add(make(0, max_tokens=400))
     assert refusal.reason == "too_large"
     assert not runner.has_work
+
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "vocab_size": 259,
+    "max_position_embeddings": 512,
+    "rope_theta": 10000.0,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
+# One architecture for each kind of cache: growing, sliding window, convolution, recurrent.
+ARCHITECTURES = {
+    "qwen3": {},
+    "gemma3_text": {
+        "sliding_window": 16,
+        "sliding_window_pattern": 2,
+        "query_pre_attn_scalar": 8,
+    },
+    "lfm2": {
+        "norm_eps": 1e-5,
+        "conv_bias": False,
+        "conv_L_cache": 3,
+        "block_dim": 32,
+        "block_ff_dim": 64,
+        "block_multiple_of": 8,
+        "block_ffn_dim_multiplier": 1.0,
+        "block_auto_adjust_ff_dim": True,
+        "full_attn_idxs": [1],
+    },
+    "mamba2": {
+        "num_heads": 8,
+        "state_size": 16,
+        "layer_norm_epsilon": 1e-5,
+        "conv_kernel": 4,
+        "n_groups": 1,
+        "use_bias": False,
+        "use_conv_bias": True,
+        "time_step_limit": [0.0, 100.0],
+        "time_step_rank": "auto",
+        "ssm_state_size": 16,
+    },
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_runner_batches_every_kind_of_cache(name):
+    mx.random.seed(0)
+    module = importlib.import_module(f"mlx_lm.models.{name}")
+    config = SMALL | {"model_type": name} | ARCHITECTURES[name]
+    model = module.Model(module.ModelArgs.from_dict(config))
+    mx.eval(model.parameters())
+    together = run(make_runner(model), *(mixed(uid) for uid in range(5)))
+    for uid in range(5):
+        assert together[uid] == run(make_runner(model), mixed(uid))[uid]
