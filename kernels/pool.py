@@ -1,7 +1,7 @@
 """Pooling: the hidden states of a padded batch to one vector per text.
 
-Float32 throughout whatever the model's dtype, one rounding nowhere: vectors leave as
-float32. Reference: sentence-transformers' ``Pooling`` and ``Normalize`` modules.
+Float32 math and results, whatever the dtype of the model. Reference: the ``Pooling`` and
+``Normalize`` modules of sentence-transformers.
 """
 
 from typing import Literal

@@ -44,14 +44,15 @@ class DenseConfig:
 class SentenceConfig:
     """How a text becomes a vector, as far as the model's files say.
 
-    ``max_length`` is in tokens, special tokens counted. ``dimensions`` is the full vector
-    size; ``matryoshka`` holds the sizes it may be cut to, if the model declares any.
-    ``default_prompt`` is put before each text ("" for none).
+    ``max_length`` is in tokens, special tokens counted; ids are below ``vocab_size``.
+    ``dimensions`` is the full vector size; ``matryoshka`` holds the sizes it may be cut to,
+    if the model declares any. ``default_prompt`` is put before each text ("" for none).
     """
 
     pooling: PoolingMode
     normalize: bool
     max_length: int
+    vocab_size: int
     dimensions: int
     matryoshka: tuple[int, ...]
     prompts: dict[str, str]
@@ -90,6 +91,7 @@ def read_sentence_config(folder: Path) -> SentenceConfig:
         pooling=pooling["mode"],
         normalize=normalize,
         max_length=_max_length(folder, model, transformer),
+        vocab_size=_positive(model, "vocab_size", folder / "config.json"),
         dimensions=size,
         matryoshka=tuple(sorted(model.get("matryoshka_dimensions") or ())),
         prompts=prompts,

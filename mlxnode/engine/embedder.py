@@ -1,0 +1,102 @@
+"""An embedding model, loaded: token ids of several texts in, one vector each out."""
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from mlxnode.engine.embedding_queue import padded_length
+from mlxnode.engine.encoders import Encoder, load_encoder
+from mlxnode.engine.encoders.checkpoint import fill, read_safetensors
+from mlxnode.errors import ModelError
+from mlxnode.kernels.pool import finish, pool
+from mlxnode.models.sentence import DenseConfig, SentenceConfig, read_sentence_config
+from mlxnode.models.served import ServedModel
+
+_ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
+    "Identity": lambda x: x,
+    "Tanh": mx.tanh,
+    "ReLU": nn.relu,
+    "GELU": nn.gelu,
+    "Sigmoid": mx.sigmoid,
+    "SiLU": nn.silu,
+}
+
+
+class Embedder:
+    """Encoder, pooling and the layers after it. Used by one thread, the one that loaded it."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: SentenceConfig,
+        dense: Sequence["Dense"],
+        dimensions: int,
+    ):
+        self.dimensions = dimensions
+        self._encoder = encoder
+        self._config = config
+        self._dense = dense
+
+    @classmethod
+    def load(cls, served: ServedModel) -> "Embedder":
+        """Load ``served``, an embedding model.
+
+        Raises:
+            ModelError: the folder cannot be read or asks for what is not supported.
+        """
+        config = read_sentence_config(served.folder)
+        dimensions = served.dimensions or config.dimensions
+        if dimensions > config.dimensions:
+            raise ModelError(
+                f"{served.id}: dimensions must be at most {config.dimensions}, got {dimensions}"
+            )
+        dense = [Dense(layer) for layer in config.dense]
+        return cls(load_encoder(served), config, dense, dimensions)
+
+    def embed(
+        self, inputs: Sequence[list[int]], dimensions: Sequence[int | None]
+    ) -> list[np.ndarray]:
+        """The vectors of ``inputs``, token ids with special tokens in place.
+
+        A vector is cut to its ``dimensions`` entry (by default the served size) before it
+        is normalised. What a text gets does not depend on the others.
+
+        Shapes:
+            N inputs of at least one token, N dimensions -> N arrays [dimensions] float32
+        """
+        B, L = len(inputs), padded_length(max(map(len, inputs)))
+        ids = np.zeros((B, L), np.int32)
+        for row, tokens in zip(ids, inputs, strict=True):
+            row[: len(tokens)] = tokens
+        lengths = mx.array([len(tokens) for tokens in inputs])
+        sizes = [size or self.dimensions for size in dimensions]
+        vectors = np.array(self._vectors(mx.array(ids), lengths, mx.array(sizes)))
+        return [vector[:size] for vector, size in zip(vectors, sizes, strict=True)]
+
+    def _vectors(self, ids: mx.array, lengths: mx.array, sizes: mx.array) -> mx.array:
+        normalize = self._config.normalize
+        hidden = self._encoder(ids, lengths)  # [B, L, hidden_size]
+        if not self._dense:
+            return pool(
+                hidden, lengths, self._config.pooling, normalize=normalize, dimensions=sizes
+            )
+        vectors = pool(hidden, lengths, self._config.pooling, normalize=False)
+        for layer in self._dense:
+            vectors = layer(vectors)
+        return finish(vectors, normalize=normalize, dimensions=sizes)
+
+
+class Dense(nn.Module):
+    """A sentence-transformers ``Dense`` module, in float32 like the pooled vector."""
+
+    def __init__(self, config: DenseConfig):
+        super().__init__()
+        self.linear = nn.Linear(config.in_features, config.out_features, bias=config.bias)
+        self._activation = _ACTIVATIONS[config.activation]
+        fill(self, read_safetensors(config.weights.parent), config.weights)
+        self.set_dtype(mx.float32)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self._activation(self.linear(x))

@@ -1,0 +1,70 @@
+"""Decoders as embedders (Qwen3-Embedding and its like): an mlx-lm model without its head."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.utils import _get_classes, dequantize_model, load_model
+
+from mlxnode.errors import ModelError
+
+
+class Decoder:
+    """The backbone of a causal model.
+
+    Attention looks back only, so padding on the right is seen by no token.
+
+    Shapes:
+        ids [B, L] int, lengths [B] int -> [B, L, hidden_size]
+    """
+
+    def __init__(self, backbone: nn.Module):
+        self._backbone = backbone
+
+    def __call__(self, ids: mx.array, lengths: mx.array) -> mx.array:
+        return self._backbone(ids)
+
+
+def load_decoder(folder: Path, config: dict[str, Any]) -> Decoder:
+    """Load a causal embedder from ``folder``, quantized or not.
+
+    Raises:
+        ModelError: mlx-lm does not know the architecture, it is not a causal decoder, or
+            the weights do not fit it.
+    """
+    if config.get("use_bidirectional_attention") or config.get("is_causal") is False:
+        raise ModelError(f"{folder}: a decoder with bidirectional attention is not supported")
+    try:
+        # Embedders are published without a head; a tied one needs no weights.
+        model, _ = load_model(
+            folder,
+            lazy=True,
+            model_config={"tie_word_embeddings": True},
+            get_model_classes=_embedder_classes,
+        )
+    except (ValueError, TypeError, KeyError, FileNotFoundError, RuntimeError) as error:
+        raise ModelError(f"{folder}: {error}") from error
+    if not isinstance(backbone := getattr(model, "model", None), nn.Module):
+        raise ModelError(f"{folder}: {config['model_type']} has no backbone to embed with")
+    if mx.default_device() == mx.cpu:
+        # Quantized and half-precision products are very slow there.
+        backbone = dequantize_model(backbone)
+        backbone.set_dtype(mx.float32)
+    mx.eval(backbone.parameters())
+    return Decoder(backbone)
+
+
+def _embedder_classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
+    """mlx-lm's classes, the model's accepting weights saved from the backbone alone."""
+    model_class, args_class = _get_classes(config)
+
+    class Embedder(model_class):
+        def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
+            if not any(name.startswith("model.") for name in weights):
+                weights = {f"model.{name}": array for name, array in weights.items()}
+            weights = {k: v for k, v in weights.items() if not k.startswith("lm_head.")}
+            inherited = getattr(super(), "sanitize", None)
+            return inherited(weights) if inherited else weights
+
+    return Embedder, args_class
