@@ -40,7 +40,7 @@ class Pipe:
         self._decoder = msgspec.msgpack.Decoder(receives)
         self._on_message = on_message
         self._on_close = on_close
-        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[bytes, int | None] | None] = queue.SimpleQueue()
         self._max_queued = max_queued
         self._closed = threading.Event()
         self._reader = threading.Thread(target=self._read, name=f"{name}-read", daemon=True)
@@ -55,11 +55,14 @@ class Pipe:
     def is_closed(self) -> bool:
         return self._closed.is_set()
 
-    def send(self, message: msgspec.Struct) -> bool:
-        """Queue ``message``; False when the pipe is closed or the peer does not keep up."""
+    def send(self, message: msgspec.Struct, fd: int | None = None) -> bool:
+        """Queue ``message``; False when the pipe is closed or the peer does not keep up.
+
+        A descriptor that goes along stays open until the peer says that it has arrived.
+        """
         if self._closed.is_set() or self._outbox.qsize() >= self._max_queued:
             return False
-        self._outbox.put(msgspec.msgpack.encode(message))
+        self._outbox.put((msgspec.msgpack.encode(message), fd))
         return True
 
     def receive_fd(self) -> int:
@@ -90,8 +93,11 @@ class Pipe:
 
     def _write(self) -> None:
         try:
-            while (data := self._outbox.get()) is not None:
+            while (item := self._outbox.get()) is not None:
+                data, fd = item
                 self._connection.send_bytes(data)
+                if fd is not None:
+                    send_fd(self._connection, fd)
         except OSError:
             pass  # The reader sees the same end and reports it.
         self._reader.join()
