@@ -46,14 +46,9 @@ class EmbedItem:
 
 
 class EmbeddingQueue:
-    """Waiting texts of one model, and the requests that they belong to.
+    """Waiting texts of one model, and the requests that they belong to."""
 
-    A batch holds at most ``max_batch_tokens`` tokens, padding counted, unless one text
-    alone has more.
-    """
-
-    def __init__(self, max_batch_tokens: int):
-        self.max_batch_tokens = max_batch_tokens
+    def __init__(self):
         self.num_tokens = 0  # waiting, without padding
         self._requests: dict[Hashable, EmbedRequest] = {}
         self._buckets: dict[int, list[EmbedItem]] = {}  # heaps, by padded length
@@ -64,6 +59,11 @@ class EmbeddingQueue:
     def __len__(self) -> int:
         """The number of texts that wait."""
         return self._num_items
+
+    @property
+    def num_requests(self) -> int:
+        """Requests that are not whole yet, those of a batch being computed among them."""
+        return len(self._requests)
 
     def add(
         self, key: Hashable, inputs: Sequence[list[int]], dimensions: int | None = None
@@ -99,22 +99,21 @@ class EmbeddingQueue:
             self._num_items -= len(bucket) - len(kept)
             self._set_bucket(length, kept)
 
-    def next_batch(self, max_tokens: int | None = None) -> list[EmbedItem]:
+    def next_batch(self, max_tokens: int) -> list[EmbedItem]:
         """Take out the texts to compute next; empty when nothing waits.
 
-        Beginning with the most overdue text, the batch grows by its own length first and
-        then by the nearest ones, none less than half of the longest: at least about half
-        of any batch is real. ``max_tokens`` lowers the bound of this batch.
+        A batch holds at most ``max_tokens`` tokens, padding counted, unless its one text
+        alone has more. Beginning with the most overdue text, it grows by that text's length
+        first and then by the nearest ones, none less than half of the longest.
         """
         if not self._buckets:
             return []
-        budget = min(self.max_batch_tokens, max_tokens or self.max_batch_tokens)
         start = min(self._buckets, key=lambda length: self._buckets[length][0])
         batch: list[EmbedItem] = []
         shortest = longest = start
         for length in sorted(self._buckets, key=lambda length: abs(length - start)):
             low, high = min(shortest, length), max(longest, length)
-            room = max(budget // high, 0 if batch else 1) - len(batch)
+            room = max(max_tokens // high, 0 if batch else 1) - len(batch)
             if high > 2 * low or room <= 0:
                 continue
             batch += self._take(length, room)
