@@ -26,6 +26,13 @@ _POOLING_FLAGS = {  # the older spelling, one boolean each
     "pooling_mode_lasttoken": "lasttoken",
 }
 _ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid", "SiLU")
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
 _DENSE_NAMES = ("module_input_name", "module_output_name")
 
 
@@ -112,12 +119,15 @@ class SentenceTokenizer:
         from tokenizers.normalizers import Lowercase, Sequence
         from transformers import AutoTokenizer
 
+        if not any((folder / name).exists() for name in _VOCABULARIES):
+            # transformers would make an empty one.
+            raise ModelError(f"{folder}: no tokenizer (one of {', '.join(_VOCABULARIES)})")
         try:
             loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # tokenizers raises it bare for a file it cannot use
             raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
         if not loaded.is_fast:
-            raise ModelError(f"{folder}: only tokenizers with a tokenizer.json are supported")
+            raise ModelError(f"{folder}: only fast tokenizers (Rust ones) are supported")
         self._tokenizer = loaded.backend_tokenizer
         # tokenizer.json may hold a truncation and a padding; both would be wrong here.
         self._tokenizer.no_truncation()
