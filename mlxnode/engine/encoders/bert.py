@@ -10,7 +10,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.base import BaseModelArgs
 
-from mlxnode.engine.encoders.checkpoint import activation, mask_padding
+from mlxnode.engine.encoders.activations import activation
+from mlxnode.engine.encoders.checkpoint import mask_padding
 
 
 @dataclass

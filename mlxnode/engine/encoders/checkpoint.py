@@ -1,6 +1,5 @@
-"""What the encoders share: weights from Hugging Face safetensors, activations, masks."""
+"""What the encoders share: weights from Hugging Face safetensors, and the padding mask."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -8,27 +7,6 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from mlxnode.errors import ModelError
-
-_ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
-    "gelu": nn.gelu,
-    "gelu_new": nn.gelu_approx,
-    "gelu_pytorch_tanh": nn.gelu_approx,
-    "relu": nn.relu,
-    "silu": nn.silu,
-}
-
-
-def activation(name: str) -> Callable[[mx.array], mx.array]:
-    """The function that a config.json calls ``name``.
-
-    Raises:
-        ValueError: for a name that is not supported.
-    """
-    if name not in _ACTIVATIONS:
-        raise ValueError(
-            f"activation {name!r} is not supported; expected {', '.join(_ACTIVATIONS)}"
-        )
-    return _ACTIVATIONS[name]
 
 
 def mask_padding(lengths: mx.array, L: int) -> mx.array:
