@@ -1,0 +1,100 @@
+"""The Sanic application: what happens to every request, whatever its route."""
+
+import logging
+import time
+import uuid
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.handlers import ErrorHandler
+
+from mlxnode.server import embedding_routes, info_routes, text_routes
+from mlxnode.server.body import json_response
+from mlxnode.server.errors import Unavailable, from_exception
+from mlxnode.server.node import Node, node_of
+
+logger = logging.getLogger("mlxnode.server")
+
+OPENAI_VERSION = "2020-10-01"  # the one date that OpenAI's own API has ever sent
+_MAX_REQUEST_ID = 128
+_NEVER = 10 * 365 * 86_400.0  # seconds; a first token may rightly take minutes
+
+
+def build_app(name: str, node: Node) -> Sanic:
+    """The application of one worker, not yet serving."""
+    app = Sanic(name, error_handler=_EnvelopeErrors(), configure_logging=False, env_prefix="")
+    server = node.config.server
+    app.config.update(
+        ACCESS_LOG=False,
+        AUTO_EXTEND=False,
+        KEEP_ALIVE_TIMEOUT=server.keep_alive_timeout,
+        MOTD=False,
+        REQUEST_MAX_SIZE=server.max_body_bytes,
+        REQUEST_TIMEOUT=server.request_timeout,
+        RESPONSE_TIMEOUT=_NEVER,
+    )
+    app.ctx.node = node
+    # Lets Sanic drop, at start-up, the signals and headers that nobody uses.
+    app.state.primary = True
+    for routes in (info_routes, text_routes, embedding_routes):
+        app.blueprint(routes.blueprint)
+    app.register_middleware(_admit, "request")
+    app.register_middleware(_sign, "response")
+    return app
+
+
+async def _admit(request: Request) -> HTTPResponse | None:
+    """Before the handler, and before the answer to a request that has none (404, 405)."""
+    node = node_of(request)
+    request.ctx.started = time.monotonic()
+    request.ctx.request_id = _request_id(request.headers.get("x-request-id", ""))
+    request.ctx.headers = {}
+    headers = request.headers
+    if request.method == "OPTIONS" and "access-control-request-method" in headers:
+        allowed = node.cors.preflight_headers(
+            headers.get("origin"), headers.get("access-control-request-headers", "")
+        )
+        if allowed is not None:
+            return HTTPResponse(status=204, headers=allowed)
+    if node.is_draining:
+        raise Unavailable("The server is shutting down")
+    if request.route is not None and not getattr(request.route.ctx, "public", False):
+        request.ctx.key_id = node.keyring.authenticate(headers.get("authorization"))
+    return None
+
+
+async def _sign(request: Request, response: HTTPResponse) -> None:
+    """The headers of every response, errors and streams included."""
+    node = node_of(request)
+    seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())
+    response.headers.update(getattr(request.ctx, "headers", {}))
+    response.headers.update(node.cors.headers_for(request.headers.get("origin")))
+    response.headers["x-request-id"] = getattr(request.ctx, "request_id", _request_id(""))
+    response.headers["openai-processing-ms"] = str(round(seconds * 1000))
+    response.headers["openai-version"] = OPENAI_VERSION
+    if node.is_draining and request.stream is not None:
+        request.stream.keep_alive = False
+    logger.debug(
+        "%s %s %s %d",
+        response.headers["x-request-id"],
+        request.method,
+        request.path,
+        response.status,
+    )
+
+
+class _EnvelopeErrors(ErrorHandler):
+    """Every error, Sanic's own included, as OpenAI's envelope."""
+
+    def default(self, request: Request, exception: Exception) -> HTTPResponse:
+        limit = request.app.config.REQUEST_MAX_SIZE
+        error = from_exception(exception, request.path, request.method, limit)
+        if error.status == 500:
+            logger.error("%s %s", request.method, request.path, exc_info=exception)
+        return json_response(error.to_envelope(), error.status, error.headers)
+
+
+def _request_id(own: str) -> str:
+    """The client's own id if it is short and printable, else a new one."""
+    if 0 < len(own) <= _MAX_REQUEST_ID and own.isascii() and own.isprintable():
+        return own
+    return f"req_{uuid.uuid4().hex}"

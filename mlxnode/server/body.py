@@ -1,0 +1,58 @@
+"""Reading request bodies and writing response bodies."""
+
+import logging
+
+import msgspec
+from sanic import HTTPResponse, Request
+
+from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.responses import encode_json
+from mlxnode.server.validation import BodyType, parse_json, validate
+
+logger = logging.getLogger("mlxnode.server")
+
+_MAX_HEADER = 500  # characters of x-mlxnode-ignored
+
+
+def read_body(request: Request, schema: type[BodyType]) -> BodyType:
+    """The request's body as ``schema``; fields that nobody documents are named in a header.
+
+    Raises:
+        InvalidRequest: not JSON, or not a valid ``schema``.
+    """
+    # Sanic leaves the transport paused after a large body: the client's end would go unseen.
+    request.transport.resume_reading()
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise InvalidRequest(
+            f"Unsupported content type {content_type!r}: send 'Content-Type: application/json'",
+            code="unsupported_content_type",
+        )
+    body, unknown = validate(schema, parse_json(request.body))
+    if unknown:
+        logger.debug("%s: ignored %s", request.ctx.request_id, ", ".join(unknown))
+        names = [name.encode("ascii", "backslashreplace").decode() for name in unknown]
+        printable = "".join(c for c in ", ".join(names) if c.isprintable())
+        request.ctx.headers["x-mlxnode-ignored"] = printable[:_MAX_HEADER]
+    return body
+
+
+def json_response(
+    body: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None
+) -> HTTPResponse:
+    return HTTPResponse(
+        encode_json(body), status=status, headers=headers, content_type="application/json"
+    )
+
+
+def check_token_ids(inputs: list[list[int]], vocabulary_size: int, param: str) -> None:
+    """Raises InvalidRequest for an id that the model has no embedding for."""
+    for index, ids in enumerate(inputs):
+        if max(ids) >= vocabulary_size:
+            path = f"{param}[{index}]" if len(inputs) > 1 else param
+            raise InvalidRequest(
+                f"Invalid '{path}': token id {max(ids)} is outside the model's vocabulary "
+                f"of {vocabulary_size}.",
+                param=path,
+                code="invalid_token_id",
+            )

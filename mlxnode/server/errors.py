@@ -1,0 +1,125 @@
+"""The errors that a client sees, each with its HTTP status and OpenAI's fields.
+
+::
+
+    ApiError
+    ├── InvalidRequest    400  the request cannot be served as it is
+    ├── Unauthorized      401  no key, or a wrong one
+    ├── NotFound          404  no such model or URL
+    ├── MethodRefused     405  the URL does not take that method
+    ├── TooLarge          413  the body is larger than the configuration allows
+    ├── RateLimited       429  the key has used up its requests or tokens
+    ├── EngineFailed      500  the engine failed on this request
+    └── Unavailable       503  not now: draining, engine loading or gone, queue full
+"""
+
+import math
+
+from sanic import exceptions
+
+from mlxnode.server.responses import ErrorBody, ErrorEnvelope
+
+RETRY_AFTER = 2  # seconds; an engine that was replaced has usually loaded by then
+
+
+class ApiError(Exception):
+    """An error with a status, answered as ``{"error": {message, type, param, code}}``."""
+
+    status = 500
+    type = "server_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ):
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = headers or {}
+
+    def to_envelope(self) -> ErrorEnvelope:
+        return ErrorEnvelope(ErrorBody(self.message, self.type, self.param, self.code))
+
+
+class InvalidRequest(ApiError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthorized(ApiError):
+    status = 401
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, *, code: str | None = None):
+        super().__init__(message, code=code, headers={"www-authenticate": "Bearer"})
+
+
+class NotFound(ApiError):
+    status = 404
+    type = "invalid_request_error"
+
+
+class MethodRefused(ApiError):
+    status = 405
+    type = "invalid_request_error"
+
+
+class TooLarge(ApiError):
+    status = 413
+    type = "invalid_request_error"
+
+
+class RateLimited(ApiError):
+    """``type`` is the limit that was hit: requests or tokens."""
+
+    status = 429
+
+    def __init__(self, message: str, *, kind: str, retry_after: float, never: bool = False):
+        headers = {
+            "retry-after": str(max(1, math.ceil(retry_after))),
+            "retry-after-ms": str(max(1, math.ceil(retry_after * 1000))),
+        }
+        if never:
+            headers["x-should-retry"] = "false"
+        super().__init__(message, code="rate_limit_exceeded", headers=headers)
+        self.type = kind
+
+
+class EngineFailed(ApiError):
+    pass
+
+
+class Unavailable(ApiError):
+    status = 503
+    type = "service_unavailable_error"
+
+    def __init__(self, message: str):
+        headers = {"retry-after": str(RETRY_AFTER)}
+        super().__init__(message, code="server_is_overloaded", headers=headers)
+
+
+def from_exception(error: BaseException, path: str, method: str, max_bytes: int) -> ApiError:
+    """The ApiError for whatever a handler, or Sanic itself, raised."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, exceptions.MethodNotAllowed):
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        message = f"{method} is not allowed on {path}, only {allowed}"
+        return MethodRefused(message, code="method_not_allowed", headers={"allow": allowed})
+    if isinstance(error, exceptions.NotFound):
+        return NotFound(f"Unknown request URL: {method} {path}", code="unknown_url")
+    if isinstance(error, exceptions.PayloadTooLarge):
+        message = f"The request is too large: at most {max_bytes} bytes of body are accepted"
+        return TooLarge(message, code="request_too_large")
+    if isinstance(error, exceptions.ServiceUnavailable):
+        return Unavailable("The request took too long to answer")
+    if isinstance(error, exceptions.SanicException) and 400 <= error.status_code < 500:
+        refused = InvalidRequest(str(error) or "Bad request")
+        refused.status = error.status_code
+        return refused
+    return ApiError("The server had an error while processing the request")

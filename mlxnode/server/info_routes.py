@@ -1,0 +1,43 @@
+"""What is served, and whether it is well: ``/v1/models`` and ``/health``."""
+
+from urllib.parse import unquote
+
+from msgspec import UNSET
+from sanic import Blueprint, HTTPResponse, Request
+
+from mlxnode.models.served import ServedModel
+from mlxnode.server.body import json_response
+from mlxnode.server.node import node_of
+from mlxnode.server.responses import Health, Model, ModelList
+
+blueprint = Blueprint("info")
+
+_READ = ["GET", "HEAD"]
+
+
+@blueprint.route("/v1/models", methods=_READ)
+async def list_models(request: Request) -> HTTPResponse:
+    served = node_of(request).registry.served.values()
+    return json_response(ModelList([_to_model(model) for model in served]))
+
+
+# Ids have slashes, plain or as %2F.
+@blueprint.route("/v1/models/<model_id:path>", methods=_READ)
+async def show_model(request: Request, model_id: str) -> HTTPResponse:
+    return json_response(_to_model(node_of(request).registry.find(unquote(model_id))))
+
+
+@blueprint.route("/health", methods=_READ, ctx_public=True)
+async def health(request: Request) -> HTTPResponse:
+    node_of(request).engine.check_connected()
+    return json_response(Health("ok", "ok"))
+
+
+def _to_model(served: ServedModel) -> Model:
+    return Model(
+        id=served.id,
+        created=served.created,
+        type=served.type,
+        context_length=served.context_length,
+        dimensions=UNSET if served.dimensions is None else served.dimensions,
+    )

@@ -1,0 +1,140 @@
+"""The models that are served, with what a worker needs of each: tokenizer and defaults."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlxnode.config import ModelType
+from mlxnode.errors import ModelError
+from mlxnode.messages import Sampling
+from mlxnode.models.sentence import SentenceConfig, SentenceTokenizer, read_sentence_config
+from mlxnode.models.served import ServedModel
+from mlxnode.server.errors import InvalidRequest, NotFound
+from mlxnode.server.schemas import GenerationBody
+from mlxnode.server.tokenizer import TextTokenizer
+
+_DOORS: dict[ModelType, str] = {
+    "chat": "/v1/chat/completions and /v1/completions",
+    "completion": "/v1/completions",
+    "embedding": "/v1/embeddings",
+}
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A model that generates text."""
+
+    served: ServedModel
+    tokenizer: TextTokenizer
+    defaults: Sampling  # for what a request leaves open
+
+    def sampling(self, body: GenerationBody) -> Sampling:
+        """The request's parameters over the model's defaults."""
+        top_k = self.defaults.top_k if body.top_k is None else max(body.top_k, 0)
+        return Sampling(
+            temperature=_first(body.temperature, self.defaults.temperature),
+            top_p=_first(body.top_p, self.defaults.top_p),
+            top_k=top_k,
+            min_p=_first(body.min_p, self.defaults.min_p),
+            # Negative seeds are as good as any: the engine's are unsigned.
+            seed=None if body.seed is None else body.seed % 2**64,
+        )
+
+
+@dataclass(frozen=True)
+class EmbeddingModel:
+    """A model that embeds text."""
+
+    served: ServedModel
+    tokenizer: SentenceTokenizer
+    config: SentenceConfig
+    vocabulary_size: int
+
+    @property
+    def max_length(self) -> int:
+        return min(self.served.context_length, self.config.max_length)
+
+
+class Registry:
+    """Finds a model by the id that a request gives."""
+
+    def __init__(self, models: list[ServedModel]):
+        """Load every tokenizer.
+
+        Raises:
+            ModelError: a model's files cannot be used.
+        """
+        self.served = {model.id: model for model in models}
+        self._text = {m.id: _load_text(m) for m in models if m.type != "embedding"}
+        self._embedding = {m.id: _load_embedding(m) for m in models if m.type == "embedding"}
+
+    def find(self, model_id: str) -> ServedModel:
+        """Raises NotFound for an id that is not served."""
+        if model_id not in self.served:
+            raise NotFound(
+                f"The model '{model_id}' does not exist. Served here: {', '.join(self.served)}",
+                param="model",
+                code="model_not_found",
+            )
+        return self.served[model_id]
+
+    def find_chat(self, model_id: str) -> TextModel:
+        if self.find(model_id).type != "chat":
+            raise self._wrong_type(model_id)
+        return self._text[model_id]
+
+    def find_text(self, model_id: str) -> TextModel:
+        if self.find(model_id).type == "embedding":
+            raise self._wrong_type(model_id)
+        return self._text[model_id]
+
+    def find_embedding(self, model_id: str) -> EmbeddingModel:
+        if self.find(model_id).type != "embedding":
+            raise self._wrong_type(model_id)
+        return self._embedding[model_id]
+
+    def _wrong_type(self, model_id: str) -> InvalidRequest:
+        kind = self.served[model_id].type
+        return InvalidRequest(
+            f"The model '{model_id}' is served as type \"{kind}\": use it at {_DOORS[kind]}",
+            param="model",
+            code="model_not_supported",
+        )
+
+
+def _load_text(served: ServedModel) -> TextModel:
+    tokenizer = TextTokenizer(served.folder)
+    if served.type == "chat" and not tokenizer.has_chat_template:
+        raise ModelError(
+            f"api.models.{served.id}: the model has no chat template; "
+            'serve it with type = "completion"'
+        )
+    return TextModel(served, tokenizer, _read_defaults(served))
+
+
+def _load_embedding(served: ServedModel) -> EmbeddingModel:
+    config = read_sentence_config(served.folder)
+    tokenizer = SentenceTokenizer(served.folder, config)
+    vocabulary_size = _read_json(served.folder / "config.json")["vocab_size"]
+    return EmbeddingModel(served, tokenizer, config, vocabulary_size)
+
+
+def _read_defaults(served: ServedModel) -> Sampling:
+    """The configured temperature, then the model's generation_config.json, then OpenAI's 1."""
+    own = _read_json(served.folder / "generation_config.json")
+    return Sampling(
+        temperature=float(_first(served.default_temperature, own.get("temperature"), 1.0)),
+        top_p=float(_first(own.get("top_p"), 1.0)),
+        top_k=int(_first(own.get("top_k"), 0)),
+        min_p=float(_first(own.get("min_p"), 0.0)),
+    )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _first(*values: Any) -> Any:
+    """The first value that is set."""
+    return next(value for value in values if value is not None)

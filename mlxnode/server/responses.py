@@ -1,0 +1,152 @@
+"""What the server answers: OpenAI's response bodies as typed structs.
+
+Fields appear in JSON in the order written here. A field that is ``UNSET`` is left out.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from mlxnode.messages import FinishReason
+
+
+class Usage(Struct):
+    """Exact counts. The stop token that ends a text is counted, as it was generated."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+# --- /v1/chat/completions -----------------------------------------------------------
+
+
+class ChatMessage(Struct):
+    content: str
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+
+
+class ChatChoice(Struct):
+    index: int
+    message: ChatMessage
+    finish_reason: FinishReason
+    logprobs: None = None
+
+
+class ChatCompletion(Struct):
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: Usage
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+class ChatDelta(Struct):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    refusal: UnsetType | None = UNSET
+
+
+class ChatChunkChoice(Struct):
+    index: int
+    delta: ChatDelta
+    finish_reason: FinishReason | None = None
+    logprobs: None = None
+
+
+class ChatChunk(Struct):
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChunkChoice]
+    usage: Usage | UnsetType | None = UNSET
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+
+
+# --- /v1/completions ----------------------------------------------------------------
+
+
+class TextChoice(Struct):
+    index: int
+    text: str
+    finish_reason: FinishReason | None = None
+    logprobs: None = None
+
+
+class TextCompletion(Struct):
+    """The whole answer and, with ``usage`` unset or null, a chunk of a stream."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[TextChoice]
+    usage: Usage | UnsetType | None = UNSET
+    object: Literal["text_completion"] = "text_completion"
+
+
+# --- /v1/embeddings -----------------------------------------------------------------
+
+
+class EmbeddingUsage(Struct):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embedding(Struct):
+    """``embedding``: numbers, or the base64 of little-endian float32."""
+
+    index: int
+    embedding: list[float] | str
+    object: Literal["embedding"] = "embedding"
+
+
+class EmbeddingList(Struct):
+    model: str
+    data: list[Embedding]
+    usage: EmbeddingUsage
+    object: Literal["list"] = "list"
+
+
+# --- /v1/models, /health, errors ----------------------------------------------------
+
+
+class Model(Struct):
+    """A model, with the extras that people look for."""
+
+    id: str
+    created: int
+    type: Literal["chat", "completion", "embedding"]
+    context_length: int
+    dimensions: int | UnsetType = UNSET
+    owned_by: str = "mlxnode"
+    object: Literal["model"] = "model"
+
+
+class ModelList(Struct):
+    data: list[Model]
+    object: Literal["list"] = "list"
+
+
+class Health(Struct):
+    status: Literal["ok"]
+    engine: Literal["ok"]
+
+
+class ErrorBody(Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(Struct):
+    error: ErrorBody
+
+
+encode_json = msgspec.json.Encoder().encode

@@ -1,0 +1,194 @@
+"""The request bodies, as pydantic models, and the parameters that only may be neutral.
+
+JSON null means unset for every optional field. What is not declared here is either in
+``neutral`` (documented by OpenAI, accepted at the value that changes nothing, refused
+otherwise) or unknown (tolerated, named in a response header).
+"""
+
+import contextlib
+import json
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic_core import PydanticCustomError
+
+INT64_MAX = 2**63 - 1
+MAX_INPUTS = 2048
+ANY = object()  # in ``neutral``: a value that asks nothing of the model
+
+NonEmpty = Annotated[str, Field(min_length=1)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, fail_fast=True)]
+
+
+def _text_or_tokens(value: Any) -> str:
+    """Which form an input has: told by its first item, so that an error is about that form."""
+    if not isinstance(value, list):
+        return "text"
+    first = value[0] if value else ""
+    if isinstance(first, list):
+        return "token lists"
+    return "tokens" if isinstance(first, (int, float)) else "texts"
+
+
+Inputs = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
+TextOrTokens = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[list[str], Inputs, Tag("texts")]
+    | Annotated[TokenIds, Tag("tokens")]
+    | Annotated[list[TokenIds], Inputs, Tag("token lists")],
+    Discriminator(_text_or_tokens),
+]
+
+
+class Body(BaseModel):
+    """Base of every request: strict types, unknown fields tolerated."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
+
+
+class StreamOptions(Body):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+    @field_validator("include_obfuscation")
+    @classmethod
+    def _refuse_obfuscation(cls, value: bool | None) -> bool | None:
+        if value:
+            raise PydanticCustomError("unsupported_value", "only false is supported")
+        return value
+
+
+class GenerationBody(Body):
+    """What chat and text completions have in common."""
+
+    model: NonEmpty
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = None
+    top_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None  # -1 and 0: off
+    min_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    seed: Annotated[int, Field(ge=-INT64_MAX - 1, le=INT64_MAX)] | None = None
+    stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None  # the caller's own note; it changes nothing
+
+    @property
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+_NEUTRAL_SAMPLING: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "n": (1,),
+    "presence_penalty": (0,),
+}
+
+
+class ContentPart(Body):
+    type: Literal["text"]
+    text: str
+
+
+class FunctionCall(Body):
+    name: str
+    arguments: str
+
+
+class ToolCall(Body):
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(Body):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[str | list[ContentPart] | None, Field(validate_default=True)] = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+    @field_validator("content")
+    @classmethod
+    def _only_the_assistant_may_say_nothing(cls, value: Any, info: Any) -> Any:
+        if value is None and info.data.get("role", "assistant") != "assistant":
+            raise PydanticCustomError("missing", "Field required")
+        return value
+
+    def to_template(self) -> dict[str, Any]:
+        """The message as chat templates expect it.
+
+        Content is one string, and the arguments of a tool call are an object where they
+        are one: templates are written for transformers, not for OpenAI's JSON in a string.
+        """
+        fields = self.model_dump(exclude_none=True)
+        fields["content"] = self.content or ""
+        if isinstance(self.content, list):
+            fields["content"] = "".join(part.text for part in self.content)
+        for call in fields.get("tool_calls", ()):
+            with contextlib.suppress(ValueError, RecursionError):
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+        return fields
+
+
+class ChatBody(GenerationBody):
+    """``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+
+    neutral: ClassVar = {
+        **_NEUTRAL_SAMPLING,
+        "audio": (),
+        "function_call": ("none", "auto"),
+        "functions": ([],),
+        "logprobs": (False,),
+        "metadata": (ANY,),
+        "modalities": (["text"],),
+        "moderation": (),
+        "parallel_tool_calls": (True, False),
+        "prediction": (),
+        "prompt_cache_key": (ANY,),
+        "prompt_cache_options": (),
+        "prompt_cache_retention": ("in-memory", "in_memory"),
+        "reasoning_effort": (),
+        "response_format": ({"type": "text"},),
+        "safety_identifier": (ANY,),
+        "service_tier": ("auto", "default"),
+        "store": (False,),
+        "tool_choice": ("none", "auto"),
+        "tools": ([],),
+        "top_logprobs": (0,),
+        "verbosity": ("medium",),
+        "web_search_options": (),
+    }
+
+
+class CompletionBody(GenerationBody):
+    """``POST /v1/completions``."""
+
+    prompt: TextOrTokens
+
+    neutral: ClassVar = {
+        **_NEUTRAL_SAMPLING,
+        "best_of": (1,),
+        "echo": (False,),
+        "logprobs": (),
+        "suffix": ("",),
+    }
+
+
+class EmbeddingBody(Body):
+    """``POST /v1/embeddings``."""
+
+    model: NonEmpty
+    input: TextOrTokens
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    user: str | None = None

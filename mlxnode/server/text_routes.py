@@ -1,0 +1,118 @@
+"""The endpoints that generate text: a request followed from its body to its answer."""
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from mlxnode.server.body import check_token_ids, json_response, read_body
+from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.formats import ChatFormat, Format, TextFormat
+from mlxnode.server.generation import Choice, Generation
+from mlxnode.server.node import node_of
+from mlxnode.server.registry import TextModel
+from mlxnode.server.schemas import ChatBody, CompletionBody, GenerationBody
+from mlxnode.server.stream import stream_generation
+
+blueprint = Blueprint("text")
+
+_DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of /v1/completions only
+
+
+@blueprint.post("/v1/chat/completions")
+async def chat_completions(request: Request) -> HTTPResponse | None:
+    node = node_of(request)
+    body = read_body(request, ChatBody)
+    model = node.registry.find_chat(body.model)
+    node.engine.check_connected()
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        raise InvalidRequest(
+            "Set max_completion_tokens or max_tokens, not both",
+            param="max_tokens",
+            code="invalid_parameter_combination",
+        )
+    prompt = await model.tokenizer.encode_chat([m.to_template() for m in body.messages])
+    asked = body.max_completion_tokens or body.max_tokens
+    max_tokens = _fit(model, prompt, asked, None, "messages")
+    form = ChatFormat(model.served, include_usage=body.include_usage)
+    return await _generate(request, body, model, [prompt], max_tokens, form)
+
+
+@blueprint.post("/v1/completions")
+async def completions(request: Request) -> HTTPResponse | None:
+    node = node_of(request)
+    body = read_body(request, CompletionBody)
+    model = node.registry.find_text(body.model)
+    node.engine.check_connected()
+    prompts = await _encode_prompts(model, body.prompt)
+    max_tokens = min(
+        _fit(model, prompt, body.max_tokens, _DEFAULT_COMPLETION_TOKENS, "prompt")
+        for prompt in prompts
+    )
+    form = TextFormat(model.served, include_usage=body.include_usage)
+    return await _generate(request, body, model, prompts, max_tokens, form)
+
+
+async def _generate(
+    request: Request,
+    body: GenerationBody,
+    model: TextModel,
+    prompts: list[list[int]],
+    max_tokens: int,
+    form: Format,
+) -> HTTPResponse | None:
+    """Reserve, generate and answer. Leaving early in any way aborts and settles."""
+    node = node_of(request)
+    most = sum(len(prompt) + max_tokens for prompt in prompts)
+    async with node.limits.reserve(request.ctx.key_id, most) as reservation:
+        request.ctx.headers |= reservation.headers
+        sampling, stop_ids = model.sampling(body), model.tokenizer.stop_ids
+        with node.engine.generate(
+            model.served.id, prompts, max_tokens, stop_ids, sampling
+        ) as call:
+            choices = [Choice(model, prompt, body.stops) for prompt in prompts]
+            generation = Generation(call, choices)
+            try:
+                if body.stream:
+                    return await stream_generation(request, generation, form)
+                deltas = await generation.finish()
+                return json_response(form.whole(deltas, generation.usage))
+            finally:
+                reservation.tokens_used = generation.tokens_used
+
+
+async def _encode_prompts(
+    model: TextModel, prompt: str | list[str] | list[int] | list[list[int]]
+) -> list[list[int]]:
+    """Each prompt of a completion request as token ids."""
+    if isinstance(prompt, str):
+        prompts = await model.tokenizer.encode([prompt])
+    elif isinstance(prompt[0], str):
+        prompts = await model.tokenizer.encode(prompt)
+    else:
+        prompts = [prompt] if isinstance(prompt[0], int) else prompt
+        check_token_ids(prompts, model.tokenizer.vocabulary_size, "prompt")
+    if not all(prompts):
+        raise InvalidRequest("A prompt must not be empty", param="prompt", code="empty_prompt")
+    return prompts
+
+
+def _fit(
+    model: TextModel, prompt: list[int], asked: int | None, default: int | None, param: str
+) -> int:
+    """How many tokens may be generated after ``prompt``.
+
+    Raises:
+        InvalidRequest: the prompt, or the prompt with what was asked for, is too long.
+    """
+    limit = model.served.context_length
+    room = limit - len(prompt)
+    if room >= max(asked or 1, 1):
+        return asked or min(room, default or room)
+    wanted = f"{len(prompt)} in the {param}"
+    if asked is not None:
+        wanted += f", {asked} in the completion"
+    raise InvalidRequest(
+        f"This model's maximum context length is {limit} tokens. However, you requested "
+        f"{len(prompt) + (asked or 1)} tokens ({wanted}). Please reduce the length of the "
+        f"{param}{' or completion' if asked else ''}.",
+        param=param,
+        code="context_length_exceeded",
+    )

@@ -1,0 +1,154 @@
+"""Text to token ids and back, without mlx: chat templates, encoding, detokenizing.
+
+``mlx_lm`` itself imports mlx, but its tokenizer modules import only transformers: they
+are loaded below an empty package object of the same name and path.
+"""
+
+import asyncio
+import importlib.util
+import json
+import logging
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tokenizers.decoders import DecodeStream
+
+from mlxnode.errors import ModelError
+from mlxnode.server.errors import InvalidRequest
+
+logger = logging.getLogger("mlxnode.server")
+
+Result = TypeVar("Result")
+
+LARGE_TEXT = 20_000  # characters; beyond, tokenizing would hold up the event loop
+# Some decoders drop a space at the beginning of a text: they must see that it goes on.
+_CONTEXT_TOKENS = 6
+
+
+def import_tokenizer_utils() -> types.ModuleType:
+    """``mlx_lm.tokenizer_utils``, imported without running ``mlx_lm/__init__.py``."""
+    if "mlx_lm" not in sys.modules:
+        spec = importlib.util.find_spec("mlx_lm")
+        package = types.ModuleType("mlx_lm")
+        package.__path__ = list(spec.submodule_search_locations)
+        sys.modules["mlx_lm"] = package
+    return importlib.import_module("mlx_lm.tokenizer_utils")
+
+
+class TextTokenizer:
+    """The tokenizer of a model that generates text. Safe to call from several threads."""
+
+    def __init__(self, folder: Path):
+        """Load from ``folder``.
+
+        Raises:
+            ModelError: the folder's tokenizer cannot be loaded.
+        """
+        try:
+            self._wrapper = import_tokenizer_utils().load(folder)
+            # The Rust tokenizer itself: transformers' own encode sets truncation on the
+            # shared object at each call, which fails when another thread is encoding.
+            self._tokenizer = self._wrapper.backend_tokenizer
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._bos_id: int | None = self._wrapper.bos_token_id
+        template = self._wrapper.chat_template
+        self._knows_developer = "developer" in json.dumps(template or "")
+        self.has_chat_template: bool = self._wrapper.has_chat_template
+        self.vocabulary_size: int = len(self._wrapper)
+        self.stop_ids = sorted(self._wrapper.eos_token_ids | _read_eos_ids(folder))
+
+    async def encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
+        """Render ``messages`` with the model's template, ready for the assistant's turn.
+
+        Raises:
+            InvalidRequest: the template does not accept these messages.
+        """
+        size = sum(len(message["content"]) for message in messages)
+        return await off_loop_if(size > LARGE_TEXT, self._encode_chat, messages)
+
+    async def encode(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of plain prompts, with the special tokens that the model begins with."""
+        size = sum(map(len, texts))
+        return await off_loop_if(size > LARGE_TEXT, self._encode, texts)
+
+    def detokenizer(self, prompt: list[int]) -> "Detokenizer":
+        """A detokenizer for the text that continues ``prompt``."""
+        context = prompt[-_CONTEXT_TOKENS:]
+        if self._tokenizer.decode(context).endswith("\ufffd"):
+            context = []  # Token ids that end within a character: its first half is not ours.
+        return Detokenizer(self._tokenizer, context)
+
+    def _encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
+        # The template writes the special tokens itself.
+        return self._tokenizer.encode(self.render_chat(messages), add_special_tokens=False).ids
+
+    def render_chat(self, messages: list[dict[str, Any]]) -> str:
+        """The text of a conversation, as the model's template writes it."""
+        if not self._knows_developer:
+            messages = [
+                message | {"role": "system"} if message["role"] == "developer" else message
+                for message in messages
+            ]
+        try:
+            return self._wrapper.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        # A template is a program: messages it was not written for may make it raise anything.
+        except Exception as error:
+            logger.debug("chat template: %s", error, exc_info=True)
+            raise InvalidRequest(
+                f"The model's chat template does not accept these messages: {error}",
+                param="messages",
+                code="invalid_value",
+            ) from error
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+        for ids in encoded:
+            # A prompt that was written with the token that the tokenizer adds by itself.
+            if self._bos_id is not None and ids[:2] == [self._bos_id, self._bos_id]:
+                del ids[0]
+        return encoded
+
+
+class Detokenizer:
+    """Text from the tokens of one choice, one at a time, never a part of a character.
+
+    Special tokens give no text. Bytes that end the text without completing a character
+    are dropped.
+    """
+
+    def __init__(self, tokenizer: Any, context: list[int]):
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(ids=context, skip_special_tokens=True)
+
+    def feed(self, token: int) -> str:
+        """The text that ``token`` completes, "" if none."""
+        try:
+            return self._stream.step(self._tokenizer, token) or ""
+        except Exception as error:  # The Rust error has no class of its own.
+            # Byte sequences that are no UTF-8 may change the text that was already given.
+            logger.debug("detokenizer restarted: %s", error)
+            self._stream = DecodeStream(ids=[], skip_special_tokens=True)
+            return self._stream.step(self._tokenizer, token) or ""
+
+
+async def off_loop_if(large: bool, function: Callable[..., Result], *args: Any) -> Result:
+    """Call ``function``, in a thread when that would hold up the event loop."""
+    return await asyncio.to_thread(function, *args) if large else function(*args)
+
+
+def _read_eos_ids(folder: Path) -> set[int]:
+    """End-of-sequence ids from the model's files; a chat model often has several."""
+    ids: set[int] = set()
+    for name in ("config.json", "generation_config.json"):
+        if (folder / name).exists():
+            value = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
+            ids.update([value] if isinstance(value, int) else value or ())
+    return ids

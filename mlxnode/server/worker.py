@@ -1,0 +1,183 @@
+"""One HTTP worker process: its event loop, its control pipe, its life and end."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import signal
+import socket
+import threading
+from multiprocessing.connection import Connection
+
+import uvloop
+from sanic.server import AsyncioServer
+
+from mlxnode.config import NodeConfig
+from mlxnode.errors import ModelError
+from mlxnode.messages import (
+    Connect,
+    Connected,
+    Drain,
+    Fatal,
+    Ping,
+    Pong,
+    Ready,
+    Reserved,
+    Stop,
+    SupervisorToChild,
+)
+from mlxnode.models.served import ServedModel
+from mlxnode.pipes import Pipe
+from mlxnode.server.app import build_app
+from mlxnode.server.auth import Keyring
+from mlxnode.server.client import EngineClient
+from mlxnode.server.cors import Cors
+from mlxnode.server.limits import Limits
+from mlxnode.server.node import Node
+from mlxnode.server.registry import Registry
+
+logger = logging.getLogger("mlxnode.server")
+
+_BACKLOG = 2048  # connections waiting to be accepted; listen() is called once more here
+_LAST_MOMENT = 2.0  # seconds between the order to stop and an exit without ceremony
+_DRAIN_POLL = 0.02  # seconds
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def run_worker(
+    index: int,
+    control: Connection,
+    listener: socket.socket,
+    config: NodeConfig,
+    models: list[ServedModel],
+    api_keys: list[str],
+) -> None:
+    """Serve HTTP on ``listener`` until the supervisor says stop, or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # transformers would say in each worker that PyTorch, which nothing here needs, is missing.
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    logging.basicConfig(level=config.server.log_level.upper(), format=_LOG_FORMAT)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(
+        Worker(index, control, listener, config, loop).run(models, api_keys)
+    )
+
+
+class Worker:
+    """The process: starts serving, obeys the control pipe, ends."""
+
+    def __init__(
+        self,
+        index: int,
+        control: Connection,
+        listener: socket.socket,
+        config: NodeConfig,
+        loop: asyncio.AbstractEventLoop,
+    ):
+        self._index = index
+        self._listener = listener
+        self._config = config
+        self._loop = loop
+        self._stopped = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+        self._engine = EngineClient(loop)
+        self._control = Pipe(
+            control, SupervisorToChild, self._on_message, self._on_close, name="control"
+        )
+        api = config.api
+        is_limited = bool(api.max_requests_per_minute or api.max_tokens_per_minute)
+        self._limits = Limits(self._control.send, enabled=is_limited)
+
+    async def run(self, models: list[ServedModel], api_keys: list[str]) -> None:
+        self._control.start()
+        try:
+            # In a thread: pings are answered meanwhile.
+            registry = await asyncio.to_thread(Registry, models)
+        except ModelError as error:
+            self._control.send(Fatal(str(error)))
+            await self._stopped.wait()
+            return
+        api = self._config.api
+        self._node = Node(
+            config=self._config,
+            registry=registry,
+            engine=self._engine,
+            limits=self._limits,
+            keyring=Keyring(api_keys, required=api.require_auth),
+            cors=Cors(api.cors_origins if api.cors_enabled else []),
+        )
+        self._server = await self._serve()
+        self._control.send(Ready())
+        await self._stopped.wait()
+
+    async def _serve(self) -> AsyncioServer:
+        app = build_app(f"mlxnode-{self._index}", self._node)
+        server = await app.create_server(
+            sock=self._listener,
+            backlog=_BACKLOG,
+            asyncio_server_kwargs={"start_serving": False},
+        )
+        await server.startup()  # before the first request, which needs the finished routes
+        await server.start_serving()
+        return server
+
+    # --- the control pipe: called on its reader thread ------------------------------
+
+    def _on_message(self, message: SupervisorToChild) -> None:
+        if isinstance(message, Connect):
+            connection = Connection(self._control.receive_fd())
+            handle = functools.partial(self._connect, message, connection)
+        else:
+            handle = functools.partial(self._obey, message)
+        if isinstance(message, Stop):
+            self._exit_soon()
+        self._loop.call_soon_threadsafe(handle)
+
+    def _on_close(self) -> None:
+        self._exit_soon()
+        with contextlib.suppress(RuntimeError):  # The loop may have ended already.
+            self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def _exit_soon(self) -> None:
+        """End the process even if the event loop hangs."""
+        timer = threading.Timer(_LAST_MOMENT, os._exit, [0])
+        timer.daemon = True
+        timer.start()
+
+    # --- on the event loop ----------------------------------------------------------
+
+    def _obey(self, message: Ping | Drain | Stop | Reserved) -> None:
+        if isinstance(message, Ping):
+            self._control.send(Pong(message.sequence))
+        elif isinstance(message, Reserved):
+            self._limits.on_reserved(message)
+        elif isinstance(message, Drain):
+            if self._draining is None:
+                self._draining = self._loop.create_task(self._drain(message.timeout))
+        else:
+            self._stopped.set()
+
+    def _connect(self, message: Connect, connection: Connection) -> None:
+        self._engine.connect(connection)
+        self._control.send(Connected(message.generation))
+
+    async def _drain(self, timeout: float) -> None:
+        """Accept nothing new, let what runs finish, then stop."""
+        self._node.is_draining = True
+        self._server.close()
+        deadline = self._loop.time() + timeout
+        while self._busy_connections() and self._loop.time() < deadline:
+            await asyncio.sleep(_DRAIN_POLL)
+        for connection in list(self._server.connections):
+            connection.abort()
+        self._stopped.set()
+
+    def _busy_connections(self) -> int:
+        """Close the connections without a request; the others close after theirs."""
+        for connection in list(self._server.connections):
+            if not connection.close_if_idle():
+                connection.http.keep_alive = False
+        return len(self._server.connections)
