@@ -51,7 +51,7 @@ class DenseConfig:
 class SentenceConfig:
     """How a text becomes a vector, as far as the model's files say.
 
-    ``max_length`` is in tokens, special tokens counted; ids are below ``vocab_size``.
+    ``max_length`` is in tokens, special tokens counted; ids are below ``vocabulary_size``.
     ``dimensions`` is the full vector size; ``matryoshka`` holds the sizes it may be cut to,
     if the model declares any. ``default_prompt`` is put before each text ("" for none).
     """
@@ -59,7 +59,7 @@ class SentenceConfig:
     pooling: PoolingMode
     normalize: bool
     max_length: int
-    vocab_size: int
+    vocabulary_size: int
     dimensions: int
     matryoshka: tuple[int, ...]
     prompts: dict[str, str]
@@ -98,7 +98,7 @@ def read_sentence_config(folder: Path) -> SentenceConfig:
         pooling=pooling["mode"],
         normalize=normalize,
         max_length=_max_length(folder, model, transformer),
-        vocab_size=_positive(model, "vocab_size", folder / "config.json"),
+        vocabulary_size=_positive(model, "vocab_size", folder / "config.json"),
         dimensions=size,
         matryoshka=tuple(sorted(model.get("matryoshka_dimensions") or ())),
         prompts=prompts,
@@ -137,16 +137,11 @@ class SentenceTokenizer:
             steps = [Lowercase()] if normalizer is None else [Lowercase(), normalizer]
             self._tokenizer.normalizer = Sequence(steps)
         self._prompt = config.default_prompt
-        self.max_length = config.max_length
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, default prompt and special tokens included."""
         encodings = self._tokenizer.encode_batch([self._prompt + text for text in texts])
         return [encoding.ids for encoding in encodings]
-
-    def find_too_long(self, inputs: list[list[int]]) -> int | None:
-        """The index of the first input of more than ``max_length`` tokens, if any."""
-        return next((i for i, ids in enumerate(inputs) if len(ids) > self.max_length), None)
 
 
 def _read_modules(folder: Path) -> tuple[dict[str, Any], tuple[DenseConfig, ...], bool]:

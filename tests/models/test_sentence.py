@@ -45,7 +45,7 @@ def write_modules(folder: Path, *modules: dict, pooling: dict | None = None) -> 
 def test_read_sentence_config_defaults_of_a_plain_encoder(folder):
     config = read_sentence_config(folder)
     assert (config.pooling, config.normalize) == ("mean", True)
-    assert (config.dimensions, config.vocab_size, config.max_length) == (32, 259, 64)
+    assert (config.dimensions, config.vocabulary_size, config.max_length) == (32, 259, 64)
     assert (config.default_prompt, config.matryoshka, config.dense) == ("", (), ())
 
 
@@ -187,8 +187,6 @@ def test_tokenizer_encodes_each_text_whole(folder):
     long = "x" * 500
     ids = tokenizer.encode(["ab", "", "🙂", long])
     assert [len(i) for i in ids] == [2, 0, 4, 500]
-    assert tokenizer.find_too_long(ids) == 3
-    assert tokenizer.find_too_long([[1] * 64, [1]]) is None
 
 
 def test_tokenizer_ignores_truncation_and_padding_of_the_file(folder):
