@@ -74,6 +74,7 @@ class Runner:
         refusal = self._scheduler.refusal(request)
         if refusal is None:
             self._scheduler.add(request)
+            self._scheduler.admit()
         return refusal
 
     def abort(self, request: Request) -> None:
