@@ -5,7 +5,9 @@ import time
 import uuid
 
 from sanic import HTTPResponse, Request, Sanic
+from sanic.application.state import ApplicationServerInfo
 from sanic.handlers import ErrorHandler
+from sanic.http.constants import HTTP
 
 from mlxnode.server import embedding_routes, info_routes, text_routes
 from mlxnode.server.body import json_response
@@ -33,8 +35,8 @@ def build_app(name: str, node: Node) -> Sanic:
         RESPONSE_TIMEOUT=_NEVER,
     )
     app.ctx.node = node
-    # Lets Sanic drop, at start-up, the signals and headers that nobody uses.
-    app.state.primary = True
+    # Sanic sends an empty alt-svc header unless it knows that HTTP/1.1 is all it serves.
+    app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     for routes in (info_routes, text_routes, embedding_routes):
         app.blueprint(routes.blueprint)
     app.register_middleware(_admit, "request")

@@ -74,6 +74,13 @@ class GenerationBody(Body):
     stream_options: StreamOptions | None = None
     user: str | None = None  # the caller's own note; it changes nothing
 
+    @field_validator("stream_options")
+    @classmethod
+    def _options_need_a_stream(cls, value: Any, info: Any) -> Any:
+        if value is not None and not info.data.get("stream"):
+            raise PydanticCustomError("invalid_parameter_combination", "stream is not true")
+        return value
+
     @property
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop or []

@@ -1,0 +1,70 @@
+import dataclasses
+import json
+
+import pytest
+import tiny
+
+from mlxnode.errors import ModelError
+from mlxnode.messages import Sampling
+from mlxnode.server.errors import ApiError
+from mlxnode.server.registry import Registry
+from mlxnode.server.schemas import CompletionBody
+
+
+def registry_with(served_models, tmp_path, generation_config, **facts) -> Registry:
+    folder = tiny.make_chat_model(tmp_path / "model")
+    (folder / "generation_config.json").write_text(json.dumps(generation_config))
+    changes = {"id": "m", "folder": folder, "default_temperature": None} | facts
+    return Registry([dataclasses.replace(served_models[0], **changes)])
+
+
+def body(**fields) -> CompletionBody:
+    return CompletionBody(model="m", prompt="x", **fields)
+
+
+def test_sampling_defaults_are_openai_s(served_models, tmp_path):
+    model = registry_with(served_models, tmp_path, {}).find_text("m")
+    assert model.sampling(body()) == Sampling(1.0, 1.0, 0, 0.0, None)
+
+
+def test_sampling_request_over_config_over_model(served_models, tmp_path):
+    own = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
+    model = registry_with(served_models, tmp_path, own).find_text("m")
+    assert model.sampling(body()) == Sampling(0.6, 0.95, 20, 0.0, None)
+    asked = model.sampling(body(temperature=0.0, top_p=0.5, top_k=-1, min_p=0.1, seed=-1))
+    assert asked == Sampling(0.0, 0.5, 0, 0.1, 2**64 - 1)
+
+
+def test_sampling_configured_temperature_wins_over_the_model_s(served_models, tmp_path):
+    own = {"temperature": 0.6}
+    registry = registry_with(served_models, tmp_path, own, default_temperature=0.0)
+    assert registry.find_text("m").sampling(body()).temperature == 0.0
+
+
+def test_registry_refuses_chat_without_a_template(served_models, tmp_path):
+    folder = tiny.make_chat_model(tmp_path)
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    del config["chat_template"]
+    file.write_text(json.dumps(config))
+    model = dataclasses.replace(served_models[0], folder=folder)
+    with pytest.raises(ModelError, match="no chat template"):
+        Registry([model])
+    Registry([dataclasses.replace(model, type="completion")])
+
+
+@pytest.mark.parametrize(
+    ("find", "model_id", "status"),
+    [
+        ("find_chat", "tiny-embedding", 400),
+        ("find_chat", "org/tiny-text", 400),
+        ("find_text", "tiny-embedding", 400),
+        ("find_embedding", "tiny-chat", 400),
+        ("find_chat", "nobody", 404),
+    ],
+)
+def test_registry_says_what_a_model_is_for(served_models, find, model_id, status):
+    with pytest.raises(ApiError) as caught:
+        getattr(Registry(served_models), find)(model_id)
+    assert (caught.value.status, caught.value.param) == (status, "model")
+    assert ("/v1/" in caught.value.message) == (status == 400)

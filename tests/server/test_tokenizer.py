@@ -1,0 +1,137 @@
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from mlxnode.errors import ModelError
+from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.tokenizer import TextTokenizer
+
+HARD = "Zürich 日本語 👍🏽 👨‍👩‍👧 a\u0301  double  spaces\n\ttab ﷽ 🇨🇭"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tiny.make_chat_model(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder) -> TextTokenizer:
+    return TextTokenizer(folder)
+
+
+def rewrite(folder: Path, name: str, **changes) -> None:
+    file = folder / name
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(known | changes))
+
+
+def test_a_worker_never_imports_mlx_nor_the_engine(folder):
+    code = (
+        "import sys, pathlib, mlxnode.server.worker\n"
+        "from mlxnode.server.tokenizer import TextTokenizer\n"
+        f"TextTokenizer(pathlib.Path({str(folder)!r}))\n"
+        "loaded = {m for m in sys.modules if m.split('.')[0] == 'mlx'}\n"
+        "assert not loaded and 'mlxnode.engine' not in sys.modules, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tokenizer_names_the_folder_it_cannot_load(tmp_path):
+    with pytest.raises(ModelError, match=tmp_path.name):
+        TextTokenizer(tmp_path)
+
+
+async def test_encode_chat_writes_the_template_and_no_token_twice(tokenizer):
+    ids = await tokenizer.encode_chat([{"role": "user", "content": "hé"}])
+    assert ids[0] == 1 and ids.count(1) == 2 and ids.count(2) == 1
+    assert len(ids) == len("user\nhassistant\n") + len("é".encode()) + 3 + 1
+
+
+async def test_encode_chat_is_the_same_in_a_thread(tokenizer):
+    messages = [{"role": "user", "content": "long " * 10_000}]
+    ids = await tokenizer.encode_chat(messages)
+    assert ids == tokenizer._encode_chat(messages)
+
+
+async def test_encode_survives_many_threads(tokenizer):
+    texts = ["word " * 5_000 + str(i) for i in range(16)]
+    many = await asyncio.gather(*(tokenizer.encode([text]) for text in texts))
+    assert [ids for [ids] in many] == await tokenizer.encode(texts)
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [("", "system"), ("{# developer #}", "developer")],
+)
+def test_developer_becomes_system_unless_the_template_knows_it(tmp_path, template, shown):
+    tiny.make_chat_model(tmp_path)
+    rewrite(tmp_path, "tokenizer_config.json", chat_template=template + tiny.CHAT_TEMPLATE)
+    text = TextTokenizer(tmp_path).render_chat([{"role": "developer", "content": "x"}])
+    assert text.startswith(f"<|im_start|>{shown}\n")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ raise_exception('roles must alternate') }}", "{{ messages[0].nothing.at_all }}"],
+)
+def test_template_errors_are_the_request_s(tmp_path, template):
+    tiny.make_chat_model(tmp_path)
+    rewrite(tmp_path, "tokenizer_config.json", chat_template=template)
+    with pytest.raises(InvalidRequest) as caught:
+        TextTokenizer(tmp_path).render_chat([{"role": "user", "content": "x"}])
+    assert caught.value.param == "messages"
+
+
+def test_templates_run_in_a_sandbox(tmp_path):
+    tiny.make_chat_model(tmp_path)
+    escape = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
+    rewrite(tmp_path, "tokenizer_config.json", chat_template=escape)
+    with pytest.raises(InvalidRequest):
+        TextTokenizer(tmp_path).render_chat([{"role": "user", "content": "x"}])
+
+
+def test_stop_ids_come_from_all_the_files(tmp_path):
+    tiny.make_chat_model(tmp_path)
+    rewrite(tmp_path, "generation_config.json", eos_token_id=[0, 2])
+    assert TextTokenizer(tmp_path).stop_ids == [0, 2]
+
+
+def test_detokenizer_gives_whole_characters_and_loses_nothing(tokenizer):
+    [ids] = tokenizer._encode([HARD])
+    detokenizer = tokenizer.detokenizer([])
+    pieces = [detokenizer.feed(token) for token in ids]
+    assert "".join(pieces) == HARD
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_detokenizer_keeps_the_space_that_begins_a_continuation(tokenizer):
+    [prompt] = tokenizer._encode(["The capital of France is"])
+    detokenizer = tokenizer.detokenizer(prompt)
+    [ids] = tokenizer._encode([" Paris"])
+    assert "".join(map(detokenizer.feed, ids)) == " Paris"
+
+
+def test_detokenizer_drops_special_tokens_and_half_characters(tokenizer):
+    [ids] = tokenizer._encode(["ok👍"])
+    detokenizer = tokenizer.detokenizer([])
+    assert "".join(map(detokenizer.feed, [0, *ids[:-1]])) == "ok"
+
+
+def test_detokenizer_never_shows_the_prompt(tokenizer):
+    [ids] = tokenizer._encode(["日本👍"])
+    for cut in range(len(ids)):
+        detokenizer = tokenizer.detokenizer(ids[:cut])
+        text = "".join(map(detokenizer.feed, ids[cut:]))
+        assert "日" not in text or cut < 3, cut
+
+
+def test_detokenizer_shows_what_is_no_utf8(tokenizer):
+    [ids] = tokenizer._encode(["é"])
+    [letter] = tokenizer._encode(["a"])
+    detokenizer = tokenizer.detokenizer([])
+    assert "".join(map(detokenizer.feed, [ids[1], ids[1], *letter])) == "\ufffd\ufffda"
