@@ -149,6 +149,7 @@ class WorkerProcess:
 
     def reset(self) -> None:
         self.refuse: Reserved | None = None
+        self.num_refusals = 1_000_000
         self.settled: queue.Queue[Settle] = queue.Queue()
         self.reserved: queue.Queue[Reserve] = queue.Queue()
         self.engine.reset()
@@ -202,7 +203,8 @@ class WorkerProcess:
             self.events.put(message)
 
     def _answer(self, message: Reserve) -> Reserved:
-        if self.refuse is not None:
+        if self.refuse is not None and self.num_refusals > 0:
+            self.num_refusals -= 1
             return msgspec.structs.replace(self.refuse, ticket=message.ticket)
         limits = Limit(60, 59, 1.0), Limit(100_000, 99_000, 0.6)
         return Reserved(message.ticket, None, 0.0, *limits)
@@ -251,12 +253,15 @@ def start_worker() -> Any:
 
 @contextlib.contextmanager
 def started_worker(
-    models: list[ServedModel], api: dict[str, Any], server: dict[str, Any] | None = None
+    models: list[ServedModel],
+    api: dict[str, Any],
+    server: dict[str, Any] | None = None,
+    until: type = Ready,
 ) -> Iterator[WorkerProcess]:
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
     worker = WorkerProcess(config, models, [KEY, "sk-another-key-0123456789"])
     try:
-        worker.wait_for(Ready)
+        worker.started = worker.wait_for(until)
         yield worker
     finally:
         worker.close()
