@@ -4,7 +4,6 @@ Every table, key, default and range is declared here; the shipped ``config.toml`
 each in a comment.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator

@@ -1,0 +1,147 @@
+"""The command line: ``mlxnode serve``, ``models`` and ``check``."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from mlxnode import __version__
+from mlxnode.config_file import LoadedConfig, load_config
+from mlxnode.errors import NodeError
+from mlxnode.models.served import ServedModel
+
+EXAMPLES = """examples:
+  mlxnode serve                         serve the models of config.toml, else the demo models
+  mlxnode serve --config my.toml --address 0.0.0.0:8000
+  mlxnode models                        what is registered, and whether it is on disk
+  mlxnode check && mlxnode serve
+
+The configuration is looked for at --config, $MLXNODE_CONFIG, ./config.toml and
+~/.config/mlxnode/config.toml. Keys may come from $MLXNODE_API_KEY. Exit codes: 0 ended as
+asked, 1 cannot serve, 2 wrong command line or configuration.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except NodeError as error:
+        print(f"mlxnode: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlxnode",
+        description="An OpenAI-compatible inference server for Apple silicon, through MLX.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mlxnode {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="<command>")
+
+    def add(name: str, command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        sub.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
+        return sub
+
+    serve = add("serve", _serve, "Serve the configured models over HTTP.")
+    serve.add_argument("--address", metavar="HOST:PORT", help="listen there instead")
+    serve.add_argument("--workers", type=int, metavar="N", help="number of HTTP processes")
+    serve.add_argument(
+        "--log-level", choices=["debug", "info", "warning", "error"], help="how much to log"
+    )
+    add("models", _models, "List the configured models, and whether they are on disk.")
+    add("check", _check, "Check the configuration and the models without serving.")
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    loaded = load_config(
+        options.config,
+        overrides={
+            "api.address": options.address,
+            "server.workers": options.workers,
+            "server.log_level": options.log_level,
+        },
+    )
+    config = loaded.config
+    logging.basicConfig(level=config.server.log_level.upper(), format="%(name)s: %(message)s")
+    if not config.api.enabled:
+        print(
+            f"mlxnode: {loaded.where}: api.enabled = false: nothing to serve", file=sys.stderr
+        )
+        return 0
+
+    # Not at the top: spawned children import this module again.
+    from mlxnode.listen import listen, url_of
+    from mlxnode.models.resolve import resolve_models
+    from mlxnode.supervisor import Supervisor
+
+    listener = listen(loaded.host, loaded.port)
+    models = resolve_models(config, _say, folder=loaded.folder)
+    return Supervisor(
+        config,
+        models,
+        loaded.api_keys,
+        listener,
+        on_progress=_say,
+        on_ready=lambda: _say(_ready_text(url_of(listener), models, loaded)),
+    ).run()
+
+
+def _models(options: argparse.Namespace) -> int:
+    from mlxnode.models.resolve import describe_models
+
+    loaded = load_config(options.config)
+    rows = [("ID", "TYPE", "SIZE", "CONTEXT", "ON DISK", "PATH")]
+    rows += describe_models(loaded.config, folder=loaded.folder)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from mlxnode.models.resolve import resolve_models
+
+    loaded = load_config(options.config)
+    models = resolve_models(loaded.config, _say, folder=loaded.folder)
+    for model in models:
+        print(f"{model.id}: {model.type}, {model.architecture}, {model.context_length} tokens")
+    print(f"{loaded.where}: {len(models)} models, nothing to complain about")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _ready_text(url: str, models: list[ServedModel], loaded: LoadedConfig) -> str:
+    """What the person who started the node wants to know now."""
+    lines = [f"mlxnode {__version__} is ready at {url}/v1"]
+    lines += [f"  {model.id} ({model.type}, {model.context_length} tokens)" for model in models]
+    text = next((model for model in models if model.type != "embedding"), None)
+    if text is None:
+        path, body = "embeddings", f'{{"model": "{models[0].id}", "input": "Hello!"}}'
+    elif text.type == "chat":
+        path = "chat/completions"
+        body = (
+            f'{{"model": "{text.id}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+        )
+    else:
+        path, body = "completions", f'{{"model": "{text.id}", "prompt": "Once upon a time"}}'
+    key = (
+        '-H "Authorization: Bearer $MLXNODE_API_KEY" ' if loaded.config.api.require_auth else ""
+    )
+    lines += [
+        "Try it:",
+        f"  curl {url}/v1/{path} {key}-H 'Content-Type: application/json' -d '{body}'",
+    ]
+    return "\n".join(lines)
