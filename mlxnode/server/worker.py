@@ -46,8 +46,8 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def run_worker(
-    index: int,
     control: Connection,
+    index: int,
     listener: socket.socket,
     config: NodeConfig,
     models: list[ServedModel],
