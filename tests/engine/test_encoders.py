@@ -160,6 +160,28 @@ def test_load_encoder_widens_halves_on_the_cpu(copy):
     assert hidden.dtype == (mx.float32 if is_cpu else mx.bfloat16)
 
 
+def test_load_encoder_reads_a_quantized_decoder(copy):
+    """As mlx-lm converts them: some layers in 8 bits, the rest as they were."""
+    folder = copy("qwen3", quantization={"group_size": 32, "bits": 8})
+
+    def quantize(weights):
+        packed = {}
+        for key, weight in weights.items():
+            if key.endswith("_proj.weight") and weight.shape[1] % 32 == 0:
+                base = key.removesuffix("weight")
+                parts = mx.quantize(weight, group_size=32, bits=8)
+                weight, packed[base + "scales"], packed[base + "biases"] = parts
+            packed[key] = weight
+        return packed
+
+    change_weights(folder, quantize)
+    texts, expected = load_expected("qwen3")
+    (hidden,) = encode(load_encoder(serve(folder)), [texts[4]], 32)
+    cosines = (hidden * expected[4]).sum(-1)
+    cosines /= np.linalg.norm(hidden, axis=-1) * np.linalg.norm(expected[4], axis=-1)
+    assert min(cosines) > 0.999
+
+
 def test_load_encoder_names_a_missing_weight(copy):
     folder = copy("bert")
     name = "bert.encoder.layer.1.output.dense.bias"

@@ -48,9 +48,10 @@ def load_decoder(folder: Path, config: dict[str, Any]) -> Decoder:
     if not isinstance(backbone := getattr(model, "model", None), nn.Module):
         raise ModelError(f"{folder}: {config['model_type']} has no backbone to embed with")
     if mx.default_device() == mx.cpu:
-        # Quantized and half-precision products are very slow there.
-        backbone = dequantize_model(backbone)
+        # Quantized and half-precision products are very slow there. Widened first: scales in
+        # half precision would round the weights once more.
         backbone.set_dtype(mx.float32)
+        backbone = dequantize_model(backbone)
     mx.eval(backbone.parameters())
     return Decoder(backbone)
 
