@@ -6,12 +6,13 @@ import uuid
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.application.state import ApplicationServerInfo
+from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP
 
 from mlxnode.server import embedding_routes, info_routes, text_routes
-from mlxnode.server.body import json_response
-from mlxnode.server.errors import Unavailable, from_exception
+from mlxnode.server.body import TimedRequest, json_response
+from mlxnode.server.errors import ApiError, Unavailable, from_exception
 from mlxnode.server.node import Node, node_of
 
 logger = logging.getLogger("mlxnode.server")
@@ -23,7 +24,14 @@ _NEVER = 10 * 365 * 86_400.0  # seconds; a first token may rightly take minutes
 
 def build_app(name: str, node: Node) -> Sanic:
     """The application of one worker, not yet serving."""
-    app = Sanic(name, error_handler=_EnvelopeErrors(), configure_logging=False, env_prefix="")
+    app = Sanic(
+        name,
+        request_class=TimedRequest,
+        error_handler=_EnvelopeErrors(),
+        configure_logging=False,
+        env_prefix="",
+    )
+    logging.getLogger("sanic").setLevel(logging.WARNING)
     server = node.config.server
     app.config.update(
         ACCESS_LOG=False,
@@ -90,8 +98,12 @@ class _EnvelopeErrors(ErrorHandler):
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
         limit = request.app.config.REQUEST_MAX_SIZE
         error = from_exception(exception, request.path, request.method, limit)
-        if error.status == 500:
+        if isinstance(exception, RequestCancelled):
+            logger.debug("%s %s: the client has left", request.method, request.path)
+        elif not isinstance(exception, ApiError) and error.status >= 500:
             logger.error("%s %s", request.method, request.path, exc_info=exception)
+        elif error.status >= 500:
+            logger.warning("%s %s: %s", request.method, request.path, error)
         return json_response(error.to_envelope(), error.status, error.headers)
 
 

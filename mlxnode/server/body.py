@@ -1,9 +1,12 @@
 """Reading request bodies and writing response bodies."""
 
+import asyncio
+import contextlib
 import logging
 
 import msgspec
 from sanic import HTTPResponse, Request
+from sanic.exceptions import PayloadTooLarge, RequestTimeout
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.responses import encode_json
@@ -12,6 +15,35 @@ from mlxnode.server.validation import BodyType, parse_json, validate
 logger = logging.getLogger("mlxnode.server")
 
 _MAX_HEADER = 500  # characters of x-mlxnode-ignored
+_DISCARD_SECONDS = 5.0
+
+
+class TimedRequest(Request):
+    """A request whose body has to arrive in time; Sanic's own timeout ends with the head."""
+
+    async def receive_body(self) -> None:
+        try:
+            await asyncio.wait_for(super().receive_body(), self.app.config.REQUEST_TIMEOUT)
+        except asyncio.TimeoutError:
+            self._close_after_answer()
+            raise RequestTimeout("The request's body took too long to arrive") from None
+        except PayloadTooLarge:
+            # Closing on a client that still sends would reset it before it reads the answer.
+            self.stream.request_max_size = float("inf")
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._discard_body(), _DISCARD_SECONDS)
+            self._close_after_answer()
+            raise
+        # Sanic leaves the transport paused after a large body: nobody would see the client go.
+        self.transport.resume_reading()
+
+    async def _discard_body(self) -> None:
+        async for _ in self.stream:
+            pass
+
+    def _close_after_answer(self) -> None:
+        self.stream.keep_alive = False
+        self.stream.request_body = None  # Sanic would wait for the rest.
 
 
 def read_body(request: Request, schema: type[BodyType]) -> BodyType:
@@ -20,8 +52,6 @@ def read_body(request: Request, schema: type[BodyType]) -> BodyType:
     Raises:
         InvalidRequest: not JSON, or not a valid ``schema``.
     """
-    # Sanic leaves the transport paused after a large body: the client's end would go unseen.
-    request.transport.resume_reading()
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise InvalidRequest(

@@ -49,7 +49,6 @@ class EmbeddingModel:
     served: ServedModel
     tokenizer: SentenceTokenizer
     config: SentenceConfig
-    vocabulary_size: int
 
     @property
     def max_length(self) -> int:
@@ -115,9 +114,7 @@ def _load_text(served: ServedModel) -> TextModel:
 
 def _load_embedding(served: ServedModel) -> EmbeddingModel:
     config = read_sentence_config(served.folder)
-    tokenizer = SentenceTokenizer(served.folder, config)
-    vocabulary_size = _read_json(served.folder / "config.json")["vocab_size"]
-    return EmbeddingModel(served, tokenizer, config, vocabulary_size)
+    return EmbeddingModel(served, SentenceTokenizer(served.folder, config), config)
 
 
 def _read_defaults(served: ServedModel) -> Sampling:

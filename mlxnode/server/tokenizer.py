@@ -109,7 +109,7 @@ class TextTokenizer:
             ) from error
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+        encoded = [self._tokenizer.encode(text).ids for text in texts]
         for ids in encoded:
             # A prompt that was written with the token that the tokenizer adds by itself.
             if self._bos_id is not None and ids[:2] == [self._bos_id, self._bos_id]:

@@ -31,6 +31,8 @@ from mlxnode.messages import (
     Embedded,
     Generate,
     Limit,
+    Ping,
+    Pong,
     Ready,
     Reserve,
     Reserved,
@@ -54,6 +56,7 @@ class FakeEngine:
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self._pipe: Pipe | None = None
+        self._last_uid = 0
         self.reset()
 
     def reset(self) -> None:
@@ -62,6 +65,7 @@ class FakeEngine:
         self.step = 1  # tokens in an update
         self.received: queue.Queue[WorkerToEngine] = queue.Queue()
         self.on_generate: Any = self.say
+        self._first_uid = self._last_uid + 1  # what is older belongs to an earlier test
 
     def connect(self, connection: Connection) -> None:
         self._pipe = Pipe(connection, WorkerToEngine, self._on_message, lambda: None).start()
@@ -101,6 +105,9 @@ class FakeEngine:
         self.update(message.uid, [], "length" if is_cut else "stop")
 
     def _on_message(self, message: WorkerToEngine) -> None:
+        if message.uid < self._first_uid:
+            return
+        self._last_uid = max(self._last_uid, message.uid)
         self.received.put(message)
         if self.is_silent or isinstance(message, Abort):
             return
@@ -135,7 +142,7 @@ class WorkerProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
         self.process = context.Process(
-            target=run_worker, args=(0, theirs, self._listener, config, models, keys)
+            target=run_worker, args=(theirs, 0, self._listener, config, models, keys)
         )
         self.process.start()
         theirs.close()
@@ -153,6 +160,12 @@ class WorkerProcess:
         self.settled: queue.Queue[Settle] = queue.Queue()
         self.reserved: queue.Queue[Reserve] = queue.Queue()
         self.engine.reset()
+
+    def settle(self) -> None:
+        """Forget the test before: the answer to a ping comes after all that it caused."""
+        self.send(Ping(0))
+        self.wait_for(Pong)
+        self.reset()
 
     def send(self, message: msgspec.Struct) -> None:
         self._control.send(message)
@@ -290,12 +303,12 @@ def open_worker(served_models: list[ServedModel]) -> Iterator[WorkerProcess]:
 @pytest.fixture
 def worker(full_worker: WorkerProcess) -> WorkerProcess:
     """A worker with keys, limits and CORS, and an engine that says "Hello!"."""
-    full_worker.reset()
+    full_worker.settle()
     return full_worker
 
 
 @pytest.fixture
 def plain_worker(open_worker: WorkerProcess) -> WorkerProcess:
     """A worker without any of these."""
-    open_worker.reset()
+    open_worker.settle()
     return open_worker

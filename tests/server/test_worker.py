@@ -128,10 +128,13 @@ def own_worker(start_worker, served_models):
         yield worker
 
 
-def test_worker_answers_pings_also_under_load(worker):
+def test_worker_answers_pings_while_it_serves(worker):
+    worker.engine.is_silent = True
     with chat(worker, stream=True):
+        worker.engine.next(Generate)
         worker.send(Ping(7))
         assert worker.wait_for(Pong).sequence == 7
+    worker.engine.next(Abort)
 
 
 def test_new_engine_fails_what_was_in_flight_on_the_old_one(worker):
