@@ -119,15 +119,18 @@ class EngineClient:
         self,
         model: str,
         prompts: list[list[int]],
-        max_tokens: int,
+        max_tokens: list[int],
         stop_ids: list[int],
         sampling: Sampling,
     ) -> Call:
-        """Continue each of ``prompts``; ``Update``s come back under the prompt's index."""
+        """Continue each of ``prompts`` by at most its own of ``max_tokens``.
+
+        ``Update``s come back under the prompt's index.
+        """
         call = Call(self)
-        for prompt in prompts:
+        for prompt, most in zip(prompts, max_tokens, strict=True):
             uid = self._register(call)
-            self._send(Generate(uid, model, prompt, max_tokens, stop_ids, sampling), call)
+            self._send(Generate(uid, model, prompt, most, stop_ids, sampling), call)
         return call
 
     def embed(self, model: str, inputs: list[list[int]], dimensions: int | None) -> Call:

@@ -90,7 +90,7 @@ async def _encode_inputs(
         inputs = await off_loop_if(is_large, model.tokenizer.encode, items)
     else:
         inputs = items
-        check_token_ids(inputs, model.tokenizer.vocabulary_size, "input")
+        check_token_ids(inputs, model.config.vocabulary_size, "input")
     for index, ids in enumerate(inputs):
         if len(ids) > model.max_length:
             problem = f"expected at most {model.max_length} tokens, got {len(ids)}"

@@ -30,7 +30,7 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
         )
     prompt = await model.tokenizer.encode_chat([m.to_template() for m in body.messages])
     asked = body.max_completion_tokens or body.max_tokens
-    max_tokens = _fit(model, prompt, asked, None, "messages")
+    max_tokens = [_fit(model, prompt, asked, None, "messages")]
     form = ChatFormat(model.served, include_usage=body.include_usage)
     return await _generate(request, body, model, [prompt], max_tokens, form)
 
@@ -42,10 +42,10 @@ async def completions(request: Request) -> HTTPResponse | None:
     model = node.registry.find_text(body.model)
     node.engine.check_connected()
     prompts = await _encode_prompts(model, body.prompt)
-    max_tokens = min(
+    max_tokens = [
         _fit(model, prompt, body.max_tokens, _DEFAULT_COMPLETION_TOKENS, "prompt")
         for prompt in prompts
-    )
+    ]
     form = TextFormat(model.served, include_usage=body.include_usage)
     return await _generate(request, body, model, prompts, max_tokens, form)
 
@@ -55,12 +55,15 @@ async def _generate(
     body: GenerationBody,
     model: TextModel,
     prompts: list[list[int]],
-    max_tokens: int,
+    max_tokens: list[int],
     form: Format,
 ) -> HTTPResponse | None:
-    """Reserve, generate and answer. Leaving early in any way aborts and settles."""
+    """Reserve, generate and answer; ``max_tokens`` has one bound for each of ``prompts``.
+
+    Leaving early in any way aborts what still runs and settles the reservation.
+    """
     node = node_of(request)
-    most = sum(len(prompt) + max_tokens for prompt in prompts)
+    most = sum(map(len, prompts)) + sum(max_tokens)
     async with node.limits.reserve(request.ctx.key_id, most) as reservation:
         request.ctx.headers |= reservation.headers
         sampling, stop_ids = model.sampling(body), model.tokenizer.stop_ids
@@ -104,7 +107,7 @@ def _fit(
     """
     limit = model.served.context_length
     room = limit - len(prompt)
-    if room >= max(asked or 1, 1):
+    if room >= (asked or 1):
         return asked or min(room, default or room)
     wanted = f"{len(prompt)} in the {param}"
     if asked is not None:

@@ -211,8 +211,8 @@ def test_completion_of_several_prompts_keeps_their_order(worker, prompt):
 
 
 def test_completion_default_length_fits_what_is_left(worker):
-    complete(worker, prompt=[5] * 505)
-    assert worker.engine.next(Generate).max_tokens == 7
+    complete(worker, prompt=[[5] * 505, [5]])
+    assert [worker.engine.next(Generate).max_tokens for _ in range(2)] == [7, 16]
 
 
 @pytest.mark.parametrize(
