@@ -129,7 +129,10 @@ def _read_defaults(served: ServedModel) -> Sampling:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise ModelError(f"{file}: not valid JSON: {error}") from error
 
 
 def _first(*values: Any) -> Any:

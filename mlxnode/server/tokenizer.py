@@ -52,7 +52,8 @@ class TextTokenizer:
             # The Rust tokenizer itself: transformers' own encode sets truncation on the
             # shared object at each call, which fails when another thread is encoding.
             self._tokenizer = self._wrapper.backend_tokenizer
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+            self.stop_ids = sorted(self._wrapper.eos_token_ids | _read_eos_ids(folder))
+        except Exception as error:  # tokenizers raises it bare for a file it cannot use
             raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -61,7 +62,6 @@ class TextTokenizer:
         self._knows_developer = "developer" in json.dumps(template or "")
         self.has_chat_template: bool = self._wrapper.has_chat_template
         self.vocabulary_size: int = len(self._wrapper)
-        self.stop_ids = sorted(self._wrapper.eos_token_ids | _read_eos_ids(folder))
 
     async def encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
         """Render ``messages`` with the model's template, ready for the assistant's turn.

@@ -37,8 +37,6 @@ from mlxnode.server.limits import Limits
 from mlxnode.server.node import Node
 from mlxnode.server.registry import Registry
 
-logger = logging.getLogger("mlxnode.server")
-
 _BACKLOG = 2048  # connections waiting to be accepted; listen() is called once more here
 _LAST_MOMENT = 2.0  # seconds between the order to stop and an exit without ceremony
 _DRAIN_POLL = 0.02  # seconds
@@ -83,6 +81,7 @@ class Worker:
         self._loop = loop
         self._stopped = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
+        self._server: AsyncioServer | None = None
         self._engine = EngineClient(loop)
         self._control = Pipe(
             control, SupervisorToChild, self._on_message, self._on_close, name="control"
@@ -99,6 +98,7 @@ class Worker:
         except ModelError as error:
             self._control.send(Fatal(str(error)))
             await self._stopped.wait()
+        if self._stopped.is_set():
             return
         api = self._config.api
         self._node = Node(
@@ -166,6 +166,9 @@ class Worker:
 
     async def _drain(self, timeout: float) -> None:
         """Accept nothing new, let what runs finish, then stop."""
+        if self._server is None:  # Still loading.
+            self._stopped.set()
+            return
         self._node.is_draining = True
         self._server.close()
         deadline = self._loop.time() + timeout

@@ -269,12 +269,12 @@ def started_worker(
     models: list[ServedModel],
     api: dict[str, Any],
     server: dict[str, Any] | None = None,
-    until: type = Ready,
+    until: type | None = Ready,
 ) -> Iterator[WorkerProcess]:
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
     worker = WorkerProcess(config, models, [KEY, "sk-another-key-0123456789"])
     try:
-        worker.started = worker.wait_for(until)
+        worker.started = until and worker.wait_for(until)
         yield worker
     finally:
         worker.close()

@@ -53,6 +53,14 @@ def test_registry_refuses_chat_without_a_template(served_models, tmp_path):
     Registry([dataclasses.replace(model, type="completion")])
 
 
+@pytest.mark.parametrize("name", ["generation_config.json", "tokenizer.json"])
+def test_registry_names_a_broken_file_s_folder(served_models, tmp_path, name):
+    folder = tiny.make_chat_model(tmp_path)
+    (folder / name).write_text("{")
+    with pytest.raises(ModelError, match=tmp_path.name):
+        Registry([dataclasses.replace(served_models[0], folder=folder)])
+
+
 @pytest.mark.parametrize(
     ("find", "model_id", "status"),
     [

@@ -208,6 +208,13 @@ def test_drain_answers_503_to_a_request_under_way(own_worker):
     assert own_worker.process.exitcode == 0
 
 
+def test_drain_while_loading_ends_the_worker(start_worker, served_models):
+    with start_worker(served_models, {}, until=None) as worker:
+        worker.send(Drain(WAIT))
+        worker.process.join(WAIT)
+        assert worker.process.exitcode == 0
+
+
 @pytest.mark.parametrize("end", ["stop", "hang up"])
 def test_worker_ends_when_told_or_orphaned(own_worker, end):
     own_worker.engine.is_silent = True
