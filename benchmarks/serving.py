@@ -9,9 +9,11 @@ after round, so that whatever else the machine does hits both. Only ratios mean 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import platform
+import shutil
 import signal
 import socket
 import statistics
@@ -23,12 +25,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 
 from mlxnode.models.demo import fetch_demo_model
-from mlxnode.models.gguf import export_folder
+from mlxnode.models.gguf import model_folder
 
-WORDS = "the river runs past an old mill where people meet on market days to talk ".split()
+WORDS = "the river runs past an old mill where people meet on market days to talk"
 # mlx_lm.server cannot be told about the system's BLAS: without it, the CPU backend is twelve
 # times slower and the comparison would be one of BLAS libraries.
 PEER = (
@@ -85,6 +87,26 @@ def started(command: list[str], url: str, **environment: str) -> Iterator[None]:
                 process.wait()
 
 
+def export(gguf: Path, folder: Path) -> Path:
+    """The model as a folder that both servers can load, in the CPU backend's float32."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    from mlxnode.config import ModelConfig, NodeConfig
+    from mlxnode.engine.loader import load_generation_model
+    from mlxnode.models.resolve import resolve_models
+
+    shutil.copytree(model_folder(gguf), folder)
+    config = NodeConfig(api={"models": {"bench": ModelConfig(path=str(gguf), type="chat")}})
+    model = load_generation_model(*resolve_models(config, print))
+    mx.save_safetensors(
+        str(folder / "model.safetensors"),
+        dict(tree_flatten(model.parameters())),
+        metadata={"format": "mlx"},
+    )
+    return folder
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -116,7 +138,8 @@ def peer(folder: Path) -> Iterator[Server]:
 def prompt(number: int) -> str:
     """A prompt of about 40, 200 or 800 tokens; no two share a beginning."""
     length = (30, 160, 640)[number % 3]
-    text = " ".join(WORDS[(number + i * (number % 5 + 1)) % len(WORDS)] for i in range(length))
+    words = WORDS.split()
+    text = " ".join(words[(number + i * (number % 5 + 1)) % len(words)] for i in range(length))
     return f"Story {number}. Continue this text at length: {text}"
 
 
@@ -144,7 +167,7 @@ async def stream(client: httpx.AsyncClient, server: Server, number: int, max_tok
                 tokens = chunk["usage"]["completion_tokens"]
             if chunk.get("choices") and chunk["choices"][0]["delta"].get("content"):
                 arrivals.append(time.perf_counter())
-    gaps = [after - before for before, after in zip(arrivals, arrivals[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(arrivals)]
     return tokens, arrivals[0] - started_at, gaps
 
 
@@ -173,14 +196,12 @@ async def load(server: Server, streams: int, max_tokens: int, seed: int) -> Resu
 def measure(servers: list[Server], args: argparse.Namespace) -> list[Result]:
     """Interleaved rounds; the median of the rounds for each server and load."""
     for server in servers:
-        asyncio.run(load(server, 2, 8, seed=0))  # warm up
+        asyncio.run(load(server, 2, 8, seed=900_000))  # warm up, with prompts of its own
     rounds: dict[tuple[str, int], list[Result]] = {}
     for number in range(args.rounds):
         for streams in args.streams:
             for server in servers:
-                result = asyncio.run(
-                    load(server, streams, args.max_tokens, seed=1000 * number)
-                )
+                result = asyncio.run(load(server, streams, args.max_tokens, seed=1000 * number))
                 rounds.setdefault((server.name, streams), []).append(result)
                 print(f"round {number + 1}: {result}", file=sys.stderr, flush=True)
     return [
@@ -223,7 +244,7 @@ def main() -> None:
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as running:
-        folder = export_folder(fetch_demo_model("smollm2-135m-instruct"), Path(scratch))
+        folder = export(fetch_demo_model("smollm2-135m-instruct"), Path(scratch) / "model")
         servers = [running.enter_context(node(folder))]
         if not args.without_peer:
             servers.append(running.enter_context(peer(folder)))

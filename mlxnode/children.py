@@ -76,7 +76,7 @@ class Child:
             name=self.name,
         ).start()
         self._started_at = self._heard_at = time.monotonic()
-        log.debug("%s started (pid %d)", self.name, self.pid)
+        log.info("%s started (pid %d)", self.name, self.pid)
 
     def send(self, message: Message, fd: int | None = None) -> None:
         if self._pipe is not None:

@@ -147,13 +147,12 @@ def _find_in_hub_cache(repository: str) -> Path | None:
 
 
 def _fetch_from_hub(repository: str) -> Path:
-    import httpx
+    import httpx2
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:  # the hub's own errors are OSErrors
         raise ModelError(
             "it is no folder here, and fetching it from the Hugging Face hub failed "
             f"({type(error).__name__}); check the name, the network and, for a gated model, "

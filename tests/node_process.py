@@ -1,0 +1,97 @@
+"""A real node in a process of its own, as ``mlxnode serve`` starts it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+API_KEY = "sk-end-to-end"
+CHAT = "smollm2-135m-instruct"
+EMBEDDING = "all-minilm-l6-v2"
+CONFIG = f"""
+[api]
+address = "127.0.0.1:0"
+api_key = "{API_KEY}"
+[api.models.{CHAT}]
+path = "demo/{CHAT}"
+type = "chat"
+context_length = 2048
+[api.models.{EMBEDDING}]
+path = "demo/{EMBEDDING}"
+type = "embedding"
+"""
+
+
+class NodeProcess:
+    """``mlxnode serve`` on a free port; ended, with its children, when the block ends."""
+
+    def __init__(self, folder: Path, config: str = CONFIG):
+        path = folder / "config.toml"
+        path.write_text(config)
+        self.url = ""
+        self.log: list[str] = []
+        self._ready = threading.Event()
+        command = [sys.executable, "-m", "mlxnode", "serve", "--config", str(path)]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> "NodeProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        children = self.child_pids()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for pid in children:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self._reader.join(10)
+
+    def wait_ready(self, timeout: float = 120) -> None:
+        assert self._ready.wait(timeout), "".join(self.log)
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.log.append(line)
+            if not self.url and (found := re.search(r"http://127\.0\.0\.1:\d+", line)):
+                self.url = found[0]
+                self._ready.set()
+
+    def engine_pid(self) -> int:
+        return self._started("engine")[-1]
+
+    def worker_pids(self) -> list[int]:
+        return [pid for pid in self._started(r"worker \d+") if is_running(pid)]
+
+    def _started(self, name: str) -> list[int]:
+        """The pids of every generation, as the log tells them."""
+        return [
+            int(pid) for pid in re.findall(rf"{name} started \(pid (\d+)\)", "".join(self.log))
+        ]
+
+    def child_pids(self) -> list[int]:
+        listing = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+        ).stdout
+        pairs = [line.split() for line in listing.splitlines()]
+        return [int(pid) for pid, parent in pairs if int(parent) == self.process.pid]
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is more than a zombie."""
+    command = ["ps", "-o", "stat=", "-p", str(pid)]
+    state = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
