@@ -1,0 +1,56 @@
+# `make serve` and `make test` set up everything they need; a second run does nothing again.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3.10 3; do \
+	command -v python$$version >/dev/null 2>&1 && \
+	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 10))' && \
+	command -v python$$version && break; done)
+
+.PHONY: help serve test lint bench clean
+.DEFAULT_GOAL := help
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+serve: $(VENV)/.installed  ## set up, fetch the demo models once, and serve config.toml
+	$(BIN)/mlxnode serve
+
+test: $(VENV)/.installed-dev  ## set up, and run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.installed-dev  ## throughput over HTTP beside mlx_lm.server
+	$(BIN)/python benchmarks/serving.py
+
+clean:  ## remove the environment
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.blas
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.blas
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "mlxnode needs Python 3.10 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot create environments: install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# MLX's CPU backend on Linux is many times faster with the system's OpenBLAS. Without the
+# right to install it, everything still works.
+$(VENV)/.blas: | $(VENV)/.created
+	@if [ "$$(uname)" = Linux ] && ! ldconfig -p 2>/dev/null | grep -q libopenblas.so.0; then \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+		{ $$sudo apt-get update -qq && \
+		  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libopenblas0-pthread; \
+		} >/dev/null 2>&1 || echo "OpenBLAS is not installed: the CPU backend will be slow"; \
+	fi
+	@touch $@
