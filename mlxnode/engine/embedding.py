@@ -9,7 +9,7 @@ from mlxnode.engine.embedder import Embedder
 from mlxnode.engine.embedding_queue import EmbeddingQueue, EmbedItem, padded_length
 from mlxnode.engine.request import RequestKey
 from mlxnode.engine.scheduler import PrefillClock, Refusal
-from mlxnode.messages import Embed, Embedded
+from mlxnode.messages import Embed, Embedded, Failed
 from mlxnode.models.served import ServedModel
 
 
@@ -45,7 +45,7 @@ class EmbeddingRunner:
         """Drop the requests of the batch whose step raised, and return them."""
         return [request.key for request in self._queue.fail(self._batch)]
 
-    def step(self, *, others_wait: bool) -> list[tuple[RequestKey, Embedded]]:
+    def step(self, *, others_wait: bool) -> list[tuple[RequestKey, Embedded | Failed]]:
         """Compute one batch; returns the answers of the requests that are whole with it.
 
         While ``others_wait`` (texts are being generated), the batch is only as large as
@@ -67,6 +67,8 @@ class EmbeddingRunner:
         ]
 
 
-def _answer(key: RequestKey, vectors: list[np.ndarray]) -> Embedded:
+def _answer(key: RequestKey, vectors: list[np.ndarray]) -> Embedded | Failed:
     matrix = np.stack(vectors).astype("<f4")  # [N, D]
+    if not np.isfinite(matrix).all():
+        return Failed(key[1], "internal", "the model's vectors are not finite")
     return Embedded(key[1], matrix.shape[1], matrix.tobytes())
