@@ -2,9 +2,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3.10 3; do \
+PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	command -v python$$version >/dev/null 2>&1 && \
-	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 10))' && \
+	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' && \
 	command -v python$$version && break; done)
 
 .PHONY: help serve test lint bench clean
@@ -38,7 +38,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.blas
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.created:
-	@test -n "$(PYTHON)" || { echo "mlxnode needs Python 3.10 or newer" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "mlxnode needs Python 3.11 or newer, as mlx-lm does" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot create environments: install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
