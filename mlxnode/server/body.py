@@ -24,7 +24,7 @@ class TimedRequest(Request):
     async def receive_body(self) -> None:
         try:
             await asyncio.wait_for(super().receive_body(), self.app.config.REQUEST_TIMEOUT)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self._close_after_answer()
             raise RequestTimeout("The request's body took too long to arrive") from None
         except PayloadTooLarge:
