@@ -36,8 +36,8 @@ from mlxnode.models.served import ServedModel
 log = logging.getLogger("mlxnode.supervisor")
 
 TICK = 0.1  # seconds
-DRAIN_GRACE = 5.0  # seconds beyond drain_timeout before a worker is killed
-STOP_GRACE = 5.0  # seconds for the engine to end
+DRAIN_GRACE = 3.0  # seconds beyond drain_timeout before a worker is killed
+STOP_GRACE = 3.0  # seconds for the engine to end
 MAX_FAILED_STARTS = 3  # of a child that never was ready
 
 ENGINE = "mlxnode.engine.main:run_engine"

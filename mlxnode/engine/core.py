@@ -74,7 +74,8 @@ class Engine:
             # The supervisor is gone: so is the reason to be here, whatever the loop is doing.
             on_close=lambda: os._exit(0),
             name="control",
-        ).start()
+        )
+        self._supervisor.start()
 
     def serve(self, runners: dict[str, Runner], embedders: dict[str, EmbeddingRunner]) -> None:
         """Take the loaded models, by id, and say that workers can be connected."""

@@ -1,0 +1,208 @@
+"""The supervisor over fake children, in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from node_process import is_running
+
+TIMEOUT = 30
+
+
+class Node:
+    """A supervisor with two fake workers and a fake engine."""
+
+    def __init__(self, folder: Path, **server: object):
+        self.folder = folder
+        server = {"workers": 2, "drain_timeout": 1.0} | server
+        code = (
+            "import sys, json, pathlib; sys.path.insert(0, sys.argv[1]); import fakes; "
+            "sys.exit(fakes.supervise(pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3])))"
+        )
+        arguments = [str(Path(__file__).parent), str(folder), json.dumps(server)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True
+        )
+
+    def order(self, name: str, what: str) -> None:
+        (self.folder / f"{name}-{what}").touch()
+
+    def undo(self, name: str, what: str) -> None:
+        (self.folder / f"{name}-{what}").unlink()
+
+    def wait_for(self, name: str, event: str, count: int = 1) -> list[int]:
+        """The pids of the children that told ``event``, once ``count`` of them did."""
+        paused = threading.Event()
+        for _ in range(TIMEOUT * 50):
+            found = sorted(self.folder.glob(f"{name}-*-{event}"), key=os.path.getmtime)
+            if len(found) >= count:
+                return [int(file.name.split("-")[1]) for file in found]
+            assert self.process.poll() is None, self.process.stderr.read()
+            paused.wait(0.02)
+        raise AssertionError(f"{name} never told {event}")
+
+    def wait_ready(self) -> str:
+        """What the supervisor had imported when everything was ready."""
+        paused = threading.Event()
+        for _ in range(TIMEOUT * 50):
+            if found := list(self.folder.glob("ready-*")):
+                return found[0].name.removeprefix("ready-")
+            assert self.process.poll() is None, self.process.stderr.read()
+            paused.wait(0.02)
+        raise AssertionError("never ready")
+
+    def pids(self) -> list[int]:
+        files = self.folder.glob("*-*-started")
+        return [int(file.name.split("-")[1]) for file in files]
+
+    def end(self) -> None:
+        for pid in [self.process.pid, *self.pids()]:
+            if is_running(pid):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def start(folder) -> Iterator:
+    nodes: list[Node] = []
+
+    def start(**server: object) -> Node:
+        nodes.append(Node(folder, **server))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.end()
+
+
+def test_supervisor_wires_each_worker_with_the_engine(start):
+    node = start()
+    assert node.wait_ready() == "light"  # neither mlx nor sanic nor numpy
+    for index in (0, 1):
+        (generation,) = [f.name for f in node.folder.glob(f"worker{index}-*-connected-*")]
+        assert list(node.folder.glob("engine-*" + generation[generation.index("-conn") :]))
+
+
+def test_supervisor_replaces_a_killed_engine_and_wires_the_running_workers(start):
+    node = start()
+    node.wait_ready()
+    (engine,) = node.wait_for("engine", "started")
+    workers = node.wait_for("worker?", "started", 2)
+    os.kill(engine, signal.SIGKILL)
+    engines = node.wait_for("engine", "started", 2)
+    assert engines[0] != engines[1]
+    for index in (0, 1):
+        first, second = node.wait_for(f"worker{index}", "connected-*", 2)
+        assert first == second
+    assert all(is_running(pid) for pid in workers)
+
+
+def test_supervisor_replaces_a_killed_worker_and_leaves_the_others(start):
+    node = start()
+    node.wait_ready()
+    (killed,) = node.wait_for("worker0", "started")
+    os.kill(killed, signal.SIGKILL)
+    _, replaced = node.wait_for("worker0", "connected-*", 2)
+    assert replaced != killed
+    assert len(node.wait_for("worker1", "connected-*")) == 1
+    assert len(node.wait_for("engine", "connected-*", 3)) == 3
+
+
+def test_supervisor_replaces_a_hung_child(start):
+    node = start(hang_timeout=2.0)
+    node.wait_ready()
+    (hung,) = node.wait_for("engine", "started")
+    node.order("engine", "hang")
+    engines = node.wait_for("engine", "started", 2)
+    node.undo("engine", "hang")
+    assert hung in engines
+    assert not is_running(hung)
+
+
+def test_supervisor_sigterm_drains_the_workers_then_stops_the_engine(start):
+    node = start()
+    node.wait_ready()
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(TIMEOUT) == 0
+    drained = [file.stat().st_mtime_ns for file in node.folder.glob("worker*-drained")]
+    (stopped,) = [file.stat().st_mtime_ns for file in node.folder.glob("engine-*-stopped")]
+    assert len(drained) == 2
+    assert stopped > max(drained)
+    assert not any(is_running(pid) for pid in node.pids())
+
+
+def test_supervisor_kills_what_does_not_end_in_time(start):
+    node = start(drain_timeout=0.0)
+    node.wait_ready()
+    node.order("worker1", "linger")
+    (engine,) = node.wait_for("engine", "started")
+    os.kill(engine, signal.SIGSTOP)  # it cannot even see that it should stop
+    node.process.send_signal(signal.SIGINT)
+    assert node.process.wait(TIMEOUT) == 0
+    assert not any(is_running(pid) for pid in node.pids())
+
+
+def test_supervisor_ends_at_once_at_the_second_signal(start):
+    node = start(drain_timeout=600.0)
+    node.wait_ready()
+    node.order("worker0", "linger")
+    node.process.send_signal(signal.SIGTERM)
+    node.wait_for("worker0", "drained")
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(TIMEOUT) == 128 + signal.SIGTERM
+    assert not any(is_running(pid) for pid in node.pids())
+
+
+def test_supervisor_that_is_killed_leaves_no_child(start):
+    node = start()
+    node.wait_ready()
+    pids = node.pids()
+    assert len(pids) == 3
+    node.process.kill()
+    node.process.wait()
+    paused = threading.Event()
+    for _ in range(TIMEOUT * 20):
+        if not any(is_running(pid) for pid in pids):
+            return
+        paused.wait(0.05)
+    raise AssertionError("a child is left")
+
+
+@pytest.mark.parametrize("name", ["engine", "worker1"])
+def test_supervisor_gives_up_at_a_fatal_error_and_says_why(start, folder, name):
+    (folder / f"{name}-fatal").touch()
+    node = start()
+    assert node.process.wait(TIMEOUT) == 1
+    assert f"{name} cannot start" in node.process.stderr.read()
+    assert not any(is_running(pid) for pid in node.pids())
+
+
+def test_supervisor_gives_up_on_a_child_that_never_starts(start, folder):
+    (folder / "engine-crash").touch()
+    node = start()
+    assert node.process.wait(TIMEOUT) == 1
+    assert "ended: exit code 3; it does not start" in node.process.stderr.read()
+
+
+def test_supervisor_answers_reservations_across_the_generations_of_a_worker(start, folder):
+    (folder / "worker0-reserve").touch()
+    node = start()  # 150 tokens a minute; each connection reserves 100 and settles 10
+    (worker,) = node.wait_for("worker0", "reserved-None")
+    (engine,) = node.wait_for("engine", "started")
+    os.kill(engine, signal.SIGKILL)
+    node.wait_for("engine", "started", 2)
+    node.wait_for("worker0", "connected-*", 2)
+    os.kill(worker, signal.SIGKILL)
+    assert len(node.wait_for("worker0", "reserved-None", 2)) == 2
