@@ -43,6 +43,7 @@ class Pipe:
         self._outbox: queue.SimpleQueue[tuple[bytes, int | None] | None] = queue.SimpleQueue()
         self._max_queued = max_queued
         self._closed = threading.Event()
+        self._descriptor = threading.Lock()  # its number is another file's once it is closed
         self._reader = threading.Thread(target=self._read, name=f"{name}-read", daemon=True)
         self._writer = threading.Thread(target=self._write, name=f"{name}-write", daemon=True)
 
@@ -76,8 +77,10 @@ class Pipe:
         self._closed.set()
         self._outbox.put(None)
         # A descriptor that is closed under a blocked read or write does not wake it.
-        with contextlib.suppress(OSError), _as_socket(self._connection) as pair:
-            pair.shutdown(socket.SHUT_RDWR)
+        with self._descriptor:
+            if not self._connection.closed:
+                with contextlib.suppress(OSError), _as_socket(self._connection) as pair:
+                    pair.shutdown(socket.SHUT_RDWR)
 
     def _read(self) -> None:
         try:
@@ -101,7 +104,8 @@ class Pipe:
         except OSError:
             pass  # The reader sees the same end and reports it.
         self._reader.join()
-        self._connection.close()
+        with self._descriptor:
+            self._connection.close()
 
 
 def _as_socket(connection: Connection) -> socket.socket:
