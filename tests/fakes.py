@@ -51,9 +51,10 @@ class Fake:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._control = Pipe(
             control, SupervisorToChild, self._handle, on_close=lambda: os._exit(0)
-        ).start()
+        )
 
     def run(self) -> None:
+        self._control.start()
         if self._is_ordered("fatal"):
             self._control.send(Fatal(f"{self._name} cannot start"))
         elif self._is_ordered("crash"):
