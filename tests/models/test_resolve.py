@@ -1,0 +1,165 @@
+"""From a configured path to a model on disk, or to an error that helps."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from mlxnode.config import ApiConfig, ModelConfig, NodeConfig
+from mlxnode.errors import ConfigError, ModelError
+from mlxnode.models.resolve import demo_config, describe_models, resolve_models
+from mlxnode.models.served import ServedModel
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny.make_chat_model(tmp_path_factory.mktemp("tiny"))
+
+
+def configure(path: object, type: str = "chat", **keys: object) -> NodeConfig:
+    models = {"mine": ModelConfig(path=str(path), type=type, **keys)}
+    return NodeConfig(api=ApiConfig(models=models))
+
+
+def resolve(
+    path: object, type: str = "chat", folder: Path | None = None, **keys
+) -> ServedModel:
+    (served,) = resolve_models(configure(path, type, **keys), print, folder=folder)
+    return served
+
+
+def error_of(path: object, type: str = "chat", kind: type = ModelError, **keys) -> str:
+    with pytest.raises(kind) as caught:
+        resolve(path, type, **keys)
+    assert str(caught.value).startswith(f'api.models.mine (path = "{path}"): ')
+    return str(caught.value)
+
+
+def test_resolve_describes_a_folder(model):
+    served = resolve(model, context_length=100, default_temperature=0.5)
+    assert served.folder == served.weights == model
+    assert (served.architecture, served.context_length) == ("llama", 100)
+    assert served.default_temperature == 0.5
+    assert served.size_bytes == (model / "model.safetensors").stat().st_size
+    assert served.created == int((model / "model.safetensors").stat().st_mtime)
+    assert resolve(model).context_length == 512
+
+
+def test_resolve_describes_the_demo_models(demo_chat, demo_embedding):
+    chat, embedding = resolve_models(demo_config(), print)
+    assert chat.weights == demo_chat
+    assert (chat.type, chat.architecture, chat.context_length) == ("chat", "llama", 8192)
+    assert embedding.folder == demo_embedding
+    assert (embedding.type, embedding.dimensions) == ("embedding", 384)
+
+
+def test_resolve_takes_paths_relative_to_the_configuration(model, monkeypatch):
+    assert resolve(model.name, folder=model.parent).folder == model
+    monkeypatch.setenv("HOME", str(model.parent))
+    assert resolve(f"~/{model.name}").folder == model
+
+
+def test_resolve_needs_a_model():
+    with pytest.raises(ConfigError, match="no model is configured"):
+        resolve_models(NodeConfig(), print)
+
+
+def test_resolve_missing_path_says_what_was_expected():
+    assert "no such folder or .gguf file" in error_of("/no/such/model")
+    assert "no such folder or .gguf file" in error_of("./org/name")
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("config.json", "there is no config.json in"),
+        ("model.safetensors", "there are no *.safetensors files in"),
+        ("tokenizer.json", "there is no tokenizer in"),
+    ],
+)
+def test_resolve_names_the_file_that_a_folder_lacks(model, tmp_path, missing, message):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    (folder / missing).unlink()
+    assert message in error_of(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_type": 5}'])
+def test_resolve_refuses_a_broken_config(model, tmp_path, text):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    (folder / "config.json").write_text(text)
+    assert "config.json" in error_of(folder)
+
+
+def test_resolve_refuses_a_file_that_is_no_model(tmp_path):
+    (tmp_path / "model.bin").touch()
+    assert "expected a folder or a .gguf file" in error_of(tmp_path / "model.bin")
+
+
+def test_resolve_refuses_an_encoder_as_a_chat_model(demo_embedding):
+    assert 'set type = "embedding"' in error_of(demo_embedding)
+
+
+def test_resolve_refuses_more_than_the_model_can_do(model, demo_embedding):
+    message = error_of(model, kind=ConfigError, context_length=513)
+    assert "context_length = 513: the model has 512" in message
+    message = error_of(demo_embedding, "embedding", ConfigError, dimensions=385)
+    assert "dimensions = 385: the model has 384" in message
+    assert resolve(demo_embedding, "embedding", dimensions=128).dimensions == 128
+
+
+def test_resolve_finds_the_context_of_a_text_part(model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] = {"max_position_embeddings": config.pop("max_position_embeddings")}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert resolve(folder).context_length == 512
+
+
+def test_resolve_hub_model_is_taken_from_the_local_cache(model, tmp_path, monkeypatch):
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--org--name"
+    shutil.copytree(model, repository / "snapshots" / revision)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(revision)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert resolve("org/name").folder == repository / "snapshots" / revision
+
+
+def test_resolve_hub_model_that_cannot_be_fetched_names_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    message = error_of("org/name")
+    assert "fetching it from the Hugging Face hub failed" in message
+    assert "check the name, the network" in message
+
+
+def test_describe_models_fetches_nothing(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path))
+    models = {
+        "here": ModelConfig(path=str(model), type="chat"),
+        "demo": ModelConfig(path="demo/all-minilm-l6-v2", type="embedding"),
+        "wrong": ModelConfig(path=str(model), type="chat", context_length=9999),
+    }
+    rows = describe_models(NodeConfig(api=ApiConfig(models=models)))
+    here, demo, wrong = rows
+    assert here[:2] == ("here", "chat")
+    assert here[3:5] == ("512", "yes")
+    assert demo[2:5] == ("-", "-", "no")
+    assert wrong[4].startswith("error: context_length = 9999")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resolve_import_is_light():
+    code = (
+        "import sys, mlxnode.models.resolve; "
+        "print(sorted({'mlx', 'sanic', 'transformers', 'gguf'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
