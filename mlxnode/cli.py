@@ -80,11 +80,10 @@ def _serve(options: argparse.Namespace) -> int:
 
     # Not at the top: spawned children import this module again.
     from mlxnode.listen import listen, url_of
-    from mlxnode.models.resolve import resolve_models
     from mlxnode.supervisor import Supervisor
 
     listener = listen(loaded.host, loaded.port)
-    models = resolve_models(config, _say, folder=loaded.folder)
+    models = _resolve(loaded)
     return Supervisor(
         config,
         models,
@@ -109,14 +108,21 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mlxnode.models.resolve import resolve_models
-
     loaded = load_config(options.config)
-    models = resolve_models(loaded.config, _say, folder=loaded.folder)
+    models = _resolve(loaded)
     for model in models:
         print(f"{model.id}: {model.type}, {model.architecture}, {model.context_length} tokens")
     print(f"{loaded.where}: {len(models)} models, nothing to complain about")
     return 0
+
+
+def _resolve(loaded: LoadedConfig) -> list[ServedModel]:
+    from mlxnode.models.resolve import resolve_models
+
+    try:
+        return resolve_models(loaded.config, _say, folder=loaded.folder)
+    except NodeError as error:
+        raise type(error)(f"{loaded.where}: {error}") from error
 
 
 def _say(text: str) -> None:

@@ -2,7 +2,9 @@
 
 import difflib
 import ipaddress
+import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +63,10 @@ def load_config(
     else:
         tables = _read(file)
     for key, value in (overrides or {}).items():
-        if value is not None:
-            table, _, name = key.partition(".")
-            tables.setdefault(table, {})[name] = value
+        table, _, name = key.partition(".")
+        # What is no table is left for the validation to complain about.
+        if value is not None and isinstance(tables.setdefault(table, {}), dict):
+            tables[table][name] = value
     try:
         config = NodeConfig.model_validate(tables)
     except ValidationError as error:
@@ -91,7 +94,7 @@ def parse_address(address: str, where: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         colon = ""
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+    if not (colon and host and re.fullmatch(r"\d{1,5}", port, re.ASCII) and int(port) < 65536):
         raise ConfigError(
             f'{where}: api.address = "{address}": expected "host:port" with a port from 0 '
             'to 65535, as "127.0.0.1:8080" or "[::1]:8080"'
@@ -120,7 +123,10 @@ def _read(file: Path) -> dict[str, Any]:
 def _explain(error: Any) -> str:
     """One pydantic error in a line: key, value, what was expected."""
     location = [str(part) for part in error["loc"]]
-    key = ".".join(f'"{part}"' if "." in part or "/" in part else part for part in location)
+    key = ".".join(
+        part if re.fullmatch(r"[\w-]+", part, re.ASCII) else json.dumps(part)
+        for part in location
+    )
     if error["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
         nearest = difflib.get_close_matches(location[-1], known, n=1)
@@ -150,29 +156,32 @@ def _api_keys(
     api: ApiConfig, file: Path | None, environ: Mapping[str, str], where: str
 ) -> list[str]:
     """The keys of the configuration, of its key file (one a line) and of the environment."""
-    keys = [api.api_key.get_secret_value()] if api.api_key is not None else []
+    keys: list[tuple[str, str]] = []  # where each is from, and the key
+    if api.api_key is not None:
+        keys.append(("api.api_key", api.api_key.get_secret_value()))
     if api.api_key_file is not None:
         path = Path(api.api_key_file).expanduser()
         path = path if file is None else file.parent / path
         try:
-            keys += [line.strip() for line in path.read_text().splitlines() if line.strip()]
+            lines = path.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f'{where}: api.api_key_file = "{api.api_key_file}": cannot be read'
             ) from error
+        keys += [("api.api_key_file", line.strip()) for line in lines if line.strip()]
     if "MLXNODE_API_KEY" in environ:
-        keys.append(environ["MLXNODE_API_KEY"])
-    for key in keys:
-        if not (key and key.isascii() and key.isprintable() and " " not in key):
+        keys.append(("$MLXNODE_API_KEY", environ["MLXNODE_API_KEY"]))
+    for source, key in keys:
+        if not re.fullmatch(r"[!-~]+", key):
             raise ConfigError(
-                f"{where}: api.api_key: expected printable ASCII without spaces, not empty"
+                f"{where}: {source}: expected printable ASCII without spaces, not empty"
             )
     if api.require_auth and not keys:
         raise ConfigError(
             f"{where}: api.require_auth = true, but there is no key: set api.api_key, "
             "api.api_key_file or MLXNODE_API_KEY"
         )
-    return list(dict.fromkeys(keys))
+    return list(dict.fromkeys(key for _, key in keys))
 
 
 def _check_exposure(

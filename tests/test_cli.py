@@ -66,7 +66,15 @@ def test_cli_model_that_is_missing_exits_with_1_and_one_line(tmp_path):
     )
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
-    assert 'api.models.mine (path = "/no/model")' in result.stderr
+    assert 'config.toml: api.models.mine (path = "/no/model")' in result.stderr
+
+
+def test_cli_configuration_without_a_model_exits_with_2(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('[api]\nrequire_auth = false\naddress = "127.0.0.1:0"\n')
+    result = run("serve", "--config", str(file))
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"mlxnode: {file}: api.models: no model is configured")
 
 
 def test_cli_address_in_use_exits_with_1_before_anything_starts(tmp_path, model):

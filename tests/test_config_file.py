@@ -62,6 +62,9 @@ def test_config_unknown_key_names_the_nearest(write):
     error = error_of(write(OPEN + MODEL + "dimension = 5"))
     assert "api.models.m.dimension: unknown key; did you mean dimensions?" in error
     assert "server.x: unknown key; known are workers" in error_of(write("[server]\nx = 1"))
+    error = error_of(write(OPEN + MODEL.replace("models.m", 'models."org/a.b\\n"') + "x = 1"))
+    assert 'api.models."org/a.b\\n".x: unknown key' in error
+    assert "\n" not in error
 
 
 def test_config_wrong_values_name_key_value_and_expectation(write):
@@ -130,6 +133,19 @@ def test_config_keys_come_from_file_and_environment(tmp_path, write):
     assert load_config(file, environ={}).api_keys == ["sk-one", "sk-two"]
     loaded = load_config(write("[api]\n"), environ={"MLXNODE_API_KEY": "sk-env"})
     assert loaded.api_keys == ["sk-env"]
+    both = load_config(write("[api]\napi_key = 'sk-a'"), environ={"MLXNODE_API_KEY": "sk-b"})
+    assert both.api_keys == ["sk-a", "sk-b"]
+    error = error_of(write("[api]\napi_key_file = 'none.txt'\n"))
+    assert error.endswith('api.api_key_file = "none.txt": cannot be read')
+
+
+def test_config_names_where_an_unusable_key_is_from(tmp_path, write):
+    (tmp_path / "keys.txt").write_text("sk-one\nsk-tw\u00f6\n")
+    error = error_of(write("[api]\napi_key_file = 'keys.txt'\n"))
+    assert "api.api_key_file: expected printable ASCII" in error
+    assert "sk-" not in error
+    error = error_of(write("[api]\n"), environ={"MLXNODE_API_KEY": ""})
+    assert "$MLXNODE_API_KEY: expected printable ASCII" in error
 
 
 def test_config_authentication_needs_a_key(write):
@@ -186,6 +202,8 @@ def test_config_overrides_stand_in_for_the_file(write):
     )
     assert loaded.config.server.workers == 5
     assert loaded.port == 8080
+    error = error_of(write("server = 5\n" + OPEN), overrides={"server.workers": 2})
+    assert "server = 5: input should be" in error
     assert "server.workers = 0" in error_of(write(OPEN), overrides={"server.workers": 0})
 
 
