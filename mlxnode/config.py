@@ -58,7 +58,7 @@ class ServerConfig(Table):
     request_timeout: Annotated[float, Field(gt=0)] = 60.0  # to receive a whole request
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
-    hang_timeout: Annotated[float, Field(gt=0)] = 60.0  # a child silent for longer is replaced
+    hang_timeout: Annotated[float, Field(ge=2)] = 60.0  # a child silent for longer is replaced
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
