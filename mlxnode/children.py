@@ -17,6 +17,7 @@ log = logging.getLogger("mlxnode.supervisor")
 PING_INTERVAL = 1.0  # seconds
 FIRST_BACKOFF = 0.1  # seconds before a dead child is started again, doubled each time
 MAX_BACKOFF = 30.0
+START_TIMEOUT = 900.0  # seconds without a word of progress until a child that loads is hung
 STABLE_AFTER = 60.0  # seconds after which a death is no continuation of the last one
 
 # Fork and Metal do not mix, and a spawned process holds no descriptor but its own.
@@ -87,7 +88,7 @@ class Child:
         self._heard_at = time.monotonic()
 
     def heard(self) -> None:
-        """It answered a ping."""
+        """It gave a sign of life."""
         self._heard_at = time.monotonic()
 
     def is_ping_due(self, now: float) -> bool:
@@ -96,9 +97,10 @@ class Child:
         self._pinged_at = now
         return True
 
-    def silence(self, now: float) -> float:
-        """Seconds since it answered; 0 while it loads, which may take long."""
-        return now - self._heard_at if self.is_ready else 0.0
+    def is_hung(self, now: float, timeout: float) -> bool:
+        """Whether it has been silent for too long; loading may take much longer."""
+        limit = timeout if self.is_ready else max(timeout, START_TIMEOUT)
+        return self.is_alive and now - self._heard_at > limit
 
     def kill(self) -> None:
         """End it at once; its control pipe closes, and its death is handled from there."""
@@ -132,5 +134,8 @@ class Child:
 
 def _run(entry: str, control: Connection, *arguments: object) -> None:
     """The child's main function; imported here, so that the supervisor never does."""
+    # Before the imports, which take a while: the supervisor alone ends its children.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     module, _, function = entry.partition(":")
     getattr(importlib.import_module(module), function)(control, *arguments)

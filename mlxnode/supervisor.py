@@ -36,6 +36,7 @@ from mlxnode.models.served import ServedModel
 log = logging.getLogger("mlxnode.supervisor")
 
 TICK = 0.1  # seconds
+LATE = 1.0  # seconds between two ticks that tell that the supervisor itself did not run
 DRAIN_GRACE = 3.0  # seconds beyond drain_timeout before a worker is killed
 STOP_GRACE = 3.0  # seconds for the engine to end
 MAX_FAILED_STARTS = 3  # of a child that never was ready
@@ -81,6 +82,7 @@ class Supervisor:
         self._was_ready = False
         self._deadline: float | None = None  # of the drain, or of the engine's end
         self._is_draining = False
+        self._ticked_at = time.monotonic()
         self._exit_code: int | None = None
 
     def run(self) -> int:
@@ -127,6 +129,7 @@ class Supervisor:
             case Pong():
                 child.heard()
             case Progress(text):
+                child.heard()
                 self._on_progress(text)
             case Ready():
                 child.mark_ready()
@@ -150,16 +153,16 @@ class Supervisor:
         self._listener.close()
         timeout = self._config.server.drain_timeout
         self._deadline = time.monotonic() + timeout + DRAIN_GRACE
+        for child in self._children:
+            child.restart_at = None
         for worker in self._workers:
-            worker.restart_at = None
             worker.send(Drain(timeout) if worker.is_ready else Stop())
         self._end_engine_after_workers()
 
     def _on_death(self, child: Child) -> None:
         how = child.reap()
-        for ends in self._wires.values():
-            if child in ends:
-                ends.pop(child).close()
+        for generation in list(self._wires):
+            self._drop_copy(generation, child)
         if child is not self._engine:
             self._ledger.forget(_holder(child))
         if self._is_draining:
@@ -207,14 +210,17 @@ class Supervisor:
 
     def _hand_over(self, generation: int, child: Child) -> None:
         """The child holds its end: close our copy, or no end-of-file would ever arrive."""
+        self._drop_copy(generation, child)
+        if not self._was_ready and self._is_complete:
+            self._was_ready = True
+            self._on_ready()
+
+    def _drop_copy(self, generation: int, child: Child) -> None:
         ends = self._wires.get(generation, {})
         if child in ends:
             ends.pop(child).close()
         if not ends:
             self._wires.pop(generation, None)
-        if not self._was_ready and self._is_complete:
-            self._was_ready = True
-            self._on_ready()
 
     @property
     def _is_complete(self) -> bool:
@@ -223,12 +229,16 @@ class Supervisor:
     # --- time -----------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
+        if now - self._ticked_at > LATE:  # stopped, say by ctrl-Z, and probably they as well
+            for child in self._children:
+                child.heard()
+        self._ticked_at = now
         for child in self._children:
             if child.restart_at is not None and now >= child.restart_at:
                 child.start()
             if child.is_ping_due(now):
                 child.send(Ping(child.generation))
-            if child.silence(now) > self._config.server.hang_timeout:
+            if child.is_hung(now, self._config.server.hang_timeout):
                 log.warning("%s does not answer; killing it", child.name)
                 child.kill()
         if self._deadline is not None and now > self._deadline:

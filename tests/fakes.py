@@ -5,7 +5,6 @@ What they do is written to a folder, one file an event, so that a test can wait 
 """
 
 import os
-import signal
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -47,8 +46,6 @@ class Fake:
         self._folder = Path(config.api.models["folder"].path)
         self._ended = threading.Event()
         self._pipes: list[Connection] = []
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._control = Pipe(
             control, SupervisorToChild, self._handle, on_close=lambda: os._exit(0)
         )
@@ -59,7 +56,7 @@ class Fake:
             self._control.send(Fatal(f"{self._name} cannot start"))
         elif self._is_ordered("crash"):
             os._exit(3)
-        else:
+        elif not self._is_ordered("load"):
             self._control.send(Ready())
         self._tell("started")
         self._ended.wait()
@@ -70,6 +67,8 @@ class Fake:
                 if not self._is_ordered("hang"):
                     self._control.send(Pong(sequence))
             case Connect(peer, generation):
+                if self._is_ordered("vanish"):
+                    self._vanish(generation)
                 self._pipes.append(Connection(self._control.receive_fd()))
                 self._control.send(Connected(generation))
                 self._tell(f"connected-{peer}-{generation}")
@@ -85,6 +84,13 @@ class Fake:
             case Stop():
                 self._tell("stopped")
                 self._ended.set()
+
+    def _vanish(self, generation: int) -> None:
+        """Die before answering, once the engine has its end of the pipe."""
+        (self._folder / f"{self._name}-vanish").unlink()
+        while not list(self._folder.glob(f"engine-*-connected-*-{generation}")):
+            time.sleep(0.01)
+        os._exit(4)
 
     def _is_ordered(self, order: str) -> bool:
         return (self._folder / f"{self._name}-{order}").exists()

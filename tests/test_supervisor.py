@@ -1,16 +1,20 @@
 """The supervisor over fake children, in a process of its own."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from node_process import is_running
+
+from mlxnode.children import START_TIMEOUT, Child
 
 TIMEOUT = 30
 
@@ -27,7 +31,10 @@ class Node:
         )
         arguments = [str(Path(__file__).parent), str(folder), json.dumps(server)]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # so that all of its processes can be told from others
         )
 
     def order(self, name: str, what: str) -> None:
@@ -58,12 +65,24 @@ class Node:
         raise AssertionError("never ready")
 
     def pids(self) -> list[int]:
-        files = self.folder.glob("*-*-started")
-        return [int(file.name.split("-")[1]) for file in files]
+        """Every process that runs in its session, the resource tracker's too."""
+        command = ["ps", "-A", "-o", "pid=,pgid=,stat="]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        rows = [line.split() for line in listing.splitlines()]
+        return [
+            int(pid)
+            for pid, group, state in rows
+            if int(group) == self.process.pid and not state.startswith("Z")
+        ]
+
+    def is_gone(self) -> bool:
+        """Whether nothing of it is left, now or in a moment."""
+        paused = threading.Event()
+        return any(not self.pids() or paused.wait(0.05) for _ in range(TIMEOUT * 10))
 
     def end(self) -> None:
-        for pid in [self.process.pid, *self.pids()]:
-            if is_running(pid):
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.process.stderr.close()
@@ -120,6 +139,26 @@ def test_supervisor_replaces_a_killed_worker_and_leaves_the_others(start):
     assert len(node.wait_for("engine", "connected-*", 3)) == 3
 
 
+def test_supervisor_becomes_ready_although_a_worker_dies_while_it_is_wired(start, folder):
+    (folder / "worker0-vanish").touch()
+    node = start()
+    node.wait_ready()
+    assert len(node.wait_for("worker0", "connected-*")) == 1
+
+
+def test_supervisor_that_was_stopped_with_its_children_keeps_them(start):
+    node = start(hang_timeout=2.0)
+    node.wait_ready()
+    before = set(node.pids())
+    os.killpg(node.process.pid, signal.SIGSTOP)
+    threading.Event().wait(2.5)  # longer than the hang timeout
+    os.killpg(node.process.pid, signal.SIGCONT)
+    node.order("worker0", "hang")  # once this is seen, so would be the others' silence
+    (hung,) = {node.wait_for("worker0", "started", 2)[0]}
+    node.undo("worker0", "hang")
+    assert before - set(node.pids()) == {hung}
+
+
 def test_supervisor_replaces_a_hung_child(start):
     node = start(hang_timeout=2.0)
     node.wait_ready()
@@ -131,16 +170,27 @@ def test_supervisor_replaces_a_hung_child(start):
     assert not is_running(hung)
 
 
-def test_supervisor_sigterm_drains_the_workers_then_stops_the_engine(start):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_supervisor_drains_the_workers_then_stops_the_engine(start, number):
     node = start()
     node.wait_ready()
-    node.process.send_signal(signal.SIGTERM)
+    os.killpg(node.process.pid, number)  # to all, as terminals and some service managers do
     assert node.process.wait(TIMEOUT) == 0
     drained = [file.stat().st_mtime_ns for file in node.folder.glob("worker*-drained")]
     (stopped,) = [file.stat().st_mtime_ns for file in node.folder.glob("engine-*-stopped")]
     assert len(drained) == 2
     assert stopped > max(drained)
-    assert not any(is_running(pid) for pid in node.pids())
+    assert node.is_gone()
+
+
+def test_supervisor_ends_while_the_engine_loads(start, folder):
+    (folder / "engine-load").touch()
+    node = start()
+    node.wait_for("engine", "started")
+    node.wait_for("worker?", "started", 2)
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(TIMEOUT) == 0
+    assert node.is_gone()
 
 
 def test_supervisor_kills_what_does_not_end_in_time(start):
@@ -151,7 +201,7 @@ def test_supervisor_kills_what_does_not_end_in_time(start):
     os.kill(engine, signal.SIGSTOP)  # it cannot even see that it should stop
     node.process.send_signal(signal.SIGINT)
     assert node.process.wait(TIMEOUT) == 0
-    assert not any(is_running(pid) for pid in node.pids())
+    assert node.is_gone()
 
 
 def test_supervisor_ends_at_once_at_the_second_signal(start):
@@ -162,22 +212,16 @@ def test_supervisor_ends_at_once_at_the_second_signal(start):
     node.wait_for("worker0", "drained")
     node.process.send_signal(signal.SIGTERM)
     assert node.process.wait(TIMEOUT) == 128 + signal.SIGTERM
-    assert not any(is_running(pid) for pid in node.pids())
+    assert node.is_gone()
 
 
 def test_supervisor_that_is_killed_leaves_no_child(start):
     node = start()
     node.wait_ready()
-    pids = node.pids()
-    assert len(pids) == 3
+    assert len(node.pids()) >= 4
     node.process.kill()
     node.process.wait()
-    paused = threading.Event()
-    for _ in range(TIMEOUT * 20):
-        if not any(is_running(pid) for pid in pids):
-            return
-        paused.wait(0.05)
-    raise AssertionError("a child is left")
+    assert node.is_gone()
 
 
 @pytest.mark.parametrize("name", ["engine", "worker1"])
@@ -186,7 +230,7 @@ def test_supervisor_gives_up_at_a_fatal_error_and_says_why(start, folder, name):
     node = start()
     assert node.process.wait(TIMEOUT) == 1
     assert f"{name} cannot start" in node.process.stderr.read()
-    assert not any(is_running(pid) for pid in node.pids())
+    assert node.is_gone()
 
 
 def test_supervisor_gives_up_on_a_child_that_never_starts(start, folder):
@@ -206,3 +250,19 @@ def test_supervisor_answers_reservations_across_the_generations_of_a_worker(star
     node.wait_for("worker0", "connected-*", 2)
     os.kill(worker, signal.SIGKILL)
     assert len(node.wait_for("worker0", "reserved-None", 2)) == 2
+
+
+def test_child_that_loads_may_be_silent_for_longer():
+    child = Child("engine", "fakes:run_engine", (), lambda *_: None)
+    assert not child.is_hung(time.monotonic() + 10**6, 60)  # it was never started
+    child.start()
+    try:
+        now = time.monotonic()
+        assert not child.is_hung(now + START_TIMEOUT - 1, 60)
+        assert child.is_hung(now + START_TIMEOUT + 1, 60)
+        child.mark_ready()
+        assert not child.is_hung(now + 59, 60)
+        assert child.is_hung(now + 61, 60)
+    finally:
+        child.kill()
+        child.reap()
