@@ -1,0 +1,123 @@
+"""GGUF metadata: tokenizer and configuration rebuilt, or refused by name."""
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from mlxnode.errors import ModelError
+from mlxnode.models.gguf import model_folder
+
+# Strings and the ids that llama.cpp gives them with the demo model (make_tokens.py).
+EXPECTED = json.loads(
+    (Path(__file__).parent.parent / "fixtures/gguf/smollm2_tokens.json").read_text()
+)
+
+
+@pytest.fixture(scope="module")
+def folder(demo_chat) -> Path:
+    return model_folder(demo_chat)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder) -> Tokenizer:
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def test_gguf_tokenizer_gives_the_ids_of_llama_cpp(tokenizer):
+    assert len(EXPECTED) >= 60
+    for text, ids in EXPECTED.items():
+        assert tokenizer.encode(text).ids == ids, text
+
+
+def test_gguf_tokenizer_round_trips(tokenizer):
+    for text, ids in EXPECTED.items():
+        assert tokenizer.decode(ids, skip_special_tokens=False) == text
+
+
+def test_gguf_files_are_those_of_a_model_folder(folder):
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model_type"] == "llama"
+    assert config["max_position_embeddings"] == 8192
+    assert config["tie_word_embeddings"] is True
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    assert tokenizer["eos_token"] == "<|im_end|>"
+    assert "<|im_start|>" in tokenizer["chat_template"]
+
+
+def test_gguf_folder_is_made_once(folder, demo_chat, monkeypatch):
+    monkeypatch.setattr("mlxnode.models.gguf._write", None)
+    assert model_folder(demo_chat) == folder
+
+
+def write(file: Path, architecture: str = "llama", pre: str = "gpt-2", **extra: str) -> Path:
+    """A GGUF file with the metadata of a llama, and one tensor."""
+    writer = gguf.GGUFWriter(file, architecture)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model(extra.pop("tokenizer", "gpt2"))
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(["<s>", "a", "b", "ab"])
+    writer.add_token_types([3, 1, 1, 1])
+    writer.add_token_merges(["a b"])
+    if extra.pop("eos", True):
+        writer.add_eos_token_id(0)
+    for key, value in extra.items():
+        writer.add_string(key.replace("__", "."), value)
+    writer.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch):
+    """A function from the contents of a file to the error it meets."""
+    monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path / "cache"))
+
+    def refused(file: Path) -> str:
+        with pytest.raises(ModelError) as caught:
+            model_folder(file)
+        assert str(caught.value).startswith(str(file))
+        return str(caught.value)
+
+    return refused
+
+
+def test_gguf_small_file_is_accepted(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path / "cache"))
+    folder = model_folder(write(tmp_path / "m.gguf"))
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["head_dim"], config["num_key_value_heads"]) == (8, 4)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert tokenizer.encode("abba<s>").ids == [3, 2, 1, 0]
+
+
+def test_gguf_refuses_by_name_what_it_does_not_support(tmp_path, refused):
+    file = tmp_path / "m.gguf"
+    assert "architecture 'gemma3'" in refused(write(file, "gemma3"))
+    assert "pre-tokenizer 'tekken'" in refused(write(file, pre="tekken"))
+    assert "tokenizer 'llama'" in refused(write(file, tokenizer="llama"))
+    assert "rope scaling (yarn)" in refused(write(file, llama__rope__scaling__type="yarn"))
+
+
+def test_gguf_names_the_metadata_that_is_missing(tmp_path, refused):
+    message = refused(write(tmp_path / "m.gguf", eos=False))
+    assert "the metadata lacks 'tokenizer.ggml.eos_token_id'" in message
+
+
+def test_gguf_refuses_what_is_no_gguf_file(tmp_path, refused):
+    whole = write(tmp_path / "m.gguf").read_bytes()
+    broken = tmp_path / "broken.gguf"
+    for content in (b"", b"not a model", whole[:40], whole[: len(whole) // 2]):
+        broken.write_bytes(content)
+        assert "not a readable GGUF file" in refused(broken)
