@@ -59,16 +59,22 @@ class Child:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start a new generation."""
+        """Start a new generation.
+
+        Raises:
+            OSError: no process or descriptor is to be had, maybe for the moment.
+        """
         self.generation += 1
         self.restart_at = None
+        self._started_at = self._heard_at = time.monotonic()
         generation = self.generation
         ours, theirs = _spawn.Pipe(duplex=True)
-        self._process = _spawn.Process(
-            target=_run, args=(self._entry, theirs, *self._arguments), name=self.name
-        )
-        self._process.start()
-        theirs.close()  # or its end of the pipe would outlive it
+        with theirs:  # closed here, or the child's end of the pipe would outlive it
+            process = _spawn.Process(
+                target=_run, args=(self._entry, theirs, *self._arguments), name=self.name
+            )
+            process.start()
+        self._process = process
         self._pipe = Pipe(
             ours,
             ChildToSupervisor,
@@ -76,7 +82,6 @@ class Child:
             on_close=lambda: self._on_message(self, generation, None),
             name=self.name,
         ).start()
-        self._started_at = self._heard_at = time.monotonic()
         log.info("%s started (pid %d)", self.name, self.pid)
 
     def send(self, message: Message, fd: int | None = None) -> None:

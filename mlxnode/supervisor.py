@@ -89,9 +89,9 @@ class Supervisor:
         """Serve; returns the exit code of the command."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self._events.put(signal.Signals(number)))
-        for child in self._children:
-            child.start()
         try:
+            for child in self._children:
+                self._start(child)
             while self._exit_code is None:
                 self._handle_next()
                 self._tick(time.monotonic())
@@ -143,6 +143,18 @@ class Supervisor:
             case Settle(ticket, tokens):
                 self._ledger.settle(_holder(child), ticket, tokens)
 
+    def _start(self, child: Child) -> None:
+        try:
+            child.start()
+        except OSError as error:
+            self._start_again(child, f"{child.name} cannot be started: {error.strerror}")
+
+    def _start_again(self, child: Child, why: str) -> None:
+        if not child.was_ever_ready and child.generation >= MAX_FAILED_STARTS:
+            self._fail(f"{why}; it does not start")
+            return
+        log.warning("%s; starting it again in %.1f s", why, child.schedule_restart())
+
     def _on_signal(self, number: signal.Signals) -> None:
         if self._is_draining:
             log.info("%s again: ending now", number.name)
@@ -169,10 +181,7 @@ class Supervisor:
             log.debug("%s", how)
             self._end_engine_after_workers()
             return
-        if not child.was_ever_ready and child.generation >= MAX_FAILED_STARTS:
-            self._fail(f"{how}; it does not start")
-            return
-        log.warning("%s; starting it again in %.1f s", how, child.schedule_restart())
+        self._start_again(child, how)
 
     def _end_engine_after_workers(self) -> None:
         if any(worker.is_alive for worker in self._workers):
@@ -235,7 +244,7 @@ class Supervisor:
         self._ticked_at = now
         for child in self._children:
             if child.restart_at is not None and now >= child.restart_at:
-                child.start()
+                self._start(child)
             if child.is_ping_due(now):
                 child.send(Ping(child.generation))
             if child.is_hung(now, self._config.server.hang_timeout):

@@ -1,9 +1,11 @@
 """The supervisor over fake children, in a process of its own."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +17,8 @@ import pytest
 from node_process import is_running
 
 from mlxnode.children import START_TIMEOUT, Child
+from mlxnode.config import NodeConfig
+from mlxnode.supervisor import Supervisor
 
 TIMEOUT = 30
 
@@ -240,6 +244,18 @@ def test_supervisor_gives_up_on_a_child_that_never_starts(start, folder):
     assert "ended: exit code 3; it does not start" in node.process.stderr.read()
 
 
+def test_supervisor_gives_up_when_no_process_is_to_be_had(monkeypatch, caplog):
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("multiprocessing.util.spawnv_passfds", refuse)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert Supervisor(NodeConfig(), [], [], listener).run() == 1
+    assert f"engine cannot be started: {os.strerror(errno.EAGAIN)}" in caplog.text
+    assert "it does not start" in caplog.text
+
+
 def test_supervisor_answers_reservations_across_the_generations_of_a_worker(start, folder):
     (folder / "worker0-reserve").touch()
     node = start()  # 150 tokens a minute; each connection reserves 100 and settles 10
@@ -250,6 +266,22 @@ def test_supervisor_answers_reservations_across_the_generations_of_a_worker(star
     node.wait_for("worker0", "connected-*", 2)
     os.kill(worker, signal.SIGKILL)
     assert len(node.wait_for("worker0", "reserved-None", 2)) == 2
+
+
+def test_child_can_be_started_after_a_failed_start():
+    child = Child("engine", "fakes:run_engine", (), lambda *_: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multiprocessing.util.spawnv_passfds", lambda *_: os.open("/no/file", 0))
+        with pytest.raises(OSError, match="No such file"):
+            child.start()
+    assert not child.is_alive
+    child.start()
+    try:
+        assert child.is_alive
+        assert child.generation == 2
+    finally:
+        child.kill()
+        child.reap()
 
 
 def test_child_that_loads_may_be_silent_for_longer():
