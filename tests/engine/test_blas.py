@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from mlxnode.engine import blas
 
 
@@ -32,3 +34,34 @@ def test_preload_blas_sets_one_thread_unless_told_otherwise():
 
     assert threads(OPENBLAS_NUM_THREADS="3") == "3"
     assert threads() == ("1" if sys.platform == "linux" else "None")
+
+
+@pytest.mark.parametrize(
+    ("flags", "core", "chosen"),
+    [
+        ("sse2 avx2 fma", "Prescott", "Haswell"),
+        ("sse2 avx2 fma", "SkylakeX", None),
+        ("sse2", "Prescott", None),
+    ],
+)
+def test_preload_blas_corrects_a_core_that_is_taken_for_an_old_one(
+    monkeypatch, tmp_path, flags, core, chosen
+):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(blas, "CPUINFO", cpuinfo)
+    monkeypatch.setattr(blas, "LIBRARY", "libnone.so.0")
+    monkeypatch.setattr(blas, "_ASK_CORE", f"print({core!r})")
+    monkeypatch.setattr(blas.sys, "platform", "linux")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "")
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
+    blas.preload_blas()
+    assert os.environ.get("OPENBLAS_CORETYPE") == chosen
+
+
+def test_preload_blas_leaves_the_choice_of_a_core_to_the_user(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
+    monkeypatch.setattr(blas, "_is_misjudged", None)
+    monkeypatch.setattr(blas, "LIBRARY", "libnone.so.0")
+    blas.preload_blas()
+    assert os.environ["OPENBLAS_CORETYPE"] == "Zen"
