@@ -220,8 +220,9 @@ class Engine:
             self._outbox[pipe].append(_update(uid, output))
 
     def _step_embedder(self, embedder: EmbeddingRunner) -> None:
-        decoding = any(runner.num_running for runner in self._runners.values())
-        for key, message in embedder.step(others_wait=decoding):
+        runners = dict.fromkeys(self._runners.values())  # two ids may share one
+        num_running = sum(runner.num_running for runner in runners)
+        for key, message in embedder.step(num_running=num_running):
             self._embeds.pop(key, None)
             self._send(key[0], message)
 

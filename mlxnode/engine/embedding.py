@@ -45,22 +45,22 @@ class EmbeddingRunner:
         """Drop the requests of the batch whose step raised, and return them."""
         return [request.key for request in self._queue.fail(self._batch)]
 
-    def step(self, *, others_wait: bool) -> list[tuple[RequestKey, Embedded | Failed]]:
+    def step(self, *, num_running: int) -> list[tuple[RequestKey, Embedded | Failed]]:
         """Compute one batch; returns the answers of the requests that are whole with it.
 
-        While ``others_wait`` (texts are being generated), the batch is only as large as
-        fits in the time that they may be kept waiting.
+        While texts are being generated, ``num_running`` of them, the batch is only as large
+        as fits in the time that they may be kept waiting.
         """
         limit = self._config.embedding_batch_tokens
-        if others_wait:
-            limit = min(limit, self._clock.chunk_size(others_wait=True))
+        if num_running:
+            limit = min(limit, self._clock.chunk_size(num_running=num_running))
         self._batch = self._queue.next_batch(limit)
         started = time.perf_counter()
         vectors = self._embedder.embed(
             [item.tokens for item in self._batch], [item.dimensions for item in self._batch]
         )
         length = padded_length(max(len(item.tokens) for item in self._batch))
-        self._clock.observe(length * len(self._batch), time.perf_counter() - started)
+        self._clock.observe_chunk(length * len(self._batch), time.perf_counter() - started)
         return [
             (request.key, _answer(request.key, request.vectors))
             for request in self._queue.complete(self._batch, vectors)

@@ -43,7 +43,7 @@ def _load(
     models: list[ServedModel], config: EngineConfig, engine: Engine
 ) -> tuple[dict[str, Runner], dict[str, EmbeddingRunner]]:
     """Load each model once, also where several ids serve the same weights."""
-    budget = MemoryBudget(kv_cache_bytes(config))
+    budget = MemoryBudget()
     runners: dict[str, Runner] = {}
     embedders: dict[str, EmbeddingRunner] = {}
     loaded: dict[Path, Runner] = {}
@@ -58,14 +58,19 @@ def _load(
             runners[model.id] = loaded[model.weights]
         except ModelError as error:
             raise ModelError(f"api.models.{model.id}: {error}") from error
+    budget.total = kv_cache_bytes(config)
     return runners, embedders
 
 
 def kv_cache_bytes(config: EngineConfig) -> int:
-    """The memory for KV caches: configured, or half of what the device can use."""
+    """The memory for KV caches: as configured, or half of what the loaded models leave.
+
+    The other half is for activations, and for the copy of a batch's cache that is made when
+    a row joins or leaves.
+    """
     if config.kv_cache_gb is not None:
         return int(config.kv_cache_gb * 1e9)
     usable = mx.device_info().get("max_recommended_working_set_size")
     if usable is None:
         usable = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(usable) // 2
+    return max(int(usable) - mx.get_active_memory(), 0) // 2

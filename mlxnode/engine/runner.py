@@ -96,10 +96,15 @@ class Runner:
 
     def step(self) -> list[Output]:
         """Launch the next tokens, read the previous ones, process a piece of prompt."""
+        started = time.perf_counter()
         self._scheduler.admit()
         previous, self._in_flight = self._in_flight, self._launch()
         outputs = [] if previous is None else self._read(previous)
-        self._prefill()
+        if self._scheduler.num_prefilling:
+            if self._in_flight is not None:
+                mx.eval(self._in_flight.tokens)  # what follows is timed without it
+                self._clock.observe_step(time.perf_counter() - started)
+            self._prefill()
         return outputs
 
     def _launch(self) -> Launch | None:
@@ -168,9 +173,9 @@ class Runner:
 
     def _prefill(self) -> None:
         """Process prompts for as long as the running rows may be kept waiting."""
-        if self._in_flight is not None and self._scheduler.is_prefilling:
-            mx.eval(self._in_flight.tokens)  # not part of what the clock measures
-        num_left = self._clock.chunk_size(others_wait=bool(self._rows))
+        num_left = self._clock.chunk_size(
+            num_running=len(self._rows), num_prompts=self._scheduler.num_prefilling
+        )
         while num_left > 0 and (request := self._scheduler.next_prefill()) is not None:
             if request.cache is None:
                 request.cache = make_prompt_cache(self._model)
@@ -190,4 +195,4 @@ class Runner:
         self._model(chunk[None], cache=request.cache)
         mx.eval([layer.state for layer in request.cache])
         request.num_prefilled += length
-        self._clock.observe(length, time.perf_counter() - started)
+        self._clock.observe_chunk(length, time.perf_counter() - started)

@@ -18,9 +18,12 @@ class Refusal(NamedTuple):
 
 
 class MemoryBudget:
-    """Bytes of KV cache, shared by the models of the engine."""
+    """Bytes of KV cache, shared by the models of the engine.
 
-    def __init__(self, total: int):
+    ``total`` is what there is; it may be set once the models are loaded.
+    """
+
+    def __init__(self, total: int = 0):
         self.total = total
         self._claims: dict[object, int] = {}
 
@@ -34,23 +37,38 @@ class MemoryBudget:
 
 
 class PrefillClock:
-    """How many prompt tokens fit in the time that running rows may be kept waiting."""
+    """How many prompt tokens fit in the time that running rows may be kept waiting.
+
+    That is the configured stall, or as long as a decode step takes where that is slower:
+    a prompt then at most doubles the time between two tokens. When more prompts wait than
+    rows run, more time goes to them, up to ``MAX_SHARE`` times as much.
+    """
 
     MIN_CHUNK, MAX_CHUNK = 16, 2048
+    MAX_SHARE = 4
+    ALONE = 5  # times the stall when no row runs: an abort is still heard soon
 
     def __init__(self, stall_seconds: float):
         self._stall_seconds = stall_seconds
         self._tokens_per_second = 1000.0
+        self._step_seconds = 0.0
 
-    def chunk_size(self, *, others_wait: bool) -> int:
-        """Tokens of the next chunk; larger when nobody waits, yet an abort is still heard."""
-        seconds = self._stall_seconds * (1 if others_wait else 5)
+    def chunk_size(self, *, num_running: int, num_prompts: int = 1) -> int:
+        """Tokens of prompt to process before the next decode step."""
+        seconds = self.ALONE * self._stall_seconds
+        if num_running:
+            share = min(max(num_prompts / num_running, 1), self.MAX_SHARE)
+            seconds = share * max(self._stall_seconds, self._step_seconds)
         return min(max(int(self._tokens_per_second * seconds), self.MIN_CHUNK), self.MAX_CHUNK)
 
-    def observe(self, tokens: int, seconds: float) -> None:
-        """Learn from a chunk that was processed."""
+    def observe_chunk(self, tokens: int, seconds: float) -> None:
+        """Learn from a piece of prompt that was processed."""
         if tokens >= self.MIN_CHUNK and seconds > 0:
             self._tokens_per_second += 0.3 * (tokens / seconds - self._tokens_per_second)
+
+    def observe_step(self, seconds: float) -> None:
+        """Learn from a decode step."""
+        self._step_seconds += 0.3 * (seconds - self._step_seconds)
 
 
 class Scheduler:
@@ -82,8 +100,8 @@ class Scheduler:
         return bool(self._waiting or self._admitted)
 
     @property
-    def is_prefilling(self) -> bool:
-        return bool(self._prefilling)
+    def num_prefilling(self) -> int:
+        return len(self._prefilling)
 
     @property
     def num_waiting(self) -> int:

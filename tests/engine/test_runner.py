@@ -84,7 +84,7 @@ def test_runner_rows_join_and_leave_at_any_step(model):
 
 def test_runner_prefill_in_chunks_equals_prefill_at_once(model):
     runner = make_runner(model, prefill_stall_ms=1)
-    assert runner._clock.chunk_size(others_wait=True) < 40
+    assert runner._clock.chunk_size(num_running=1) < 40
     long = make(0, prompt=300)
     assert run(runner, long, make(1))[0] == run(make_runner(model), make(0, prompt=300))[0]
 

@@ -1,3 +1,5 @@
+import pytest
+
 from mlxnode.engine.request import Request
 from mlxnode.engine.scheduler import MAX_OVERTAKEN, MemoryBudget, PrefillClock, Scheduler
 from mlxnode.messages import Generate, Sampling
@@ -88,9 +90,25 @@ def test_budget_is_shared_between_owners():
 def test_clock_sizes_chunks_by_the_time_they_take():
     clock = PrefillClock(stall_seconds=0.1)
     for _ in range(50):
-        clock.observe(500, 0.25)  # 2000 tokens a second
-    assert 190 <= clock.chunk_size(others_wait=True) <= 210
-    assert clock.chunk_size(others_wait=False) > 900
+        clock.observe_chunk(500, 0.25)  # 2000 tokens a second
+    assert clock.chunk_size(num_running=8) == pytest.approx(200, abs=2)
+    assert clock.chunk_size(num_running=0) == pytest.approx(1000, abs=10)
     for _ in range(50):
-        clock.observe(16, 10.0)
-    assert clock.chunk_size(others_wait=True) == PrefillClock.MIN_CHUNK
+        clock.observe_chunk(16, 10.0)
+    assert clock.chunk_size(num_running=8) == PrefillClock.MIN_CHUNK
+
+
+def test_clock_takes_as_long_as_a_slow_decode_step():
+    clock = PrefillClock(stall_seconds=0.1)
+    for _ in range(50):
+        clock.observe_chunk(100, 0.1)
+        clock.observe_step(0.3)
+    assert clock.chunk_size(num_running=8) == pytest.approx(300, abs=3)
+
+
+def test_clock_gives_more_time_when_more_prompts_wait_than_rows_run():
+    clock = PrefillClock(stall_seconds=0.1)
+    for _ in range(50):
+        clock.observe_chunk(100, 0.1)
+    sizes = [clock.chunk_size(num_running=4, num_prompts=n) for n in (1, 4, 8, 100)]
+    assert sizes == pytest.approx([100, 100, 200, 400], abs=4)
