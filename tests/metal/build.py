@@ -1,0 +1,121 @@
+"""Compile translated kernels to shared libraries, kept in a cache by content."""
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from metal.translate import SOURCE_NAME, RefusedError
+
+INCLUDE = Path(__file__).parent / "include"
+
+_FLAGS = ["-std=c++20", "-fPIC", "-g", "-ffp-contract=off", "-fno-strict-aliasing"]
+_FLAGS += ["-fno-exceptions", "-fno-rtti", "-fno-math-errno", "-fvisibility=hidden"]
+# Reads of variables that nobody set give a pattern, the same each time.
+_KERNEL_FLAGS = ["-ftrivial-auto-var-init=pattern", "-Wdouble-promotion", "-Wuninitialized"]
+_KERNEL_FLAGS += ["-Wvla", "-Wreturn-type"]
+_KERNEL_FLAGS += [f"-Werror={flag[2:]}" for flag in _KERNEL_FLAGS if flag.startswith("-W")]
+# Instrumentation only: what it calls is in include/memory.cpp, no sanitizer is linked.
+_CHECKED_FLAGS = ["-O1", "-fsanitize=thread", "-fsanitize-coverage=trace-pc"]
+_UNDEFINED = (
+    "shift,signed-integer-overflow,integer-divide-by-zero,alignment,float-cast-overflow"
+)
+
+
+@functools.cache
+def find_compiler() -> str | None:
+    """The C++ compiler to use: $CXX, else the first of the usual names, else None."""
+    for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
+        if path := shutil.which(name):
+            return path
+    return None
+
+
+@functools.cache
+def _version(compiler: str) -> str:
+    return subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+
+
+def build(code: str, *, checked: bool) -> Path:
+    """Compile one kernel; the path of the shared library.
+
+    Raises:
+        RefusedError: the compiler does not accept it, with its messages
+    """
+    flags = [*_FLAGS, *_KERNEL_FLAGS]
+    if checked:
+        # Clang's `bounds` has a part that traps instead of calling a handler.
+        bounds = "array-bounds" if "clang" in _version(_compiler()) else "bounds"
+        flags += [*_CHECKED_FLAGS, f"-fsanitize={_UNDEFINED},{bounds}"]
+    else:
+        flags += ["-O2"]
+    library = _cached(".so", code, *flags)
+    if not library.exists():
+        _compile(library, code, flags)
+    return library
+
+
+def source_line(library: Path, offset: int) -> str:
+    """The line of the Metal source at an offset of the library's code, "?" if unknown."""
+    address = hex(offset - 1)  # a return address: the call is before it
+    for command in (
+        ["addr2line", "-i", "-e", str(library), address],
+        ["atos", "-i", "-o", str(library), "-offset", address],
+    ):
+        if shutil.which(command[0]):
+            text = subprocess.run(command, capture_output=True, text=True).stdout
+            if found := re.search(re.escape(SOURCE_NAME) + r":(\d+)", text):
+                return found[1]
+    return "?"
+
+
+def _compiler() -> str:
+    compiler = find_compiler()
+    if compiler is None:
+        raise RuntimeError("no C++ compiler on this machine")
+    return compiler
+
+
+@functools.cache
+def _machine_sources() -> str:
+    return "".join(path.read_text() for path in sorted(INCLUDE.iterdir()))
+
+
+def _cached(suffix: str, *key: str) -> Path:
+    folder = Path(tempfile.gettempdir()) / f"mlxnode-metal-emulator-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    parts = (*key, _machine_sources(), _version(_compiler()))
+    return folder / (hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24] + suffix)
+
+
+def _machine() -> list[str]:
+    """The objects of the machine that runs kernels, compiled when not in the cache."""
+    objects = []
+    for name in ("threads", "memory"):
+        target = _cached(".o", name, *_FLAGS)
+        if not target.exists():
+            _run([*_FLAGS, "-O2", "-c", str(INCLUDE / f"{name}.cpp")], target)
+        objects.append(str(target))
+    return objects
+
+
+def _compile(library: Path, code: str, flags: list[str]) -> None:
+    source = library.with_suffix(".cpp")
+    source.write_text(code)
+    kernel = library.with_suffix(".o")
+    _run([*flags, f"-I{INCLUDE}", "-c", str(source)], kernel)
+    _run(["-shared", str(kernel), *_machine(), "-lm"], library)
+
+
+def _run(arguments: list[str], target: Path) -> None:
+    """Run the compiler; the target appears whole or not at all."""
+    partial = target.with_name(f"{target.name}.{os.getpid()}")
+    command = [_compiler(), *arguments, "-o", str(partial)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise RefusedError(f"the compiler refuses the kernel:\n{result.stderr[:4000]}")
+    partial.rename(target)

@@ -1,0 +1,539 @@
+"""The emulator computes what Metal defines and reports what Metal leaves undefined."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from metal.build import find_compiler
+from metal.capture import CaptureError, capture
+from metal.emulator import EmulatedKernel, MetalFault, Run, emulate
+from metal.translate import RefusedError, translate
+from mlx_lm.models import gated_delta
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler found")
+
+SUM_ROWS = """
+    uint row = threadgroup_position_in_grid.x;
+    uint V = x_shape[1];
+    threadgroup float partial[32];
+    float sum = 0.0;
+    for (uint i = thread_index_in_threadgroup; i < V; i += threads_per_threadgroup.x) {
+        sum += float(x[row * V + i]);
+    }
+    sum = simd_sum(sum);
+    if (thread_index_in_simdgroup == 0) partial[simdgroup_index_in_threadgroup] = sum;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    uint lane = thread_index_in_simdgroup;
+    sum = simd_sum(lane < simdgroups_per_threadgroup ? partial[lane] : 0.0f);
+    if (thread_index_in_threadgroup == 0) out[row] = T(sum);
+"""
+
+
+def run_source(
+    source: str,
+    *inputs: mx.array,
+    threads: int = 64,
+    groups: int = 1,
+    shape: tuple[int, ...] = (64,),
+    dtype: mx.Dtype = mx.float32,
+    header: str = "",
+    template: list | None = None,
+    atomic_outputs: bool = False,
+    **options,
+) -> Run:
+    """Run a kernel body on inputs ``x``, ``y``, ... with the output ``out``."""
+    kernel = mx.fast.metal_kernel(
+        name="body",
+        input_names=["x", "y", "z"][: len(inputs)],
+        output_names=["out"],
+        source=source,
+        header=header,
+        atomic_outputs=atomic_outputs,
+    )
+    return emulate(
+        lambda *arrays: kernel(
+            inputs=list(arrays),
+            template=template,
+            grid=(threads * groups, 1, 1),
+            threadgroup=(threads, 1, 1),
+            output_shapes=[shape],
+            output_dtypes=[dtype],
+        ),
+        *inputs,
+        **options,
+    )
+
+
+def values(count: int = 64) -> mx.array:
+    return mx.arange(count).astype(mx.float32)
+
+
+def sum_rows(x: mx.array, source: str = SUM_ROWS, **options) -> Run:
+    return run_source(
+        source,
+        x,
+        threads=128,
+        groups=x.shape[0],
+        shape=(x.shape[0],),
+        dtype=x.dtype,
+        template=[("T", x.dtype)],
+        **options,
+    )
+
+
+# ---- results
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
+@pytest.mark.parametrize("checked", [True, False])
+def test_emulate_reduces_rows_as_numpy(dtype, checked):
+    x = mx.array(np.random.default_rng(0).integers(-8, 8, (3, 301))).astype(dtype)
+    run = sum_rows(x, checked=checked)
+    assert run.outputs[0].dtype == dtype
+    assert run.outputs[0].tolist() == x.astype(mx.float32).sum(axis=1).astype(dtype).tolist()
+
+
+@pytest.mark.parametrize("schedule", ["in_order", "reversed", "shuffled"])
+def test_emulate_is_the_same_in_every_schedule(schedule):
+    x = mx.array(np.random.default_rng(1).standard_normal((2, 1000)).astype(np.float32))
+    run = sum_rows(x, schedule=schedule, seed=5)
+    np.testing.assert_allclose(run.outputs[0], np.array(x).sum(axis=1), rtol=1e-5)
+
+
+def test_emulate_prefix_sums_across_simd_groups():
+    source = """
+        threadgroup uint totals[8], base[8];
+        uint i = thread_index_in_threadgroup, group = simdgroup_index_in_threadgroup;
+        uint before = simd_prefix_exclusive_sum(x[i]);
+        if (thread_index_in_simdgroup == 31) totals[group] = before + x[i];
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (i < 8) {
+            uint sum = 0;
+            for (uint j = 0; j < i; j++) sum += totals[j];
+            base[i] = sum;
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[i] = base[group] + before;
+    """
+    x = mx.array(np.random.default_rng(2).integers(0, 9, 256), dtype=mx.uint32)
+    run = run_source(source, x, threads=256, shape=(256,), dtype=mx.uint32)
+    np.testing.assert_array_equal(run.outputs[0], np.cumsum(x) - np.array(x))
+    assert (run.barriers, run.threadgroup_bytes) == (2, 64)
+
+
+def test_emulate_counts_with_threadgroup_and_device_atomics():
+    source = """
+        threadgroup atomic_uint local[16];
+        uint t = thread_index_in_threadgroup;
+        if (t < 16) atomic_store_explicit(&local[t], 0u, memory_order_relaxed);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        uint bin = x[thread_position_in_grid.x];
+        atomic_fetch_add_explicit(&local[bin], 1u, memory_order_relaxed);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (t < 16) {
+            uint n = atomic_load_explicit(&local[t], memory_order_relaxed);
+            atomic_fetch_add_explicit(&out[t], n, memory_order_relaxed);
+        }
+    """
+    x = mx.array(np.random.default_rng(3).integers(0, 16, 512), dtype=mx.uint32)
+    run = run_source(
+        source,
+        x,
+        threads=128,
+        groups=4,
+        shape=(16,),
+        dtype=mx.uint32,
+        atomic_outputs=True,
+        init_value=0,
+        schedule="shuffled",
+    )
+    np.testing.assert_array_equal(run.outputs[0], np.bincount(np.array(x), minlength=16))
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        ("simd_max(v)", lambda v, i: v.max()),
+        ("simd_min(v)", lambda v, i: v.min()),
+        ("simd_prefix_inclusive_sum(v)", lambda v, i: v[: i + 1].sum()),
+        ("simd_broadcast(v, 7)", lambda v, i: v[7]),
+        ("simd_shuffle(v, 31 - lane)", lambda v, i: v[31 - i]),
+        ("simd_shuffle_xor(v, 5)", lambda v, i: v[i ^ 5]),
+        ("simd_shuffle_down(v, 3)", lambda v, i: v[i + 3] if i < 29 else v[i]),
+        ("simd_shuffle_up(v, 3)", lambda v, i: v[i - 3] if i > 2 else v[i]),
+        ("int(ulong(simd_ballot(v > 0)) >> lane & 1)", lambda v, i: v[i] > 0),
+        ("simd_any(v == 4)", lambda v, i: (v == 4).any()),
+        ("simd_all(v > -9)", lambda v, i: (v > -9).all()),
+        ("simd_or(v)", lambda v, i: np.bitwise_or.reduce(v)),
+        ("simd_and(v)", lambda v, i: np.bitwise_and.reduce(v)),
+    ],
+)
+def test_emulate_simd_function(operation, expected):
+    x = np.random.default_rng(4).integers(-8, 8, 64).astype(np.int32)
+    source = f"""
+        uint lane = thread_index_in_simdgroup;
+        int v = x[thread_position_in_grid.x];
+        out[thread_position_in_grid.x] = int({operation});
+    """
+    run = run_source(source, mx.array(x), dtype=mx.int32)
+    assert run.outputs[0].tolist() == [
+        int(expected(x[i & 32 :][:32], i & 31)) for i in range(64)
+    ]
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_emulate_rounds_sixteen_bit_floats_to_nearest_even(dtype):
+    bits = np.random.default_rng(5).integers(0, 2**32, 4096, dtype=np.uint32)
+    edges = [0.0, -0.0, 65519.0, 65520.0, 6e-8, 2.9e-8, 3e38, np.inf, -np.inf, np.nan]
+    # Subnormal float32 numbers are zero on the GPU.
+    x = np.concatenate([bits.view(np.float32), np.array(edges, np.float32)])
+    x[np.abs(x) < np.finfo(np.float32).tiny] = 0
+    source = "uint i = thread_position_in_grid.x; out[i] = T(x[i]);"
+    run = run_source(
+        source,
+        mx.array(x),
+        threads=1,
+        groups=x.size,
+        shape=x.shape,
+        dtype=dtype,
+        template=[("T", dtype)],
+    )
+    got, want = (
+        np.array(a.astype(mx.float32)) for a in (run.outputs[0], mx.array(x).astype(dtype))
+    )
+    np.testing.assert_array_equal(got, want)
+
+
+def test_emulate_computes_half_in_half_and_widens_exactly():
+    bits = np.arange(65536, dtype=np.uint16)
+    x = mx.array(bits).view(mx.float16)
+    source = "uint i = thread_position_in_grid.x; out[i] = float(x[i] + x[i] * 3) + 0.0h;"
+    run = run_source(source, x, threads=1024, groups=64, shape=x.shape)
+    want = (x + x * mx.array(3, mx.float16)).astype(mx.float32)
+    np.testing.assert_array_equal(run.outputs[0], want)
+
+
+def test_emulate_loads_vectors_once():
+    source = """
+        uint i = thread_position_in_grid.x;
+        vec<T, 4> v = *(const device vec<T, 4>*)(x + 4 * i);
+        float4 wide = exp(float4(v) * 0.5) + float4(1.0);
+        out[i] = dot(wide, select(float4(0.0f), float4(2.0f), wide > float4(1.5f))) + wide[3];
+    """
+    x = mx.array(np.random.default_rng(6).standard_normal((64, 4))).astype(mx.bfloat16)
+    run = run_source(source, x, template=[("T", mx.bfloat16)])
+    wide = np.exp(np.array(x.astype(mx.float32)) * 0.5) + 1
+    np.testing.assert_allclose(
+        run.outputs[0], (2 * wide * (wide > 1.5)).sum(axis=1) + wide[:, 3], rtol=1e-5
+    )
+    assert run.traffic["x"].read == run.traffic["x"].size
+
+
+def test_emulate_integer_and_nan_functions():
+    source = """
+        float nan = as_type<float>(0x7FC00000u);
+        uint u = x[0];
+        out[0] = popcount(u); out[1] = clz(u); out[2] = ctz(u); out[3] = mulhi(u, u);
+        out[4] = max(nan, 2.0f); out[5] = min(3.0f, nan); out[6] = isnan(nan);
+        out[7] = clamp(9.0f, 0.0f, 4.0f); out[8] = isinf(-INFINITY); out[9] = clz(u >> 31);
+        out[10] = fma(2.0f, 3.0f, 1.0f); out[11] = metal::precise::exp(0.0f) + fast::log(1.0);
+        out[12] = rotate(u, 4u) & 15; out[13] = select(1, 2, u > 3); out[14] = -7 / 2 % 2;
+    """
+    run = run_source(source, mx.array([0x60000F00] * 8, mx.uint32), threads=1, shape=(15,))
+    square = 0x60000F00**2 >> 32
+    assert run.outputs[0].tolist() == pytest.approx(
+        [6, 1, 8, square, 2, 3, 1, 4, 1, 32, 7, 1, 6, 2, -1], rel=1e-6
+    )
+
+
+def test_emulate_runs_a_ragged_grid_in_three_dimensions():
+    kernel = mx.fast.metal_kernel(
+        name="position",
+        input_names=["x"],
+        output_names=["out"],
+        source="""
+            uint3 p = thread_position_in_grid, n = threads_per_grid;
+            out[(p.z * n.y + p.y) * n.x + p.x] = threads_per_threadgroup.x * 100 + p.x + x;
+        """,
+    )
+    run = emulate(
+        lambda x: kernel(
+            inputs=[x],
+            grid=(5, 3, 2),
+            threadgroup=(4, 2, 1),
+            output_shapes=[(2, 3, 5)],
+            output_dtypes=[mx.int32],
+        ),
+        mx.array(0),
+    )
+    assert run.threadgroups == 8
+    assert run.outputs[0].tolist() == [[[400, 401, 402, 403, 104]] * 3] * 2
+
+
+def test_emulate_reports_traffic_and_unwritten_output():
+    source = "if (thread_position_in_grid.x < 60) out[thread_position_in_grid.x] = x[0];"
+    run = run_source(source, values())
+    assert run.traffic["x"].read == 60 * 4
+    assert (run.traffic["out"].written, run.traffic["out"].untouched) == (240, 16)
+    assert np.isnan(np.array(run.outputs[0])[60:]).all()  # the poison
+
+
+def test_emulate_runs_a_kernel_of_mlx_lm(monkeypatch):
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(
+        gated_delta, "_gated_delta_kernel", gated_delta._make_gated_delta_kernel()
+    )
+    rng = np.random.default_rng(7)
+    B, T, Hk, Hv, Dk, Dv = 2, 3, 2, 4, 64, 8
+    shapes = [(B, T, Hk, Dk), (B, T, Hk, Dk), (B, T, Hv, Dv), (B, T, Hv), (B, T, Hv)]
+    shapes.append((B, Hv, Dv, Dk))
+    arrays = [mx.array(rng.uniform(-0.5, 0.5, s).astype(np.float32)) for s in shapes]
+    run = emulate(gated_delta.gated_delta_kernel_unpacked, *arrays)
+    for got, want in zip(run.outputs, gated_delta.gated_delta_ops(*arrays), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
+def test_emulated_kernel_stands_in_for_metal_kernel():
+    kernel = EmulatedKernel(
+        name="scale",
+        input_names=["x", "factor"],
+        output_names=["out"],
+        source="out[thread_position_in_grid.x] += x[thread_position_in_grid.x] * factor;",
+        options={"schedule": "reversed"},
+    )
+    (out,) = kernel(
+        inputs=[values(8), 3.0],
+        grid=(8, 1, 1),
+        threadgroup=(8, 1, 1),
+        init_value=1,
+        output_shapes=[(8,)],
+        output_dtypes=[mx.float32],
+    )
+    assert out.tolist() == [1 + 3 * i for i in range(8)]
+    assert kernel.runs[0].traffic["x"].read == 32
+
+
+# ---- faults: one seeded in a small kernel each, and found by name
+
+WRITE_THEN_READ = """
+    uint i = thread_index_in_threadgroup;
+    threadgroup float shared[64];
+    shared[i] = x[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    out[i] = shared[63 - i];
+"""
+
+
+def test_emulate_accepts_the_kernel_that_the_faults_are_made_of():
+    assert run_source(WRITE_THEN_READ, values()).outputs[0].tolist() == list(range(63, -1, -1))
+
+
+@pytest.mark.parametrize("schedule", ["in_order", "reversed", "shuffled"])
+def test_emulate_finds_a_missing_barrier(schedule):
+    source = WRITE_THEN_READ.replace("threadgroup_barrier(mem_flags::mem_threadgroup);", "")
+    with pytest.raises(MetalFault, match=r"(race on|uninitialised read).*'shared'"):
+        run_source(source, values(), schedule=schedule)
+    with pytest.raises(MetalFault, match=r"race on threadgroup memory 'partial'|uninitialised"):
+        source = SUM_ROWS.replace("threadgroup_barrier(mem_flags::mem_threadgroup);", "")
+        sum_rows(mx.ones((1, 256)), source, schedule=schedule)
+
+
+BROKEN = {
+    "barrier that does not order the memory": (
+        WRITE_THEN_READ.replace("mem_threadgroup", "mem_device"),
+        r"race on threadgroup memory 'shared': thread 63 reads element 0 \(line 10\), "
+        r"which thread 0 wrote \(line 8\) with no barrier between",
+    ),
+    "barrier of the SIMD group for the threadgroup": (
+        WRITE_THEN_READ.replace("threadgroup_barrier", "simdgroup_barrier"),
+        r"race on threadgroup memory 'shared'|uninitialised read",
+    ),
+    "no barrier before the memory is used again": (
+        WRITE_THEN_READ + "shared[i] = 0;",
+        r"race on threadgroup memory 'shared': thread \d+ (reads|writes) element \d+ ",
+    ),
+    "counter that is not atomic": (
+        "threadgroup uint count; if (thread_index_in_threadgroup == 0) count = 0;"
+        "threadgroup_barrier(mem_flags::mem_threadgroup); count += x[0];"
+        "out[0] = count;",
+        r"race on threadgroup memory 'count'",
+    ),
+    "atomic counter read without a barrier": (
+        "threadgroup atomic_uint count;"
+        "atomic_fetch_add_explicit(&count, 1u, memory_order_relaxed); out[0] = x[0];",
+        r"uninitialised read: thread 0 reads element 0 of threadgroup memory 'count'",
+    ),
+    "output written by two threads": (
+        "out[thread_index_in_threadgroup / 2] = x[0];",
+        r"race on buffer 'out': thread 1 writes element 0 \(line \d+\), which thread 0 wrote",
+    ),
+    "divergent barrier": (
+        "if (thread_index_in_threadgroup < 40) threadgroup_barrier(mem_flags::mem_none);"
+        "out[thread_index_in_threadgroup] = x[0];",
+        r"divergent barrier: 40 of 64 threads wait at threadgroup_barrier \(line \d+\), "
+        "24 have returned",
+    ),
+    "two barriers for one": (
+        "if (thread_index_in_threadgroup < 40) threadgroup_barrier(mem_flags::mem_none);"
+        "else threadgroup_barrier(mem_flags::mem_none); out[0] = x[0];",
+        r"divergent barrier: thread 40 is at threadgroup_barrier",
+    ),
+    "missing lanes": (
+        "uint i = thread_index_in_threadgroup; if (i < 40) out[i] = simd_sum(x[0]);",
+        r"missing lanes in simd_sum \(line 5\): lane 8 of SIMD group 1 has returned",
+    ),
+    "lanes at two functions": (
+        "out[0] = thread_index_in_simdgroup < 9 ? simd_sum(x[0]) : simd_max(x[0]);",
+        r"missing lanes in simd_sum \(line 5\): lane 9 of SIMD group 0 is at simd_max",
+    ),
+    "lane that does not exist": (
+        "out[0] = simd_shuffle(x[0], ushort(32));",
+        r"simd_shuffle \(line 4\) reads lane 32, which the SIMD group does not have",
+    ),
+    "read past a buffer": (
+        "out[thread_position_in_grid.x] = x[thread_position_in_grid.x + 1];",
+        r"out of bounds: thread 63 reads element 64 of buffer 'x' \(line 5\), which has 64",
+    ),
+    "read before a buffer": (
+        "out[thread_position_in_grid.x] = x[int(thread_position_in_grid.x) - 1];",
+        r"out of bounds: thread 0 reads element -1 of buffer 'x'|belongs to no buffer",
+    ),
+    "unsigned index below zero": (
+        "out[thread_position_in_grid.x] = x[thread_position_in_grid.x - 1];",
+        r"out of bounds: thread 0 reads memory \(line 5\) that belongs to no buffer",
+    ),
+    "write past a buffer": (
+        "out[thread_position_in_grid.x + 1] = x[0];",
+        r"out of bounds: thread 63 writes element 64 of buffer 'out'",
+    ),
+    "write past threadgroup memory": (
+        "threadgroup float shared[63]; threadgroup float* s = shared;"
+        "s[thread_index_in_threadgroup] = x[0];",
+        r"out of bounds: thread 63 writes element 63 of threadgroup memory 'shared'",
+    ),
+    "index outside of a local array": (
+        "float local[4] = {0, 1, 2, 3}; out[0] = local[int(x[4])];",
+        r"undefined behaviour: index outside of its array \(line 4\)",
+    ),
+    "uninitialised threadgroup memory": (
+        "threadgroup float shared[64]; uint i = thread_index_in_threadgroup;"
+        "if (i != 5) shared[i] = x[i]; out[i] = shared[i];",
+        r"uninitialised read: thread 5 reads element 5 of threadgroup memory 'shared'",
+    ),
+    "uninitialised output": (
+        "out[thread_position_in_grid.x] += x[0];",
+        r"uninitialised read: thread 0 reads element 0 of buffer 'out'",
+    ),
+    "33 KB of threadgroup memory": (
+        "threadgroup float a[8192], b[256]; a[0] = x[0]; b[0] = 1; out[0] = 1;",
+        r"33792 bytes of threadgroup memory with 'b', at most 32768",
+    ),
+    "write to an input": (
+        "((device float*)x)[0] = 1; out[0] = 1;",
+        r"thread 0 writes the input 'x'",
+    ),
+    "misaligned vector": (
+        "out[0] = (*(const device float4*)(x + 1)).x;",
+        r"undefined behaviour: misaligned pointer \(line 4\)",
+    ),
+    "shift by the width": (
+        "out[0] = 1 << (int(x[16]) * 2);",
+        r"undefined behaviour: shift by too much",
+    ),
+    "signed overflow": (
+        "out[0] = INT_MAX - 10 + int(x[11]);",
+        r"undefined behaviour: signed overflow of \+",
+    ),
+    "division by zero": ("out[0] = 7 / int(x[0]);", r"integer division by zero"),
+    "float too large for an integer": (
+        "out[0] = uint(x[2] * 1e10);",
+        r"float does not fit the integer type",
+    ),
+    "endless loop": (
+        "while (x[1] > 0) {} out[0] = 1;",
+        r"endless loop: thread 0 is at line 4",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_emulate_finds(fault):
+    source, message = BROKEN[fault]
+    with pytest.raises(MetalFault, match=message):
+        run_source(source, values(), step_limit=10**6)
+
+
+def test_emulate_finds_threadgroups_that_write_one_element():
+    with pytest.raises(MetalFault, match=r"which thread 0 of another threadgroup wrote"):
+        run_source("out[0] = x[0];", values(), threads=1, groups=2)
+
+
+def test_emulate_finds_too_many_threads():
+    with pytest.raises(MetalFault, match="1025 threads in a threadgroup, at most 1024"):
+        run_source("out[0] = x[0];", values(), threads=1025)
+
+
+def test_emulate_names_the_kernel_and_quotes_the_line():
+    with pytest.raises(MetalFault, match=r"(?s)^custom_kernel_body.*\n  out\[64\] = x\[0\];$"):
+        run_source("\n  out[64] = x[0];", values(), threads=1)
+
+
+REFUSED = {
+    "double": ("double d = x[0]; out[0] = d;", r"double is not supported \(line 4\)"),
+    "a standard header's function": (
+        "out[0] = std::exp(x[0]);",
+        "the C\\+\\+ standard library",
+    ),
+    "a function that Metal lacks": ("out[0] = erf(x[0]);", "'?erf'? was not declared|erf"),
+    "an ambiguous maximum": ("out[0] = max(1, 2u) + x[0];", "max"),
+    "a 64-bit SIMD function": ("out[0] = simd_sum(ulong(x[0]));", "at most 32 bits"),
+    "an atomic of 64 bits": (
+        "threadgroup atomic<ulong> a; atomic_store_explicit(&a, ulong(x[0]),"
+        "memory_order_relaxed); out[0] = 1;",
+        "atomics are int, uint or float",
+    ),
+    "an unknown memory order": (
+        "threadgroup atomic_int a; atomic_store_explicit(&a, 1, memory_order_seq_cst);"
+        "out[0] = x[0];",
+        "memory_order_seq_cst",
+    ),
+    "bfloat from float without a cast": ("bfloat b = x[0]; out[0] = b;", "bfloat|Bfloat"),
+    "a threadgroup variable with a value": (
+        "threadgroup int a = 1; out[0] = x[0];",
+        "initialiser",
+    ),
+    "a lambda": ("auto f = [&](float v) { return v; }; out[0] = f(x[0]);", "lambda"),
+    "a variable nobody sets": ("float v; out[0] = v + x[0];", "uninitialized"),
+}
+
+
+@pytest.mark.parametrize("construct", REFUSED)
+def test_translate_or_compiler_refuses(construct):
+    source, message = REFUSED[construct]
+    with pytest.raises(RefusedError, match=message):
+        run_source(source, values())
+
+
+def test_translate_keeps_the_lines_of_the_source():
+    source = "/* two\nlines */ threadgroup float a[2],\n b;\n\nout[0] = 1.5; // x\n"
+    kernel = "[[kernel]] void k(\n  device float* out [[buffer(0)]]) {\n" + source + "}\n"
+    code = translate(kernel).code.split('"kernel.metal"\n')[1].split("\n")
+    assert code[6] == "out[0] = 1.5f;  "
+    assert 'threadgroup_variable<b_type>(1, "b")' in code[3]
+
+
+def test_capture_refuses_what_is_not_one_kernel_on_its_arguments():
+    kernel = mx.fast.metal_kernel("k", ["x"], ["out"], "out[0] = x[0];")
+
+    def call(x):
+        return kernel(
+            inputs=[x],
+            grid=(1, 1, 1),
+            threadgroup=(1, 1, 1),
+            output_shapes=[(1,)],
+            output_dtypes=[mx.float32],
+        )
+
+    with pytest.raises(CaptureError, match="calls 0 custom kernels"):
+        capture(mx.exp, values())
+    with pytest.raises(CaptureError, match="input 0 of the kernel is computed by Exp"):
+        capture(lambda x: call(mx.exp(x)), values())
