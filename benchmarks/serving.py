@@ -167,6 +167,7 @@ async def stream(client: httpx.AsyncClient, server: Server, number: int, max_tok
                 tokens = chunk["usage"]["completion_tokens"]
             if chunk.get("choices") and chunk["choices"][0]["delta"].get("content"):
                 arrivals.append(time.perf_counter())
+    arrivals = arrivals or [time.perf_counter()]  # an answer without words
     gaps = [after - before for before, after in itertools.pairwise(arrivals)]
     return tokens, arrivals[0] - started_at, gaps
 
@@ -181,6 +182,9 @@ async def load(server: Server, streams: int, max_tokens: int, seed: int) -> Resu
             return_exceptions=True,
         )
         elapsed = time.perf_counter() - started_at
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            print(f"{server.name}: {outcome!r}", file=sys.stderr)
     done = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
     gaps = sorted(gap for _, _, gaps in done for gap in gaps)
     return Result(
