@@ -46,7 +46,7 @@ class PrefillClock:
 
     MIN_CHUNK, MAX_CHUNK = 16, 2048
     MAX_SHARE = 4
-    ALONE = 5  # times the stall when no row runs: an abort is still heard soon
+    ALONE = 10  # times the stall when no row runs: efficient, yet an abort is heard soon
 
     def __init__(self, stall_seconds: float):
         self._stall_seconds = stall_seconds

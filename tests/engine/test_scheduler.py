@@ -92,7 +92,7 @@ def test_clock_sizes_chunks_by_the_time_they_take():
     for _ in range(50):
         clock.observe_chunk(500, 0.25)  # 2000 tokens a second
     assert clock.chunk_size(num_running=8) == pytest.approx(200, abs=2)
-    assert clock.chunk_size(num_running=0) == pytest.approx(1000, abs=10)
+    assert clock.chunk_size(num_running=0) == pytest.approx(2000, abs=10)
     for _ in range(50):
         clock.observe_chunk(16, 10.0)
     assert clock.chunk_size(num_running=8) == PrefillClock.MIN_CHUNK
