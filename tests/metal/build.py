@@ -19,11 +19,17 @@ _FLAGS += ["-fno-exceptions", "-fno-rtti", "-fno-math-errno", "-fvisibility=hidd
 _KERNEL_FLAGS = ["-ftrivial-auto-var-init=pattern", "-Wdouble-promotion", "-Wuninitialized"]
 _KERNEL_FLAGS += ["-Wvla", "-Wreturn-type"]
 _KERNEL_FLAGS += [f"-Werror={flag[2:]}" for flag in _KERNEL_FLAGS if flag.startswith("-W")]
-# Instrumentation only: what it calls is in include/memory.cpp, no sanitizer is linked.
-_CHECKED_FLAGS = ["-O1", "-fsanitize=thread", "-fsanitize-coverage=trace-pc"]
+# Instrumentation only: no sanitizer is linked, see include/instrumentation.cpp.
 _UNDEFINED = (
     "shift,signed-integer-overflow,integer-divide-by-zero,alignment,float-cast-overflow"
 )
+_CHECKED_FLAGS = ["-O1", "-fsanitize=thread", f"-fsanitize={_UNDEFINED}"]
+_CHECKED_FLAGS += ["-fsanitize-coverage=trace-pc"]
+_CHECKED_GCC_FLAGS = ["-fsanitize=bounds"]
+# Clang's `bounds` has a part that traps instead of calling a handler, and it leaves out the
+# read of `x += 1` unless told.
+_CHECKED_CLANG_FLAGS = ["-fsanitize=array-bounds"]
+_CHECKED_CLANG_FLAGS += ["-mllvm", "-tsan-instrument-read-before-write=1"]
 
 
 @functools.cache
@@ -47,12 +53,12 @@ def build(code: str, *, checked: bool) -> Path:
         RefusedError: the compiler does not accept it, with its messages
     """
     flags = [*_FLAGS, *_KERNEL_FLAGS]
-    if checked:
-        # Clang's `bounds` has a part that traps instead of calling a handler.
-        bounds = "array-bounds" if "clang" in _version(_compiler()) else "bounds"
-        flags += [*_CHECKED_FLAGS, f"-fsanitize={_UNDEFINED},{bounds}"]
-    else:
+    if not checked:
         flags += ["-O2"]
+    elif "clang" in _version(_compiler()):
+        flags += [*_CHECKED_FLAGS, *_CHECKED_CLANG_FLAGS]
+    else:
+        flags += [*_CHECKED_FLAGS, *_CHECKED_GCC_FLAGS]
     library = _cached(".so", code, *flags)
     if not library.exists():
         _compile(library, code, flags)
@@ -95,7 +101,7 @@ def _cached(suffix: str, *key: str) -> Path:
 def _machine() -> list[str]:
     """The objects of the machine that runs kernels, compiled when not in the cache."""
     objects = []
-    for name in ("threads", "memory"):
+    for name in ("threads", "memory", "instrumentation"):
         target = _cached(".o", name, *_FLAGS)
         if not target.exists():
             _run([*_FLAGS, "-O2", "-c", str(INCLUDE / f"{name}.cpp")], target)

@@ -37,6 +37,11 @@ class Traffic:
     written: int
     untouched: int
 
+    @property
+    def reads(self) -> float:
+        """How many times over the whole buffer was read."""
+        return self.read / self.size
+
 
 @dataclass(frozen=True)
 class Run:

@@ -1,4 +1,5 @@
-// Between the two halves of the machine: threads.cpp runs fibers, memory.cpp watches memory.
+// Between the parts of the machine: threads.cpp runs the threads, memory.cpp knows the memory
+// and who touched it, instrumentation.cpp is told of every access.
 #pragma once
 #include "runtime.h"
 
@@ -40,5 +41,7 @@ extern uint64_t steps_left;
 bool place_buffers(Buffer* buffers, int count, uint32_t poison);  // false: no memory
 void collect_buffers();
 void clear_threadgroup_memory();
+// Before each access of the running thread, which is done by the instruction before `pc`.
+void access(const void* address, size_t size, bool writes, bool atomic, const void* pc);
 
 }  // namespace emulator

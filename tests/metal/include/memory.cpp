@@ -1,8 +1,4 @@
 // The kernel's memory, and a record of who touched it.
-//
-// A checked kernel is compiled with the compiler's own instrumentation (-fsanitize=thread,
-// undefined and coverage), but it is linked with the callbacks below and not with a
-// sanitizer's library. So every access of the kernel passes here before it happens.
 #include <dlfcn.h>
 #include <sys/mman.h>
 #include <algorithm>
@@ -237,7 +233,7 @@ static Region* find(const char* address, size_t size, bool writes, const void* p
   return region;
 }
 
-static void access(const void* pointer, size_t size, bool writes, bool atomic, const void* pc) {
+void access(const void* pointer, size_t size, bool writes, bool atomic, const void* pc) {
   const char* address = static_cast<const char*>(pointer);
   if (size_t(address - now.stack) < now.stack_size) return;  // the thread's own variables
   Region* region = find(address, size, writes, pc);
@@ -270,68 +266,3 @@ void atomic_store(void* address, uint32_t value, bool in_device_memory) {
 }
 
 }  // namespace emulator
-
-// ---- callbacks of the compiler's instrumentation
-
-using emulator::access;
-using emulator::fail;
-#define CALLER __builtin_return_address(0)
-
-extern "C" {
-
-#define ON_ACCESS(size)                                                                    \
-  void __tsan_read##size(void* p) { access(p, size, false, false, CALLER); }               \
-  void __tsan_write##size(void* p) { access(p, size, true, false, CALLER); }               \
-  void __tsan_unaligned_read##size(void* p) { access(p, size, false, false, CALLER); }     \
-  void __tsan_unaligned_write##size(void* p) { access(p, size, true, false, CALLER); }
-ON_ACCESS(1)
-ON_ACCESS(2)
-ON_ACCESS(4)
-ON_ACCESS(8)
-ON_ACCESS(16)
-void __tsan_read_range(void* p, size_t size) { access(p, size, false, false, CALLER); }
-void __tsan_write_range(void* p, size_t size) { access(p, size, true, false, CALLER); }
-void* __tsan_memcpy(void* to, const void* from, size_t size) {
-  access(from, size, false, false, CALLER);
-  access(to, size, true, false, CALLER);
-  return memcpy(to, from, size);
-}
-void* __tsan_memmove(void* to, const void* from, size_t size) {
-  access(from, size, false, false, CALLER);
-  access(to, size, true, false, CALLER);
-  return memmove(to, from, size);
-}
-void* __tsan_memset(void* to, int value, size_t size) {
-  access(to, size, true, false, CALLER);
-  return memset(to, value, size);
-}
-void __tsan_init() {}
-void __tsan_func_entry(void*) {}
-void __tsan_func_exit() {}
-
-void __sanitizer_cov_trace_pc() {
-  if (emulator::steps_left-- == 0)
-    fail("endless loop: thread %u is at line {%p} when the step limit is reached",
-         emulator::now.thread, CALLER);
-}
-
-// Each handler's data begins with the place in the source.
-struct SourceLocation {
-  const char* file;
-  uint32_t line, column;
-};
-#define ON_UNDEFINED(name, text)                                               \
-  void __ubsan_handle_##name(const SourceLocation* at) {                       \
-    fail("undefined behaviour: %s (line %u)", text, at->line);                 \
-  }
-ON_UNDEFINED(add_overflow, "signed overflow of +")
-ON_UNDEFINED(sub_overflow, "signed overflow of -")
-ON_UNDEFINED(mul_overflow, "signed overflow of *")
-ON_UNDEFINED(negate_overflow, "signed overflow of -")
-ON_UNDEFINED(divrem_overflow, "integer division by zero or overflow")
-ON_UNDEFINED(shift_out_of_bounds, "shift by too much, or of a negative number")
-ON_UNDEFINED(out_of_bounds, "index outside of its array")
-ON_UNDEFINED(type_mismatch_v1, "misaligned pointer")
-ON_UNDEFINED(float_cast_overflow, "float does not fit the integer type")
-
-}  // extern "C"

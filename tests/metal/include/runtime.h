@@ -1,4 +1,4 @@
-// What a compiled kernel asks of the machine that runs it (threads.cpp, memory.cpp).
+// What a compiled kernel asks of the machine that runs it (machine.h).
 #pragma once
 #include <cstddef>
 #include <cstdint>

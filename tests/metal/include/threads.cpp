@@ -9,42 +9,14 @@
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
+#include "fiber.h"
 #include "machine.h"
-
-// switch_stack(save, to): push what a call must keep, store the stack pointer in *save,
-// go on where `to` was stored.
-extern "C" __attribute__((visibility("hidden"))) void switch_stack(void** save, void* to);
-#if defined(__APPLE__)
-#define SWITCH_STACK "_switch_stack"
-#else
-#define SWITCH_STACK "switch_stack"
-#endif
-asm(".text\n.p2align 4\n.globl " SWITCH_STACK "\n" SWITCH_STACK ":\n"
-#if defined(__x86_64__)
-    "push %rbp\n push %rbx\n push %r12\n push %r13\n push %r14\n push %r15\n"
-    "mov %rsp, (%rdi)\n mov %rsi, %rsp\n"
-    "pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbx\n pop %rbp\n ret\n"
-#elif defined(__aarch64__)
-    "sub sp, sp, #160\n"
-    "stp x19, x20, [sp, #0]\n stp x21, x22, [sp, #16]\n stp x23, x24, [sp, #32]\n"
-    "stp x25, x26, [sp, #48]\n stp x27, x28, [sp, #64]\n stp x29, x30, [sp, #80]\n"
-    "stp d8, d9, [sp, #96]\n stp d10, d11, [sp, #112]\n"
-    "stp d12, d13, [sp, #128]\n stp d14, d15, [sp, #144]\n"
-    "mov x9, sp\n str x9, [x0]\n mov sp, x1\n"
-    "ldp x19, x20, [sp, #0]\n ldp x21, x22, [sp, #16]\n ldp x23, x24, [sp, #32]\n"
-    "ldp x25, x26, [sp, #48]\n ldp x27, x28, [sp, #64]\n ldp x29, x30, [sp, #80]\n"
-    "ldp d8, d9, [sp, #96]\n ldp d10, d11, [sp, #112]\n"
-    "ldp d12, d13, [sp, #128]\n ldp d14, d15, [sp, #144]\n"
-    "add sp, sp, #160\n ret\n"
-#else
-#error "fibers are written for x86-64 and arm64"
-#endif
-);
 
 namespace emulator {
 
 constexpr uint32_t max_threads = 1024;
 constexpr size_t stack_size = 128 << 10;
+constexpr size_t below_stacks = 1 << 20;  // where an overflow goes until it is noticed
 
 enum State { ready, at_barrier, in_collective, returned };
 enum Schedule { in_order, reversed, shuffled };
@@ -160,17 +132,7 @@ static void run_thread() {
 
 static void* fresh_stack(uint32_t thread) {
   // Stacks at equal distances would compete for the same lines of the cache.
-  char* top = stacks + (thread + 1) * stack_size - thread % 16 * 256;
-#if defined(__x86_64__)
-  void** sp = reinterpret_cast<void**>(top) - 8;  // 6 registers, the entry, its return address
-  std::fill_n(sp, 8, nullptr);
-  sp[6] = reinterpret_cast<void*>(run_thread);
-#else
-  void** sp = reinterpret_cast<void**>(top) - 20;
-  std::fill_n(sp, 20, nullptr);
-  sp[11] = reinterpret_cast<void*>(run_thread);  // x30
-#endif
-  return sp;
+  return fresh_fiber(stacks + (thread + 1) * stack_size - thread % 16 * 256, run_thread);
 }
 
 // ---- synchronisation
@@ -310,9 +272,9 @@ static bool prepare(const Launch& request) {
     return false;
   }
   if (!stacks) {
-    void* memory = mmap(nullptr, max_threads * stack_size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
-    stacks = memory == MAP_FAILED ? nullptr : static_cast<char*>(memory);
+    void* memory = mmap(nullptr, below_stacks + max_threads * stack_size,
+                        PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
+    if (memory != MAP_FAILED) stacks = static_cast<char*>(memory) + below_stacks;
   }
   now.stack_size = stack_size;
   if (!stacks) stop("no memory for the threads' stacks");
