@@ -76,6 +76,9 @@ class Pipe:
             return
         self._closed.set()
         self._outbox.put(None)
+        self._shut_down()
+
+    def _shut_down(self) -> None:
         # A descriptor that is closed under a blocked read or write does not wake it.
         with self._descriptor:
             if not self._connection.closed:
@@ -92,6 +95,7 @@ class Pipe:
         finally:
             self._closed.set()
             self._outbox.put(None)
+            self._shut_down()  # a writer in the middle of a message would wait for ever
             self._on_close()
 
     def _write(self) -> None:

@@ -96,6 +96,14 @@ def test_pipe_closes_at_what_is_no_message(connections, garbage):
     assert end.received.empty()
 
 
+def test_pipe_that_got_garbage_ends_although_its_peer_does_not_read(connections):
+    end = End(connections[0], WorkerToEngine)
+    assert end.pipe.send(big_request(1))
+    assert connections[1].poll(TIMEOUT)  # so its writer is in the middle of the message
+    connections[1].send_bytes(b"garbage")
+    assert end.threads_ended()
+
+
 def _write_half_a_message(connection: Connection) -> None:
     os.write(connection.fileno(), (1000).to_bytes(4, "big") + b"half")
     os.kill(os.getpid(), signal.SIGKILL)
