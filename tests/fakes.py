@@ -27,6 +27,9 @@ from mlxnode.messages import (
 )
 from mlxnode.pipes import Pipe
 
+TOKEN_LIMIT = 150
+RESERVED = 140
+
 
 def run_engine(control: Connection, config: NodeConfig, models: list) -> None:
     Fake("engine", control, config).run()
@@ -73,10 +76,12 @@ class Fake:
                 self._control.send(Connected(generation))
                 self._tell(f"connected-{peer}-{generation}")
                 if self._name == "worker0" and self._is_ordered("reserve"):
-                    self._control.send(Reserve(1, "key", 100))
+                    self._control.send(Reserve(1, "key", RESERVED))
             case Reserved(ticket, refused):
-                self._control.send(Settle(ticket, 10))
-                self._tell(f"reserved-{refused}")
+                self._tell(f"reserved-{ticket}-{refused}")
+                if ticket == 1:  # the second one stays open
+                    self._control.send(Settle(1, 10))
+                    self._control.send(Reserve(2, "key", RESERVED))
             case Drain():
                 self._tell("drained")
                 if not self._is_ordered("linger"):
@@ -109,7 +114,7 @@ def supervise(folder: Path, **server: object) -> int:
 
     logging.basicConfig(level="INFO", format="%(message)s")
     api = ApiConfig(
-        max_tokens_per_minute=150,
+        max_tokens_per_minute=TOKEN_LIMIT,
         models={"folder": ModelConfig(path=str(folder), type="chat")},
     )
     listener = socket.create_server(("127.0.0.1", 0))
