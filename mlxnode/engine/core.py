@@ -64,7 +64,6 @@ class Engine:
         self._embedders: dict[str, EmbeddingRunner] = {}
         self._requests: dict[RequestKey, tuple[Runner, Request]] = {}
         self._embeds: dict[RequestKey, EmbeddingRunner] = {}
-        self._outbox: dict[int, list[Update]] = defaultdict(list)
         self._num_failed_steps = 0
         self._is_stopping = False
         self._supervisor = Pipe(
@@ -92,7 +91,6 @@ class Engine:
             self._handle_messages()
             if self._has_work:
                 self._step()
-                self._flush()
                 if not self._has_work:
                     mx.clear_cache()  # give the memory of finished work back while idle
 
@@ -202,22 +200,25 @@ class Engine:
                 log.exception("a step failed; its requests end with an error")
                 self._fail_runner(runner, f"the step failed: {error}")
                 if self._num_failed_steps >= MAX_FAILED_STEPS:
-                    self._flush()
                     raise
             else:
                 self._num_failed_steps = 0
 
     def _step_runner(self, runner: Runner) -> None:
-        for output in runner.step():
+        updates: dict[int, list[Update]] = defaultdict(list)
+        for output in runner.decode():
             request = output.request
+            pipe, uid = request.key
             if output.error is not None:
                 self._requests.pop(request.key, None)
                 self._fail(request.key, "internal", output.error)
                 continue
             if request.finish_reason is not None:
                 self._requests.pop(request.key, None)
-            pipe, uid = request.key
-            self._outbox[pipe].append(_update(uid, output))
+            updates[pipe].append(_update(uid, output))
+        for pipe, batch in updates.items():  # one message a worker
+            self._send(pipe, Tokens(batch))
+        runner.prefill()  # after sending: tokens do not wait for the prompts of others
 
     def _step_embedder(self, embedder: EmbeddingRunner) -> None:
         runners = dict.fromkeys(self._runners.values())  # two ids may share one
@@ -238,12 +239,6 @@ class Engine:
     def _fail(self, key: RequestKey, reason: str, text: str) -> None:
         pipe, uid = key
         self._send(pipe, Failed(uid, reason, text))
-
-    def _flush(self) -> None:
-        """Send what the step brought: one message a worker."""
-        for pipe, updates in self._outbox.items():
-            self._send(pipe, Tokens(updates))
-        self._outbox.clear()
 
     def _send(self, pipe: int, message: EngineToWorker) -> None:
         worker = self._workers.get(pipe)

@@ -1,8 +1,8 @@
 """Continuous batching for one model: requests join and leave the batch at any step.
 
-A step launches the next token of every row before it reads the previous one, so Python's
-work hides behind the device's. A row that ends is noticed one step late; its surplus token
-is dropped.
+A step is ``decode``, then ``prefill``. Decoding launches the next token of every row before
+it reads the previous one, so Python's work hides behind the device's. A row that ends is
+noticed one step late; its surplus token is dropped. Prefilling processes a piece of prompt.
 """
 
 import math
@@ -56,6 +56,7 @@ class Runner:
         self._cache = BatchCache()
         self._columns: SamplingColumns | None = None
         self._in_flight: Launch | None = None
+        self._launched_at = 0.0
 
     @property
     def has_work(self) -> bool:
@@ -94,18 +95,33 @@ class Runner:
         self._reset()
         return [request for request in requests if not request.is_done]
 
-    def step(self) -> list[Output]:
-        """Launch the next tokens, read the previous ones, process a piece of prompt."""
-        started = time.perf_counter()
+    def decode(self) -> list[Output]:
+        """Launch the next token of every row, then read the previous ones."""
+        self._launched_at = time.perf_counter()
         self._scheduler.admit()
         previous, self._in_flight = self._in_flight, self._launch()
-        outputs = [] if previous is None else self._read(previous)
-        if self._scheduler.num_prefilling:
-            if self._in_flight is not None:
-                mx.eval(self._in_flight.tokens)  # what follows is timed without it
-                self._clock.observe_step(time.perf_counter() - started)
-            self._prefill()
-        return outputs
+        return [] if previous is None else self._read(previous)
+
+    def prefill(self) -> None:
+        """Process prompts for as long as the running rows may be kept waiting."""
+        if not self._scheduler.num_prefilling:
+            return
+        if self._in_flight is not None:
+            mx.eval(self._in_flight.tokens)  # what follows is timed without it
+            self._clock.observe_step(time.perf_counter() - self._launched_at)
+        num_left = self._clock.chunk_size(
+            num_running=len(self._rows), num_prompts=self._scheduler.num_prefilling
+        )
+        while num_left > 0 and (request := self._scheduler.next_prefill()) is not None:
+            if request.cache is None:
+                request.cache = make_prompt_cache(self._model)
+            length = min(num_left, request.num_to_prefill)
+            if length > 0:
+                self._prefill_chunk(request, length)
+            num_left -= max(length, 1)
+            if request.num_to_prefill == 0:
+                self._scheduler.finish_prefill(request)
+                self._joining.append(request)
 
     def _launch(self) -> Launch | None:
         tokens = self._update_rows()
@@ -170,22 +186,6 @@ class Runner:
             else:
                 outputs.append(Output(request, None, logprob))
         return outputs
-
-    def _prefill(self) -> None:
-        """Process prompts for as long as the running rows may be kept waiting."""
-        num_left = self._clock.chunk_size(
-            num_running=len(self._rows), num_prompts=self._scheduler.num_prefilling
-        )
-        while num_left > 0 and (request := self._scheduler.next_prefill()) is not None:
-            if request.cache is None:
-                request.cache = make_prompt_cache(self._model)
-            length = min(num_left, request.num_to_prefill)
-            if length > 0:
-                self._prefill_chunk(request, length)
-            num_left -= max(length, 1)
-            if request.num_to_prefill == 0:
-                self._scheduler.finish_prefill(request)
-                self._joining.append(request)
 
     def _prefill_chunk(self, request: Request, length: int) -> None:
         started = time.perf_counter()

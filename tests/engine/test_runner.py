@@ -10,7 +10,7 @@ from mlx_lm.utils import load_model
 
 from mlxnode.config import EngineConfig
 from mlxnode.engine.request import Request
-from mlxnode.engine.runner import Runner
+from mlxnode.engine.runner import Output, Runner
 from mlxnode.engine.scheduler import MemoryBudget
 from mlxnode.messages import Generate, Sampling
 
@@ -31,8 +31,14 @@ def make(uid: int, prompt: int = 12, max_tokens: int = 20, stop=(), **sampling) 
     return Request.of(1, message, random_seed=0)
 
 
+def step(runner: Runner) -> list[Output]:
+    outputs = runner.decode()
+    runner.prefill()
+    return outputs
+
+
 def collect(runner: Runner, tokens: dict[int, list[int]]) -> None:
-    for output in runner.step():
+    for output in step(runner):
         if output.token is not None:
             tokens.setdefault(output.request.key[1], []).append(output.token)
 
@@ -164,7 +170,7 @@ def test_runner_row_with_nan_fails_alone(model):
     runner.add(good)
     errors, tokens = [], []
     while runner.has_work:
-        for output in runner.step():
+        for output in step(runner):
             if output.error is not None:
                 errors.append((output.request, output.error))
             else:
@@ -180,7 +186,7 @@ def test_runner_fail_returns_every_request_and_starts_afresh(model):
     for request in requests:
         runner.add(request)
     for _ in range(3):
-        runner.step()
+        step(runner)
     assert set(runner.fail()) == set(requests)
     assert not runner.has_work
     assert run(runner, make(9))[9] == run(make_runner(model), make(9))[9]
