@@ -32,6 +32,10 @@ _CHECKED_CLANG_FLAGS = ["-fsanitize=array-bounds"]
 _CHECKED_CLANG_FLAGS += ["-mllvm", "-tsan-instrument-read-before-write=1"]
 
 
+class CompileError(RuntimeError):
+    """What the compiler says about something that it does not accept."""
+
+
 @functools.cache
 def find_compiler() -> str | None:
     """The C++ compiler to use: $CXX, else the first of the usual names, else None."""
@@ -61,7 +65,12 @@ def build(code: str, *, checked: bool) -> Path:
         flags += [*_CHECKED_FLAGS, *_CHECKED_GCC_FLAGS]
     library = _cached(".so", code, *flags)
     if not library.exists():
-        _compile(library, code, flags)
+        kernel = library.with_suffix(".o")
+        try:
+            _compile([*flags, f"-I{INCLUDE}", "-c", "-x", "c++", "-"], kernel, code)
+        except CompileError as error:
+            raise RefusedError(f"the compiler refuses the kernel:\n{error}") from None
+        _compile(["-shared", str(kernel), *_machine(), "-lm"], library)
     return library
 
 
@@ -104,24 +113,16 @@ def _machine() -> list[str]:
     for name in ("threads", "memory", "instrumentation"):
         target = _cached(".o", name, *_FLAGS)
         if not target.exists():
-            _run([*_FLAGS, "-O2", "-c", str(INCLUDE / f"{name}.cpp")], target)
+            _compile([*_FLAGS, "-O2", "-c", str(INCLUDE / f"{name}.cpp")], target)
         objects.append(str(target))
     return objects
 
 
-def _compile(library: Path, code: str, flags: list[str]) -> None:
-    source = library.with_suffix(".cpp")
-    source.write_text(code)
-    kernel = library.with_suffix(".o")
-    _run([*flags, f"-I{INCLUDE}", "-c", str(source)], kernel)
-    _run(["-shared", str(kernel), *_machine(), "-lm"], library)
-
-
-def _run(arguments: list[str], target: Path) -> None:
-    """Run the compiler; the target appears whole or not at all."""
+def _compile(arguments: list[str], target: Path, code: str | None = None) -> None:
+    """Run the compiler, on ``code`` if given; the target appears whole or not at all."""
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     command = [_compiler(), *arguments, "-o", str(partial)]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True, input=code)
     if result.returncode:
-        raise RefusedError(f"the compiler refuses the kernel:\n{result.stderr[:4000]}")
+        raise CompileError(result.stderr[:4000])
     partial.rename(target)

@@ -177,6 +177,37 @@ def test_emulate_integer_and_nan_functions():
     )
 
 
+def test_emulate_structs_templates_and_constant_tables():
+    header = """
+        constant float TABLE[4] = {1, 10, 100, 1000.0};
+        constant constexpr int STEP = 2;
+        struct Pair { float value; uint index; };
+        inline float look(constant float* table, uint i) { return table[i & 3]; }
+        template <typename T, int N>
+        METAL_FUNC Pair largest(const threadgroup T* values) {
+            Pair best = {float(values[0]), 0};
+            #pragma unroll
+            for (uint i = 1; i < N; i++)
+                if (float(values[i]) > best.value) best = {float(values[i]), i};
+            return best;
+        }
+    """
+    source = """
+        threadgroup half shared[N];
+        threadgroup Pair result;
+        uint i = thread_index_in_threadgroup;
+        shared[i] = half(x[i]);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (i == 0) result = largest<half, N>(shared);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[i] = result.value + look(TABLE, i) * STEP + (result.index == i ? 0.5 : 0.0);
+    """
+    run = run_source(source, values(), header=header, template=[("N", 64)])
+    want = [63 + 2 * 10.0 ** (i % 4) + (i == 63) / 2 for i in range(64)]
+    assert run.outputs[0].tolist() == want
+    assert run.threadgroup_bytes == 64 * 2 + 8
+
+
 def test_emulate_runs_a_ragged_grid_in_three_dimensions():
     kernel = mx.fast.metal_kernel(
         name="position",

@@ -52,17 +52,11 @@ static uint32_t finished, arrived;  // of the threadgroup; arrived at `barrier_s
 static Site barrier_site;
 static uint64_t random_state;
 
-static const char* describe(Size s) {
-  static char text[48];
-  snprintf(text, sizeof text, "(%u, %u, %u)", s.x, s.y, s.z);
-  return text;
-}
-
 static void write_fault(const char* format, va_list arguments) {
-  char* end = report->fault;
-  end += vsnprintf(end, 1800, format, arguments);
-  end = std::min(end, report->fault + 1800);
-  snprintf(end, 200, " [threadgroup %s]", describe(group_place.group_position));
+  constexpr int most = sizeof report->fault - 64;
+  int length = std::min(vsnprintf(report->fault, most, format, arguments), most - 1);
+  const Size group = group_place.group_position;
+  snprintf(report->fault + length, 64, " [threadgroup (%u, %u, %u)]", group.x, group.y, group.z);
 }
 
 static void stop(const char* format, ...) {
@@ -281,25 +275,30 @@ static bool prepare(const Launch& request) {
   return stacks;
 }
 
-extern "C" __attribute__((visibility("default"))) void emulator_run(const Launch* request, Buffer* buffers, int count, Report* result) {
-  report = result;
-  Dl_info library;
-  if (dladdr(reinterpret_cast<void*>(emulator_run), &library)) report->base = library.dli_fbase;
-  if (!prepare(*request)) return;
-  if (!place_buffers(buffers, count, request->poison)) return stop("no memory for the buffers");
-  // Apple GPUs flush subnormal floats to zero.
+// Apple GPUs flush subnormal floats to zero.
+static void flushing_subnormals(void (*run)()) {
 #if defined(__x86_64__)
   const uint32_t control = _mm_getcsr();
   _mm_setcsr(control | 0x8040);
-  run_groups();
+  run();
   _mm_setcsr(control);
 #else
   uint64_t control;
   asm volatile("mrs %0, fpcr" : "=r"(control));
   asm volatile("msr fpcr, %0" ::"r"(control | 1 << 24));
-  run_groups();
+  run();
   asm volatile("msr fpcr, %0" ::"r"(control));
 #endif
+}
+
+extern "C" __attribute__((visibility("default"))) void emulator_run(
+    const Launch* request, Buffer* buffers, int count, Report* result) {
+  report = result;
+  Dl_info library;
+  if (dladdr(reinterpret_cast<void*>(emulator_run), &library)) report->base = library.dli_fbase;
+  if (!prepare(*request)) return;
+  if (!place_buffers(buffers, count, request->poison)) return stop("no memory for the buffers");
+  flushing_subnormals(run_groups);
   collect_buffers();
 }
 
