@@ -2,7 +2,6 @@
 #include <dlfcn.h>
 #include <sys/mman.h>
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -11,8 +10,8 @@
 namespace emulator {
 
 constexpr size_t threadgroup_limit = 32 << 10;
-constexpr size_t max_shared = 64;   // threadgroup variables of a kernel
-constexpr size_t gap = 16 << 20;    // bytes around a buffer in which an access is out of bounds
+constexpr size_t max_shared = 64;  // threadgroup variables of a kernel
+constexpr size_t gap = 16 << 20;   // bytes around a buffer that tell a near miss from a stray
 constexpr unsigned threadgroup_slot_bits = 17;
 
 // The accesses to a cell that no later one has replaced: several, if none happened before the
@@ -68,11 +67,6 @@ static Buffer* launch_buffers;
 static size_t shared_bytes;
 static uint32_t poison_byte;
 
-static void lay_out(Region& region, size_t item, size_t alignment) {
-  region.item = item;
-  region.granule = std::min<size_t>(alignment, 4);
-}
-
 bool place_buffers(Buffer* buffers, int count, uint32_t poison) {
   launch_buffers = buffers;
   poison_byte = poison;
@@ -88,7 +82,8 @@ bool place_buffers(Buffer* buffers, int count, uint32_t poison) {
     region.size = buffers[i].size;
     region.writable = buffers[i].writable;
     region.filled = buffers[i].filled;
-    lay_out(region, buffers[i].item, buffers[i].item);
+    region.item = buffers[i].item;
+    region.granule = std::min<size_t>(region.item, 4);
     memcpy(region.base, buffers[i].data, region.size);
     if (region.writable) region.cells.assign(region.size / region.granule, {});
   }
@@ -115,8 +110,7 @@ void clear_threadgroup_memory() {
 }
 
 void* shared(int number, const char* name, size_t size, size_t alignment, size_t item) {
-  if (size_t(number) >= max_shared)
-    fail("more than %zu threadgroup variables", max_shared);
+  if (size_t(number) >= max_shared) fail("more than %zu threadgroup variables", max_shared);
   Region& region = shared_arena.regions[number];
   if (region.size == 0) {
     shared_bytes = (shared_bytes + alignment - 1) / alignment * alignment + size;
@@ -128,7 +122,8 @@ void* shared(int number, const char* name, size_t size, size_t alignment, size_t
     region.size = size;
     region.space = threadgroup;
     region.writable = true;
-    lay_out(region, item, alignment);
+    region.item = item;
+    region.granule = std::min<size_t>(alignment, 4);
     region.cells.assign(size / region.granule, {});
     memset(region.base, int(poison_byte), size);
   }
@@ -155,9 +150,9 @@ static bool happened_before(const Access& access, Space space) {
 static void record(Access& access, Space space, bool atomic, const void* pc) {
   Span span = one_thread;
   if (!happened_before(access, space)) {
-    span = !in_this_group(access, space)                  ? several_groups
-           : !same_simd_group(access.thread, now.thread) ? one_group
-                                                          : one_simd_group;
+    span = one_simd_group;
+    if (!same_simd_group(access.thread, now.thread)) span = one_group;
+    if (!in_this_group(access, space)) span = several_groups;
     span = std::max(span, access.span);
     atomic = atomic && access.atomic;
   }

@@ -14,7 +14,9 @@ inline emulator::Site site(const char* operation, std::source_location at) {
 }
 
 enum class mem_flags : unsigned { mem_none = 0, mem_device = 1, mem_threadgroup = 2 };
-inline mem_flags operator|(mem_flags a, mem_flags b) { return mem_flags(unsigned(a) | unsigned(b)); }
+inline mem_flags operator|(mem_flags a, mem_flags b) {
+  return mem_flags(unsigned(a) | unsigned(b));
+}
 
 inline void threadgroup_barrier(mem_flags flags, METAL_SITE) {
   emulator::barrier(unsigned(flags), site("threadgroup_barrier", at));
