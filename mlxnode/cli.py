@@ -1,13 +1,13 @@
 """The command line: ``mlxnode serve``, ``models`` and ``check``."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
 from mlxnode import __version__
 from mlxnode.config_file import LoadedConfig, load_config
 from mlxnode.errors import NodeError
+from mlxnode.logs import set_up_logging
 from mlxnode.models.served import ServedModel
 
 EXAMPLES = """examples:
@@ -71,7 +71,7 @@ def _serve(options: argparse.Namespace) -> int:
         },
     )
     config = loaded.config
-    logging.basicConfig(level=config.server.log_level.upper(), format="%(name)s: %(message)s")
+    set_up_logging(config.server.log_level)
     if not config.api.enabled:
         print(
             f"mlxnode: {loaded.where}: api.enabled = false: nothing to serve", file=sys.stderr

@@ -1,6 +1,5 @@
 """The engine process: loads the models, then serves until the supervisor says stop."""
 
-import logging
 import os
 import signal
 from multiprocessing.connection import Connection
@@ -9,6 +8,7 @@ from pathlib import Path
 from mlxnode.config import EngineConfig, NodeConfig
 from mlxnode.engine.blas import preload_blas
 from mlxnode.errors import ModelError
+from mlxnode.logs import set_up_logging
 from mlxnode.messages import Fatal, Progress
 from mlxnode.models.served import ServedModel
 
@@ -22,15 +22,13 @@ from mlxnode.engine.loader import load_generation_model  # noqa: E402
 from mlxnode.engine.runner import Runner  # noqa: E402
 from mlxnode.engine.scheduler import MemoryBudget  # noqa: E402
 
-log = logging.getLogger("mlxnode.engine")
-
 
 def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel]) -> None:
     """The entry point of the process."""
     # A terminal sends SIGINT to the whole group; the supervisor stops the engine last.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.basicConfig(level=config.server.log_level.upper(), format="%(message)s")
+    set_up_logging(config.server.log_level)
     engine = Engine(control)
     try:
         engine.serve(*_load(models, config.engine, engine))

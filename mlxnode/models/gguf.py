@@ -32,6 +32,8 @@ _ADD_BOS = ("llama-bpe",)  # unless the metadata says otherwise
 
 # tokenizer.ggml.token_type
 _CONTROL, _USER_DEFINED = 3, 4
+# Tokens that end a text: of a document, of a turn, of a message.
+_END_TOKENS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
 
 
 def model_folder(file: Path) -> Path:
@@ -56,7 +58,11 @@ def _write(file: Path, folder: Path) -> None:
         parts = {
             "config.json": _config(metadata, tensors),
             "tokenizer_config.json": _tokenizer_config(metadata),
-            "generation_config.json": {"eos_token_id": metadata["tokenizer.ggml.eos_token_id"]},
+            "generation_config.json": {
+                "eos_token_id": sorted(
+                    {metadata[key] for key in _END_TOKENS if key in metadata}
+                )
+            },
         }
         tokenizer = _tokenizer(metadata)
     except KeyError as error:
@@ -88,18 +94,21 @@ def _config(metadata: dict[str, Any], tensors: set[str]) -> dict[str, Any]:
             f"architecture {architecture!r} is not supported in GGUF form, only "
             f"{', '.join(ARCHITECTURES)}; use the model's MLX or safetensors folder"
         )
-    scaling = metadata.get(f"{architecture}.rope.scaling.type", "none")
-    if scaling != "none" or "rope_freqs.weight" in tensors:
-        raise ModelError(
-            f"rope scaling ({scaling}) is not supported in GGUF form; use the model's MLX or "
-            "safetensors folder"
-        )
 
     def get(name: str, *default: Any) -> Any:
         key = f"{architecture}.{name}"
         return metadata.get(key, *default) if default else metadata[key]
 
     heads = get("attention.head_count")
+    head_dim = get("attention.key_length", get("embedding_length") // heads)
+    scaling = get("rope.scaling.type", "none")
+    if scaling != "none" or "rope_freqs.weight" in tensors or get("rope.scale_linear", 1) != 1:
+        raise ModelError(
+            f"rope scaling ({scaling}) is not supported in GGUF form; use the model's MLX or "
+            "safetensors folder"
+        )
+    if (rotated := get("rope.dimension_count", head_dim)) != head_dim:
+        raise ModelError(f"rope over {rotated} of {head_dim} dimensions is not supported")
     return {
         "model_type": architecture,
         "hidden_size": get("embedding_length"),
@@ -107,7 +116,7 @@ def _config(metadata: dict[str, Any], tensors: set[str]) -> dict[str, Any]:
         "num_hidden_layers": get("block_count"),
         "num_attention_heads": heads,
         "num_key_value_heads": get("attention.head_count_kv", heads),
-        "head_dim": get("attention.key_length", get("embedding_length") // heads),
+        "head_dim": head_dim,
         "rms_norm_eps": get("attention.layer_norm_rms_epsilon"),
         "rope_theta": get("rope.freq_base", 10000.0),
         "max_position_embeddings": get("context_length"),
@@ -146,7 +155,7 @@ def _tokenizer(metadata: dict[str, Any]) -> Any:
         processors,
     )
 
-    kind, pre = metadata["tokenizer.ggml.model"], metadata.get("tokenizer.ggml.pre", "gpt-2")
+    kind, pre = metadata["tokenizer.ggml.model"], metadata.get("tokenizer.ggml.pre")
     if kind != "gpt2" or pre not in _PATTERNS:
         raise ModelError(
             f"tokenizer {kind!r} with pre-tokenizer {pre!r} is not supported, only 'gpt2' with "
@@ -171,7 +180,7 @@ def _tokenizer(metadata: dict[str, Any]) -> Any:
     for token, type_ in zip(tokens, types, strict=True):
         if type_ in (_CONTROL, _USER_DEFINED):
             added = AddedToken(token, special=type_ == _CONTROL, normalized=False)
-            tokenizer.add_special_tokens([added])
+            tokenizer.add_tokens([added])
     if metadata.get("tokenizer.ggml.add_bos_token", pre in _ADD_BOS):
         bos = metadata["tokenizer.ggml.bos_token_id"]
         tokenizer.post_processor = processors.TemplateProcessing(

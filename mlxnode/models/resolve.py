@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ Progress = Callable[[str], None]
 _DEMO = "demo/"
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 _UNBOUNDED_CONTEXT = 131_072  # for recurrent models, which name no limit
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
+_TEMPLATE_FILES = ("chat_template.jinja", "additional_chat_templates")
 # What a hub repository is asked for: no second copy of the weights in another format.
 _HUB_FILES = [
     "*.json",
@@ -27,6 +31,7 @@ _HUB_FILES = [
     "*.model",
     "*.tiktoken",
 ]
+_NOT_HUB_FILES = ["consolidated*"]  # the same weights again, in Mistral's own format
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,16 @@ def _files(path: Path) -> Files:
 
 def _is_hub_id(path: str) -> bool:
     """Whether a path that does not exist can be meant as ``organisation/name``."""
-    parts = path.split("/")
-    return len(parts) == 2 and all(parts) and parts[0][0] not in ".~" and ".gguf" not in path
+    if path.count("/") != 1 or path.startswith("~") or path.endswith(".gguf"):
+        return False
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(path)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _find_in_hub_cache(repository: str) -> Path | None:
@@ -140,7 +153,12 @@ def _find_in_hub_cache(repository: str) -> Path | None:
 
     try:
         return Path(
-            snapshot_download(repository, allow_patterns=_HUB_FILES, local_files_only=True)
+            snapshot_download(
+                repository,
+                allow_patterns=_HUB_FILES,
+                ignore_patterns=_NOT_HUB_FILES,
+                local_files_only=True,
+            )
         )
     except LocalEntryNotFoundError:
         return None
@@ -151,7 +169,11 @@ def _fetch_from_hub(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
+        return Path(
+            snapshot_download(
+                repository, allow_patterns=_HUB_FILES, ignore_patterns=_NOT_HUB_FILES
+            )
+        )
     except (httpx2.HTTPError, OSError) as error:  # the hub's own errors are OSErrors
         raise ModelError(
             "it is no folder here, and fetching it from the Hugging Face hub failed "
@@ -168,6 +190,8 @@ def _describe(id: str, model: ModelConfig, files: Files) -> ServedModel:
     if not files.weight_files:
         raise ModelError(f"there are no *.safetensors files in {files.folder}")
     architecture = config["model_type"]
+    if architecture not in ENCODER_TYPES and not _is_known_to_mlx_lm(architecture):
+        raise ModelError(f"model_type {architecture!r} is none that mlx-lm knows")
     dimensions = None
     if model.type == "embedding":
         sentence = read_sentence_config(files.folder)
@@ -181,6 +205,8 @@ def _describe(id: str, model: ModelConfig, files: Files) -> ServedModel:
             )
         if not any((files.folder / name).exists() for name in _TOKENIZER_FILES):
             raise ModelError(f"there is no tokenizer in {files.folder}")
+        if model.type == "chat" and not _has_chat_template(files.folder):
+            raise ModelError('it has no chat template; set type = "completion"')
         own_context = _context_length(config)
     _check_limit("context_length", model.context_length, own_context)
     return ServedModel(
@@ -197,20 +223,47 @@ def _describe(id: str, model: ModelConfig, files: Files) -> ServedModel:
     )
 
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
-
-
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"there is no config.json in {folder}") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read: {error}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+    if not file.exists():
+        raise ModelError(f"there is no config.json in {folder}")
+    config = _read_json(file)
+    if not isinstance(config.get("model_type"), str):
         raise ModelError(f"{file} names no model_type")
     return config
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if any((folder / name).exists() for name in _TEMPLATE_FILES):
+        return True
+    file = folder / "tokenizer_config.json"
+    config = _read_json(file) if file.exists() else {}
+    return bool(config.get("chat_template") or config.get("chat_template_type"))
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{file}: expected a JSON object")
+    return value
+
+
+@cache
+def _is_known_to_mlx_lm(model_type: str) -> bool:
+    """Whether mlx-lm has a module of that name, or maps the name to another's.
+
+    Looked up in its files: importing it would import mlx.
+    """
+    spec = PathFinder.find_spec("mlx_lm")
+    if spec is None:  # an editable installation; the engine will tell
+        return True
+    (package,) = map(Path, spec.submodule_search_locations)
+    if (package / "models" / f"{model_type}.py").exists():
+        return True
+    return f'"{model_type}"' in (package / "utils.py").read_text(encoding="utf-8")
 
 
 def _context_length(config: dict[str, Any]) -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import logging
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from sanic.server import AsyncioServer
 
 from mlxnode.config import NodeConfig
 from mlxnode.errors import ModelError
+from mlxnode.logs import set_up_logging
 from mlxnode.messages import (
     Connect,
     Connected,
@@ -40,7 +40,6 @@ from mlxnode.server.registry import Registry
 _BACKLOG = 2048  # connections waiting to be accepted; listen() is called once more here
 _LAST_MOMENT = 2.0  # seconds between the order to stop and an exit without ceremony
 _DRAIN_POLL = 0.02  # seconds
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def run_worker(
@@ -56,7 +55,7 @@ def run_worker(
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # transformers would say in each worker that PyTorch, which nothing here needs, is missing.
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
-    logging.basicConfig(level=config.server.log_level.upper(), format=_LOG_FORMAT)
+    set_up_logging(config.server.log_level)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(
