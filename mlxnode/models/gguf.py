@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mlxnode import __version__
 from mlxnode.errors import ModelError
 from mlxnode.models.cache_folder import build_once, cache_folder
 
@@ -39,13 +40,14 @@ _END_TOKENS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot",
 def model_folder(file: Path) -> Path:
     """A folder with config.json and the tokenizer's files of the GGUF ``file``.
 
-    Made once and kept in the cache, under the file's path, size and modification time.
+    Made once by each version of mlxnode and kept in the cache, under the file's path, size
+    and modification time.
 
     Raises:
         ModelError: the file is no GGUF, or holds what is not supported.
     """
     state = file.stat()
-    identity = f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
+    identity = f"{__version__}\0{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return build_once(
         cache_folder() / "gguf" / f"{file.stem}-{key}", lambda folder: _write(file, folder)

@@ -53,7 +53,9 @@ def test_gguf_folder_is_made_once(folder, demo_chat, monkeypatch):
     assert model_folder(demo_chat) == folder
 
 
-def write(file: Path, architecture: str = "llama", pre: str = "gpt-2", **extra: str) -> Path:
+def write(
+    file: Path, architecture: str = "llama", pre: str = "gpt-2", **extra: str | int
+) -> Path:
     """A GGUF file with the metadata of a llama, and one tensor."""
     writer = gguf.GGUFWriter(file, architecture)
     writer.add_context_length(64)
@@ -64,14 +66,16 @@ def write(file: Path, architecture: str = "llama", pre: str = "gpt-2", **extra: 
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_tokenizer_model(extra.pop("tokenizer", "gpt2"))
     writer.add_tokenizer_pre(pre)
-    writer.add_token_list(["<s>", "a", "b", "ab"])
-    writer.add_token_types([3, 1, 1, 1])
+    writer.add_token_list(["<s>", "a", "b", "ab", "<call>", "<end>"])
+    writer.add_token_types([3, 1, 1, 1, 4, 3])
     writer.add_token_merges(["a b"])
     if extra.pop("eos", True):
         writer.add_eos_token_id(0)
+        writer.add_eot_token_id(5)
     for key, value in extra.items():
-        writer.add_string(key.replace("__", "."), value)
-    writer.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
+        add = writer.add_string if isinstance(value, str) else writer.add_uint32
+        add(key.replace("__", "."), value)
+    writer.add_tensor("token_embd.weight", np.zeros((6, 32), np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -100,6 +104,10 @@ def test_gguf_small_file_is_accepted(tmp_path, monkeypatch):
     assert (config["head_dim"], config["num_key_value_heads"]) == (8, 4)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert tokenizer.encode("abba<s>").ids == [3, 2, 1, 0]
+    # Control tokens are no text, user-defined ones are.
+    assert tokenizer.decode([1, 4, 5]) == "a<call>"
+    generation = json.loads((folder / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [0, 5]
 
 
 def test_gguf_refuses_by_name_what_it_does_not_support(tmp_path, refused):
@@ -108,6 +116,7 @@ def test_gguf_refuses_by_name_what_it_does_not_support(tmp_path, refused):
     assert "pre-tokenizer 'tekken'" in refused(write(file, pre="tekken"))
     assert "tokenizer 'llama'" in refused(write(file, tokenizer="llama"))
     assert "rope scaling (yarn)" in refused(write(file, llama__rope__scaling__type="yarn"))
+    assert "rope over 4 of 8" in refused(write(file, llama__rope__dimension_count=4))
 
 
 def test_gguf_names_the_metadata_that_is_missing(tmp_path, refused):
