@@ -19,7 +19,6 @@ Progress = Callable[[str], None]
 
 _DEMO = "demo/"
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
 _UNBOUNDED_CONTEXT = 131_072  # for recurrent models, which name no limit
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
 _TEMPLATE_FILES = ("chat_template.jinja", "additional_chat_templates")

@@ -70,7 +70,8 @@ def test_resolve_needs_a_model():
 
 def test_resolve_missing_path_says_what_was_expected():
     assert "no such folder or .gguf file" in error_of("/no/such/model")
-    assert "no such folder or .gguf file" in error_of("./org/name")
+    for path in ("./org/name", "./name", "my models/name", "models/a--b", "models/no.gguf"):
+        assert "no such folder or .gguf file" in error_of(path)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,38 @@ def test_resolve_refuses_an_encoder_as_a_chat_model(demo_embedding):
     assert 'set type = "embedding"' in error_of(demo_embedding)
 
 
+def edit(file: Path, **changes: object) -> None:
+    """Change keys of a JSON file; None takes one away."""
+    content = json.loads(file.read_text()) | changes
+    kept = {key: value for key, value in content.items() if value is not None}
+    file.write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize("type", ["chat", "completion", "embedding"])
+def test_resolve_refuses_an_architecture_that_mlx_lm_lacks(demo_embedding, tmp_path, type):
+    folder = tmp_path / "model"
+    shutil.copytree(demo_embedding, folder)
+    edit(folder / "config.json", model_type="no_such_net")
+    assert "model_type 'no_such_net' is none that mlx-lm knows" in error_of(folder, type)
+
+
+def test_resolve_knows_the_architectures_that_mlx_lm_maps_to_others(model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    edit(folder / "config.json", model_type="mistral")
+    assert resolve(folder).architecture == "mistral"
+
+
+def test_resolve_needs_a_chat_template_for_chat(model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    edit(folder / "tokenizer_config.json", chat_template=None)
+    assert 'set type = "completion"' in error_of(folder)
+    assert resolve(folder, "completion").type == "completion"
+    (folder / "chat_template.jinja").write_text(tiny.CHAT_TEMPLATE)
+    assert resolve(folder).type == "chat"
+
+
 def test_resolve_refuses_more_than_the_model_can_do(model, demo_embedding):
     message = error_of(model, kind=ConfigError, context_length=513)
     assert "context_length = 513: the model has 512" in message
@@ -116,9 +149,8 @@ def test_resolve_refuses_more_than_the_model_can_do(model, demo_embedding):
 def test_resolve_finds_the_context_of_a_text_part(model, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["text_config"] = {"max_position_embeddings": config.pop("max_position_embeddings")}
-    (folder / "config.json").write_text(json.dumps(config))
+    text_config = {"max_position_embeddings": 512}
+    edit(folder / "config.json", max_position_embeddings=None, text_config=text_config)
     assert resolve(folder).context_length == 512
 
 
