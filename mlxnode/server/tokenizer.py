@@ -32,9 +32,7 @@ def import_tokenizer_utils() -> types.ModuleType:
     """``mlx_lm.tokenizer_utils``, imported without running ``mlx_lm/__init__.py``."""
     if "mlx_lm" not in sys.modules:
         spec = importlib.util.find_spec("mlx_lm")
-        package = types.ModuleType("mlx_lm")
-        package.__path__ = list(spec.submodule_search_locations)
-        sys.modules["mlx_lm"] = package
+        sys.modules["mlx_lm"] = importlib.util.module_from_spec(spec)
     return importlib.import_module("mlx_lm.tokenizer_utils")
 
 
