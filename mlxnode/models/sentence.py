@@ -100,7 +100,7 @@ def read_sentence_config(folder: Path) -> SentenceConfig:
         max_length=_max_length(folder, model, transformer),
         vocabulary_size=_positive(model, "vocab_size", folder / "config.json"),
         dimensions=size,
-        matryoshka=tuple(sorted(model.get("matryoshka_dimensions") or ())),
+        matryoshka=_matryoshka(model, size),
         prompts=prompts,
         default_prompt=default_prompt,
         lowercase=bool(transformer.get("do_lower_case", False)),
@@ -255,6 +255,13 @@ def _read_json(file: Path, kind: type = dict) -> Any:
     if not isinstance(value, kind):
         raise ModelError(f"{file}: expected a JSON {'object' if kind is dict else 'array'}")
     return value
+
+
+def _matryoshka(model: dict[str, Any], size: int) -> tuple[int, ...]:
+    """The sizes that config.json declares; ``is_matryoshka`` alone declares all of them."""
+    if sizes := model.get("matryoshka_dimensions"):
+        return tuple(sorted(sizes))
+    return tuple(range(1, size + 1)) if model.get("is_matryoshka") is True else ()
 
 
 def _positive(settings: dict[str, Any], key: str, file: Path) -> int:

@@ -7,6 +7,7 @@
     ├── Unauthorized      401  no key, or a wrong one
     ├── NotFound          404  no such model or URL
     ├── MethodRefused     405  the URL does not take that method
+    ├── TooLate           408  the request did not arrive in time
     ├── TooLarge          413  the body is larger than the configuration allows
     ├── RateLimited       429  the key has used up its requests or tokens
     ├── EngineFailed      500  the engine failed on this request
@@ -69,6 +70,11 @@ class MethodRefused(ApiError):
     type = "invalid_request_error"
 
 
+class TooLate(ApiError):
+    status = 408
+    type = "invalid_request_error"
+
+
 class TooLarge(ApiError):
     status = 413
     type = "invalid_request_error"
@@ -116,6 +122,8 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
     if isinstance(error, exceptions.PayloadTooLarge):
         message = f"The request is too large: at most {max_bytes} bytes of body are accepted"
         return TooLarge(message, code="request_too_large")
+    if isinstance(error, exceptions.RequestTimeout):
+        return TooLate(str(error), code="request_timeout")
     if isinstance(error, exceptions.ServiceUnavailable):
         return Unavailable("The request took too long to answer")
     if isinstance(error, exceptions.SanicException) and 400 <= error.status_code < 500:

@@ -40,10 +40,18 @@ TextOrTokens = Annotated[
 ]
 
 
+def _document_neutral(schema: dict[str, Any], body: type["Body"]) -> None:
+    """Add the neutral parameters to a JSON schema, with the values that are accepted."""
+    for name, values in body.neutral.items():
+        schema["properties"][name] = {} if ANY in values else {"enum": [*values, None]}
+
+
 class Body(BaseModel):
     """Base of every request: strict types, unknown fields tolerated."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        strict=True, extra="ignore", frozen=True, json_schema_extra=_document_neutral
+    )
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
 

@@ -8,6 +8,7 @@ from mlxnode.server.formats import ChatFormat, Format, TextFormat
 from mlxnode.server.generation import Choice, Generation
 from mlxnode.server.node import node_of
 from mlxnode.server.registry import TextModel
+from mlxnode.server.responses import ChatChunk, ChatCompletion, TextCompletion
 from mlxnode.server.schemas import ChatBody, CompletionBody, GenerationBody
 from mlxnode.server.stream import stream_generation
 
@@ -16,8 +17,15 @@ blueprint = Blueprint("text")
 _DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of /v1/completions only
 
 
-@blueprint.post("/v1/chat/completions")
+@blueprint.post(
+    "/v1/chat/completions",
+    ctx_models=("chat",),
+    ctx_body=ChatBody,
+    ctx_answer=ChatCompletion,
+    ctx_event=ChatChunk,
+)
 async def chat_completions(request: Request) -> HTTPResponse | None:
+    """Answer a conversation, whole or as a stream."""
     node = node_of(request)
     body = read_body(request, ChatBody)
     model = node.registry.find_chat(body.model)
@@ -35,8 +43,15 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     return await _generate(request, body, model, [prompt], max_tokens, form)
 
 
-@blueprint.post("/v1/completions")
+@blueprint.post(
+    "/v1/completions",
+    ctx_models=("chat", "completion"),
+    ctx_body=CompletionBody,
+    ctx_answer=TextCompletion,
+    ctx_event=TextCompletion,
+)
 async def completions(request: Request) -> HTTPResponse | None:
+    """Continue one or more prompts, whole or as a stream."""
     node = node_of(request)
     body = read_body(request, CompletionBody)
     model = node.registry.find_text(body.model)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -79,18 +80,36 @@ def validate(schema: type[BodyType], raw: dict[str, Any]) -> tuple[BodyType, lis
     Raises:
         InvalidRequest: naming the first field that is wrong, and how.
     """
-    unknown = []
-    for name, value in raw.items():
-        if name in schema.model_fields:
-            continue
-        if name not in schema.neutral:
-            unknown.append(name)
-        elif value is not None and not _is_neutral(value, schema.neutral[name]):
-            raise _unsupported(name, schema.neutral[name])
     try:
-        return schema.model_validate(raw), unknown
+        body = schema.model_validate(raw)
     except ValidationError as error:
         raise _explain(error, raw) from error
+    return body, list(_undeclared(body, raw, []))
+
+
+def _undeclared(body: Body, raw: dict[str, Any], path: list[int | str]) -> Iterator[str]:
+    """The fields of ``raw``, at any depth, that ``body`` does not declare and nobody documents.
+
+    Raises:
+        InvalidRequest: a documented one has a value that would do nothing.
+    """
+    declared = {field.alias or name: name for name, field in type(body).model_fields.items()}
+    for name, value in raw.items():
+        here = [*path, name]
+        if name in declared:
+            yield from _undeclared_within(getattr(body, declared[name]), value, here)
+        elif name not in body.neutral:
+            yield _format_path(here)
+        elif value is not None and not _is_neutral(value, body.neutral[name]):
+            raise _unsupported(_format_path(here), body.neutral[name])
+
+
+def _undeclared_within(value: Any, raw: Any, path: list[int | str]) -> Iterator[str]:
+    if isinstance(value, Body):
+        yield from _undeclared(value, raw, path)
+    elif isinstance(value, list) and value and isinstance(value[0], Body):
+        for index, item in enumerate(value):
+            yield from _undeclared(item, raw[index], [*path, index])
 
 
 def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
