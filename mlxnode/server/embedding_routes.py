@@ -104,8 +104,6 @@ async def _encode_inputs(
     is_single = isinstance(value, str) or isinstance(value[0], int)
     items = [value] if is_single else value
     if isinstance(items[0], str):
-        if "" in items:
-            raise _refuse(items.index(""), is_single, "must not be empty", "empty_input")
         is_large = sum(map(len, items)) > LARGE_TEXT
         inputs = await off_loop_if(is_large, model.tokenizer.encode, items)
     else:

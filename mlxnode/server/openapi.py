@@ -133,15 +133,19 @@ def _answer(route: Route, method: str) -> dict[str, Any]:
     schema = {"$ref": _SCHEMAS + schema.__name__} if schema else {"type": "object"}
     answer["content"] = {"application/json": {"schema": schema}}
     if event := getattr(route.ctx, "event", None):
-        answer["content"]["text/event-stream"] = {
-            "schema": {
-                "type": "string",
-                "description": "With stream: lines `data: ` and an event each, "
-                "at last `data: [DONE]`. An error on the way is `data: ` and an ErrorEnvelope.",
-                "x-event-schema": {"$ref": _SCHEMAS + event.__name__},
-            }
-        }
+        answer["content"]["text/event-stream"] = {"schema": _event(event)}
     return answer
+
+
+def _event(chunk: type[msgspec.Struct]) -> dict[str, Any]:
+    """One event of a stream, in the form that OpenAPI 3.2 wrote down."""
+    bodies = [{"$ref": _SCHEMAS + struct.__name__} for struct in (chunk, ErrorEnvelope)]
+    body = {"contentMediaType": "application/json", "contentSchema": {"anyOf": bodies}}
+    return {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"data": {"type": "string", "anyOf": [{"const": "[DONE]"}, body]}},
+    }
 
 
 def _error(kind: type[errors.ApiError]) -> dict[str, Any]:
@@ -170,8 +174,12 @@ def _request_schemas(routes: list[Route], node: Node) -> dict[str, Any]:
     )
     schemas = {f"{_REQUEST}{name}": value for name, value in schema["$defs"].items()}
     for body, types in bodies.items():
-        ids = [model.id for model in node.registry.served.values() if model.type in types]
-        schemas[f"{_REQUEST}{body.__name__}"]["properties"]["model"]["enum"] = ids
+        models = [model for model in node.registry.served.values() if model.type in types]
+        properties = schemas[f"{_REQUEST}{body.__name__}"]["properties"]
+        properties["model"]["enum"] = [model.id for model in models]
+        if "dimensions" in properties:
+            sizes = {size for model in models for size in (*model.matryoshka, model.dimensions)}
+            properties["dimensions"] = {"enum": [*sorted(sizes), None]}
     if node.config.server.strict_fields:
         for value in schemas.values():
             if "properties" in value:

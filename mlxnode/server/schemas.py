@@ -38,26 +38,44 @@ TextOrTokens = Annotated[
     | Annotated[list[TokenIds], Inputs, Tag("token lists")],
     Discriminator(_text_or_tokens),
 ]
+EmbeddingInput = Annotated[
+    Annotated[NonEmpty, Tag("text")]
+    | Annotated[list[NonEmpty], Inputs, Tag("texts")]
+    | Annotated[TokenIds, Tag("tokens")]
+    | Annotated[list[TokenIds], Inputs, Tag("token lists")],
+    Discriminator(_text_or_tokens),
+]
 
 
-def _document_neutral(schema: dict[str, Any], body: type["Body"]) -> None:
-    """Add the neutral parameters to a JSON schema, with the values that are accepted."""
+def _document(schema: dict[str, Any], body: type["Body"]) -> None:
+    """Complete a JSON schema by the neutral parameters and by the rules between fields."""
     for name, values in body.neutral.items():
         schema["properties"][name] = {} if ANY in values else {"enum": [*values, None]}
+    if body.rules:
+        schema["allOf"] = list(body.rules)
 
 
 class Body(BaseModel):
     """Base of every request: strict types, unknown fields tolerated."""
 
     model_config = ConfigDict(
-        strict=True, extra="ignore", frozen=True, json_schema_extra=_document_neutral
+        strict=True, extra="ignore", frozen=True, json_schema_extra=_document
     )
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    rules: ClassVar[tuple[dict[str, Any], ...]] = ()  # validators, said as JSON schemas
+
+
+_NULL = {"type": "null"}
+_FALSE = {"enum": [False, None]}
+
+
+def either(*schemas: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": list(schemas)}
 
 
 class StreamOptions(Body):
     include_usage: bool | None = None
-    include_obfuscation: bool | None = None
+    include_obfuscation: Annotated[bool | None, Field(json_schema_extra=_FALSE)] = None
 
     @field_validator("include_obfuscation")
     @classmethod
@@ -81,6 +99,13 @@ class GenerationBody(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None  # the caller's own note; it changes nothing
+
+    rules: ClassVar = (
+        either(
+            {"properties": {"stream_options": _NULL}},
+            {"properties": {"stream": {"const": True}}, "required": ["stream"]},
+        ),
+    )
 
     @field_validator("stream_options")
     @classmethod
@@ -110,6 +135,8 @@ class ContentPart(Body):
     type: Literal["text"]
     text: str
 
+    neutral: ClassVar = {"prompt_cache_breakpoint": ()}
+
 
 class FunctionCall(Body):
     name: str
@@ -128,6 +155,19 @@ class Message(Body):
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+
+    neutral: ClassVar = {
+        "annotations": ([],),
+        "audio": (),
+        "function_call": (),
+        "refusal": (),
+    }
+    rules: ClassVar = (
+        either(
+            {"properties": {"role": {"const": "assistant"}}},
+            {"properties": {"content": {"not": _NULL}}, "required": ["content"]},
+        ),
+    )
 
     @field_validator("content")
     @classmethod
@@ -158,6 +198,13 @@ class ChatBody(GenerationBody):
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
 
+    rules: ClassVar = (
+        *GenerationBody.rules,
+        either(
+            {"properties": {"max_tokens": _NULL}},
+            {"properties": {"max_completion_tokens": _NULL}},
+        ),
+    )
     neutral: ClassVar = {
         **_NEUTRAL_SAMPLING,
         "audio": (),
@@ -203,7 +250,7 @@ class EmbeddingBody(Body):
     """``POST /v1/embeddings``."""
 
     model: NonEmpty
-    input: TextOrTokens
+    input: EmbeddingInput
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
     user: str | None = None

@@ -1,6 +1,7 @@
 """From the bytes of a body to a valid request, or an error that names what is wrong."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -56,7 +57,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
             text,
             object_pairs_hook=_object_without_duplicates,
             parse_constant=_refuse_constant,
-            parse_float=_finite_float,
+            parse_float=_finite_number,
         )
         if _SURROGATE_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -193,8 +194,9 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _finite_float(text: str) -> float:
+def _finite_number(text: str) -> float:
+    """The value of a number with a point or exponent; to JSON, 1.0 is an integer like 1."""
     value = float(text)
-    if value in (float("inf"), float("-inf")):
+    if math.isinf(value):
         raise ValueError(f"the number {text} is too large")
-    return value
+    return int(value) if value.is_integer() else value
