@@ -20,7 +20,7 @@ from mlxnode.server.responses import ErrorEnvelope
 
 _SCHEMAS = "#/components/schemas/"
 _REQUEST = "Request"  # before the names of request schemas: answers have a ToolCall, too
-_ERRORS: dict[type[errors.ApiError], str] = {
+ERRORS: dict[type[errors.ApiError], str] = {
     errors.InvalidRequest: "The request cannot be served as it is; the error says why.",
     errors.Unauthorized: "No key, or a wrong one.",
     errors.NotFound: "No such model.",
@@ -66,7 +66,7 @@ def describe(app: Sanic, node: Node) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": _request_schemas(routes, node) | _answer_schemas(routes),
-            "responses": {kind.__name__: _error(kind) for kind in _ERRORS},
+            "responses": {kind.__name__: _error(kind) for kind in ERRORS},
         },
     }
     if node.config.api.require_auth:
@@ -152,7 +152,7 @@ def _error(kind: type[errors.ApiError]) -> dict[str, Any]:
     headers = _HEADERS | _ERROR_HEADERS.get(kind, {})
     schema = {"$ref": _SCHEMAS + ErrorEnvelope.__name__}
     return {
-        "description": _ERRORS[kind],
+        "description": ERRORS[kind],
         "headers": {name: _header(*headers[name]) for name in headers},
         "content": {"application/json": {"schema": schema}},
     }
