@@ -20,6 +20,7 @@ from sanic import exceptions
 
 from mlxnode.server.responses import ErrorBody, ErrorEnvelope
 
+_LONGEST = 1000  # characters of a message or param: both quote what a client sent
 RETRY_AFTER = 2  # seconds; an engine that was replaced has usually loaded by then
 
 
@@ -38,8 +39,8 @@ class ApiError(Exception):
         headers: dict[str, str] | None = None,
     ):
         super().__init__(message)
-        self.message = message
-        self.param = param
+        self.message = _shorten(message)
+        self.param = param and _shorten(param)
         self.code = code
         self.headers = headers or {}
 
@@ -107,6 +108,10 @@ class Unavailable(ApiError):
     def __init__(self, message: str):
         headers = {"retry-after": str(RETRY_AFTER)}
         super().__init__(message, code="server_is_overloaded", headers=headers)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def from_exception(error: BaseException, path: str, method: str, max_bytes: int) -> ApiError:

@@ -200,6 +200,15 @@ def test_model_that_is_not_for_this(worker, path, model, status, code):
         assert "use it at /v1/" in error["message"]
 
 
+@pytest.mark.parametrize(
+    "change", [{"model": "m" * 100_000}, {"encoding_format": "f" * 100_000}]
+)
+def test_errors_do_not_repeat_a_long_value(worker, change):
+    response = post(worker, "/v1/embeddings", EMBEDDING | change)
+    message = error_of(response)["message"]
+    assert len(message) <= 1000
+
+
 def test_no_content_type(worker):
     response = httpx.post(f"{worker.url}/v1/completions", content=b"{}", headers=worker.headers)
     assert response.status_code == 400
@@ -339,6 +348,20 @@ def test_processing_time_is_that_of_the_whole_answer(worker):
 
 
 # --- easy to miss -------------------------------------------------------------------
+
+
+def test_head_has_no_body_whatever_the_status(worker):
+    requests = [
+        f"HEAD {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {worker.key}\r\n\r\n"
+        for path in ("/nothing", "/v1/models/nobody", "/v1/embeddings", "/health")
+    ]
+    with socket.create_connection(("127.0.0.1", worker.port), timeout=20) as connection:
+        connection.sendall("".join(requests).encode())
+        answer = b""
+        while answer.count(b"\r\n\r\n") < len(requests):
+            answer += connection.recv(65536)
+    heads = answer.split(b"\r\n\r\n")
+    assert [head[9:12] for head in heads] == [b"404", b"404", b"405", b"200", b""]
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
