@@ -121,9 +121,10 @@ def _operation(route: Route, method: str, node: Node) -> dict[str, Any]:
 
 
 def _answer(route: Route, method: str) -> dict[str, Any]:
-    headers = dict(_HEADERS)
-    answer: dict[str, Any] = {"description": route.handler.__doc__}
-    answer["headers"] = {name: _header(*headers[name]) for name in headers}
+    answer: dict[str, Any] = {
+        "description": route.handler.__doc__,
+        "headers": {name: _header(*about) for name, about in _HEADERS.items()},
+    }
     if hasattr(route.ctx, "body"):
         ignored = "The fields of the request that nobody documents."
         answer["headers"]["x-mlxnode-ignored"] = _header(ignored, _TEXT, required=False)
@@ -153,7 +154,7 @@ def _error(kind: type[errors.ApiError]) -> dict[str, Any]:
     schema = {"$ref": _SCHEMAS + ErrorEnvelope.__name__}
     return {
         "description": ERRORS[kind],
-        "headers": {name: _header(*headers[name]) for name in headers},
+        "headers": {name: _header(*about) for name, about in headers.items()},
         "content": {"application/json": {"schema": schema}},
     }
 

@@ -70,6 +70,7 @@ _FALSE = {"enum": [False, None]}
 
 
 def either(*schemas: dict[str, Any]) -> dict[str, Any]:
+    """One of a body's ``rules``: at least one of ``schemas`` holds."""
     return {"anyOf": list(schemas)}
 
 
