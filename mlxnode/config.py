@@ -72,6 +72,7 @@ class EngineConfig(Table):
     )
     prefill_stall_ms: Annotated[int, Field(ge=1)] = 100
     embedding_batch_tokens: Annotated[int, Field(ge=1)] = 4096
+    kernels: Literal["auto", "metal", "ops"] = "auto"
 
 
 class NodeConfig(Table):

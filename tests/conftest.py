@@ -1,10 +1,21 @@
-"""The demo models, fetched once into the user's cache."""
+"""Tests on an Apple GPU, and the demo models, fetched once into the user's cache."""
 
 from pathlib import Path
 
 import pytest
 
 from mlxnode.models.demo import fetch_demo_model
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked ``metal`` where MLX finds no Metal device."""
+    marked = [item for item in items if item.get_closest_marker("metal")]
+    if marked:
+        import mlx.core as mx
+
+        if not mx.metal.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="no Metal device"))
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,6 @@ from mlxnode.messages import FinishReason, Generate, Sampling
 # A request is known by the data pipe it came through and the uid its worker gave it.
 RequestKey = tuple[int, int]
 
-_MASK = 2**64 - 1
-
 
 @dataclass(eq=False)
 class Request:
@@ -20,7 +18,7 @@ class Request:
     max_tokens: int
     stop_ids: frozenset[int]
     sampling: Sampling
-    seed: int  # mixed, 64 bits
+    seed: int  # 0 <= seed < 2**64
     cache: list[Any] | None = field(default=None, repr=False)  # one row, while prefilling
     num_prefilled: int = 0  # prompt tokens in the cache
     num_launched: int = 0  # decode steps launched, read or not
@@ -38,7 +36,7 @@ class Request:
             max_tokens=message.max_tokens,
             stop_ids=frozenset(message.stop_ids),
             sampling=message.sampling,
-            seed=_mix(random_seed if seed is None else seed),
+            seed=random_seed if seed is None else seed,
         )
 
     @property
@@ -60,14 +58,6 @@ class Request:
         """Whether its last token is on its way, so that no further step needs its row."""
         return self.num_launched >= self.max_tokens
 
-    def draw(self) -> float:
-        """The uniform number of its next token: a function of seed and position alone.
-
-        In [0, 1), a multiple of 2**-23, from SplitMix64 (Steele, Lea, Flood 2014) run as a
-        counter: the same text is drawn alone and in any batch.
-        """
-        return (_mix(self.seed + self.num_launched * 0x9E3779B97F4A7C15) >> 41) * 2.0**-23
-
     def accept(self, token: int) -> bool:
         """Count a token that was read; False when it ends the text and is not part of it."""
         self.num_generated += 1
@@ -77,11 +67,3 @@ class Request:
         if self.num_generated >= self.max_tokens:
             self.finish_reason = "length"
         return True
-
-
-def _mix(x: int) -> int:
-    """SplitMix64's output function: 64 bits to 64 well-mixed bits."""
-    x = (x + 0x9E3779B97F4A7C15) & _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return x ^ (x >> 31)

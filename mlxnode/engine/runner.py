@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import mlx.core as mx
+import numpy as np
 from mlx import nn
 from mlx_lm.models.cache import make_prompt_cache
 
@@ -18,7 +19,9 @@ from mlxnode.config import EngineConfig
 from mlxnode.engine.cache import BatchCache, measure_row
 from mlxnode.engine.request import Request
 from mlxnode.engine.scheduler import MemoryBudget, PrefillClock, Refusal, Scheduler
-from mlxnode.kernels.sample import SamplingColumns, sample
+from mlxnode.kernels.backend import OPS, Kernels
+from mlxnode.kernels.columns import column
+from mlxnode.kernels.sample import Sampled, SamplingColumns
 
 
 class Output(NamedTuple):
@@ -35,15 +38,21 @@ class Launch:
     """A decode step on its way: the rows it was made for, and the arrays to come."""
 
     rows: list[Request]
-    tokens: mx.array  # [B] int32
-    logprobs: mx.array  # [B] float32
+    sampled: Sampled
 
 
 class Runner:
     """The running batch of one model, and the requests that wait to join it."""
 
-    def __init__(self, model: nn.Module, config: EngineConfig, budget: MemoryBudget):
+    def __init__(
+        self,
+        model: nn.Module,
+        config: EngineConfig,
+        budget: MemoryBudget,
+        kernels: Kernels = OPS,
+    ):
         self._model = model
+        self._sample = kernels.sample
         self._clock = PrefillClock(config.prefill_stall_ms / 1000)
         self._scheduler = Scheduler(
             config.max_batch_size, config.max_queue_size, budget, measure_row(model)
@@ -107,7 +116,7 @@ class Runner:
         if not self._scheduler.num_prefilling:
             return
         if self._in_flight is not None:
-            mx.eval(self._in_flight.tokens)  # what follows is timed without it
+            mx.eval(self._in_flight.sampled.tokens)  # what follows is timed without it
             self._clock.observe_step(time.perf_counter() - self._launched_at)
         num_left = self._clock.chunk_size(
             num_running=len(self._rows), num_prompts=self._scheduler.num_prefilling
@@ -134,21 +143,22 @@ class Runner:
                 top_k=[s.top_k for s in sampling],
                 top_p=[s.top_p for s in sampling],
                 min_p=[s.min_p for s in sampling],
+                seeds=[request.seed for request in self._rows],
             )
-        draws = mx.array([request.draw() for request in self._rows], mx.float32)
+        positions = column([request.num_launched for request in self._rows], np.uint32, 0)
         logits = self._model(tokens[:, None], cache=self._cache.layers)[:, -1]  # [B, V]
-        tokens, logprobs = sample(logits, self._columns, draws)
-        mx.async_eval(tokens, logprobs)
+        sampled = self._sample(logits, self._columns, positions)
+        mx.async_eval(sampled.tokens, sampled.logprobs)
         for request in self._rows:
             request.num_launched += 1
-        return Launch(list(self._rows), tokens, logprobs)
+        return Launch(list(self._rows), sampled)
 
     def _update_rows(self) -> mx.array | None:
         """Let rows leave and join; returns the input token of each row, [B], if any is left."""
         leaving = [r for r in self._rows if r.is_done or r.is_fully_launched]
         inputs = []
         if len(leaving) < len(self._rows):
-            inputs = [self._in_flight.tokens]
+            inputs = [self._in_flight.sampled.tokens]
         if leaving:
             kept = [i for i, request in enumerate(self._rows) if request not in leaving]
             self._cache.keep(kept)
@@ -172,7 +182,7 @@ class Runner:
 
     def _read(self, launch: Launch) -> list[Output]:
         outputs = []
-        tokens, logprobs = launch.tokens.tolist(), launch.logprobs.tolist()
+        tokens, logprobs = launch.sampled.tokens.tolist(), launch.sampled.logprobs.tolist()
         for request, token, logprob in zip(launch.rows, tokens, logprobs, strict=True):
             if request.is_done:
                 continue
