@@ -1,4 +1,4 @@
-// The functions of the sampling kernel; sample_metal.py has its body, which calls draw_row.
+// The functions of the sampling kernel; sample_metal.py has its body.
 //
 // One threadgroup draws the token of one row. Tokens are ordered by a key of 64 bits: how far
 // the logit is below the largest one (a float that is never negative, so its bits order like

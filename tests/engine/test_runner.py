@@ -12,6 +12,7 @@ from mlxnode.config import EngineConfig
 from mlxnode.engine.request import Request
 from mlxnode.engine.runner import Output, Runner
 from mlxnode.engine.scheduler import MemoryBudget
+from mlxnode.kernels.backend import METAL, OPS, Kernels
 from mlxnode.messages import Generate, Sampling
 
 
@@ -20,8 +21,8 @@ def model(tmp_path_factory) -> nn.Module:
     return load_model(tiny.make_chat_model(tmp_path_factory.mktemp("tiny")))[0]
 
 
-def make_runner(model: nn.Module, **config) -> Runner:
-    return Runner(model, EngineConfig(**config), MemoryBudget(10**9))
+def make_runner(model: nn.Module, kernels: Kernels = OPS, **config) -> Runner:
+    return Runner(model, EngineConfig(**config), MemoryBudget(10**9), kernels)
 
 
 def make(uid: int, prompt: int = 12, max_tokens: int = 20, stop=(), **sampling) -> Request:
@@ -74,6 +75,12 @@ def test_runner_batch_of_sixteen_equals_each_alone(model):
     for uid in range(16):
         assert len(together[uid]) == 10 + uid
         assert run(make_runner(model), mixed(uid))[uid] == together[uid]
+
+
+def test_runner_generates_the_same_with_the_metal_kernel(model, emulated):
+    requests = [mixed(uid) for uid in range(10)]
+    by_kernel = run(make_runner(model, METAL), *requests)
+    assert by_kernel == run(make_runner(model), *(mixed(uid) for uid in range(10)))
 
 
 def test_runner_rows_join_and_leave_at_any_step(model):
