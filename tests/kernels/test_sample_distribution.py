@@ -9,7 +9,7 @@ from mlxnode.kernels import sample_metal
 from mlxnode.kernels.sample import Adjustments, SamplingColumns, TokenMasks
 from mlxnode.kernels.sample_ops import sample_ops
 
-DRAWS = 100_000
+DRAWS = 100_000  # of the truncations and their combinations
 BATCH = 2000  # drawn at once
 VOCABULARY = 300
 
