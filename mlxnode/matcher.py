@@ -10,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-# Compiling recurses once for every rule or reference in a chain: a grammar of the largest
-# size that is accepted would overflow the usual stack of 8 MB, and end the process.
+# Compiling recurses once for every link in a chain of rules or references: grammars of the
+# largest size that workers accept need 16 to 32 MB, the usual 8 MB would end the process.
 _STACK_BYTES = 128 * 2**20
 # The default, 50,000, lets an ambiguous grammar take a second for one mask.
 _LIMITS = LLParserLimits(step_max_items=10_000, verbose_errors=False)
-_MAX_ERROR_CHARACTERS = 300
 
 
 class GrammarError(ValueError):
@@ -29,20 +28,31 @@ def compile_grammar(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
         GrammarError: the grammar is malformed, unsatisfiable or too complex.
     """
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS)
-    if not matcher.is_error():
-        matcher.compute_bitmask()  # some limits are met with the first mask only
-    if matcher.is_error():
-        raise GrammarError(describe_error(matcher))
+    try_mask(matcher)
     return matcher
 
 
+def try_mask(matcher: LLMatcher) -> None:
+    """Make the next mask, because some limits are met only then.
+
+    Raises:
+        GrammarError: it cannot be made, now or since an earlier error.
+    """
+    matcher.compute_bitmask()
+    if matcher.is_error():
+        raise GrammarError(describe_error(matcher))
+
+
 def describe_error(matcher: LLMatcher) -> str:
-    """llguidance's error in one line, without dumps of its state."""
-    line = " ".join(matcher.get_error().partition("\n<")[0].split())
-    if len(line) > _MAX_ERROR_CHARACTERS:
-        half = _MAX_ERROR_CHARACTERS // 2
-        line = f"{line[:half]} ... {line[-half:]}"
-    return line
+    """llguidance's error in one line: what it met, and the reason where it gives one."""
+    lines = [line.strip() for line in matcher.get_error().splitlines()]
+    reasons = [line[7:] for line in lines if line.startswith("error: ")]  # of a regex
+    return " ".join(_shorten(line) for line in lines[:1] + reasons[:1])
+
+
+def _shorten(line: str) -> str:
+    """The two ends of a line that may quote a whole regex."""
+    return line if len(line) <= 200 else f"{line[:100]} ... {line[-100:]}"
 
 
 def compile_thread(name: str) -> ThreadPoolExecutor:

@@ -6,7 +6,13 @@ from typing import Any
 Schema = dict[str, Any]
 
 WORDS = ["id", "name", "größe", "kind", "tags", "a/b", 'quo"te', "x y", "items", "$ref"]
-PATTERNS = ["^[a-z]{2,5}$", r"^\d{3}-\d{4}$", "^(yes|no|maybe)$", "[A-F0-9]@", r"^\S{1,5}@\S{1,5}$"]
+PATTERNS = [
+    "^[a-z]{2,5}$",
+    r"^\d{3}-\d{4}$",
+    "^(yes|no|maybe)$",
+    "[A-F0-9]@",
+    r"^\S{1,5}@\S{1,5}$",
+]
 FORMATS = ["date", "time", "date-time", "uuid", "ipv4", "email"]
 VALUES = ["red", "", "ein ß", 'with "quotes"', "line\nbreak", 0, -7, 2.5, True, None]
 

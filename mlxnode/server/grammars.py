@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from llguidance import LLTokenizer, TokenizerWrapper, regex_to_lark
 
-from mlxnode.matcher import GrammarError, compile_grammar, compile_thread
+from mlxnode.matcher import GrammarError, compile_grammar, compile_thread, try_mask
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.schemas import GenerationBody, ResponseFormat
 
@@ -24,6 +24,7 @@ MAX_TOOLS_BYTES = 131_072  # of the schemas of all functions of a request
 # a bound, small models fill their answers with it.
 _WHITESPACE = r" |\n {0,20}"
 _SCHEMA_PARAM = "response_format.json_schema.schema"
+_FREE = ResponseFormat(type="text")
 # What surrounds the JSON of a call, by the name of mlx-lm's tool parser.
 _TOOL_CALL_MARKERS = {"json_tools": ("<tool_call>", "</tool_call>")}
 _NO_PARAMETERS: dict[str, Any] = {"properties": {}, "additionalProperties": False}
@@ -35,19 +36,21 @@ async def grammar_of(body: GenerationBody) -> str | None:
     Raises:
         InvalidRequest: two are asked for, or one that cannot be followed.
     """
-    asked = [name for name in _BUILDERS if getattr(body, name, None) is not None]
-    grammars = {name: _BUILDERS[name](getattr(body, name)) for name in asked}
-    named = [(name, grammar) for name, grammar in grammars.items() if grammar is not None]
-    if len(named) > 1:
+    asked = {name: getattr(body, name, None) for name in _BUILDERS}
+    asked = {name: value for name, value in asked.items() if value not in (None, _FREE)}
+    if not asked:
+        return None
+    if len(asked) > 1:
+        first, second, *_ = asked
         raise InvalidRequest(
-            f"Set {named[0][0]} or {named[1][0]}, not both",
-            param=named[1][0],
+            f"Set {first} or {second}, not both",
+            param=second,
             code="invalid_parameter_combination",
         )
-    for name, grammar in named:
-        await check_grammar(grammar, _SCHEMA_PARAM if name == "response_format" else name)
-        return grammar
-    return None
+    (name, value), *_ = asked.items()
+    grammar = _BUILDERS[name](value)
+    await check_grammar(grammar, _SCHEMA_PARAM if name == "response_format" else name)
+    return grammar
 
 
 async def check_grammar(grammar: str, param: str) -> None:
@@ -56,9 +59,8 @@ async def check_grammar(grammar: str, param: str) -> None:
     Raises:
         InvalidRequest: naming ``param``, with the reason.
     """
-    compiling = _thread().submit(lambda: compile_grammar(_byte_tokenizer(), grammar))
     try:
-        await asyncio.wrap_future(compiling)
+        await asyncio.wrap_future(_thread().submit(_try_grammar, grammar))
     except GrammarError as error:
         raise _refusal(param, str(error)) from error
 
@@ -72,6 +74,31 @@ def json_grammar(schema: Mapping[str, Any], param: str, *, strict: bool = True) 
         InvalidRequest: naming ``param``; the schema is too large or too deep.
     """
     return json.dumps({"grammars": [_json_part(schema, param, strict)]})
+
+
+def regex_grammar(regex: str) -> str:
+    r"""The grammar of the texts that ``regex`` (Rust's syntax) matches as a whole.
+
+    \d is an ASCII digit. Raises InvalidRequest when it is too large.
+    """
+    _check_text_size(regex, "guided_regex")
+    quoted = regex_to_lark(regex, "d").replace("\n", r"\n")
+    return _lark(f"start: /{quoted}/")
+
+
+def choice_grammar(choices: list[str]) -> str:
+    """The grammar of exactly these texts. Raises InvalidRequest when they are too large."""
+    _check_text_size("".join(choices), "guided_choice")
+    return _lark("start: " + " | ".join(map(json.dumps, choices)))
+
+
+def lark_grammar(lark: str) -> str:
+    """The grammar that ``lark`` writes out, in llguidance's variant of Lark's syntax.
+
+    Raises InvalidRequest when it is too large.
+    """
+    _check_text_size(lark, "guided_grammar")
+    return _lark(lark)
 
 
 def tool_call_grammar(
@@ -116,9 +143,7 @@ def tool_call_grammar(
     return grammar
 
 
-def _response_format_grammar(form: ResponseFormat) -> str | None:
-    if form.type == "text":
-        return None
+def _response_format_grammar(form: ResponseFormat) -> str:
     if form.json_schema is None:
         return json_grammar({"type": "object"}, "response_format")
     return json_grammar(
@@ -126,33 +151,17 @@ def _response_format_grammar(form: ResponseFormat) -> str | None:
     )
 
 
-def _regex_grammar(regex: str) -> str:
-    _check_text_size(regex, "guided_regex")
-    return LLMatcher.grammar_from_regex(regex)
-
-
-def _choice_grammar(choices: list[str]) -> str:
-    _check_text_size("".join(choices), "guided_choice")
-    quoted = (json.dumps(choice, ensure_ascii=False) for choice in choices)
-    return _lark_grammar(f"start: {' | '.join(quoted)}")
-
-
-def _own_grammar(grammar: str) -> str:
-    _check_text_size(grammar, "guided_grammar")
-    return _lark_grammar(grammar)
-
-
-_BUILDERS: dict[str, Callable[[Any], str | None]] = {
+_BUILDERS: dict[str, Callable[[Any], str]] = {
     "response_format": _response_format_grammar,
     "guided_json": lambda schema: json_grammar(schema, "guided_json"),
-    "guided_regex": _regex_grammar,
-    "guided_choice": _choice_grammar,
-    "guided_grammar": _own_grammar,
+    "guided_regex": regex_grammar,
+    "guided_choice": choice_grammar,
+    "guided_grammar": lark_grammar,
 }
 
 
-def _lark_grammar(lark: str) -> str:
-    return json.dumps({"grammars": [{"lark_grammar": lark}]})
+def _lark(text: str) -> str:
+    return json.dumps({"grammars": [{"lark_grammar": text}]})
 
 
 def _json_part(schema: Mapping[str, Any], param: str, strict: bool) -> dict[str, Any]:
@@ -207,6 +216,13 @@ def _too_large(param: str, size: int, limit: int) -> InvalidRequest:
 
 def _refusal(param: str, reason: str) -> InvalidRequest:
     return InvalidRequest(f"Invalid '{param}': {reason}.", param=param, code="invalid_value")
+
+
+def _try_grammar(grammar: str) -> None:
+    matcher = compile_grammar(_byte_tokenizer(), grammar)
+    # An object of too many properties shows behind its brace only.
+    matcher.consume_tokens(matcher.compute_ff_tokens())
+    try_mask(matcher)
 
 
 @functools.cache

@@ -1,21 +1,31 @@
 """Random walks: whatever is drawn from the masks, the text is in the grammar."""
 
-import itertools
 import json
+import re
+import string
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
 import tiny
 from random_schemas import SchemaMaker
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers
 
 from mlxnode.engine.grammar import GrammarCompiler, GrammarState, fill_masks, mask_words
 from mlxnode.matcher import GrammarError
 from mlxnode.models.gguf import model_folder
-from mlxnode.server.grammars import json_grammar
+from mlxnode.server.grammars import (
+    choice_grammar,
+    json_grammar,
+    lark_grammar,
+    regex_grammar,
+    tool_call_grammar,
+)
 
 MAX_TOKENS = 500
 NUM_SCHEMAS = 200
@@ -87,10 +97,6 @@ def walker(request: pytest.FixtureRequest) -> Walker:
     return request.getfixturevalue(f"{request.param}_walker")
 
 
-def lark(text: str) -> str:
-    return json.dumps({"grammars": [{"lark_grammar": text}]})
-
-
 def test_walk_json_schema_always_validates(walker: Walker):
     num_ended = 0
     for seed in range(NUM_SCHEMAS):
@@ -104,3 +110,160 @@ def test_walk_json_schema_always_validates(walker: Walker):
             schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
         ).validate(json.loads(text))
     assert num_ended >= 0.95 * NUM_SCHEMAS
+
+
+def test_walk_json_object_gives_an_object(walker: Walker):
+    grammar = json_grammar({"type": "object"}, "response_format")
+    texts = [walker.walk(grammar, seed) for seed in range(20)]
+    objects = [json.loads(text) for text in texts if text is not None]
+    assert len(objects) > 15
+    assert all(isinstance(value, dict) for value in objects)
+
+
+@pytest.mark.parametrize("regex", [r"[a-f]{3}-\d{2}", "(yes|no)!?", "größe:\n[äöü]{2,4}/"])
+def test_walk_regex_matches(walker: Walker, regex: str):
+    grammar = regex_grammar(regex)
+    for seed in range(20):
+        assert re.fullmatch(regex, walker.walk(grammar, seed))
+
+
+def test_walk_choice_gives_every_choice(walker: Walker):
+    choices = ["red", 'with "quotes"', "line\nbreak", "größe"]
+    grammar = choice_grammar(choices)
+    assert {walker.walk(grammar, seed) for seed in range(60)} == set(choices)
+
+
+def test_walk_lark_follows_its_rules(walker: Walker):
+    grammar = lark_grammar(
+        'start: sum "="\nsum: NUMBER ("+" NUMBER)*\nNUMBER: /[1-9][0-9]{0,2}/'
+    )
+    for seed in range(20):
+        text = walker.walk(grammar, seed)
+        assert text is None or re.fullmatch(r"\d+(\+\d+)*=", text)
+
+
+def test_walk_tool_calls_are_calls_of_the_tools(walker: Walker):
+    weather = {
+        "type": "object",
+        "properties": {"city": {"$ref": "#/$defs/city"}, "days": {"enum": [1, 7]}},
+        "required": ["city"],
+        "additionalProperties": False,
+        "$defs": {"city": {"type": "string", "maxLength": 9}},
+    }
+    tools = [
+        {"name": "get_weather", "parameters": weather, "strict": True},
+        {"name": "now"},
+    ]
+    grammar = tool_call_grammar(tools, "json_tools", parallel=False)
+    names = set()
+    for seed in range(30):
+        text = walker.walk(grammar, seed)
+        call = json.loads(re.fullmatch(r"<tool_call>\n?(.*?)\n?</tool_call>", text, re.S)[1])
+        names.add(call["name"])
+        assert set(call) == {"name", "arguments"}
+        if call["name"] == "now":
+            assert call["arguments"] == {}
+        else:
+            jsonschema.validate(call["arguments"], weather)
+    assert names == {"get_weather", "now"}
+
+
+def test_walk_sentencepiece_vocabulary_with_padded_logits(tmp_path: Path):
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces += ["▁", *string.ascii_letters, *string.digits, *'{}[]":,.+-', "▁t", '":', '"}']
+    model = models.BPE({piece: i for i, piece in enumerate(pieces)}, [], byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.add_special_tokens(pieces[:3])
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    walker = Walker(tmp_path, len(pieces) + 71, [2])
+    for seed in range(50):
+        schema = SchemaMaker(seed).make()
+        text = walker.walk(json_grammar(schema, "schema"), seed)
+        if text is not None:
+            jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+    walker.compiler.close()
+
+
+def test_fill_masks_serves_rows_of_all_kinds(tiny_walker: Walker):
+    start = tiny_walker.compiler.start
+    ids = [tiny_walker.tokenizer.token_to_id(character) for character in "ab"]
+    first, second = start(lark_grammar('start: "a" "b"')), start(lark_grammar('start: "a" "b"'))
+    first.accept(ids[0])
+    masks = np.zeros((3, mask_words(259)), np.uint32)
+    fill_masks([first, None, second], masks)
+    assert masks[0, ids[1] // 32] == 1 << ids[1] % 32
+    assert (masks[1] == 0xFFFFFFFF).all()
+    assert masks[2, ids[0] // 32] == 1 << ids[0] % 32
+    assert np.bitwise_count(masks[[0, 2]]).sum() == 2
+
+
+def test_state_is_finished_when_only_a_stop_token_may_follow(tiny_walker: Walker):
+    state = tiny_walker.compiler.start(lark_grammar('start: "a"'))
+    assert not state.is_finished
+    state.accept(tiny_walker.tokenizer.token_to_id("a"))
+    assert state.is_finished
+    assert np.flatnonzero(tiny_walker.allowed(state)).tolist() == [tiny.EOS_ID]
+    state.accept(tiny.EOS_ID)
+    assert state.is_finished
+    assert state.error is None
+
+
+def test_state_may_go_on_or_stop(tiny_walker: Walker):
+    state = tiny_walker.compiler.start(lark_grammar("start: /a+/"))
+    state.accept(a := tiny_walker.tokenizer.token_to_id("a"))
+    assert not state.is_finished
+    assert np.flatnonzero(tiny_walker.allowed(state)).tolist() == [tiny.EOS_ID, a]
+
+
+def test_state_error_tells_of_a_token_that_is_not_allowed(tiny_walker: Walker):
+    state = tiny_walker.compiler.start(lark_grammar('start: "a"'))
+    state.accept(tiny_walker.tokenizer.token_to_id("b"))
+    assert not state.is_finished
+    assert "\n" not in state.error
+
+
+def test_state_error_tells_of_a_grammar_that_gets_too_complex(tiny_walker: Walker):
+    rules = [f'a{i}: "{i}" | /x*/' for i in range(400)]
+    alternatives = " | ".join(f"a{i}" for i in range(400))
+    state = tiny_walker.compiler.start(
+        lark_grammar("\n".join(['start: "go" a', f"a: {alternatives}", *rules]))
+    )
+    other = tiny_walker.compiler.start(lark_grammar('start: "a"'))
+    masks = np.zeros((2, mask_words(259)), np.uint32)
+    for character in "go":
+        state.accept(tiny_walker.tokenizer.token_to_id(character))
+        fill_masks([state, other], masks)
+    assert state.error
+    assert other.error is None
+    assert np.bitwise_count(masks[1]).sum() == 1
+
+
+@pytest.mark.parametrize("text", ["", "start: missing", 'start: "a', "start: /(?=x)x/"])
+def test_start_refuses_a_bad_grammar(tiny_walker: Walker, text: str):
+    with pytest.raises(GrammarError):
+        tiny_walker.compiler.start(lark_grammar(text))
+
+
+def test_start_survives_a_long_chain_of_references(tiny_walker: Walker):
+    definitions: dict[str, Any] = {"1200": {"type": "integer"}}
+    for i in range(1200):
+        definitions[f"{i}"] = {"properties": {"x": {"$ref": f"#/$defs/{i + 1}"}}}
+    schema = {"$defs": definitions, "$ref": "#/$defs/0"}
+    state = tiny_walker.compiler.start(json_grammar(schema, "schema"))
+    assert state.error is None
+
+
+def test_compiler_forgets_the_grammars_not_used_for_longest(tiny_walker: Walker):
+    for i in range(40):
+        tiny_walker.compiler.start(lark_grammar(f'start: "{i}"'))
+    cached = list(tiny_walker.compiler._compiled)
+    assert cached == [lark_grammar(f'start: "{i}"') for i in range(8, 40)]
+
+
+def test_grammar_modules_import_no_mlx():
+    code = "import sys, mlxnode.engine.grammar; sys.exit('mlx.core' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
