@@ -25,6 +25,7 @@ MAX_TOOLS_BYTES = 131_072  # of the schemas of all functions of a request
 _WHITESPACE = r" |\n {0,20}"
 _SCHEMA_PARAM = "response_format.json_schema.schema"
 _FREE = ResponseFormat(type="text")
+_BRACE = ord("{")  # a byte's token is its number
 # What surrounds the JSON of a call, by the name of mlx-lm's tool parser.
 _TOOL_CALL_MARKERS = {"json_tools": ("<tool_call>", "</tool_call>")}
 _NO_PARAMETERS: dict[str, Any] = {"properties": {}, "additionalProperties": False}
@@ -221,7 +222,8 @@ def _refusal(param: str, reason: str) -> InvalidRequest:
 def _try_grammar(grammar: str) -> None:
     matcher = compile_grammar(_byte_tokenizer(), grammar)
     # An object of too many properties shows behind its brace only.
-    matcher.consume_tokens(matcher.compute_ff_tokens())
+    if matcher.validate_tokens([_BRACE]):
+        matcher.consume_token(_BRACE)
     try_mask(matcher)
 
 
