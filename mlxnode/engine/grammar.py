@@ -13,7 +13,7 @@ import numpy as np
 from llguidance import LLExecutor, LLMatcher, LLTokenizer
 from llguidance.numpy import fill_next_token_bitmask_par
 
-from mlxnode.matcher import compile_grammar, compile_thread, describe_error
+from mlxnode.matcher import GrammarError, compile_grammar, compile_thread, describe_error
 
 _ALL = 0xFFFFFFFF
 _MAX_CACHED = 32  # compiled grammars; clients tend to send the same few
@@ -100,7 +100,8 @@ class GrammarCompiler:
         """The state of a text that has not begun.
 
         Raises:
-            GrammarError: the grammar is malformed or too complex.
+            GrammarError: the grammar is malformed or too complex, or the model's tokenizer
+                is of a kind that llguidance does not know.
         """
         return self.submit(grammar).result()
 
@@ -119,9 +120,13 @@ class GrammarCompiler:
 
     def _load_tokenizer(self) -> LLTokenizer:
         if self._tokenizer is None:
-            self._tokenizer = LLTokenizer(
-                self._file.read_text(encoding="utf-8"),
-                n_vocab=self._vocabulary_size,
-                eos_token=self._stop_ids,
-            )
+            try:
+                self._tokenizer = LLTokenizer(
+                    self._file.read_text(encoding="utf-8"),
+                    n_vocab=self._vocabulary_size,
+                    eos_token=self._stop_ids,
+                )
+            except (OSError, ValueError) as error:
+                reason = f"this model's answers cannot be constrained: {error}"
+                raise GrammarError(reason) from error
         return self._tokenizer

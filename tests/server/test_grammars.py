@@ -174,7 +174,7 @@ def test_json_grammar_drops_the_schemas_own_options():
 
 
 async def test_check_grammar_leaves_the_event_loop_free():
-    schema = {"properties": {f"p{i}": {"type": "string"} for i in range(900)}}
+    schema = {"properties": {f"p{i}": {"type": "string"} for i in range(450)}}
     checking = asyncio.create_task(check_grammar(json_grammar(schema, "schema"), "schema"))
     num_turns = 0
     while not checking.done():
