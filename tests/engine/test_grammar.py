@@ -169,6 +169,20 @@ def test_walk_tool_calls_are_calls_of_the_tools(walker: Walker):
     assert names == {"get_weather", "now"}
 
 
+@pytest.mark.parametrize("parallel", [True, False])
+def test_tool_calls_may_follow_each_other_when_parallel(tiny_walker: Walker, parallel: bool):
+    grammar = tool_call_grammar([{"name": "now"}], "json_tools", parallel=parallel)
+    state = tiny_walker.compiler.start(grammar)
+    call = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    for token in tiny_walker.tokenizer.encode(call).ids:
+        state.accept(token)
+    assert tiny_walker.allowed(state)[tiny.EOS_ID]
+    assert state.is_finished is not parallel
+    for token in tiny_walker.tokenizer.encode(f"\n{call}").ids:
+        state.accept(token)
+    assert (state.error is None) is parallel
+
+
 def test_walk_sentencepiece_vocabulary_with_padded_logits(tmp_path: Path):
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces += ["▁", *string.ascii_letters, *string.digits, *'{}[]":,.+-', "▁t", '":', '"}']
@@ -262,7 +276,7 @@ def test_start_survives_a_long_chain_of_references(tiny_walker: Walker):
 
 def test_start_refuses_a_model_without_a_usable_tokenizer(tmp_path: Path):
     compiler = GrammarCompiler(tmp_path, 259, [tiny.EOS_ID])
-    with pytest.raises(GrammarError, match="tokenizer.json"):
+    with pytest.raises(GrammarError, match=r"tokenizer\.json"):
         compiler.start(lark_grammar('start: "a"'))
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(GrammarError, match="cannot be constrained"):
