@@ -23,7 +23,8 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How the next token is drawn.
 
     ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch the
-    respective truncation off. Without a ``seed`` the engine picks one at random.
+    respective truncation off. Without a ``seed`` the engine picks one at random. A
+    ``grammar`` is what the text must follow, in llguidance's JSON form.
     """
 
     temperature: float = 1.0
@@ -31,6 +32,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     top_k: int = 0
     min_p: float = 0.0
     seed: int | None = None  # 0 <= seed < 2**64
+    grammar: str | None = None
 
 
 # --- worker to engine ---------------------------------------------------------------
