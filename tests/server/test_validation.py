@@ -102,10 +102,6 @@ def test_validate_tells_limit_and_value():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("n", 2),
-        ("logprobs", True),
-        ("logprobs", 0),
-        ("presence_penalty", 0.5),
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
         ("store", True),
