@@ -1,23 +1,22 @@
-"""Bearer keys: who may ask, and under which short id they are counted."""
+"""Bearer keys: who may ask."""
 
-import hashlib
 import hmac
 
+from mlxnode.api_keys import ApiKey, digest_of
 from mlxnode.server.errors import Unauthorized
 
-ANONYMOUS = "anonymous"
-_KEY_ID_LENGTH = 12
+ANONYMOUS = ApiKey("anonymous", b"")
 
 
 class Keyring:
-    """The accepted keys, held as SHA-256 digests."""
+    """The accepted keys."""
 
-    def __init__(self, keys: list[str], *, required: bool):
-        self._digests = [_digest(key) for key in keys]
+    def __init__(self, keys: list[ApiKey], *, required: bool):
+        self._keys = keys
         self._required = required
 
-    def authenticate(self, authorization: str | None) -> str:
-        """The short id of the key in an ``Authorization`` header.
+    def authenticate(self, authorization: str | None) -> ApiKey:
+        """The key in an ``Authorization`` header, or ANONYMOUS where none is asked for.
 
         Raises:
             Unauthorized: no Bearer key, or none of ours.
@@ -31,18 +30,14 @@ class Keyring:
                 "You didn't provide an API key. Send it in the header "
                 "'Authorization: Bearer YOUR_KEY'."
             )
-        digest = _digest(key)
+        digest = digest_of(key)
         # All keys are compared, so that the time tells nothing about which one is near.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
+        matches = [known for known in self._keys if hmac.compare_digest(digest, known.digest)]
+        if not matches:
             raise Unauthorized(
                 f"Incorrect API key provided: {_mask(key)}.", code="invalid_api_key"
             )
-        return digest.hex()[:_KEY_ID_LENGTH]
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+        return matches[0]
 
 
 def _mask(key: str) -> str:

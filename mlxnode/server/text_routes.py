@@ -6,7 +6,7 @@ from mlxnode.server.body import check_token_ids, json_response, read_body
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats import ChatFormat, Format, TextFormat
 from mlxnode.server.generation import Choice, Generation
-from mlxnode.server.node import node_of
+from mlxnode.server.node import node_of, registry_of
 from mlxnode.server.registry import TextModel
 from mlxnode.server.schemas import ChatBody, CompletionBody, GenerationBody
 from mlxnode.server.stream import stream_generation
@@ -20,7 +20,7 @@ _DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of /v1/completions only
 async def chat_completions(request: Request) -> HTTPResponse | None:
     node = node_of(request)
     body = read_body(request, ChatBody)
-    model = node.registry.find_chat(body.model)
+    model = registry_of(request).find_chat(body.model)
     node.engine.check_connected()
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise InvalidRequest(
@@ -39,7 +39,7 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
 async def completions(request: Request) -> HTTPResponse | None:
     node = node_of(request)
     body = read_body(request, CompletionBody)
-    model = node.registry.find_text(body.model)
+    model = registry_of(request).find_text(body.model)
     node.engine.check_connected()
     prompts = await _encode_prompts(model, body.prompt)
     max_tokens = [
@@ -64,7 +64,7 @@ async def _generate(
     """
     node = node_of(request)
     most = sum(map(len, prompts)) + sum(max_tokens)
-    async with node.limits.reserve(request.ctx.key_id, most) as reservation:
+    async with node.limits.reserve(request.ctx.key_id, model.served.id, most) as reservation:
         request.ctx.headers |= reservation.headers
         sampling, stop_ids = model.sampling(body), model.tokenizer.stop_ids
         with node.engine.generate(
