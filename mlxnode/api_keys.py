@@ -83,7 +83,10 @@ def _unnamed_keys(
 
 def _digest_of_table(table: KeyConfig, source: str, folder: Path) -> bytes:
     if table.sha256 is not None:
-        return bytes.fromhex(table.sha256)
+        digest = bytes.fromhex(table.sha256)
+        if digest == digest_of(""):  # $KEY was not set; no key at all would match
+            raise ConfigError(f"{source}.sha256: this is the SHA-256 of nothing")
+        return digest
     if table.key is not None:
         return digest_of(_check(table.key.get_secret_value(), f"{source}.key"))
     source = f"{source}.key_file"

@@ -71,6 +71,8 @@ def test_api_keys_name_where_an_unusable_one_is_from(tmp_path):
     error = error_of(tmp_path, keys={"a": {"key": "sk a"}})
     assert error.startswith("api.keys.a.key: expected printable ASCII")
     assert "not empty" in error_of(tmp_path, api_key="")
+    error = error_of(tmp_path, keys={"a": {"sha256": hashlib.sha256(b"").hexdigest()}})
+    assert error == "api.keys.a.sha256: this is the SHA-256 of nothing"
 
 
 @pytest.mark.parametrize("text", ["", "sk-1\nsk-2\n"])

@@ -16,28 +16,26 @@ class Keyring:
         self._required = required
 
     def authenticate(self, authorization: str | None) -> ApiKey:
-        """The key in an ``Authorization`` header, or ANONYMOUS where none is asked for.
+        """The key in an ``Authorization`` header; without any that is ours, ANONYMOUS.
 
         Raises:
-            Unauthorized: no Bearer key, or none of ours.
+            Unauthorized: the same, where a key is required.
         """
+        scheme, _, key = (authorization or "").partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else ""
+        digest = digest_of(key)
+        # All keys are compared, so that the time tells nothing about which one is near.
+        matches = [known for known in self._keys if hmac.compare_digest(digest, known.digest)]
+        if matches:
+            return matches[0]
         if not self._required:
             return ANONYMOUS
-        scheme, _, key = (authorization or "").partition(" ")
-        key = key.strip()
-        if scheme.lower() != "bearer" or not key:
+        if not key:
             raise Unauthorized(
                 "You didn't provide an API key. Send it in the header "
                 "'Authorization: Bearer YOUR_KEY'."
             )
-        digest = digest_of(key)
-        # All keys are compared, so that the time tells nothing about which one is near.
-        matches = [known for known in self._keys if hmac.compare_digest(digest, known.digest)]
-        if not matches:
-            raise Unauthorized(
-                f"Incorrect API key provided: {_mask(key)}.", code="invalid_api_key"
-            )
-        return matches[0]
+        raise Unauthorized(f"Incorrect API key provided: {_mask(key)}.", code="invalid_api_key")
 
 
 def _mask(key: str) -> str:

@@ -80,6 +80,14 @@ def test_every_key_is_compared_whole(monkeypatch):
     assert compared == [(keys[0].digest, key.digest) for key in keys]
 
 
+def test_keys_keep_their_names_where_none_is_required():
+    key = ApiKey.unnamed("sk-a")
+    keyring = Keyring([key], required=False)
+    assert keyring.authenticate("Bearer sk-a") is key
+    for other in (None, "Bearer sk-b", "Basic sk-a", "Bearer "):
+        assert keyring.authenticate(other) is auth.ANONYMOUS
+
+
 # --- a key with models of its own ---------------------------------------------------
 
 
@@ -106,6 +114,16 @@ def test_key_does_not_know_other_models(worker, call):
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
     assert caught.value.message.endswith("Served here: org/tiny-text")
     assert worker.engine.received.empty() and worker.reserved.empty()
+
+
+def test_log_has_the_name_of_a_key_and_not_the_key(start_worker, served_models, capfd):
+    with start_worker(served_models, {}, {"log_level": "debug"}) as worker:
+        for key in (worker.narrow_key, "sk-wrong-0123456789abcdef"):
+            headers = {"authorization": f"Bearer {key}"}
+            httpx.get(f"{worker.url}/v1/models", headers=headers)
+    log = capfd.readouterr().err
+    assert " narrow GET /v1/models 200" in log and " - GET /v1/models 401" in log
+    assert "0123456789" not in log
 
 
 def test_key_with_a_name_is_counted_under_it(worker):
