@@ -13,6 +13,7 @@ from mlxnode.kernels.pool import PoolingColumns, pool_ops
 
 THREADS = 512
 
+_HEADER = Path(__file__).with_name("pool.metal").read_text()
 _BODY = """
     const Place at = {thread_index_in_threadgroup, thread_index_in_simdgroup,
                       simdgroup_index_in_threadgroup};
@@ -70,11 +71,10 @@ def pool_metal(hidden: mx.array, columns: PoolingColumns, *, normalize: bool) ->
 @functools.cache
 def kernel():
     """The kernel, built by MLX when it is first called."""
-    source = Path(__file__).with_name("pool.metal").read_text()
     return mx.fast.metal_kernel(
         name="pool",
         input_names=["hidden", "lengths", "modes", "dimensions"],
         output_names=["vectors"],
-        header=f"constant constexpr uint THREADS = {THREADS};\n{source}",
+        header=f"constant constexpr uint THREADS = {THREADS};\n{_HEADER}",
         source=_BODY,
     )

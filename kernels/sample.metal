@@ -1,4 +1,4 @@
-// The functions of the sampling kernel; sample_metal.py has its body, which calls draw_row.
+// The functions of the sampling kernel; sample_metal.py has its body.
 //
 // One threadgroup draws the token of one row. Tokens are ordered by a key of 64 bits: how far
 // the logit is below the largest one (a float that is never negative, so its bits order like
@@ -76,7 +76,8 @@ struct Row {
   const device uint* mask;
   threadgroup atomic_uint* marks;
 
-  // The logits of tokens i to i + 3, i a multiple of 4; -inf beyond the end.
+  // The logits of tokens i to i + 3, i a multiple of 4; beyond the end -inf, which nothing draws
+  // and which comes last by id.
   float4 raw(uint i) const {
     if (size % 4 == 0) return float4(*(const device vec<T, 4>*)(logits + i));
     float4 x = float4(-INFINITY);
@@ -207,7 +208,7 @@ METAL_FUNC uint collect(thread const Source<T>& source, ulong low, ulong high,
     const float4 x = source.row.read(i, source.is_raw);
     for (uint c = 0; c < 4; c++) {
       const ulong key = source.key(x[c], i + c);
-      if (key < low || key >= high || i + c >= source.row.size) continue;
+      if (key < low || key >= high) continue;
       const uint slot = atomic_fetch_add_explicit(&shared.count, 1u, memory_order_relaxed);
       if (slot < CAPACITY) shared.keys[slot] = key;
     }
@@ -248,8 +249,9 @@ METAL_FUNC ulong guess_end(thread const Source<T>& source, Bound bound,
   shared.keys[at.thread_index] = source.key(source.lane_peak, 0);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   const uint enough = min(bound.rank, 9 * THREADS / 10);
-  // Beyond, weights vanish or are below the bound.
-  float near = 0.0f, far = min(min(126.0f, -log2(bound.weight)) / source.scale, LARGEST);
+  // Beyond, weights vanish or are below the bound; a little further, as logarithms round.
+  const float least = min(126.0f, 0.01f - log2(bound.weight));
+  float near = 0.0f, far = min(least / source.scale, LARGEST);
   for (uint i = 0; i < 14; i++) {
     const float middle = near + (far - near) / 2;
     uint count = 0;
@@ -301,7 +303,7 @@ METAL_FUNC Window narrow(thread const Source<T>& source, Window window, Bound bo
       const float4 x = source.row.read(i, source.is_raw);
       for (uint c = 0; c < 4; c++) {
         const ulong key = source.key(x[c], i + c);
-        if (key < window.low || key >= window.high || i + c >= source.row.size) continue;
+        if (key < window.low || key >= window.high) continue;
         const float weight = source.weight(key);
         for (uint j = 0; j < PIVOTS; j++) {
           const bool is_before = key < pivots[j + 1];
@@ -438,12 +440,13 @@ METAL_FUNC uint draw_truncated(thread const Source<T>& source, uint top_k, float
   // The most likely token is inside, whatever the parameters.
   const float share = top_p < 1.0f ? max(top_p, SMALLEST) : INFINITY;
   Bound bound = {top_k > 0 ? top_k : NEVER, share * source.mass, max(min_p, SMALLEST)};
-  if (top_k > 0) bound.mass = INFINITY;
   Ranking<T> ranking;
-  ranking.open(source, bound, shared, at);
   if (top_k > 0 && top_p < 1.0f) {
-    const Bound first = {top_k, INFINITY, SMALLEST};
-    bound.mass = share * ranking.seek(source, first, shared, at).mass;
+    const Bound by_rank = {top_k, INFINITY, SMALLEST};
+    ranking.open(source, by_rank, shared, at);
+    bound.mass = share * ranking.seek(source, by_rank, shared, at).mass;
+  } else {
+    ranking.open(source, bound, shared, at);
   }
   const End kept = ranking.seek(source, bound, shared, at);
   // The last token with no more than the drawn mass before it: with less than what follows it.

@@ -54,6 +54,7 @@ class SamplingColumns:
     seeds: np.ndarray  # uint64
     truncated_rows: np.ndarray  # int32, the index of each truncated row
     all_greedy: bool
+    any_greedy: bool
     any_full: bool  # some row is drawn from the whole vocabulary
 
     @classmethod
@@ -83,6 +84,7 @@ class SamplingColumns:
             seeds=column(seeds, np.uint64, 0),
             truncated_rows=np.flatnonzero(truncated).astype(np.int32),
             all_greedy=bool(greedy.all()),
+            any_greedy=bool(greedy[: len(temperature)].any()),
             any_full=not (greedy | truncated).all(),
         )
 

@@ -41,6 +41,7 @@ _INPUTS = [
     "mask_rows",
 ]
 
+_HEADER = Path(__file__).with_name("sample.metal").read_text()
 _BODY = """
     const Place at = {thread_index_in_threadgroup, thread_index_in_simdgroup,
                       simdgroup_index_in_threadgroup};
@@ -175,14 +176,13 @@ def sample_metal(
 
 
 @functools.cache
-def kernel(groups: int = GROUPS):
-    """The kernel, built by MLX when it is first called; fewer ``groups`` are for tests."""
-    source = Path(__file__).with_name("sample.metal").read_text()
+def kernel():
+    """The kernel, built by MLX when it is first called."""
     return mx.fast.metal_kernel(
         name="sample",
         input_names=_INPUTS,
         output_names=["tokens", "logprobs", "top_ids", "top_logprobs"],
-        header=f"constant constexpr uint GROUPS = {groups};\n{source}",
+        header=f"constant constexpr uint GROUPS = {GROUPS};\n{_HEADER}",
         source=_BODY,
     )
 

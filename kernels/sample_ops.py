@@ -36,23 +36,25 @@ def sample_ops(
     Shapes:
         logits: [B, V] of any float dtype, positions: [max(B, 8)] uint32
     """
-    _, V = logits.shape
+    B, V = logits.shape
     logits = _pad(logits.astype(mx.float32))  # fp32 math from here
-    raw = logits - logits.max(axis=-1, keepdims=True)  # [B, V]
-    shifted = raw
+    peak = raw_peak = logits.max(axis=-1, keepdims=True)  # [B, 1]
+    raw = shifted = logits - raw_peak  # [B, V']
     if adjustments is not None or masks is not None:
-        adjusted = _mask(_adjust(logits, adjustments), masks)
-        shifted = adjusted - adjusted.max(axis=-1, keepdims=True)
-    tokens = mx.argmax(shifted, axis=-1).astype(mx.int32)
+        edited = _mask(_adjust(logits, adjustments), masks)
+        peak = edited.max(axis=-1, keepdims=True)
+        shifted = edited - peak
+    tokens = mx.zeros(B, mx.int32)
     if not columns.all_greedy:
-        is_greedy = columns.is_greedy[: len(tokens)]
-        tokens = mx.where(is_greedy, tokens, _draw(shifted, columns, positions))
+        tokens = _draw(shifted, columns, positions)
+    if columns.any_greedy:
+        best = mx.argmax(shifted, axis=-1).astype(mx.int32)
+        tokens = mx.where(columns.is_greedy[:B], best, tokens)
 
-    log_total = mx.log(_sum(_exp2(raw * LOG2_E)))  # [B]
-    # NaN where the row has no distribution: the largest is NaN, or infinite and not itself 0.
-    tokens = mx.where(mx.isnan(log_total + shifted.max(axis=-1)), 0, tokens)
+    log_total = mx.log(_sum(_exp2(raw * LOG2_E)))  # [B], NaN if the row has a NaN or +inf
+    log_total = log_total + (peak - peak)[:, 0]  # or if nothing is allowed: -inf - -inf
+    tokens = mx.where(mx.isnan(log_total), 0, tokens)
     logprobs = mx.take_along_axis(raw, tokens[:, None], axis=-1)[:, 0] - log_total
-    logprobs = logprobs + shifted.max(axis=-1)  # 0, or NaN
     if num_top_logprobs == 0:
         return Sampled(tokens, logprobs)
     top_ids, top_logits = _top_logits(raw, min(num_top_logprobs, V))  # [B, K]

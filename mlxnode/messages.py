@@ -23,7 +23,11 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How the next token is drawn.
 
     ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch the
-    respective truncation off. Without a ``seed`` the engine picks one at random.
+    respective truncation off. Without a ``seed`` the engine picks one at random. A
+    ``grammar`` is what the text must follow, in llguidance's JSON form. Penalties and
+    ``logit_bias`` are explained in ``kernels/sample.py``. Stop ids are held back for the
+    first ``min_tokens`` tokens. ``top_logprobs`` asks for the most likely tokens of each
+    step.
     """
 
     temperature: float = 1.0
@@ -31,6 +35,13 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     top_k: int = 0
     min_p: float = 0.0
     seed: int | None = None  # 0 <= seed < 2**64
+    grammar: str | None = None
+    logit_bias: dict[int, float] = {}
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    min_tokens: int = 0
+    top_logprobs: int = 0  # at most 20
 
 
 # --- worker to engine ---------------------------------------------------------------
@@ -69,12 +80,16 @@ WorkerToEngine = Generate | Embed | Abort
 
 
 class Update(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """New tokens of one request. The update with a ``finish`` is its last."""
+    """New tokens of one request. The update with a ``finish`` is its last.
+
+    Log-probabilities are natural ones, of the model's raw logits.
+    """
 
     uid: int
     tokens: list[int]
-    logprobs: list[float]  # natural log-probability of each token, from the raw logits
+    logprobs: list[float]  # of each token
     finish: FinishReason | None = None
+    top_logprobs: list[dict[int, float]] = []  # of each token, if asked for: the most likely
 
 
 class Tokens(Message):

@@ -253,4 +253,5 @@ def _update(uid: int, output: Output) -> Update:
     finish = output.request.finish_reason
     if output.token is None:
         return Update(uid, [], [], finish)
-    return Update(uid, [output.token], [output.logprob], finish)
+    top = [] if output.top_logprobs is None else [output.top_logprobs]
+    return Update(uid, [output.token], [output.logprob], finish, top)

@@ -1,5 +1,6 @@
 """The engine process: loads the models, then serves until the supervisor says stop."""
 
+import functools
 import os
 import signal
 from multiprocessing.connection import Connection
@@ -18,6 +19,7 @@ import mlx.core as mx  # noqa: E402
 
 from mlxnode.engine.core import Engine  # noqa: E402
 from mlxnode.engine.embedding import EmbeddingRunner  # noqa: E402
+from mlxnode.engine.grammar import GrammarCompiler  # noqa: E402
 from mlxnode.engine.loader import load_generation_model  # noqa: E402
 from mlxnode.engine.runner import Runner  # noqa: E402
 from mlxnode.engine.scheduler import MemoryBudget  # noqa: E402
@@ -55,7 +57,11 @@ def _load(
                 continue
             if model.weights not in loaded:
                 loaded[model.weights] = Runner(
-                    load_generation_model(model), config, budget, kernels
+                    load_generation_model(model),
+                    config,
+                    budget,
+                    functools.partial(GrammarCompiler, model.folder),
+                    kernels,
                 )
             runners[model.id] = loaded[model.weights]
         except ModelError as error:

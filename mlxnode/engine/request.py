@@ -1,8 +1,11 @@
 """One generation request inside the engine."""
 
+import math
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlxnode.engine.grammar import GrammarState
 from mlxnode.messages import FinishReason, Generate, Sampling
 
 # A request is known by the data pipe it came through and the uid its worker gave it.
@@ -19,6 +22,9 @@ class Request:
     stop_ids: frozenset[int]
     sampling: Sampling
     seed: int  # 0 <= seed < 2**64
+    counts: dict[int, int] | None = None  # with penalties: times generated, 0 in the prompt
+    compiling: Future[GrammarState] | None = None  # the grammar on its way
+    grammar: GrammarState | None = None
     cache: list[Any] | None = field(default=None, repr=False)  # one row, while prefilling
     num_prefilled: int = 0  # prompt tokens in the cache
     num_launched: int = 0  # decode steps launched, read or not
@@ -29,14 +35,16 @@ class Request:
     @classmethod
     def of(cls, pipe: int, message: Generate, random_seed: int) -> "Request":
         """The request of ``message``; ``random_seed`` serves where it brings none."""
-        seed = message.sampling.seed
+        sampling = message.sampling
+        seed = sampling.seed
         return cls(
             key=(pipe, message.uid),
             prompt=message.prompt,
             max_tokens=message.max_tokens,
             stop_ids=frozenset(message.stop_ids),
-            sampling=message.sampling,
+            sampling=sampling,
             seed=random_seed if seed is None else seed,
+            counts=dict.fromkeys(message.prompt, 0) if _has_penalties(sampling) else None,
         )
 
     @property
@@ -58,12 +66,41 @@ class Request:
         """Whether its last token is on its way, so that no further step needs its row."""
         return self.num_launched >= self.max_tokens
 
+    @property
+    def needs_text(self) -> bool:
+        """Whether its next token cannot be drawn before its last one is known."""
+        return self.counts is not None or self.grammar is not None
+
+    @property
+    def holds_back_stops(self) -> bool:
+        """Whether its next token may not end the text yet."""
+        return self.num_launched < self.sampling.min_tokens
+
+    @property
+    def bias(self) -> dict[int, float]:
+        """What is added to logits, by token id."""
+        if not self.holds_back_stops:
+            return self.sampling.logit_bias
+        return self.sampling.logit_bias | dict.fromkeys(self.stop_ids, -math.inf)
+
     def accept(self, token: int) -> bool:
         """Count a token that was read; False when it ends the text and is not part of it."""
         self.num_generated += 1
+        if self.counts is not None:
+            self.counts[token] = self.counts.get(token, 0) + 1
+        if self.grammar is not None:
+            self.grammar.accept(token)
         if token in self.stop_ids:
             self.finish_reason = "stop"
             return False
         if self.num_generated >= self.max_tokens:
             self.finish_reason = "length"
         return True
+
+
+def _has_penalties(sampling: Sampling) -> bool:
+    return (
+        sampling.repetition_penalty != 1
+        or sampling.frequency_penalty != 0
+        or sampling.presence_penalty != 0
+    )

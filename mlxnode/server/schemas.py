@@ -73,6 +73,10 @@ class GenerationBody(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None  # the caller's own note; it changes nothing
+    guided_json: dict[str, Any] | None = None
+    guided_regex: NonEmpty | None = None
+    guided_choice: Annotated[list[NonEmpty], Field(min_length=1, max_length=1000)] | None = None
+    guided_grammar: NonEmpty | None = None
 
     @field_validator("stream_options")
     @classmethod
@@ -144,11 +148,36 @@ class Message(Body):
         return fields
 
 
+class JsonSchema(Body):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None  # for the reader of the request; it changes nothing
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class ResponseFormat(Body):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: Annotated[JsonSchema | None, Field(validate_default=True)] = None
+
+    @field_validator("json_schema")
+    @classmethod
+    def _goes_with_the_type(cls, value: Any, info: Any) -> Any:
+        is_schema = info.data.get("type") == "json_schema"
+        if value is None and is_schema:
+            raise PydanticCustomError("missing", "Field required")
+        if value is not None and not is_schema:
+            raise PydanticCustomError(
+                "invalid_parameter_combination", "type is not json_schema"
+            )
+        return value
+
+
 class ChatBody(GenerationBody):
     """``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    response_format: ResponseFormat | None = None
 
     neutral: ClassVar = {
         **_NEUTRAL_SAMPLING,
@@ -165,7 +194,6 @@ class ChatBody(GenerationBody):
         "prompt_cache_options": (),
         "prompt_cache_retention": ("in-memory", "in_memory"),
         "reasoning_effort": (),
-        "response_format": ({"type": "text"},),
         "safety_identifier": (ANY,),
         "service_tier": ("auto", "default"),
         "store": (False,),

@@ -1,11 +1,13 @@
 """The endpoints that generate text: a request followed from its body to its answer."""
 
+import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.server.body import check_token_ids, json_response, read_body
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats import ChatFormat, Format, TextFormat
 from mlxnode.server.generation import Choice, Generation
+from mlxnode.server.grammars import grammar_of
 from mlxnode.server.node import node_of, registry_of
 from mlxnode.server.registry import TextModel
 from mlxnode.server.schemas import ChatBody, CompletionBody, GenerationBody
@@ -63,10 +65,12 @@ async def _generate(
     Leaving early in any way aborts what still runs and settles the reservation.
     """
     node = node_of(request)
+    grammar = await grammar_of(body)
+    sampling = msgspec.structs.replace(model.sampling(body), grammar=grammar)
     most = sum(map(len, prompts)) + sum(max_tokens)
     async with node.limits.reserve(request.ctx.key_id, model.served.id, most) as reservation:
         request.ctx.headers |= reservation.headers
-        sampling, stop_ids = model.sampling(body), model.tokenizer.stop_ids
+        stop_ids = model.tokenizer.stop_ids
         with node.engine.generate(
             model.served.id, prompts, max_tokens, stop_ids, sampling
         ) as call:
