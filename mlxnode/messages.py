@@ -157,13 +157,13 @@ class Reserved(Message):
 
     ticket: int
     refused: Literal["requests", "tokens"] | None
-    retry_after: float  # seconds until the same request would be granted; 0 when granted
+    retry_after: float  # seconds until the same request would be granted; 0 for now or never
     requests: "Limit | None"
     tokens: "Limit | None"
 
 
 class Limit(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One bucket of a key, as the x-ratelimit headers tell it."""
+    """The tightest bucket of its kind, as the x-ratelimit headers tell it."""
 
     limit: int
     remaining: int
@@ -203,10 +203,11 @@ class Fatal(Message):
 
 
 class Reserve(Message):
-    """May ``key`` make one request of at most ``tokens`` tokens now?"""
+    """May ``key`` make one request to ``model`` of at most ``tokens`` tokens now?"""
 
     ticket: int  # unique among the tickets of that worker
-    key: str
+    key: str  # its id, not itself
+    model: str
     tokens: int
 
 

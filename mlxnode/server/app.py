@@ -68,7 +68,9 @@ async def _admit(request: Request) -> HTTPResponse | None:
     if node.is_draining:
         raise Unavailable("The server is shutting down")
     if request.route is not None and not getattr(request.route.ctx, "public", False):
-        request.ctx.key_id = node.keyring.authenticate(headers.get("authorization"))
+        key = node.keyring.authenticate(headers.get("authorization"))
+        request.ctx.key_id = key.id
+        request.ctx.registry = node.registry.restricted_to(key.models)
     return None
 
 
@@ -84,8 +86,9 @@ async def _sign(request: Request, response: HTTPResponse) -> None:
     if node.is_draining and request.stream is not None:
         request.stream.keep_alive = False
     logger.debug(
-        "%s %s %s %d",
+        "%s %s %s %s %d",
         response.headers["x-request-id"],
+        getattr(request.ctx, "key_id", "-"),
         request.method,
         request.path,
         response.status,

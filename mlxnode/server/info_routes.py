@@ -7,7 +7,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.models.served import ServedModel
 from mlxnode.server.body import json_response
-from mlxnode.server.node import node_of
+from mlxnode.server.node import node_of, registry_of
 from mlxnode.server.responses import Health, Model, ModelList
 
 blueprint = Blueprint("info")
@@ -17,14 +17,14 @@ _READ = ["GET", "HEAD"]
 
 @blueprint.route("/v1/models", methods=_READ)
 async def list_models(request: Request) -> HTTPResponse:
-    served = node_of(request).registry.served.values()
+    served = registry_of(request).served.values()
     return json_response(ModelList([_to_model(model) for model in served]))
 
 
 # Ids have slashes, plain or as %2F.
 @blueprint.route("/v1/models/<model_id:path>", methods=_READ)
 async def show_model(request: Request, model_id: str) -> HTTPResponse:
-    return json_response(_to_model(node_of(request).registry.find(unquote(model_id))))
+    return json_response(_to_model(registry_of(request).find(unquote(model_id))))
 
 
 @blueprint.route("/health", methods=_READ, ctx_public=True)

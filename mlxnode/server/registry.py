@@ -1,5 +1,6 @@
 """The models that are served, with what a worker needs of each: tokenizer and defaults."""
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,14 @@ class Registry:
         self.served = {model.id: model for model in models}
         self._text = {m.id: _load_text(m) for m in models if m.type != "embedding"}
         self._embedding = {m.id: _load_embedding(m) for m in models if m.type == "embedding"}
+
+    def restricted_to(self, model_ids: frozenset[str] | None) -> "Registry":
+        """The same registry for one that may use only these models; None is all."""
+        if model_ids is None:
+            return self
+        view = copy.copy(self)
+        view.served = {id: model for id, model in self.served.items() if id in model_ids}
+        return view
 
     def find(self, model_id: str) -> ServedModel:
         """Raises NotFound for an id that is not served."""

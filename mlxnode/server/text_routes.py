@@ -9,7 +9,7 @@ from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats import ChatFormat, Format, TextFormat
 from mlxnode.server.generation import Choice, Generation
 from mlxnode.server.grammars import grammar_of
-from mlxnode.server.node import node_of
+from mlxnode.server.node import node_of, registry_of
 from mlxnode.server.registry import TextModel
 from mlxnode.server.schemas import ChatBody, CompletionBody, GenerationBody
 from mlxnode.server.stream import stream_generation
@@ -25,7 +25,7 @@ _DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of /v1/completions only
 async def chat_completions(request: Request) -> HTTPResponse | None:
     node = node_of(request)
     body = read_body(request, ChatBody)
-    model = node.registry.find_chat(body.model)
+    model = registry_of(request).find_chat(body.model)
     node.engine.check_connected()
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise InvalidRequest(
@@ -49,7 +49,7 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
 async def completions(request: Request) -> HTTPResponse | None:
     node = node_of(request)
     body = read_body(request, CompletionBody)
-    model = node.registry.find_text(body.model)
+    model = registry_of(request).find_text(body.model)
     node.engine.check_connected()
     prompts = await _encode_prompts(model, body.prompt)
     max_tokens = [
@@ -91,7 +91,7 @@ async def _generate(
     samplings = await _samplings(body, model, num_candidates)
     num_prompt_tokens = sum(map(len, prompts))
     most = num_prompt_tokens + num_candidates * sum(max_tokens)
-    async with node.limits.reserve(request.ctx.key_id, most) as reservation:
+    async with node.limits.reserve(request.ctx.key_id, model.served.id, most) as reservation:
         request.ctx.headers |= reservation.headers
         with node.engine.generate(
             model.served.id, prompts, max_tokens, model.stop_ids(body), samplings
