@@ -42,6 +42,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     presence_penalty: float = 0.0
     min_tokens: int = 0
     top_logprobs: int = 0  # at most 20
+    scores_prompt: bool = False  # with the first token, tell the prompt's log-probabilities
 
 
 # --- worker to engine ---------------------------------------------------------------
@@ -90,6 +91,9 @@ class Update(msgspec.Struct, frozen=True, array_like=True, gc=False):
     logprobs: list[float]  # of each token
     finish: FinishReason | None = None
     top_logprobs: list[dict[int, float]] = []  # of each token, if asked for: the most likely
+    # If asked for, with the first token: of each prompt token but the first.
+    prompt_logprobs: list[float] = []
+    prompt_top_logprobs: list[dict[int, float]] = []
 
 
 class Tokens(Message):

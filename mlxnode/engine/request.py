@@ -12,6 +12,14 @@ from mlxnode.messages import FinishReason, Generate, Sampling
 RequestKey = tuple[int, int]
 
 
+@dataclass
+class PromptScores:
+    """Log-probabilities of the prompt's tokens after the first, as far as it is prefilled."""
+
+    logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[dict[int, float]] = field(default_factory=list)
+
+
 @dataclass(eq=False)
 class Request:
     """A text being continued: what was asked for, and how far it has come."""
@@ -23,6 +31,7 @@ class Request:
     sampling: Sampling
     seed: int  # 0 <= seed < 2**64
     counts: dict[int, int] | None = None  # with penalties: times generated, 0 in the prompt
+    scores: PromptScores | None = None
     compiling: Future[GrammarState] | None = None  # the grammar on its way
     grammar: GrammarState | None = None
     cache: list[Any] | None = field(default=None, repr=False)  # one row, while prefilling
@@ -44,6 +53,7 @@ class Request:
             stop_ids=frozenset(message.stop_ids),
             sampling=sampling,
             seed=random_seed if seed is None else seed,
+            scores=PromptScores() if sampling.scores_prompt else None,
             counts=dict.fromkeys(message.prompt, 0) if _has_penalties(sampling) else None,
         )
 
@@ -65,6 +75,11 @@ class Request:
     def is_fully_launched(self) -> bool:
         """Whether its last token is on its way, so that no further step needs its row."""
         return self.num_launched >= self.max_tokens
+
+    def can_share(self, other: "Request") -> bool:
+        """Whether what ``other``, of the same prompt, brings from prefilling is enough."""
+        same_top = self.sampling.top_logprobs == other.sampling.top_logprobs
+        return self.scores is None or (other.scores is not None and same_top)
 
     @property
     def needs_text(self) -> bool:

@@ -23,12 +23,14 @@ from mlxnode.config import EngineConfig
 from mlxnode.engine.cache import BatchCache, measure_row
 from mlxnode.engine.grammar import GrammarCompiler
 from mlxnode.engine.guidance import adjustments_of, masks_of
-from mlxnode.engine.request import Request
+from mlxnode.engine.request import PromptScores, Request
 from mlxnode.engine.scheduler import MemoryBudget, PrefillClock, Refusal, Scheduler
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.kernels.columns import column
 from mlxnode.kernels.sample import Adjustments, Sampled, SamplingColumns
 from mlxnode.matcher import GrammarError
+
+SCORED_CHUNK = 128  # prompt tokens at a time whose logits are all needed at once
 
 
 class Output(NamedTuple):
@@ -147,6 +149,8 @@ class Runner:
             if request.cache is None:
                 request.cache = make_prompt_cache(self._model)
             length = min(num_left, request.num_to_prefill)
+            if request.scores is not None:
+                length = min(length, SCORED_CHUNK)
             if length > 0:
                 self._prefill_chunk(request, length)
             num_left -= max(length, 1)
@@ -155,9 +159,10 @@ class Runner:
 
     def _finish_prefill(self, request: Request) -> None:
         """Let the request join, and those with the same prompt (n > 1, say) at no cost."""
-        twins = self._scheduler.same_prompt(request)
+        twins = [t for t in self._scheduler.same_prompt(request) if t.can_share(request)]
         for twin in twins:
             twin.cache, twin.num_prefilled = request.cache, request.num_prefilled
+            twin.scores = None if twin.scores is None else request.scores
         for ready in (request, *twins):
             self._scheduler.finish_prefill(ready)
             self._joining.append(ready)
@@ -282,11 +287,30 @@ class Runner:
         started = time.perf_counter()
         start = request.num_prefilled
         chunk = mx.array(request.prompt[start : start + length], mx.int32)
-        # The logits are not evaluated: no projection to the vocabulary for prompt tokens.
-        self._model(chunk[None], cache=request.cache)
+        logits = self._model(chunk[None], cache=request.cache)[0]  # [length, V]
+        if request.scores is not None:
+            following = request.prompt[start + 1 : start + length + 1]
+            self._score(request.scores, logits, following, request.sampling.top_logprobs)
+        # Otherwise the logits are not evaluated: no projection to the vocabulary.
         mx.eval([layer.state for layer in request.cache])
         request.num_prefilled += length
         self._clock.observe_chunk(length, time.perf_counter() - started)
+
+    def _score(
+        self, scores: PromptScores, logits: mx.array, following: list[int], num_top: int
+    ) -> None:
+        """Append the log-probabilities of the tokens that follow, [L], by logits [L, V]."""
+        L, _ = logits.shape
+        columns = SamplingColumns.of([0.0] * L, [0] * L, [1.0] * L, [0.0] * L, [0] * L)
+        best = self._sample(logits, columns, column([0] * L, np.uint32, 0), None, None, num_top)
+        ids = mx.array([following, best.tokens.tolist()]).T  # [L, 2]
+        of_next, of_best = mx.take_along_axis(logits, ids, axis=-1).astype(mx.float32).T
+        scores.logprobs += (of_next - of_best + best.logprobs).tolist()
+        if num_top:
+            scores.top_logprobs += [
+                dict(zip(*pair, strict=True))
+                for pair in zip(best.top_ids.tolist(), best.top_logprobs.tolist(), strict=True)
+            ]
 
 
 def _failure(request: Request, reason: str) -> Output:

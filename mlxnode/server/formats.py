@@ -151,21 +151,15 @@ class TextFormat(_Identity):
         *,
         include_usage: bool,
         logprobs_of: TokenText | None = None,
-        echoes: list[str] | None = None,
     ):
-        """``echoes``: what each choice's text begins with, if not with the first token."""
         super().__init__(served, "cmpl-", include_usage=include_usage, logprobs_of=logprobs_of)
-        self._echoes = echoes or []
 
     def whole(self, deltas: list[Delta], usage: Usage) -> TextCompletion:
         choices = [self._choice(delta) for delta in deltas]
-        if self._echoes:
-            for choice in choices:
-                choice.text = self._echoes[choice.index] + choice.text
         return TextCompletion(**self._shared, choices=choices, usage=usage)
 
     def opening(self) -> list[TextCompletion]:
-        return [self._chunk(TextChoice(index, echo)) for index, echo in enumerate(self._echoes)]
+        return []
 
     def chunks(self, delta: Delta) -> list[TextCompletion]:
         return [self._chunk(self._choice(delta))]
@@ -184,12 +178,15 @@ class TextFormat(_Identity):
 
     def _logprobs(self, tokens: list[ScoredToken]) -> TextLogprobs:
         top = [
-            {self._name(i): max(value, LEAST_LOGPROB) for i, value in token.top.items()}
+            {self._name(i): max(value, LEAST_LOGPROB) for i, value in token.top.items()} or None
             for token in tokens
         ]
         return TextLogprobs(
             tokens=[self._name(token.id) for token in tokens],
-            token_logprobs=[max(token.logprob, LEAST_LOGPROB) for token in tokens],
+            token_logprobs=[
+                None if token.logprob is None else max(token.logprob, LEAST_LOGPROB)
+                for token in tokens
+            ],
             top_logprobs=top if any(top) else None,
             text_offset=[token.offset for token in tokens],
         )

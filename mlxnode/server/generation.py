@@ -15,7 +15,7 @@ class ScoredToken:
     """A token with its log-probability, and where it begins in the choice's text."""
 
     id: int
-    logprob: float
+    logprob: float | None  # None for the first token of a prompt
     top: dict[int, float]  # the most likely tokens in its place
     offset: int  # characters
 
@@ -34,11 +34,24 @@ class Choice:
     """One answer: its tokens counted, turned into text and watched for stop strings."""
 
     def __init__(
-        self, model: TextModel, prompt: list[int], stops: list[str], *, scores: bool = False
+        self,
+        model: TextModel,
+        prompt: list[int],
+        stops: list[str],
+        *,
+        scores: bool = False,
+        echo: bool = False,
+        is_empty: bool = False,
     ):
+        """``scores``: keep log-probabilities; ``echo``: begin with the prompt; ``is_empty``:
+        nothing is to follow it, whatever the engine generates."""
+        self._tokenizer = model.tokenizer
+        self._prompt = prompt
         self._detokenizer = model.tokenizer.detokenizer(prompt)
         self._stops = StopStrings(stops)
         self._scores = scores
+        self._echo = echo
+        self._is_empty = is_empty
         self._length = 0  # characters that the tokens so far gave
         self._scored: list[ScoredToken] = []  # those that no delta has told yet
         self.num_tokens = 0  # generated, those that a stop string cut off included
@@ -48,6 +61,12 @@ class Choice:
     def feed(self, update: Update) -> str:
         """Take an update, return the text that can be shown now."""
         pieces = []
+        if self._echo:
+            self._echo = False
+            pieces.append(self._tell_prompt(update))
+        if self._is_empty:
+            self.finish_reason = "length"
+            return "".join(pieces)
         for i, (token, logprob) in enumerate(zip(update.tokens, update.logprobs, strict=True)):
             self.num_tokens += 1
             self.total_logprob += logprob
@@ -66,6 +85,21 @@ class Choice:
             self.finish_reason = update.finish
             pieces.append(self._stops.flush())
         return "".join(pieces)
+
+    def _tell_prompt(self, update: Update) -> str:
+        """The prompt's text; its tokens are scored by the first update."""
+        if self._scores:
+            self._score_prompt([None, *update.prompt_logprobs], update.prompt_top_logprobs)
+        text = self._tokenizer.decode(self._prompt)
+        self._length = len(text)
+        return text
+
+    def _score_prompt(self, logprobs: list[float | None], tops: list[dict[int, float]]) -> None:
+        detokenizer, offset = self._tokenizer.detokenizer([]), 0
+        tops = [{}, *tops] if tops else [{}] * len(logprobs)
+        for token, logprob, top in zip(self._prompt, logprobs, tops, strict=True):
+            self._scored.append(ScoredToken(token, logprob, top, offset))
+            offset += len(detokenizer.feed(token))
 
     def take_scored(self) -> list[ScoredToken]:
         """The tokens since the last call."""

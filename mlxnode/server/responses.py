@@ -93,11 +93,12 @@ class ChatChunk(Struct):
 
 
 class TextLogprobs(Struct):
-    """Of each token; ``text_offset`` counts characters from the start of the choice's text."""
+    """Of each token, null for the first of an echoed prompt; ``text_offset`` counts characters
+    from the start of the choice's text."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 

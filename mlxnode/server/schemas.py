@@ -101,6 +101,11 @@ class GenerationBody(Body):
         return value
 
     @property
+    def echoes(self) -> bool:
+        """Whether the answer begins with the prompt."""
+        return False
+
+    @property
     def num_choices(self) -> int:
         return self.n or 1
 
@@ -236,6 +241,7 @@ class CompletionBody(GenerationBody):
     """``POST /v1/completions``."""
 
     prompt: TextOrTokens
+    max_tokens: Annotated[int, Field(ge=0)] | None = None  # 0: score the prompt alone
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     echo: bool | None = None
@@ -253,14 +259,9 @@ class CompletionBody(GenerationBody):
             )
         return value
 
-    @field_validator("echo")
-    @classmethod
-    def _echo_has_no_logprobs(cls, value: bool | None, info: Any) -> bool | None:
-        if value and info.data.get("logprobs") is not None:
-            raise PydanticCustomError(
-                "unsupported_value", "log-probabilities of the prompt are not supported"
-            )
-        return value
+    @property
+    def echoes(self) -> bool:
+        return bool(self.echo)
 
     @property
     def num_logprobs(self) -> int | None:

@@ -52,16 +52,15 @@ async def completions(request: Request) -> HTTPResponse | None:
     model = registry_of(request).find_text(body.model)
     node.engine.check_connected()
     prompts = await _encode_prompts(model, body.prompt)
+    # Of nothing at all the engine generates one token, which is not told.
+    asked = 1 if body.max_tokens == 0 else body.max_tokens
     max_tokens = [
-        _fit(model, prompt, body.max_tokens, _DEFAULT_COMPLETION_TOKENS, "prompt")
-        for prompt in prompts
+        _fit(model, prompt, asked, _DEFAULT_COMPLETION_TOKENS, "prompt") for prompt in prompts
     ]
-    echoes = [model.tokenizer.decode(prompt) for prompt in prompts] if body.echo else []
     form = TextFormat(
         model.served,
         include_usage=body.include_usage,
         logprobs_of=_token_text(body, model),
-        echoes=[echo for echo in echoes for _ in range(body.num_choices)],
     )
     return await _generate(
         request, body, model, prompts, max_tokens, form, best_of=body.best_of
@@ -98,7 +97,14 @@ async def _generate(
         ) as call:
             scores = body.num_logprobs is not None
             choices = [
-                Choice(model, prompt, body.stops, scores=scores)
+                Choice(
+                    model,
+                    prompt,
+                    body.stops,
+                    scores=scores,
+                    echo=body.echoes,
+                    is_empty=body.max_tokens == 0,
+                )
                 for prompt in prompts
                 for _ in samplings
             ]
@@ -121,7 +127,10 @@ async def _samplings(body: GenerationBody, model: TextModel, count: int) -> list
         InvalidRequest: the grammar is bad, or combined with what contradicts it.
     """
     grammar = await grammar_of(body)
-    sampling = msgspec.structs.replace(model.sampling(body), grammar=grammar)
+    scores_prompt = body.echoes and body.num_logprobs is not None
+    sampling = msgspec.structs.replace(
+        model.sampling(body), grammar=grammar, scores_prompt=scores_prompt
+    )
     if grammar is not None:
         for name in ("ignore_eos", "min_tokens", "stop_token_ids"):
             if getattr(body, name):

@@ -271,6 +271,23 @@ def test_runner_guided_rows_in_a_batch_equal_each_alone(model, kernels, emulated
         assert run(make_runner(model), guided(uid))[uid] == together[uid]
 
 
+@pytest.mark.parametrize("kernels", [OPS, METAL], ids=["ops", "emulated"])
+def test_runner_scores_prompts(model, kernels, emulated):
+    request = make(0, prompt=150, max_tokens=2, scores_prompt=True, top_logprobs=2)
+    run(make_runner(model, kernels), request, make(1, prompt=30))
+    logits = model(mx.array([request.prompt]))[0]
+    expected = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    scores = request.scores
+    assert len(scores.logprobs) == len(scores.top_logprobs) == 149
+    for i, (token, logprob, top) in enumerate(
+        zip(request.prompt[1:], scores.logprobs, scores.top_logprobs, strict=True)
+    ):
+        assert logprob == pytest.approx(expected[i, token].item(), abs=1e-4)
+        best = mx.argmax(expected[i]).item()
+        assert next(iter(top)) == best
+        assert top[best] == pytest.approx(expected[i, best].item(), abs=1e-4)
+
+
 class Counting(nn.Module):
     """A model that counts the prompt tokens that it processes."""
 
@@ -414,3 +431,17 @@ def test_runner_batches_every_kind_of_cache(name):
     together = run(make_runner(model), *(mixed(uid) for uid in range(5)))
     for uid in range(5):
         assert together[uid] == run(make_runner(model), mixed(uid))[uid]
+
+
+def test_runner_scores_a_prompt_also_beside_one_that_does_not_ask(model):
+    counting = Counting(model)
+    plain = make(0, prompt=40)
+    asking = make(1, prompt=40, scores_prompt=True)
+    again = make(2, prompt=40, scores_prompt=True)
+    for request in (asking, again):
+        request.prompt = plain.prompt
+    run(make_runner(counting), plain, asking, again)
+    assert plain.scores is None
+    assert asking.scores.logprobs == again.scores.logprobs
+    assert len(asking.scores.logprobs) == 39
+    assert counting.num_prompt_tokens == 2 * 39

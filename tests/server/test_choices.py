@@ -85,6 +85,62 @@ def test_completions_echo_the_prompt(worker):
         assert text == "Once upon a time"
 
 
+def score_prompts(worker) -> None:
+    """The engine's part of scoring: minus the token id for each prompt token but the first."""
+
+    def say(message: Generate) -> None:
+        rest = message.prompt[1:] if message.sampling.scores_prompt else []
+        count = message.sampling.top_logprobs
+        tops = [{token: -1.0 * token} for token in rest] if count else []
+        worker.engine.send(
+            Tokens(
+                [
+                    Update(
+                        message.uid,
+                        worker.engine.ids("!"),
+                        [-0.5],
+                        "length",
+                        [{worker.engine.ids("!")[0]: -0.5}] if count else [],
+                        [-1.0 * token for token in rest],
+                        tops,
+                    )
+                ]
+            )
+        )
+
+    worker.engine.on_generate = say
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_completions_score_an_echoed_prompt(worker, stream):
+    score_prompts(worker)
+    options = {"prompt": "é?", "echo": True, "logprobs": 1, "max_tokens": 1}
+    if stream:
+        [chunk] = [c for c in complete(worker, stream=True, **options) if c.choices[0].text]
+        [choice] = chunk.choices
+    else:
+        [choice] = complete(worker, **options).choices
+    assert choice.text == "é?!"
+    logprobs = choice.logprobs
+    first, *rest = worker.engine.next(Generate).prompt
+    assert logprobs.tokens == ["bytes:\\xc3", "bytes:\\xa9", "?", "!"]
+    assert logprobs.token_logprobs == [None, *(-1.0 * token for token in rest), -0.5]
+    assert logprobs.text_offset == [0, 0, 1, 2]
+    assert logprobs.top_logprobs[0] is None
+    assert logprobs.top_logprobs[2] == {"?": -1.0 * rest[1]}
+    assert first
+
+
+def test_completions_with_max_tokens_0_score_the_prompt_alone(worker):
+    score_prompts(worker)
+    answer = complete(worker, prompt=["ab", "cd"], echo=True, logprobs=0, max_tokens=0)
+    assert [choice.text for choice in answer.choices] == ["ab", "cd"]
+    assert [choice.finish_reason for choice in answer.choices] == ["length"] * 2
+    assert answer.choices[0].logprobs.tokens == ["a", "b"]
+    assert answer.usage.completion_tokens == 0
+    assert worker.engine.next(Generate).max_tokens == 1
+
+
 def say_with_tops(worker, text: str) -> None:
     def say(message: Generate) -> None:
         ids = worker.engine.ids(text)

@@ -235,7 +235,6 @@ def test_completion_default_length_fits_what_is_left(worker):
         ({"prompt": [5] * 500, "max_tokens": 13}, "prompt"),
         ({"prompt": [999]}, "prompt"),
         ({"prompt": [[1], [999]]}, "prompt[1]"),
-        ({"echo": True, "logprobs": 1}, "echo"),
         ({"logprobs": 6}, "logprobs"),
         ({"best_of": 2, "n": 3}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),
