@@ -7,11 +7,11 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test lint bench clean
+.PHONY: help serve test lint bench bench-kernels clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 serve: $(VENV)/.installed  ## set up, fetch the demo models once, and serve config.toml
 	$(BIN)/mlxnode serve
@@ -26,6 +26,9 @@ lint: $(VENV)/.installed-dev  ## check style and formatting
 bench: $(VENV)/.installed-dev  ## throughput over HTTP beside mlx_lm.server
 	$(BIN)/python benchmarks/serving.py
 
+bench-kernels: $(VENV)/.installed-bench  ## sampling: kernel, operations and mlx-lm's samplers
+	$(BIN)/python benchmarks/kernels.py --json build/kernels.json --plot build/kernels.svg
+
 clean:  ## remove the environment
 	rm -rf $(VENV) build *.egg-info
 
@@ -36,6 +39,11 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.blas
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.blas
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	@mkdir -p build
+	@touch $@
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "mlxnode needs Python 3.11 or newer, as mlx-lm does" >&2; exit 1; }

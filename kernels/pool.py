@@ -2,74 +2,85 @@
 
 Float32 math and results, whatever the dtype of the model. Reference: the ``Pooling`` and
 ``Normalize`` modules of sentence-transformers.
+
+``pool_metal`` runs on Apple GPUs, ``pool_ops`` anywhere; ``backend.choose`` picks.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import mlx.core as mx
+import numpy as np
+
+from mlxnode.kernels.columns import column
 
 PoolingMode = Literal["mean", "cls", "last"]
+SMALLEST = 2.0**-126  # smaller ones are zero to a GPU, so a vector of them is a zero vector
+MODES: tuple[PoolingMode, ...] = ("mean", "cls", "last")
 
 
-def pool(
-    hidden: mx.array,
-    lengths: mx.array,
-    mode: PoolingMode,
-    *,
-    normalize: bool = True,
-    dimensions: mx.array | None = None,
-) -> mx.array:
+@dataclass(frozen=True)
+class PoolingColumns:
+    """How each text of a batch is pooled, one column for each parameter.
+
+    Shapes:
+        every column: [max(B, 8)]
+    """
+
+    lengths: mx.array  # int32: the first positions of the row; the rest is padding
+    modes: mx.array  # int32, an index into MODES
+    dimensions: mx.array  # int32: what is kept of the vector, the rest becomes zero
+
+    @classmethod
+    def of(
+        cls, lengths: Sequence[int], modes: Sequence[PoolingMode], dimensions: Sequence[int]
+    ) -> "PoolingColumns":
+        return cls(
+            lengths=mx.array(column(lengths, np.int32, 0)),
+            modes=mx.array(column([MODES.index(mode) for mode in modes], np.int32, 0)),
+            dimensions=mx.array(column(dimensions, np.int32, 0)),
+        )
+
+
+def pool_ops(hidden: mx.array, columns: PoolingColumns, *, normalize: bool) -> mx.array:
     """Pool each row over its first ``lengths[b]`` positions; the padding never counts.
 
     ``mean`` averages, ``cls`` takes the first position, ``last`` the last one. A row is
     then cut to its first ``dimensions[b]`` components (the rest becomes zero) and divided
-    by its L2 norm, if asked. A row of length zero, or of zeros alone, gives zeros.
+    by its L2 norm, if asked. A row of length zero, or of zeros alone, gives zeros. Finite
+    hidden states never give anything else than finite vectors; the vector of a row with NaN
+    or infinity is not finite, and NaN throughout if normalised.
 
     Shapes:
-        hidden [B, L, D] of any float dtype, lengths [B] int, dimensions [B] int or None
-        -> [B, D] float32
+        hidden [B, L, D] of any float dtype -> [B, D] float32
     """
-    return pool_ops(hidden, lengths, mode, normalize=normalize, dimensions=dimensions)
+    B, L, _ = hidden.shape
+    lengths, modes = columns.lengths[:B, None], columns.modes[:B, None]  # [B, 1]
+    positions = mx.arange(L)
+    is_mean, is_cls = modes == MODES.index("mean"), modes == MODES.index("cls")
+    chosen = mx.where(is_cls, positions == 0, positions == lengths - 1)
+    counts = (positions < lengths) & (is_mean | chosen)  # [B, L]
+    share = 1 / mx.where(is_mean, mx.maximum(lengths, 1), 1)
+    # A select, not a product: padding may hold infinities, and 0 * inf is NaN.
+    picked = mx.where(counts[..., None], hidden.astype(mx.float32), 0.0)
+    pooled = (picked * share[..., None]).sum(axis=1)
+    return finish(pooled, columns.dimensions[:B], normalize=normalize)
 
 
-def pool_ops(
-    hidden: mx.array,
-    lengths: mx.array,
-    mode: PoolingMode,
-    *,
-    normalize: bool = True,
-    dimensions: mx.array | None = None,
-) -> mx.array:
-    """``pool`` in MLX operations, for every device."""
-    _, L, _ = hidden.shape
-    if mode == "mean":
-        real = (mx.arange(L) < lengths[:, None])[..., None]  # [B, L, 1]
-        # A select, not a product: padding may hold infinities, and 0 * inf is NaN.
-        summed = mx.where(real, hidden.astype(mx.float32), 0.0).sum(axis=1)
-        pooled = summed / mx.maximum(lengths, 1)[:, None]
-    else:
-        last = mx.maximum(lengths - 1, 0)
-        position = last if mode == "last" else mx.zeros_like(last)
-        picked = mx.take_along_axis(hidden, position[:, None, None], axis=1)[:, 0]
-        pooled = mx.where(lengths[:, None] > 0, picked.astype(mx.float32), 0.0)
-    return finish(pooled, normalize=normalize, dimensions=dimensions)
-
-
-def finish(
-    vectors: mx.array, *, normalize: bool, dimensions: mx.array | None = None
-) -> mx.array:
+def finish(vectors: mx.array, dimensions: mx.array, *, normalize: bool) -> mx.array:
     """Cut each vector to its ``dimensions[b]``, then scale it to unit length, if asked.
 
     Shapes:
-        vectors [B, D] float32, dimensions [B] int or None -> [B, D] float32
+        vectors [B, D] float32, dimensions [B] int -> [B, D] float32
     """
     _, D = vectors.shape
-    if dimensions is not None:
-        vectors = mx.where(mx.arange(D) < dimensions[:, None], vectors, 0.0)
+    vectors = mx.where(mx.arange(D) < dimensions[:, None], vectors, 0.0)
     if not normalize:
         return vectors
     # Divided by the largest component first, so that squares neither overflow nor vanish.
-    largest = mx.abs(vectors).max(axis=-1, keepdims=True)
-    scaled = vectors / mx.where(largest > 0, largest, 1.0)
+    largest = mx.abs(vectors).max(axis=-1, keepdims=True)  # NaN wins
+    largest = mx.where(largest < mx.inf, largest, mx.nan)
+    scaled = vectors / mx.where(largest < SMALLEST, mx.inf, largest)
     norm = mx.linalg.norm(scaled, axis=-1, keepdims=True)
-    return scaled / mx.where(norm > 0, norm, 1.0)
+    return scaled / mx.where(norm == 0, 1.0, norm)

@@ -1,46 +1,60 @@
 """Draw one token per row of a batch of logits, each row with parameters of its own.
 
-Exact semantics, in this order: temperature, top-k, top-p over what top-k left, min-p
-relative to the most likely token. Tokens are ordered by logit, ties by lower id. The draw
-inverts the cumulative distribution of what is left, at a given uniform number, so a row
-depends on its own logits, parameters and number alone.
+Exact semantics, in this order: bias, penalties (repetition, frequency, presence), mask,
+temperature, top-k, top-p over what top-k left, min-p relative to the most likely token. Tokens
+are ordered by logit, ties by lower id.
+
+One uniform number per row, from its seed and position, inverts the cumulative distribution
+of what is left: in that order for a truncated row (top-k, top-p or min-p), otherwise in the
+order of ``GROUPS``. So a row depends on nothing but itself, in any batch and on any device.
 
 Log-probabilities are those of the model's raw logits, whatever the sampling parameters.
+
+``sample_metal`` runs on Apple GPUs, ``sample_ops`` anywhere; ``backend.choose`` picks.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
-# Truncated rows are drawn among this many most likely tokens first; a batch with a row whose
-# top-p or min-p reaches further is drawn again among 16 times as many.
-CANDIDATES = 256
-_BLOCK = 16  # a row is searched for candidates by the maxima of blocks of this many tokens
-_LOG2_E = math.log2(math.e)
+from mlxnode.kernels.columns import MIN_ELEMENTS, column
+
+MAX_TOP_LOGPROBS = 20
+LOG2_E = math.log2(math.e)
+
+# An untruncated row is drawn from in two steps: among GROUPS groups of tokens, then within
+# one. Token i belongs to group i // BLOCK % GROUPS, so that likely tokens, often neighbours,
+# spread over all groups. The kernel has a SIMD group for each, and reads only one twice.
+GROUPS = 16
+BLOCK = 128
+
+_COLDEST = 1e-30  # temperatures below would overflow 1 / temperature
 
 
 @dataclass(frozen=True)
 class SamplingColumns:
-    """The sampling parameters of a batch, one column each.
+    """The sampling parameters of a batch of B rows, one column each.
 
     Shapes:
-        every array: [B]
+        every column: [max(B, 8)], the rows after B are neutral
 
-    A ``temperature`` of 0 is greedy; ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off.
-    The flags tell, without asking the device, which work some row needs.
+    What is not an ``mx.array`` tells, without asking the device, which work is needed.
     """
 
-    temperature: mx.array  # float32, 1 for greedy rows
+    scale: mx.array  # float32, log2(e) / temperature: a weight is 2**(logit * scale)
     top_k: mx.array  # int32, 0 for none
-    top_p: mx.array  # float32
-    min_p: mx.array  # float32
+    top_p: mx.array  # float32, 1 for none
+    min_p: mx.array  # float32, 0 for none
     is_greedy: mx.array  # bool
-    is_truncated: mx.array  # bool
+    is_truncated: mx.array  # bool, by top-k, top-p or min-p
+    seeds: np.ndarray  # uint64
+    truncated_rows: np.ndarray  # int32, the index of each truncated row
     all_greedy: bool
-    any_truncated: bool
+    any_greedy: bool
     any_full: bool  # some row is drawn from the whole vocabulary
 
     @classmethod
@@ -50,145 +64,107 @@ class SamplingColumns:
         top_k: Sequence[int],
         top_p: Sequence[float],
         min_p: Sequence[float],
+        seeds: Sequence[int],
     ) -> "SamplingColumns":
-        heat = np.array(temperature, np.float32)
-        k, p, m = (
-            np.array(top_k, np.int32),
-            np.array(top_p, np.float32),
-            np.array(min_p, np.float32),
-        )
+        """Temperature 0 is greedy; ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off."""
+        heat = column(temperature, np.float32, 0)
+        k = column(top_k, np.int32, 0)
+        p = column(top_p, np.float32, 1)
+        m = column(min_p, np.float32, 0)
         greedy = heat == 0
         truncated = ~greedy & ((k > 0) | (p < 1) | (m > 0))
+        scale = np.where(greedy, 1, LOG2_E / np.maximum(heat, _COLDEST))
         return cls(
-            temperature=mx.array(np.where(greedy, np.float32(1), heat)),
+            scale=mx.array(scale.astype(np.float32)),
             top_k=mx.array(k),
             top_p=mx.array(p),
             min_p=mx.array(m),
             is_greedy=mx.array(greedy),
             is_truncated=mx.array(truncated),
+            seeds=column(seeds, np.uint64, 0),
+            truncated_rows=np.flatnonzero(truncated).astype(np.int32),
             all_greedy=bool(greedy.all()),
-            any_truncated=bool(truncated.any()),
-            any_full=bool((~greedy & ~truncated).any()),
+            any_greedy=bool(greedy[: len(temperature)].any()),
+            any_full=not (greedy | truncated).all(),
         )
 
 
-def sample(
-    logits: mx.array, columns: SamplingColumns, draws: mx.array
-) -> tuple[mx.array, mx.array]:
-    """Draw the next token of each row.
-
-    ``draws`` are uniform numbers in [0, 1), multiples of 2**-23. A row with a NaN, with
-    +inf, or with nothing but -inf has no distribution: its log-probability is NaN.
+@dataclass(frozen=True)
+class Adjustments:
+    """Sparse changes to the logits: a bias, and penalties for tokens of the text so far.
 
     Shapes:
-        logits: [B, V], draws: [B] -> tokens: [B] int32, logprobs: [B] float32
+        ids, bias, counts: [B, P], P at least 8; penalties: [max(B, 8)]
+
+    A row's ``ids`` ascend; what is left of the row repeats its last entry. A row without any
+    has the id 0, a bias of 0 and a count of -1.
     """
-    shifted = logits.astype(mx.float32)
-    shifted = shifted - shifted.max(axis=-1, keepdims=True)  # [B, V], fp32 math from here
-    weights = _exp(shifted)
-    log_total = mx.log(weights.sum(axis=-1))  # [B]
-    tokens = mx.argmax(shifted, axis=-1).astype(mx.int32)
-    if not columns.all_greedy:
-        tokens = mx.where(columns.is_greedy, tokens, _draw(shifted, columns, draws))
-    logprobs = mx.take_along_axis(shifted, tokens[:, None], axis=-1)[:, 0] - log_total
-    return tokens, logprobs
+
+    ids: mx.array  # int32
+    bias: mx.array  # float32
+    counts: mx.array  # int32: times generated; 0 in the prompt alone; -1 in neither
+    repetition: mx.array  # float32, 1 for none: divides a positive logit, multiplies others
+    frequency: mx.array  # float32: subtracted once for each time that a token was generated
+    presence: mx.array  # float32: subtracted once from a token that was generated
+
+    @classmethod
+    def of(
+        cls,
+        bias: Sequence[dict[int, float]],
+        counts: Sequence[dict[int, int]],
+        repetition: Sequence[float],
+        frequency: Sequence[float],
+        presence: Sequence[float],
+    ) -> "Adjustments":
+        """Of each row: biases and counts by token id."""
+        rows = [sorted(b.keys() | c.keys()) for b, c in zip(bias, counts, strict=True)]
+        # Powers of two, so that few different shapes come up.
+        width = 1 << (max(MIN_ELEMENTS, *map(len, rows)) - 1).bit_length()
+        shape = (len(rows), width)
+        table = np.zeros(shape, [("id", np.int32), ("bias", np.float32), ("count", np.int32)])
+        table["count"] = -1
+        for entries, ids, b, c in zip(table, rows, bias, counts, strict=True):
+            if ids:
+                found = [(i, b.get(i, 0.0), c.get(i, -1)) for i in ids]
+                entries[: len(ids)] = found
+                entries[len(ids) :] = found[-1]
+        return cls(
+            ids=mx.array(np.ascontiguousarray(table["id"])),
+            bias=mx.array(np.ascontiguousarray(table["bias"])),
+            counts=mx.array(np.ascontiguousarray(table["count"])),
+            repetition=mx.array(column(repetition, np.float32, 1)),
+            frequency=mx.array(column(frequency, np.float32, 0)),
+            presence=mx.array(column(presence, np.float32, 0)),
+        )
 
 
-def _draw(shifted: mx.array, columns: SamplingColumns, draws: mx.array) -> mx.array:
-    """Tokens of the rows that are not greedy; any token for those that are. [B] int32"""
-    weights = _exp(shifted / columns.temperature[:, None])  # the most likely token weighs 1
-    full = truncated = None
-    if columns.any_full:
-        full = _invert(mx.cumsum(weights, axis=-1), draws)
-    if columns.any_truncated:
-        truncated = _draw_truncated(shifted, weights, columns, draws)
-    if full is None:
-        return truncated
-    if truncated is None:
-        return full
-    return mx.where(columns.is_truncated, truncated, full)
-
-
-def _draw_truncated(
-    shifted: mx.array, weights: mx.array, columns: SamplingColumns, draws: mx.array
-) -> mx.array:
-    """Tokens of the truncated rows, among as many candidates as the widest of them needs."""
-    vocabulary = shifted.shape[-1]
-    count = min(CANDIDATES, vocabulary)
-    tokens, fits = _draw_among(count, shifted, weights, columns, draws)
-    while count < vocabulary and not mx.all(fits | ~columns.is_truncated).item():
-        count = min(16 * count, vocabulary)
-        wider, wider_fits = _draw_among(count, shifted, weights, columns, draws)
-        tokens, fits = mx.where(fits, tokens, wider), fits | wider_fits
-    return tokens
-
-
-def _draw_among(
-    count: int,
-    shifted: mx.array,
-    weights: mx.array,
-    columns: SamplingColumns,
-    draws: mx.array,
-) -> tuple[mx.array, mx.array]:
-    """Draw among the ``count`` most likely tokens of each row.
+@dataclass(frozen=True)
+class TokenMasks:
+    """Which tokens a row may draw, for the rows under a grammar.
 
     Shapes:
-        shifted, weights: [B, V] -> tokens: [B] int32, fits: [B] bool, false where tokens
-        beyond those ``count`` may belong to the row's distribution too
+        bits: [M, max(ceil(V / 32), 8)], rows: [max(B, 8)]
     """
-    ids = _most_likely(shifted, count)  # [B, K]
-    candidates = mx.take_along_axis(weights, ids, axis=-1)  # [B, K], descending
-    has_top_k = columns.top_k > 0
-    top_k = mx.where(has_top_k, columns.top_k, shifted.shape[-1])
-    top = mx.where(mx.arange(count) < top_k[:, None], candidates, 0.0)
-    # With top-k, top-p is a share of what top-k left.
-    total = mx.where(has_top_k, top.sum(axis=-1), weights.sum(axis=-1))
-    before = mx.cumsum(top, axis=-1) - top  # mass of the more likely tokens
-    # A top_p of 1 must not lose the tail to rounding; one of 0 keeps the most likely token.
-    nucleus = mx.where(columns.top_p < 1, columns.top_p * total, mx.inf)[:, None]
-    is_kept = (before < nucleus) | (mx.arange(count) == 0)
-    is_kept = is_kept & (top >= columns.min_p[:, None]) & (top > 0)
-    choice = _invert(mx.cumsum(mx.where(is_kept, top, 0.0), axis=-1), draws)
-    tokens = mx.take_along_axis(ids, choice[:, None], axis=-1)[:, 0]
-    # A kept token as unlikely as the last candidate may have equals that are not here.
-    least_kept = mx.where(is_kept, top, mx.inf).min(axis=-1)
-    return tokens, least_kept > candidates[:, -1]
+
+    bits: mx.array  # uint32; token i is bit i % 32 of word i // 32, set if allowed
+    rows: mx.array  # int32: which row of ``bits``, -1 for a row that may draw any token
+
+    @classmethod
+    def of(cls, bits: np.ndarray, rows: Sequence[int]) -> "TokenMasks":
+        missing = max(0, MIN_ELEMENTS - bits.shape[1])
+        bits = np.pad(bits.astype(np.uint32, copy=False), ((0, 0), (0, missing)))
+        return cls(bits=mx.array(bits), rows=mx.array(column(rows, np.int32, -1)))
 
 
-def _most_likely(logits: mx.array, count: int) -> mx.array:
-    """Ids of the ``count`` largest logits, descending, ties by lower id. [B, K] int32"""
-    B, V = logits.shape
-    if count == V:
-        return _stable_order(logits)
-    values, ids = logits, None
-    if count * _BLOCK < V:
-        # The K largest logits lie in the K blocks with the largest maxima. Block j holds
-        # the ids j, j + stride, j + 2 * stride, ...: maxima run along contiguous memory.
-        blocks = mx.pad(logits, [(0, 0), (0, -V % _BLOCK)], constant_values=-mx.inf)
-        blocks = blocks.reshape(B, _BLOCK, -1)
-        stride = blocks.shape[-1]
-        best = mx.argpartition(-blocks.max(axis=1), count, axis=-1)[:, None, :count]
-        values = mx.take_along_axis(blocks, best, axis=-1).reshape(B, -1)  # [B, 16K]
-        ids = (best + stride * mx.arange(_BLOCK)[:, None]).reshape(B, -1)
-    chosen = mx.argpartition(-values, count, axis=-1)[:, :count]
-    ids = chosen if ids is None else mx.take_along_axis(ids, chosen, axis=-1)
-    ids = mx.sort(ids, axis=-1).astype(mx.int32)
-    order = _stable_order(mx.take_along_axis(logits, ids, axis=-1))
-    return mx.take_along_axis(ids, order, axis=-1)
+class Sampled(NamedTuple):
+    """The drawn tokens. A row without a distribution has a log-probability of NaN.
 
+    Shapes:
+        tokens [B] int32, logprobs [B] float32; if asked for, the most likely tokens by raw
+        logit: top_ids [B, K] int32, top_logprobs [B, K] float32
+    """
 
-def _stable_order(values: mx.array) -> mx.array:
-    """Indices that sort each row descending, equal values in their order. [B, N] int32"""
-    return mx.argsort(-values, axis=-1).astype(mx.int32)
-
-
-def _invert(cumulative: mx.array, draws: mx.array) -> mx.array:
-    """The first index whose cumulative weight exceeds the drawn share of all. [B] int32"""
-    threshold = draws[:, None] * cumulative[:, -1:]
-    # Draws are at most 1 - 2**-23, so the threshold stays below the total after rounding.
-    return (cumulative <= threshold).sum(axis=-1).astype(mx.int32)
-
-
-def _exp(x: mx.array) -> mx.array:
-    """e**x; as a power of two it takes a third of the time of ``mx.exp`` on the CPU."""
-    return mx.power(2.0, x * _LOG2_E)
+    tokens: mx.array
+    logprobs: mx.array
+    top_ids: mx.array | None = None
+    top_logprobs: mx.array | None = None

@@ -4,9 +4,17 @@ Every table, key, default and range is declared here; the shipped ``config.toml`
 each in a comment.
 """
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 ModelType = Literal["chat", "completion", "embedding"]
 
@@ -17,7 +25,18 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ModelConfig(Table):
+class RateLimits(Table):
+    """The limits that a table may set; None is no limit of its own."""
+
+    max_requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    max_tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def has_limits(self) -> bool:
+        return (self.max_requests_per_minute or self.max_tokens_per_minute) is not None
+
+
+class ModelConfig(RateLimits):
     """``[api.models.<id>]``: one model, served under the name ``<id>``."""
 
     path: str  # an MLX or Hugging Face folder, a .gguf file, a hub repo id, or demo/<id>
@@ -38,7 +57,36 @@ class ModelConfig(Table):
         return self
 
 
-class ApiConfig(Table):
+class KeyConfig(RateLimits):
+    """``[api.keys.<name>]``: one key, with limits and models of its own.
+
+    The key is given as it is, as the only line of a file, or by its SHA-256.
+    """
+
+    key: SecretStr | None = None
+    key_file: str | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    models: Annotated[list[str], Field(min_length=1)] | None = None  # None: all of them
+
+    @model_validator(mode="after")
+    def _key_is_given_once(self) -> "KeyConfig":
+        if [self.key, self.key_file, self.sha256].count(None) != 2:
+            raise ValueError("set one of key, key_file and sha256")
+        return self
+
+
+def _check_origin(origin: str) -> str:
+    """An origin has to be written as browsers send it, or it would never match."""
+    is_default_port = re.fullmatch(r"(http://.+:80|https://.+:443)", origin)
+    if is_default_port or not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+", origin):
+        raise ValueError(
+            'expected "scheme://host" or "scheme://host:port" as browsers send it (lower case, '
+            'no path, no default port), or "*" for every origin'
+        )
+    return origin
+
+
+class ApiConfig(RateLimits):
     """``[api]``: what is served, to whom, and how much of it."""
 
     enabled: bool = True
@@ -46,11 +94,22 @@ class ApiConfig(Table):
     api_key: SecretStr | None = None
     api_key_file: str | None = None
     require_auth: bool = True
-    max_requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    max_tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    keys: dict[str, KeyConfig] = {}
     cors_enabled: bool = False
-    cors_origins: list[str] = []
+    cors_origins: list[Annotated[str, AfterValidator(_check_origin)]] = []
     models: dict[str, ModelConfig] = {}
+
+    @model_validator(mode="after")
+    def _cors_has_origins(self) -> "ApiConfig":
+        if self.cors_enabled and not self.cors_origins:
+            raise ValueError("cors_enabled = true, but cors_origins is empty")
+        return self
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether any request may be refused for a limit."""
+        tables = (self, *self.keys.values(), *self.models.values())
+        return any(table.has_limits for table in tables)
 
 
 class ServerConfig(Table):
@@ -77,6 +136,7 @@ class EngineConfig(Table):
     )
     prefill_stall_ms: Annotated[int, Field(ge=1)] = 100
     embedding_batch_tokens: Annotated[int, Field(ge=1)] = 4096
+    kernels: Literal["auto", "metal", "ops"] = "auto"
 
 
 class NodeConfig(Table):

@@ -13,10 +13,9 @@ from typing import Any, get_args
 import tomli
 from pydantic import BaseModel, ValidationError
 
+from mlxnode.api_keys import EXAMPLE_KEY, ApiKey, digest_of, load_api_keys
 from mlxnode.config import ApiConfig, NodeConfig
 from mlxnode.errors import ConfigError
-
-EXAMPLE_KEY = "sk-your-secret-key"  # the one in the shipped config.toml
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class LoadedConfig:
     file: Path | None  # None: the demo models
     host: str
     port: int
-    api_keys: list[str]
+    api_keys: list[ApiKey]
 
     @property
     def where(self) -> str:
@@ -74,7 +73,10 @@ def load_config(
             "\n".join(f"{where}: {_explain(e)}" for e in error.errors())
         ) from None
     host, port = parse_address(config.api.address, where)
-    keys = _api_keys(config.api, file, environ, where)
+    try:
+        keys = load_api_keys(config.api, file.parent if file else Path.cwd(), environ)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     _check_exposure(config.api, file, host, keys, where)
     return LoadedConfig(config, file, host, port, keys)
 
@@ -136,7 +138,8 @@ def _explain(error: Any) -> str:
         return f"{key}: missing"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    if location[-1].startswith("api_key") or isinstance(error["input"], dict):
+    is_secret = len(location) > 1 and location[0] == "api" and "key" in location[1]
+    if is_secret or isinstance(error["input"], dict):
         return f"{key}: {message}"
     return f"{key} = {error['input']!r}: {message}"
 
@@ -152,40 +155,8 @@ def _known_keys(location: list[str]) -> list[str]:
     return list(table.model_fields)
 
 
-def _api_keys(
-    api: ApiConfig, file: Path | None, environ: Mapping[str, str], where: str
-) -> list[str]:
-    """The keys of the configuration, of its key file (one a line) and of the environment."""
-    keys: list[tuple[str, str]] = []  # where each is from, and the key
-    if api.api_key is not None:
-        keys.append(("api.api_key", api.api_key.get_secret_value()))
-    if api.api_key_file is not None:
-        path = Path(api.api_key_file).expanduser()
-        path = path if file is None else file.parent / path
-        try:
-            lines = path.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f'{where}: api.api_key_file = "{api.api_key_file}": cannot be read'
-            ) from error
-        keys += [("api.api_key_file", line.strip()) for line in lines if line.strip()]
-    if "MLXNODE_API_KEY" in environ:
-        keys.append(("$MLXNODE_API_KEY", environ["MLXNODE_API_KEY"]))
-    for source, key in keys:
-        if not re.fullmatch(r"[!-~]+", key):
-            raise ConfigError(
-                f"{where}: {source}: expected printable ASCII without spaces, not empty"
-            )
-    if api.require_auth and not keys:
-        raise ConfigError(
-            f"{where}: api.require_auth = true, but there is no key: set api.api_key, "
-            "api.api_key_file or MLXNODE_API_KEY"
-        )
-    return list(dict.fromkeys(key for _, key in keys))
-
-
 def _check_exposure(
-    api: ApiConfig, file: Path | None, host: str, keys: list[str], where: str
+    api: ApiConfig, file: Path | None, host: str, keys: list[ApiKey], where: str
 ) -> None:
     """What can be reached from other machines needs a key of its own, or a written no."""
     if is_loopback(host):
@@ -195,8 +166,8 @@ def _check_exposure(
             f'{where}: api.address = "{api.address}" can be reached from other machines: '
             "write a configuration file with a key, or with require_auth = false"
         )
-    if api.require_auth and EXAMPLE_KEY in keys:
+    if api.require_auth and digest_of(EXAMPLE_KEY) in [key.digest for key in keys]:
         raise ConfigError(
-            f"{where}: api.api_key is still the example's, and api.address = "
+            f"{where}: the key is still the example's, and api.address = "
             f'"{api.address}" can be reached from other machines: choose a key of your own'
         )

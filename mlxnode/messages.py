@@ -23,7 +23,11 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How the next token is drawn.
 
     ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch the
-    respective truncation off. Without a ``seed`` the engine picks one at random.
+    respective truncation off. Without a ``seed`` the engine picks one at random. A
+    ``grammar`` is what the text must follow, in llguidance's JSON form. Penalties and
+    ``logit_bias`` are explained in ``kernels/sample.py``. Stop ids are held back for the
+    first ``min_tokens`` tokens. ``top_logprobs`` asks for the most likely tokens of each
+    step.
     """
 
     temperature: float = 1.0
@@ -31,6 +35,14 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     top_k: int = 0
     min_p: float = 0.0
     seed: int | None = None  # 0 <= seed < 2**64
+    grammar: str | None = None
+    logit_bias: dict[int, float] = {}
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    min_tokens: int = 0
+    top_logprobs: int = 0  # at most 20
+    scores_prompt: bool = False  # with the first token, tell the prompt's log-probabilities
 
 
 # --- worker to engine ---------------------------------------------------------------
@@ -69,12 +81,19 @@ WorkerToEngine = Generate | Embed | Abort
 
 
 class Update(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """New tokens of one request. The update with a ``finish`` is its last."""
+    """New tokens of one request. The update with a ``finish`` is its last.
+
+    Log-probabilities are natural ones, of the model's raw logits.
+    """
 
     uid: int
     tokens: list[int]
-    logprobs: list[float]  # natural log-probability of each token, from the raw logits
+    logprobs: list[float]  # of each token
     finish: FinishReason | None = None
+    top_logprobs: list[dict[int, float]] = []  # of each token, if asked for: the most likely
+    # If asked for, with the first token: of each prompt token but the first.
+    prompt_logprobs: list[float] = []
+    prompt_top_logprobs: list[dict[int, float]] = []
 
 
 class Tokens(Message):
@@ -142,13 +161,13 @@ class Reserved(Message):
 
     ticket: int
     refused: Literal["requests", "tokens"] | None
-    retry_after: float  # seconds until the same request would be granted; 0 when granted
+    retry_after: float  # seconds until the same request would be granted; 0 for now or never
     requests: "Limit | None"
     tokens: "Limit | None"
 
 
 class Limit(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One bucket of a key, as the x-ratelimit headers tell it."""
+    """The tightest bucket of its kind, as the x-ratelimit headers tell it."""
 
     limit: int
     remaining: int
@@ -188,10 +207,11 @@ class Fatal(Message):
 
 
 class Reserve(Message):
-    """May ``key`` make one request of at most ``tokens`` tokens now?"""
+    """May ``key`` make one request to ``model`` of at most ``tokens`` tokens now?"""
 
     ticket: int  # unique among the tickets of that worker
-    key: str
+    key: str  # its id, not itself
+    model: str
     tokens: int
 
 

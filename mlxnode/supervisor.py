@@ -14,6 +14,7 @@ from collections.abc import Callable
 from multiprocessing import Pipe as make_pipe
 from multiprocessing.connection import Connection
 
+from mlxnode.api_keys import ApiKey
 from mlxnode.children import Child
 from mlxnode.config import NodeConfig
 from mlxnode.ledger import Ledger
@@ -54,7 +55,7 @@ class Supervisor:
         self,
         config: NodeConfig,
         models: list[ServedModel],
-        api_keys: list[str],
+        api_keys: list[ApiKey],
         listener: socket.socket,
         *,
         on_ready: Callable[[], None] = lambda: None,
@@ -67,9 +68,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._on_progress = on_progress
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._ledger = Ledger(
-            config.api.max_requests_per_minute, config.api.max_tokens_per_minute
-        )
+        self._ledger = Ledger(config.api)
         self._engine = Child("engine", engine_entry, (config, models), self._put)
         self._workers = [
             Child(
@@ -138,8 +137,8 @@ class Supervisor:
                 self._hand_over(generation, child)
             case Fatal(text):
                 self._fail(text)
-            case Reserve(ticket, key, tokens):
-                child.send(self._ledger.reserve(_holder(child), ticket, key, tokens))
+            case Reserve(ticket, key, model, tokens):
+                child.send(self._ledger.reserve(_holder(child), ticket, key, model, tokens))
             case Settle(ticket, tokens):
                 self._ledger.settle(_holder(child), ticket, tokens)
 

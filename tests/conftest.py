@@ -1,10 +1,39 @@
-"""The demo models, fetched once into the user's cache."""
+"""Custom kernels in the emulator or on an Apple GPU; the demo models, fetched once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlxnode.models.demo import fetch_demo_model
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked ``metal`` where MLX finds no Metal device."""
+    marked = [item for item in items if item.get_closest_marker("metal")]
+    if marked:
+        import mlx.core as mx
+
+        if not mx.metal.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="no Metal device"))
+
+
+@pytest.fixture
+def emulated(monkeypatch) -> Iterator[None]:
+    """The Metal kernels run in the emulator, checked."""
+    import mlx.core as mx
+    from metal.emulator import EmulatedKernel
+
+    from mlxnode.kernels import pool_metal, sample_metal
+
+    kernels = (sample_metal.kernel, pool_metal.kernel)
+    monkeypatch.setattr(mx.fast, "metal_kernel", EmulatedKernel)
+    for kernel in kernels:
+        kernel.cache_clear()
+    yield
+    for kernel in kernels:
+        kernel.cache_clear()
 
 
 @pytest.fixture(scope="session")

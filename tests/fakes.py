@@ -76,12 +76,12 @@ class Fake:
                 self._control.send(Connected(generation))
                 self._tell(f"connected-{peer}-{generation}")
                 if self._name == "worker0" and self._is_ordered("reserve"):
-                    self._control.send(Reserve(1, "key", RESERVED))
+                    self._control.send(Reserve(1, "key", "model", RESERVED))
             case Reserved(ticket, refused):
                 self._tell(f"reserved-{ticket}-{refused}")
                 if ticket == 1:  # the second one stays open
                     self._control.send(Settle(1, 10))
-                    self._control.send(Reserve(2, "key", RESERVED))
+                    self._control.send(Reserve(2, "key", "model", RESERVED))
             case Drain():
                 self._tell("drained")
                 if not self._is_ordered("linger"):

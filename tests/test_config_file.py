@@ -6,7 +6,15 @@ import pytest
 import tomli
 from pydantic import BaseModel
 
-from mlxnode.config import ApiConfig, EngineConfig, ModelConfig, NodeConfig, ServerConfig
+from mlxnode.api_keys import ApiKey
+from mlxnode.config import (
+    ApiConfig,
+    EngineConfig,
+    KeyConfig,
+    ModelConfig,
+    NodeConfig,
+    ServerConfig,
+)
 from mlxnode.config_file import load_config
 from mlxnode.errors import ConfigError
 
@@ -39,14 +47,16 @@ def test_config_shipped_file_is_valid_and_serves_the_demo_models():
         "demo/all-minilm-l6-v2",
     ]
     assert (loaded.host, loaded.port) == ("127.0.0.1", 8080)
-    assert loaded.api_keys == ["sk-your-secret-key"]
+    assert loaded.api_keys == [ApiKey.unnamed("sk-your-secret-key")]
 
 
-@pytest.mark.parametrize("table", [ApiConfig, ModelConfig, ServerConfig, EngineConfig])
+@pytest.mark.parametrize(
+    "table", [ApiConfig, KeyConfig, ModelConfig, ServerConfig, EngineConfig]
+)
 def test_config_shipped_file_explains_every_key(table: type[BaseModel]):
     text = SHIPPED.read_text()
     for name, field in table.model_fields.items():
-        if name == "models":
+        if name in ("keys", "models") and table is ApiConfig:
             continue
         lines = [
             line for line in text.splitlines() if line.lstrip("# ").startswith(f"{name} =")
@@ -130,40 +140,82 @@ def test_config_is_looked_for_in_order(tmp_path, monkeypatch, write):
     assert load_config(here, environ={"MLXNODE_CONFIG": str(named)}).file == here
 
 
-def test_config_keys_come_from_file_and_environment(tmp_path, write):
-    (tmp_path / "keys.txt").write_text("sk-one\n\nsk-two\n")
-    file = write("[api]\napi_key_file = 'keys.txt'\n")
-    assert load_config(file, environ={}).api_keys == ["sk-one", "sk-two"]
-    loaded = load_config(write("[api]\n"), environ={"MLXNODE_API_KEY": "sk-env"})
-    assert loaded.api_keys == ["sk-env"]
-    both = load_config(write("[api]\napi_key = 'sk-a'"), environ={"MLXNODE_API_KEY": "sk-b"})
-    assert both.api_keys == ["sk-a", "sk-b"]
-    error = error_of(write("[api]\napi_key_file = 'none.txt'\n"))
-    assert error.endswith('api.api_key_file = "none.txt": cannot be read')
-
-
-def test_config_names_where_an_unusable_key_is_from(tmp_path, write):
-    (tmp_path / "keys.txt").write_text("sk-one\nsk-tw\u00f6\n")
-    error = error_of(write("[api]\napi_key_file = 'keys.txt'\n"))
-    assert "api.api_key_file: expected printable ASCII" in error
-    assert "sk-" not in error
-    error = error_of(write("[api]\n"), environ={"MLXNODE_API_KEY": ""})
-    assert "$MLXNODE_API_KEY: expected printable ASCII" in error
-
-
 def test_config_authentication_needs_a_key(write):
-    assert "there is no key" in error_of(write("[api]\n"))
-    assert "not empty" in error_of(write("[api]\napi_key = ''\n"))
+    assert "config.toml: api.require_auth = true, but there is no key" in error_of(
+        write("[api]\n")
+    )
     assert load_config(write(OPEN), environ={}).api_keys == []
 
 
-def test_config_never_prints_a_secret(write):
-    error = error_of(write("[api]\napi_key = 12345\n"))
-    assert "api.api_key" in error
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api_key = 12345",
+        "api_key = 'sk 12345'",
+        "keys = 'sk-12345'",
+        "keys.a = 'sk-12345'",
+        "keys.a.key = 12345",
+        "keys.a.key = 'sk 12345'",
+        "keys.a.sha256 = '12345'",
+        "keys.a = {key = 'sk-12345', sha256 = '12345'}",
+        "keys.a = {kye = 'sk-12345'}",
+    ],
+)
+def test_config_never_prints_a_secret(write, text):
+    error = error_of(write(f"[api]\n{text}\n"))
+    assert "api.api_key: " in error or "api.keys" in error
     assert "12345" not in error
-    error = error_of(write("[api]\napi_key = 'sk with spaces'\n"))
-    assert "spaces" in error
-    assert "sk with" not in error
+
+
+def test_config_says_what_is_wrong_with_a_key_s_table(write):
+    error = error_of(write("[api.keys.a]\nkye = 'sk-a'"))
+    assert error.endswith("config.toml: api.keys.a.kye: unknown key; did you mean key?")
+    error = error_of(write("[api.keys.a]\nmodels = ['m']"))
+    assert "api.keys.a: set one of key, key_file and sha256" in error
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "http://localhost:3000",
+        "https://app.example.com",
+        "http://[::1]:5173",
+        "https://xn--bcher-kva.example:8443",
+        "chrome-extension://abcdefghijklmnop",
+        "tauri://localhost",
+    ],
+)
+def test_config_origins_are_as_browsers_send_them(write, origin):
+    text = OPEN + f'cors_enabled = true\ncors_origins = ["{origin}"]'
+    assert load_config(write(text), environ={}).config.api.cors_origins == [origin]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "null",
+        "localhost:3000",
+        "http://localhost:3000/",
+        "http://localhost:3000/app",
+        "HTTP://localhost",
+        "https://Example.com",
+        "https://*.example.com",
+        "http://localhost:80",
+        "https://example.com:443",
+        "http://user@host",
+        "http://two words",
+    ],
+)
+def test_config_origin_that_no_browser_would_send(write, origin):
+    error = error_of(write(OPEN + f'cors_origins = ["http://a", "{origin}"]'))
+    assert f"api.cors_origins.1 = '{origin}': expected \"scheme://host\"" in error
+
+
+def test_config_cors_needs_an_origin(write):
+    error = error_of(write(OPEN + "cors_enabled = true"))
+    assert "api: cors_enabled = true, but cors_origins is empty" in error
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import threading
 import httpx2 as httpx
 import openai
 import pytest
-from node_process import API_KEY, CHAT, EMBEDDING, NodeProcess, is_running
+from node_process import API_KEY, CHAT, CONFIG, EMBEDDING, NodeProcess, is_running
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -226,3 +226,25 @@ def test_supervisor_killed_leaves_no_process_behind(tmp_path, demo_chat, demo_em
                 break
             gone.wait(0.05)
         assert gone.is_set()
+
+
+@pytest.mark.metal
+def test_metal_kernels_and_operations_give_the_same_answers(
+    tmp_path, demo_chat, demo_embedding
+):
+    answers = []
+    for kernels in ("metal", "ops"):
+        folder = tmp_path / kernels
+        folder.mkdir()
+        config = f'{CONFIG}\n[engine]\nkernels = "{kernels}"\n'
+        with NodeProcess(folder, config) as process:
+            process.wait_ready()
+            url = f"{process.url}/v1"
+            with openai.OpenAI(base_url=url, api_key=API_KEY, max_retries=0) as client:
+                texts = [
+                    ask(client, temperature=0.8, seed=seed, top_p=0.9) for seed in range(5)
+                ]
+                vector = client.embeddings.create(model=EMBEDDING, input="a text").data[0]
+        answers.append([text.choices[0].message.content for text in texts])
+        answers[-1].append([round(x, 5) for x in vector.embedding])
+    assert answers[0] == answers[1]

@@ -34,7 +34,7 @@ UNIONS = {
         m.Ready(),
         m.Connected(7),
         m.Fatal("no"),
-        m.Reserve(1, "anonymous", 100),
+        m.Reserve(1, "anonymous", "a/b", 100),
         m.Settle(1, 0),
     ],
 }

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 import mlx.core as mx
 
 from mlxnode.engine.embedding import EmbeddingRunner
-from mlxnode.engine.request import Request, RequestKey
+from mlxnode.engine.request import PromptScores, Request, RequestKey
 from mlxnode.engine.runner import Output, Runner
 from mlxnode.messages import (
     Abort,
@@ -250,7 +250,15 @@ class Engine:
 
 
 def _update(uid: int, output: Output) -> Update:
-    finish = output.request.finish_reason
-    if output.token is None:
-        return Update(uid, [], [], finish)
-    return Update(uid, [output.token], [output.logprob], finish)
+    request = output.request
+    scores, request.scores = request.scores or PromptScores(), None  # told once
+    is_token = output.token is not None
+    return Update(
+        uid,
+        [output.token] if is_token else [],
+        [output.logprob] if is_token else [],
+        request.finish_reason,
+        [output.top_logprobs] if output.top_logprobs is not None else [],
+        scores.logprobs,
+        scores.top_logprobs,
+    )

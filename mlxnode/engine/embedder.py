@@ -10,7 +10,8 @@ from mlxnode.engine.embedding_queue import padded_length
 from mlxnode.engine.encoders import Encoder, load_encoder
 from mlxnode.engine.encoders.checkpoint import fill, read_safetensors
 from mlxnode.errors import ModelError
-from mlxnode.kernels.pool import finish, pool
+from mlxnode.kernels.backend import OPS, Kernels
+from mlxnode.kernels.pool import PoolingColumns, finish
 from mlxnode.models.sentence import DenseConfig, SentenceConfig, read_sentence_config
 from mlxnode.models.served import ServedModel
 
@@ -33,14 +34,16 @@ class Embedder:
         config: SentenceConfig,
         dense: Sequence["Dense"],
         dimensions: int,
+        kernels: Kernels = OPS,
     ):
         self.dimensions = dimensions
+        self._pool = kernels.pool
         self._encoder = encoder
         self._config = config
         self._dense = dense
 
     @classmethod
-    def load(cls, served: ServedModel) -> "Embedder":
+    def load(cls, served: ServedModel, kernels: Kernels = OPS) -> "Embedder":
         """Load ``served``, an embedding model.
 
         Raises:
@@ -53,7 +56,7 @@ class Embedder:
                 f"{served.id}: dimensions must be at most {config.dimensions}, got {dimensions}"
             )
         dense = [Dense(layer) for layer in config.dense]
-        return cls(load_encoder(served), config, dense, dimensions)
+        return cls(load_encoder(served), config, dense, dimensions, kernels)
 
     def embed(
         self, inputs: Sequence[list[int]], dimensions: Sequence[int | None]
@@ -70,22 +73,23 @@ class Embedder:
         ids = np.zeros((B, L), np.int32)
         for row, tokens in zip(ids, inputs, strict=True):
             row[: len(tokens)] = tokens
-        lengths = mx.array([len(tokens) for tokens in inputs])
+        lengths = [len(tokens) for tokens in inputs]
         sizes = [size or self.dimensions for size in dimensions]
-        vectors = np.array(self._vectors(mx.array(ids), lengths, mx.array(sizes)))
+        hidden = self._encoder(mx.array(ids), mx.array(lengths))  # [B, L, hidden_size]
+        vectors = np.array(self._vectors(hidden, lengths, sizes))
         return [vector[:size] for vector, size in zip(vectors, sizes, strict=True)]
 
-    def _vectors(self, ids: mx.array, lengths: mx.array, sizes: mx.array) -> mx.array:
-        normalize = self._config.normalize
-        hidden = self._encoder(ids, lengths)  # [B, L, hidden_size]
+    def _vectors(self, hidden: mx.array, lengths: list[int], sizes: list[int]) -> mx.array:
+        B, _, D = hidden.shape
+        modes, normalize = [self._config.pooling] * B, self._config.normalize
         if not self._dense:
-            return pool(
-                hidden, lengths, self._config.pooling, normalize=normalize, dimensions=sizes
-            )
-        vectors = pool(hidden, lengths, self._config.pooling, normalize=False)
+            columns = PoolingColumns.of(lengths, modes, sizes)
+            return self._pool(hidden, columns, normalize=normalize)
+        columns = PoolingColumns.of(lengths, modes, [D] * B)
+        vectors = self._pool(hidden, columns, normalize=False)
         for layer in self._dense:
             vectors = layer(vectors)
-        return finish(vectors, normalize=normalize, dimensions=sizes)
+        return finish(vectors, mx.array(sizes), normalize=normalize)
 
 
 class Dense(nn.Module):

@@ -9,6 +9,7 @@ from mlxnode.engine.embedder import Embedder
 from mlxnode.engine.embedding_queue import EmbeddingQueue, EmbedItem, padded_length
 from mlxnode.engine.request import RequestKey
 from mlxnode.engine.scheduler import PrefillClock, Refusal
+from mlxnode.kernels.backend import Kernels
 from mlxnode.messages import Embed, Embedded, Failed
 from mlxnode.models.served import ServedModel
 
@@ -24,8 +25,10 @@ class EmbeddingRunner:
         self._clock = PrefillClock(config.prefill_stall_ms / 1000)
 
     @classmethod
-    def load(cls, model: ServedModel, config: EngineConfig) -> "EmbeddingRunner":
-        return cls(Embedder.load(model), config)
+    def load(
+        cls, model: ServedModel, config: EngineConfig, kernels: Kernels
+    ) -> "EmbeddingRunner":
+        return cls(Embedder.load(model, kernels), config)
 
     @property
     def has_work(self) -> bool:

@@ -1,5 +1,6 @@
 """The engine process: loads the models, then serves until the supervisor says stop."""
 
+import functools
 import os
 import signal
 from multiprocessing.connection import Connection
@@ -18,9 +19,11 @@ import mlx.core as mx  # noqa: E402
 
 from mlxnode.engine.core import Engine  # noqa: E402
 from mlxnode.engine.embedding import EmbeddingRunner  # noqa: E402
+from mlxnode.engine.grammar import GrammarCompiler  # noqa: E402
 from mlxnode.engine.loader import load_generation_model  # noqa: E402
 from mlxnode.engine.runner import Runner  # noqa: E402
 from mlxnode.engine.scheduler import MemoryBudget  # noqa: E402
+from mlxnode.kernels import backend  # noqa: E402
 
 
 def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel]) -> None:
@@ -32,7 +35,7 @@ def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel
     engine = Engine(control)
     try:
         engine.serve(*_load(models, config.engine, engine))
-    except ModelError as error:
+    except (ModelError, backend.BackendError) as error:
         engine.report(Fatal(str(error)))
     engine.run()
 
@@ -41,6 +44,7 @@ def _load(
     models: list[ServedModel], config: EngineConfig, engine: Engine
 ) -> tuple[dict[str, Runner], dict[str, EmbeddingRunner]]:
     """Load each model once, also where several ids serve the same weights."""
+    kernels = backend.choose(config.kernels)
     budget = MemoryBudget()
     runners: dict[str, Runner] = {}
     embedders: dict[str, EmbeddingRunner] = {}
@@ -49,10 +53,16 @@ def _load(
         engine.report(Progress(f"loading {model.id} ({model.size_bytes / 1e6:.0f} MB)"))
         try:
             if model.type == "embedding":
-                embedders[model.id] = EmbeddingRunner.load(model, config)
+                embedders[model.id] = EmbeddingRunner.load(model, config, kernels)
                 continue
             if model.weights not in loaded:
-                loaded[model.weights] = Runner(load_generation_model(model), config, budget)
+                loaded[model.weights] = Runner(
+                    load_generation_model(model),
+                    config,
+                    budget,
+                    functools.partial(GrammarCompiler, model.folder),
+                    kernels,
+                )
             runners[model.id] = loaded[model.weights]
         except ModelError as error:
             raise ModelError(f"api.models.{model.id}: {error}") from error

@@ -1,14 +1,23 @@
 """One generation request inside the engine."""
 
+import math
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlxnode.engine.grammar import GrammarState
 from mlxnode.messages import FinishReason, Generate, Sampling
 
 # A request is known by the data pipe it came through and the uid its worker gave it.
 RequestKey = tuple[int, int]
 
-_MASK = 2**64 - 1
+
+@dataclass
+class PromptScores:
+    """Log-probabilities of the prompt's tokens after the first, as far as it is prefilled."""
+
+    logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[dict[int, float]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -20,7 +29,11 @@ class Request:
     max_tokens: int
     stop_ids: frozenset[int]
     sampling: Sampling
-    seed: int  # mixed, 64 bits
+    seed: int  # 0 <= seed < 2**64
+    counts: dict[int, int] | None = None  # with penalties: times generated, 0 in the prompt
+    scores: PromptScores | None = None
+    compiling: Future[GrammarState] | None = None  # the grammar on its way
+    grammar: GrammarState | None = None
     cache: list[Any] | None = field(default=None, repr=False)  # one row, while prefilling
     num_prefilled: int = 0  # prompt tokens in the cache
     num_launched: int = 0  # decode steps launched, read or not
@@ -31,14 +44,17 @@ class Request:
     @classmethod
     def of(cls, pipe: int, message: Generate, random_seed: int) -> "Request":
         """The request of ``message``; ``random_seed`` serves where it brings none."""
-        seed = message.sampling.seed
+        sampling = message.sampling
+        seed = sampling.seed
         return cls(
             key=(pipe, message.uid),
             prompt=message.prompt,
             max_tokens=message.max_tokens,
             stop_ids=frozenset(message.stop_ids),
-            sampling=message.sampling,
-            seed=_mix(random_seed if seed is None else seed),
+            sampling=sampling,
+            seed=random_seed if seed is None else seed,
+            scores=PromptScores() if sampling.scores_prompt else None,
+            counts=dict.fromkeys(message.prompt, 0) if _has_penalties(sampling) else None,
         )
 
     @property
@@ -60,17 +76,35 @@ class Request:
         """Whether its last token is on its way, so that no further step needs its row."""
         return self.num_launched >= self.max_tokens
 
-    def draw(self) -> float:
-        """The uniform number of its next token: a function of seed and position alone.
+    def can_share(self, other: "Request") -> bool:
+        """Whether what ``other``, of the same prompt, brings from prefilling is enough."""
+        same_top = self.sampling.top_logprobs == other.sampling.top_logprobs
+        return self.scores is None or (other.scores is not None and same_top)
 
-        In [0, 1), a multiple of 2**-23, from SplitMix64 (Steele, Lea, Flood 2014) run as a
-        counter: the same text is drawn alone and in any batch.
-        """
-        return (_mix(self.seed + self.num_launched * 0x9E3779B97F4A7C15) >> 41) * 2.0**-23
+    @property
+    def needs_text(self) -> bool:
+        """Whether its next token cannot be drawn before its last one is known."""
+        return self.counts is not None or self.grammar is not None
+
+    @property
+    def holds_back_stops(self) -> bool:
+        """Whether its next token may not end the text yet."""
+        return self.num_launched < self.sampling.min_tokens
+
+    @property
+    def bias(self) -> dict[int, float]:
+        """What is added to logits, by token id."""
+        if not self.holds_back_stops:
+            return self.sampling.logit_bias
+        return self.sampling.logit_bias | dict.fromkeys(self.stop_ids, -math.inf)
 
     def accept(self, token: int) -> bool:
         """Count a token that was read; False when it ends the text and is not part of it."""
         self.num_generated += 1
+        if self.counts is not None:
+            self.counts[token] = self.counts.get(token, 0) + 1
+        if self.grammar is not None:
+            self.grammar.accept(token)
         if token in self.stop_ids:
             self.finish_reason = "stop"
             return False
@@ -79,9 +113,9 @@ class Request:
         return True
 
 
-def _mix(x: int) -> int:
-    """SplitMix64's output function: 64 bits to 64 well-mixed bits."""
-    x = (x + 0x9E3779B97F4A7C15) & _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return x ^ (x >> 31)
+def _has_penalties(sampling: Sampling) -> bool:
+    return (
+        sampling.repetition_penalty != 1
+        or sampling.frequency_penalty != 0
+        or sampling.presence_penalty != 0
+    )

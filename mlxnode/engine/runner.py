@@ -2,23 +2,35 @@
 
 A step is ``decode``, then ``prefill``. Decoding launches the next token of every row before
 it reads the previous one, so Python's work hides behind the device's. A row that ends is
-noticed one step late; its surplus token is dropped. Prefilling processes a piece of prompt.
+noticed one step late; its surplus token is dropped. Where the next token depends on the text
+so far (penalties, grammars), only the forward pass is launched before the previous token is
+read, and what follows from it is worked out meanwhile. Prefilling processes a piece of prompt.
 """
 
 import math
 import time
+from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import mlx.core as mx
+import numpy as np
 from mlx import nn
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlxnode.config import EngineConfig
 from mlxnode.engine.cache import BatchCache, measure_row
-from mlxnode.engine.request import Request
+from mlxnode.engine.grammar import GrammarCompiler
+from mlxnode.engine.guidance import adjustments_of, masks_of
+from mlxnode.engine.request import PromptScores, Request
 from mlxnode.engine.scheduler import MemoryBudget, PrefillClock, Refusal, Scheduler
-from mlxnode.kernels.sample import SamplingColumns, sample
+from mlxnode.kernels.backend import OPS, Kernels
+from mlxnode.kernels.columns import column
+from mlxnode.kernels.sample import Adjustments, Sampled, SamplingColumns
+from mlxnode.matcher import GrammarError
+
+SCORED_CHUNK = 128  # prompt tokens at a time whose logits are all needed at once
 
 
 class Output(NamedTuple):
@@ -28,6 +40,7 @@ class Output(NamedTuple):
     token: int | None
     logprob: float
     error: str | None = None
+    top_logprobs: dict[int, float] | None = None  # the most likely tokens, if asked for
 
 
 @dataclass
@@ -35,15 +48,25 @@ class Launch:
     """A decode step on its way: the rows it was made for, and the arrays to come."""
 
     rows: list[Request]
-    tokens: mx.array  # [B] int32
-    logprobs: mx.array  # [B] float32
+    sampled: Sampled
 
 
 class Runner:
     """The running batch of one model, and the requests that wait to join it."""
 
-    def __init__(self, model: nn.Module, config: EngineConfig, budget: MemoryBudget):
+    def __init__(
+        self,
+        model: nn.Module,
+        config: EngineConfig,
+        budget: MemoryBudget,
+        make_compiler: Callable[[int, frozenset[int]], GrammarCompiler],
+        kernels: Kernels = OPS,
+    ):
+        """``make_compiler`` takes the vocabulary size of the logits and the stop ids."""
         self._model = model
+        self._make_compiler = make_compiler
+        self._compiler: GrammarCompiler | None = None
+        self._sample = kernels.sample
         self._clock = PrefillClock(config.prefill_stall_ms / 1000)
         self._scheduler = Scheduler(
             config.max_batch_size, config.max_queue_size, budget, measure_row(model)
@@ -55,6 +78,7 @@ class Runner:
         self._joining: list[Request] = []  # prefilled, in the batch from the next launch on
         self._cache = BatchCache()
         self._columns: SamplingColumns | None = None
+        self._adjustments: Adjustments | None = None
         self._in_flight: Launch | None = None
         self._launched_at = 0.0
 
@@ -74,6 +98,8 @@ class Runner:
         """Queue a request, or say why it is refused."""
         refusal = self._scheduler.refusal(request)
         if refusal is None:
+            if request.sampling.grammar is not None:
+                request.compiling = self._grammars(request).submit(request.sampling.grammar)
             self._scheduler.add(request)
             self._scheduler.admit()
         return refusal
@@ -96,18 +122,25 @@ class Runner:
         return [request for request in requests if not request.is_done]
 
     def decode(self) -> list[Output]:
-        """Launch the next token of every row, then read the previous ones."""
+        """Launch the next token of every row, and read the previous ones."""
         self._launched_at = time.perf_counter()
         self._scheduler.admit()
-        previous, self._in_flight = self._in_flight, self._launch()
-        return [] if previous is None else self._read(previous)
+        previous, outputs = self._in_flight, self._start_grammars()
+        logits = self._forward()
+        if not any(request.needs_text for request in self._rows):
+            self._in_flight = self._draw(logits)
+            return outputs + self._read(previous)
+        mx.async_eval(logits)  # the device goes on while the host reads
+        outputs += self._read(previous)
+        self._in_flight = self._draw(logits)
+        return outputs
 
     def prefill(self) -> None:
         """Process prompts for as long as the running rows may be kept waiting."""
         if not self._scheduler.num_prefilling:
             return
         if self._in_flight is not None:
-            mx.eval(self._in_flight.tokens)  # what follows is timed without it
+            mx.eval(self._in_flight.sampled.tokens)  # what follows is timed without it
             self._clock.observe_step(time.perf_counter() - self._launched_at)
         num_left = self._clock.chunk_size(
             num_running=len(self._rows), num_prompts=self._scheduler.num_prefilling
@@ -116,39 +149,90 @@ class Runner:
             if request.cache is None:
                 request.cache = make_prompt_cache(self._model)
             length = min(num_left, request.num_to_prefill)
+            if request.scores is not None:
+                length = min(length, SCORED_CHUNK)
             if length > 0:
                 self._prefill_chunk(request, length)
             num_left -= max(length, 1)
             if request.num_to_prefill == 0:
-                self._scheduler.finish_prefill(request)
-                self._joining.append(request)
+                self._finish_prefill(request)
 
-    def _launch(self) -> Launch | None:
+    def _finish_prefill(self, request: Request) -> None:
+        """Let the request join, and those with the same prompt (n > 1, say) at no cost."""
+        twins = [t for t in self._scheduler.same_prompt(request) if t.can_share(request)]
+        for twin in twins:
+            twin.cache, twin.num_prefilled = request.cache, request.num_prefilled
+            twin.scores = None if twin.scores is None else request.scores
+        for ready in (request, *twins):
+            self._scheduler.finish_prefill(ready)
+            self._joining.append(ready)
+
+    def _forward(self) -> mx.array | None:
+        """The logits of every row's next token, [B, V]; None when no row is left."""
         tokens = self._update_rows()
         if tokens is None:
             return None
+        return self._model(tokens[:, None], cache=self._cache.layers)[:, -1]
+
+    def _draw(self, logits: mx.array | None) -> Launch | None:
+        """Launch the draw of every row's next token."""
+        if logits is None:
+            return None
+        rows = self._rows
         if self._columns is None:
-            sampling = [request.sampling for request in self._rows]
+            sampling = [request.sampling for request in rows]
             self._columns = SamplingColumns.of(
                 temperature=[s.temperature for s in sampling],
                 top_k=[s.top_k for s in sampling],
                 top_p=[s.top_p for s in sampling],
                 min_p=[s.min_p for s in sampling],
+                seeds=[request.seed for request in rows],
             )
-        draws = mx.array([request.draw() for request in self._rows], mx.float32)
-        logits = self._model(tokens[:, None], cache=self._cache.layers)[:, -1]  # [B, V]
-        tokens, logprobs = sample(logits, self._columns, draws)
-        mx.async_eval(tokens, logprobs)
-        for request in self._rows:
+            self._adjustments = adjustments_of(rows)
+        elif any(request.needs_text or request.sampling.min_tokens for request in rows):
+            self._adjustments = adjustments_of(rows)
+        sampled = self._sample(
+            logits,
+            self._columns,
+            column([request.num_launched for request in rows], np.uint32, 0),
+            self._adjustments,
+            masks_of(rows, logits.shape[-1]),
+            max(request.sampling.top_logprobs for request in rows),
+        )
+        mx.async_eval(*(array for array in sampled if array is not None))
+        for request in rows:
             request.num_launched += 1
-        return Launch(list(self._rows), tokens, logprobs)
+        return Launch(list(rows), sampled)
+
+    def _start_grammars(self) -> list[Output]:
+        """Give its grammar to each joining row, and end those whose grammar failed."""
+        failed = []
+        waiting = [r.compiling for r in self._joining if r.compiling]
+        if waiting and not self._rows:
+            wait(waiting, timeout=0.01)  # nothing else to do: no reason to spin
+        for request in [r for r in self._joining if r.compiling and r.compiling.done()]:
+            try:
+                request.grammar = request.compiling.result()
+            except GrammarError as error:
+                self.abort(request)
+                failed.append(Output(request, None, math.nan, str(error)))
+            request.compiling = None
+        return failed
+
+    def _grammars(self, request: Request) -> GrammarCompiler:
+        """The compiler of the model's grammars, made when it is first needed."""
+        if self._compiler is None:
+            # Nothing is evaluated: the shape of the logits is enough.
+            logits = self._model(mx.zeros((1, 1), mx.int32))
+            self._compiler = self._make_compiler(logits.shape[-1], request.stop_ids)
+        return self._compiler
 
     def _update_rows(self) -> mx.array | None:
         """Let rows leave and join; returns the input token of each row, [B], if any is left."""
         leaving = [r for r in self._rows if r.is_done or r.is_fully_launched]
         inputs = []
         if len(leaving) < len(self._rows):
-            inputs = [self._in_flight.tokens]
+            inputs = [self._in_flight.sampled.tokens]
         if leaving:
             kept = [i for i, request in enumerate(self._rows) if request not in leaving]
             self._cache.keep(kept)
@@ -157,42 +241,79 @@ class Runner:
             inputs = [tokens[mx.array(kept)] for tokens in inputs]
             for request in leaving:
                 self._scheduler.release(request)
-        if self._joining:
-            self._cache.join([request.cache for request in self._joining])
-            last = [request.prompt[-1] for request in self._joining]
+        joining = [request for request in self._joining if request.compiling is None]
+        if joining:
+            self._cache.join([request.cache for request in joining])
+            last = [request.prompt[-1] for request in joining]
             inputs.append(mx.array(last, mx.int32))
-            for request in self._joining:
+            for request in joining:
                 request.cache = None
-            self._rows += self._joining
-            self._joining = []
+                self._joining.remove(request)
+            self._rows += joining
             self._columns = None
         if not inputs:
             return None
         return inputs[0] if len(inputs) == 1 else mx.concatenate(inputs)
 
-    def _read(self, launch: Launch) -> list[Output]:
+    def _read(self, launch: Launch | None) -> list[Output]:
+        if launch is None:
+            return []
+        tokens, logprobs, top_ids, top_logprobs = (
+            None if array is None else array.tolist() for array in launch.sampled
+        )
         outputs = []
-        tokens, logprobs = launch.tokens.tolist(), launch.logprobs.tolist()
-        for request, token, logprob in zip(launch.rows, tokens, logprobs, strict=True):
+        for i, request in enumerate(launch.rows):
             if request.is_done:
                 continue
+            token, logprob = tokens[i], logprobs[i]
             if math.isnan(logprob):
-                request.is_aborted = True
-                outputs.append(
-                    Output(request, None, logprob, "the model's logits are not finite")
-                )
-            elif request.accept(token):
-                outputs.append(Output(request, token, logprob))
-            else:
+                reason = request.grammar and request.grammar.error
+                outputs.append(_failure(request, reason or "the model's logits are not finite"))
+            elif not request.accept(token):
                 outputs.append(Output(request, None, logprob))
+            elif request.grammar is not None and request.grammar.error is not None:
+                outputs.append(_failure(request, request.grammar.error))
+            else:
+                count = request.sampling.top_logprobs
+                top = (
+                    dict(zip(top_ids[i][:count], top_logprobs[i][:count], strict=True))
+                    if count
+                    else None
+                )
+                outputs.append(Output(request, token, logprob, None, top))
         return outputs
 
     def _prefill_chunk(self, request: Request, length: int) -> None:
         started = time.perf_counter()
         start = request.num_prefilled
         chunk = mx.array(request.prompt[start : start + length], mx.int32)
-        # The logits are not evaluated: no projection to the vocabulary for prompt tokens.
-        self._model(chunk[None], cache=request.cache)
+        logits = self._model(chunk[None], cache=request.cache)[0]  # [length, V]
+        if request.scores is not None:
+            following = request.prompt[start + 1 : start + length + 1]
+            self._score(request.scores, logits, following, request.sampling.top_logprobs)
+        # Otherwise the logits are not evaluated: no projection to the vocabulary.
         mx.eval([layer.state for layer in request.cache])
         request.num_prefilled += length
         self._clock.observe_chunk(length, time.perf_counter() - started)
+
+    def _score(
+        self, scores: PromptScores, logits: mx.array, following: list[int], num_top: int
+    ) -> None:
+        """Append the log-probabilities of the tokens that follow, [L], by logits [L, V]."""
+        L, _ = logits.shape
+        columns = SamplingColumns.of([0.0] * L, [0] * L, [1.0] * L, [0.0] * L, [0] * L)
+        best = self._sample(logits, columns, column([0] * L, np.uint32, 0), None, None, num_top)
+        ids = mx.array([following, best.tokens.tolist()]).T  # [L, 2]
+        of_next, of_best = mx.take_along_axis(logits, ids, axis=-1).astype(mx.float32).T
+        scores.logprobs += (of_next - of_best + best.logprobs).tolist()
+        if num_top:
+            scores.top_logprobs += [
+                dict(zip(*pair, strict=True))
+                for pair in zip(best.top_ids.tolist(), best.top_logprobs.tolist(), strict=True)
+            ]
+
+
+def _failure(request: Request, reason: str) -> Output:
+    """The end of a row that cannot go on; the others do."""
+    request.is_aborted = True
+    return Output(request, None, math.nan, reason)

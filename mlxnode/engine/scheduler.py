@@ -145,6 +145,14 @@ class Scheduler:
         self._num_overtakes += 1
         return shortest
 
+    def same_prompt(self, request: Request) -> list[Request]:
+        """The other requests in the prefill line that begin with the very same prompt."""
+        return [
+            other
+            for other in self._prefilling
+            if other is not request and other.prompt == request.prompt
+        ]
+
     def finish_prefill(self, request: Request) -> None:
         """Its prompt is in the cache: it leaves the prefill line and keeps its memory."""
         self._prefilling.remove(request)

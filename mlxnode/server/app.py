@@ -14,8 +14,6 @@ from mlxnode.server import embedding_routes, info_routes, text_routes
 from mlxnode.server.body import TimedRequest, json_response
 from mlxnode.server.errors import ApiError, Unavailable, from_exception
 from mlxnode.server.node import Node, node_of
-from mlxnode.server.openapi import describe
-from mlxnode.server.responses import encode_json
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -49,7 +47,7 @@ def build_app(name: str, node: Node) -> Sanic:
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     for routes in (info_routes, text_routes, embedding_routes):
         app.blueprint(routes.blueprint)
-    app.ctx.openapi = encode_json(describe(app, node))
+    app.ctx.documents = {}  # /openapi.json, by the models that a key may use
     app.register_middleware(_admit, "request")
     app.register_middleware(_sign, "response")
     return app
@@ -71,7 +69,9 @@ async def _admit(request: Request) -> HTTPResponse | None:
     if node.is_draining:
         raise Unavailable("The server is shutting down")
     if request.route is not None and not getattr(request.route.ctx, "public", False):
-        request.ctx.key_id = node.keyring.authenticate(headers.get("authorization"))
+        key = node.keyring.authenticate(headers.get("authorization"))
+        request.ctx.key_id = key.id
+        request.ctx.registry = node.registry.restricted_to(key.models)
     return None
 
 
@@ -87,8 +87,9 @@ async def _sign(request: Request, response: HTTPResponse) -> None:
     if node.is_draining and request.stream is not None:
         request.stream.keep_alive = False
     logger.debug(
-        "%s %s %s %d",
+        "%s %s %s %s %d",
         response.headers["x-request-id"],
+        getattr(request.ctx, "key_id", "-"),
         request.method,
         request.path,
         response.status,

@@ -1,48 +1,41 @@
-"""Bearer keys: who may ask, and under which short id they are counted."""
+"""Bearer keys: who may ask."""
 
-import hashlib
 import hmac
 
+from mlxnode.api_keys import ApiKey, digest_of
 from mlxnode.server.errors import Unauthorized
 
-ANONYMOUS = "anonymous"
-_KEY_ID_LENGTH = 12
+ANONYMOUS = ApiKey("anonymous", b"")
 
 
 class Keyring:
-    """The accepted keys, held as SHA-256 digests."""
+    """The accepted keys."""
 
-    def __init__(self, keys: list[str], *, required: bool):
-        self._digests = [_digest(key) for key in keys]
+    def __init__(self, keys: list[ApiKey], *, required: bool):
+        self._keys = keys
         self._required = required
 
-    def authenticate(self, authorization: str | None) -> str:
-        """The short id of the key in an ``Authorization`` header.
+    def authenticate(self, authorization: str | None) -> ApiKey:
+        """The key in an ``Authorization`` header; without any that is ours, ANONYMOUS.
 
         Raises:
-            Unauthorized: no Bearer key, or none of ours.
+            Unauthorized: the same, where a key is required.
         """
+        scheme, _, key = (authorization or "").partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else ""
+        digest = digest_of(key)
+        # All keys are compared, so that the time tells nothing about which one is near.
+        matches = [known for known in self._keys if hmac.compare_digest(digest, known.digest)]
+        if matches:
+            return matches[0]
         if not self._required:
             return ANONYMOUS
-        scheme, _, key = (authorization or "").partition(" ")
-        key = key.strip()
-        if scheme.lower() != "bearer" or not key:
+        if not key:
             raise Unauthorized(
                 "You didn't provide an API key. Send it in the header "
                 "'Authorization: Bearer YOUR_KEY'."
             )
-        digest = _digest(key)
-        # All keys are compared, so that the time tells nothing about which one is near.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
-            raise Unauthorized(
-                f"Incorrect API key provided: {_mask(key)}.", code="invalid_api_key"
-            )
-        return digest.hex()[:_KEY_ID_LENGTH]
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+        raise Unauthorized(f"Incorrect API key provided: {_mask(key)}.", code="invalid_api_key")
 
 
 def _mask(key: str) -> str:

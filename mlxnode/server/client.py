@@ -121,16 +121,18 @@ class EngineClient:
         prompts: list[list[int]],
         max_tokens: list[int],
         stop_ids: list[int],
-        sampling: Sampling,
+        samplings: list[Sampling],
     ) -> Call:
-        """Continue each of ``prompts`` by at most its own of ``max_tokens``.
+        """Continue each of ``prompts`` by at most its own of ``max_tokens``, once for each of
+        ``samplings``.
 
-        ``Update``s come back under the prompt's index.
+        ``Update``s come back under the index of the choice: all of the first prompt first.
         """
         call = Call(self)
         for prompt, most in zip(prompts, max_tokens, strict=True):
-            uid = self._register(call)
-            self._send(Generate(uid, model, prompt, most, stop_ids, sampling), call)
+            for sampling in samplings:
+                uid = self._register(call)
+                self._send(Generate(uid, model, prompt, most, stop_ids, sampling), call)
         return call
 
     def embed(self, model: str, inputs: list[list[int]], dimensions: int | None) -> Call:

@@ -1,5 +1,7 @@
 """Cross-origin requests from browsers: exact origins, never with credentials."""
 
+import re
+
 _ALWAYS_ALLOWED = ("authorization", "content-type")
 _ALLOWED_IF_ASKED = (
     "accept",
@@ -58,8 +60,7 @@ class Cors:
         extra = [
             name
             for name in names
-            if name in _ALLOWED_IF_ASKED
-            or (name.startswith("x-stainless-") and name.replace("-", "").isalnum())
+            if name in _ALLOWED_IF_ASKED or re.fullmatch(r"x-stainless-[a-z0-9-]+", name)
         ]
         return {
             "access-control-allow-methods": "GET, HEAD, POST, OPTIONS",

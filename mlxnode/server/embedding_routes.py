@@ -8,7 +8,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from mlxnode.messages import Embedded
 from mlxnode.server.body import check_token_ids, json_response, read_body
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.node import node_of
+from mlxnode.server.node import node_of, registry_of
 from mlxnode.server.registry import EmbeddingModel
 from mlxnode.server.responses import Embedding, EmbeddingList, EmbeddingUsage
 from mlxnode.server.schemas import EmbeddingBody
@@ -29,13 +29,14 @@ async def embeddings(request: Request) -> HTTPResponse:
     """Embed texts or token ids, in their order."""
     node = node_of(request)
     body = read_body(request, EmbeddingBody)
-    model = node.registry.find_embedding(body.model)
+    model = registry_of(request).find_embedding(body.model)
     dimensions = _check_dimensions(model, body.dimensions)
     node.engine.check_connected()
     inputs = await _encode_inputs(model, body.input)
     num_tokens = sum(map(len, inputs))
     _check_total(num_tokens, node.config.server.max_embedding_tokens)
-    async with node.limits.reserve(request.ctx.key_id, num_tokens) as reservation:
+    key_id, model_id = request.ctx.key_id, model.served.id
+    async with node.limits.reserve(key_id, model_id, num_tokens) as reservation:
         request.ctx.headers |= reservation.headers
         with node.engine.embed(model.served.id, inputs, dimensions) as call:
             [(_, embedded)] = await call.receive()

@@ -10,18 +10,25 @@ from msgspec import UNSET
 
 import mlxnode
 from mlxnode.models.served import ServedModel
-from mlxnode.server.generation import Delta
+from mlxnode.server.generation import Delta, ScoredToken
 from mlxnode.server.responses import (
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
     ChatCompletion,
     ChatDelta,
+    ChatLogprobs,
     ChatMessage,
     TextChoice,
     TextCompletion,
+    TextLogprobs,
+    TokenLogprob,
+    TopLogprob,
     Usage,
 )
+from mlxnode.server.token_text import TokenText
+
+LEAST_LOGPROB = -9999.0  # OpenAI's, for what cannot happen: JSON has no infinity
 
 
 class Format(Protocol):
@@ -43,7 +50,15 @@ class Format(Protocol):
 class _Identity:
     """What all bodies of one request share."""
 
-    def __init__(self, served: ServedModel, prefix: str, include_usage: bool):
+    def __init__(
+        self,
+        served: ServedModel,
+        prefix: str,
+        *,
+        include_usage: bool,
+        logprobs_of: TokenText | None,
+    ):
+        """``logprobs_of``: what names tokens, if log-probabilities were asked for."""
         self._shared = {
             "id": f"{prefix}{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -51,6 +66,7 @@ class _Identity:
             "system_fingerprint": _fingerprint(served),
         }
         self._include_usage = include_usage
+        self._token_text = logprobs_of
         # With include_usage, every chunk but the last says that it has none.
         self._no_usage = None if include_usage else UNSET
 
@@ -58,23 +74,41 @@ class _Identity:
 class ChatFormat(_Identity):
     """Bodies of ``/v1/chat/completions``."""
 
-    def __init__(self, served: ServedModel, *, include_usage: bool):
-        super().__init__(served, "chatcmpl-", include_usage)
+    def __init__(
+        self,
+        served: ServedModel,
+        *,
+        include_usage: bool,
+        logprobs_of: TokenText | None = None,
+        num_choices: int = 1,
+    ):
+        super().__init__(
+            served, "chatcmpl-", include_usage=include_usage, logprobs_of=logprobs_of
+        )
+        self._num_choices = num_choices
 
     def whole(self, deltas: list[Delta], usage: Usage) -> ChatCompletion:
         choices = [
-            ChatChoice(delta.index, ChatMessage(delta.text), delta.finish_reason)
+            ChatChoice(
+                delta.index,
+                ChatMessage(delta.text),
+                delta.finish_reason,
+                self._logprobs(delta.tokens),
+            )
             for delta in deltas
         ]
         return ChatCompletion(**self._shared, choices=choices, usage=usage)
 
     def opening(self) -> list[ChatChunk]:
-        return [self._chunk(0, ChatDelta(role="assistant", content="", refusal=None))]
+        start = ChatDelta(role="assistant", content="", refusal=None)
+        return [self._chunk(index, start) for index in range(self._num_choices)]
 
     def chunks(self, delta: Delta) -> list[ChatChunk]:
         chunks = []
-        if delta.text:
-            chunks.append(self._chunk(delta.index, ChatDelta(content=delta.text)))
+        if delta.text or delta.tokens:
+            logprobs = self._logprobs(delta.tokens)
+            text = ChatDelta(content=delta.text)
+            chunks.append(self._chunk(delta.index, text, logprobs=logprobs))
         if delta.finish_reason:
             chunks.append(self._chunk(delta.index, ChatDelta(), delta.finish_reason))
         return chunks
@@ -85,33 +119,85 @@ class ChatFormat(_Identity):
         return [ChatChunk(**self._shared, choices=[], usage=usage)]
 
     def _chunk(
-        self, index: int, delta: ChatDelta, finish_reason: str | None = None
+        self,
+        index: int,
+        delta: ChatDelta,
+        finish_reason: str | None = None,
+        logprobs: ChatLogprobs | None = None,
     ) -> ChatChunk:
-        choice = ChatChunkChoice(index, delta, finish_reason)
+        choice = ChatChunkChoice(index, delta, finish_reason, logprobs)
         return ChatChunk(**self._shared, choices=[choice], usage=self._no_usage)
+
+    def _logprobs(self, tokens: list[ScoredToken]) -> ChatLogprobs | None:
+        if self._token_text is None:
+            return None
+        return ChatLogprobs([self._scored(token) for token in tokens])
+
+    def _scored(self, token: ScoredToken) -> TokenLogprob:
+        top = [TopLogprob(*self._named(i, logprob)) for i, logprob in token.top.items()]
+        return TokenLogprob(*self._named(token.id, token.logprob), top)
+
+    def _named(self, token: int, logprob: float) -> tuple[str, float, list[int]]:
+        data = self._token_text.bytes_of(token)
+        return data.decode(errors="replace"), max(logprob, LEAST_LOGPROB), list(data)
 
 
 class TextFormat(_Identity):
     """Bodies of ``/v1/completions``."""
 
-    def __init__(self, served: ServedModel, *, include_usage: bool):
-        super().__init__(served, "cmpl-", include_usage)
+    def __init__(
+        self,
+        served: ServedModel,
+        *,
+        include_usage: bool,
+        logprobs_of: TokenText | None = None,
+    ):
+        super().__init__(served, "cmpl-", include_usage=include_usage, logprobs_of=logprobs_of)
 
     def whole(self, deltas: list[Delta], usage: Usage) -> TextCompletion:
-        choices = [TextChoice(delta.index, delta.text, delta.finish_reason) for delta in deltas]
+        choices = [self._choice(delta) for delta in deltas]
         return TextCompletion(**self._shared, choices=choices, usage=usage)
 
     def opening(self) -> list[TextCompletion]:
         return []
 
     def chunks(self, delta: Delta) -> list[TextCompletion]:
-        choice = TextChoice(delta.index, delta.text, delta.finish_reason)
-        return [TextCompletion(**self._shared, choices=[choice], usage=self._no_usage)]
+        return [self._chunk(self._choice(delta))]
 
     def closing(self, usage: Usage) -> list[TextCompletion]:
         if not self._include_usage:
             return []
         return [TextCompletion(**self._shared, choices=[], usage=usage)]
+
+    def _chunk(self, choice: TextChoice) -> TextCompletion:
+        return TextCompletion(**self._shared, choices=[choice], usage=self._no_usage)
+
+    def _choice(self, delta: Delta) -> TextChoice:
+        logprobs = None if self._token_text is None else self._logprobs(delta.tokens)
+        return TextChoice(delta.index, delta.text, delta.finish_reason, logprobs)
+
+    def _logprobs(self, tokens: list[ScoredToken]) -> TextLogprobs:
+        top = [
+            {self._name(i): max(value, LEAST_LOGPROB) for i, value in token.top.items()} or None
+            for token in tokens
+        ]
+        return TextLogprobs(
+            tokens=[self._name(token.id) for token in tokens],
+            token_logprobs=[
+                None if token.logprob is None else max(token.logprob, LEAST_LOGPROB)
+                for token in tokens
+            ],
+            top_logprobs=top if any(top) else None,
+            text_offset=[token.offset for token in tokens],
+        )
+
+    def _name(self, token: int) -> str:
+        """The token's text; of one that is a part of a character, its bytes, as OpenAI does."""
+        data = self._token_text.bytes_of(token)
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def _fingerprint(served: ServedModel) -> str:

@@ -7,8 +7,9 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.models.served import ServedModel
 from mlxnode.server.body import json_response
-from mlxnode.server.node import node_of
-from mlxnode.server.responses import Health, Model, ModelList
+from mlxnode.server.node import node_of, registry_of
+from mlxnode.server.openapi import describe
+from mlxnode.server.responses import Health, Model, ModelList, encode_json
 
 blueprint = Blueprint("info")
 
@@ -18,7 +19,7 @@ _READ = ["GET", "HEAD"]
 @blueprint.route("/v1/models", methods=_READ, ctx_answer=ModelList)
 async def list_models(request: Request) -> HTTPResponse:
     """The models that are served."""
-    served = node_of(request).registry.served.values()
+    served = registry_of(request).served.values()
     return json_response(ModelList([_to_model(model) for model in served]))
 
 
@@ -26,13 +27,18 @@ async def list_models(request: Request) -> HTTPResponse:
 @blueprint.route("/v1/models/<model_id:path>", methods=_READ, ctx_answer=Model)
 async def show_model(request: Request, model_id: str) -> HTTPResponse:
     """One model."""
-    return json_response(_to_model(node_of(request).registry.find(unquote(model_id))))
+    return json_response(_to_model(registry_of(request).find(unquote(model_id))))
 
 
 @blueprint.route("/openapi.json", methods=_READ)
 async def openapi(request: Request) -> HTTPResponse:
     """This document."""
-    return HTTPResponse(request.app.ctx.openapi, content_type="application/json")
+    documents, registry = request.app.ctx.documents, registry_of(request)
+    models = tuple(registry.served)
+    if models not in documents:
+        described = describe(request.app, node_of(request), registry)
+        documents[models] = encode_json(described)
+    return HTTPResponse(documents[models], content_type="application/json")
 
 
 @blueprint.route("/health", methods=_READ, ctx_public=True, ctx_answer=Health)

@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 
 from mlxnode.messages import Limit, Message, Reserve, Reserved, Settle
-from mlxnode.server.errors import RateLimited
+from mlxnode.server.errors import RateLimited, Unavailable
 
 
 class Reservation:
@@ -31,17 +31,18 @@ class Limits:
         self._asked: dict[int, asyncio.Future[Reserved]] = {}
 
     @contextlib.asynccontextmanager
-    async def reserve(self, key: str, tokens: int) -> AsyncIterator[Reservation]:
-        """Hold a reservation of ``tokens`` for ``key`` while the request runs.
+    async def reserve(self, key: str, model: str, tokens: int) -> AsyncIterator[Reservation]:
+        """Hold a reservation of ``tokens`` of ``model`` for ``key`` while the request runs.
 
         Raises:
             RateLimited: refused; the error carries the headers that say when to return.
+            Unavailable: the supervisor does not keep up.
         """
         if not self.enabled:
             yield Reservation({})
             return
         ticket = next(self._tickets)
-        answer = await self._ask(Reserve(ticket, key, tokens))
+        answer = await self._ask(Reserve(ticket, key, model, tokens))
         headers = _limit_headers(answer)
         if answer.refused is not None:
             raise _refusal(answer, tokens, headers)
@@ -62,7 +63,9 @@ class Limits:
     async def _ask(self, message: Reserve) -> Reserved:
         future: asyncio.Future[Reserved] = asyncio.get_running_loop().create_future()
         self._asked[message.ticket] = future
-        self._send(message)
+        if not self._send(message):
+            del self._asked[message.ticket]
+            raise Unavailable("The server does not keep up with the requests")
         try:
             return await future
         except asyncio.CancelledError:

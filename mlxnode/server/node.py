@@ -27,3 +27,8 @@ class Node:
 
 def node_of(request: Request) -> Node:
     return request.app.ctx.node
+
+
+def registry_of(request: Request) -> Registry:
+    """The models that the request's key may use."""
+    return request.ctx.registry

@@ -16,6 +16,7 @@ from sanic_routing import Route
 import mlxnode
 from mlxnode.server import errors
 from mlxnode.server.node import Node
+from mlxnode.server.registry import Registry
 from mlxnode.server.responses import ErrorEnvelope
 
 _SCHEMAS = "#/components/schemas/"
@@ -47,12 +48,12 @@ _ERROR_HEADERS = {
 }
 
 
-def describe(app: Sanic, node: Node) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of ``app`` as ``node`` is configured."""
+def describe(app: Sanic, node: Node, registry: Registry) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of ``app`` as ``node`` is configured, for these models."""
     routes = sorted(app.router.routes, key=lambda route: route.path)
     paths: dict[str, Any] = {}
     for route in routes:
-        paths[_path(route)] = _parameters(route, node) | {
+        paths[_path(route)] = _parameters(route, registry) | {
             method.lower(): _operation(route, method, node) for method in sorted(route.methods)
         }
     document = {
@@ -65,7 +66,7 @@ def describe(app: Sanic, node: Node) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": _request_schemas(routes, node) | _answer_schemas(routes),
+            "schemas": _request_schemas(routes, node, registry) | _answer_schemas(routes),
             "responses": {kind.__name__: _error(kind) for kind in ERRORS},
         },
     }
@@ -81,9 +82,9 @@ def _path(route: Route) -> str:
     return "/" + re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.path)
 
 
-def _parameters(route: Route, node: Node) -> dict[str, Any]:
+def _parameters(route: Route, registry: Registry) -> dict[str, Any]:
     """The parameters of a path: the only one there is, is the id of a model."""
-    ids = {"type": "string", "enum": list(node.registry.served)}
+    ids = {"type": "string", "enum": list(registry.served)}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": ids}
         for name in re.findall(r"<(\w+)", route.path)
@@ -112,7 +113,7 @@ def _operation(route: Route, method: str, node: Node) -> dict[str, Any]:
         kinds += [errors.NotFound, errors.TooLate, errors.TooLarge]
         if node.limits.enabled:
             kinds.append(errors.RateLimited)
-    elif _parameters(route, node):
+    elif "<" in route.path:
         kinds.append(errors.NotFound)
     for kind in sorted(kinds, key=lambda kind: kind.status):
         reference = {"$ref": f"#/components/responses/{kind.__name__}"}
@@ -165,7 +166,7 @@ def _header(
     return {"description": description, "required": required, "schema": schema}
 
 
-def _request_schemas(routes: list[Route], node: Node) -> dict[str, Any]:
+def _request_schemas(routes: list[Route], node: Node, registry: Registry) -> dict[str, Any]:
     """The bodies by name, each with the ids of the models that it may ask for."""
     bodies = {
         route.ctx.body: route.ctx.models for route in routes if hasattr(route.ctx, "body")
@@ -175,7 +176,7 @@ def _request_schemas(routes: list[Route], node: Node) -> dict[str, Any]:
     )
     schemas = {f"{_REQUEST}{name}": value for name, value in schema["$defs"].items()}
     for body, types in bodies.items():
-        models = [model for model in node.registry.served.values() if model.type in types]
+        models = [model for model in registry.served.values() if model.type in types]
         properties = schemas[f"{_REQUEST}{body.__name__}"]["properties"]
         properties["model"]["enum"] = [model.id for model in models]
         if "dimensions" in properties:

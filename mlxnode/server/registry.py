@@ -1,5 +1,6 @@
 """The models that are served, with what a worker needs of each: tokenizer and defaults."""
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,32 @@ class TextModel:
             min_p=_first(body.min_p, self.defaults.min_p),
             # Negative seeds are as good as any: the engine's are unsigned.
             seed=None if body.seed is None else body.seed % 2**64,
+            logit_bias=self._bias(body),
+            repetition_penalty=_first(
+                body.repetition_penalty, self.defaults.repetition_penalty
+            ),
+            frequency_penalty=body.frequency_penalty or 0.0,
+            presence_penalty=body.presence_penalty or 0.0,
+            min_tokens=body.min_tokens or 0,
+            top_logprobs=body.num_logprobs or 0,
         )
+
+    def stop_ids(self, body: GenerationBody) -> list[int]:
+        """The tokens that end an answer."""
+        own = [] if body.ignore_eos else self.tokenizer.stop_ids
+        return [*own, *(body.stop_token_ids or ())]
+
+    def _bias(self, body: GenerationBody) -> dict[int, float]:
+        bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
+        size = self.tokenizer.vocabulary_size
+        if bias and max(bias) >= size:
+            raise InvalidRequest(
+                f"Invalid 'logit_bias': {max(bias)} is no token id of this model, which has "
+                f"{size}.",
+                param="logit_bias",
+                code="invalid_value",
+            )
+        return bias
 
 
 @dataclass(frozen=True)
@@ -67,6 +93,14 @@ class Registry:
         self.served = {model.id: model for model in models}
         self._text = {m.id: _load_text(m) for m in models if m.type != "embedding"}
         self._embedding = {m.id: _load_embedding(m) for m in models if m.type == "embedding"}
+
+    def restricted_to(self, model_ids: frozenset[str] | None) -> "Registry":
+        """The same registry for one that may use only these models; None is all."""
+        if model_ids is None:
+            return self
+        view = copy.copy(self)
+        view.served = {id: model for id, model in self.served.items() if id in model_ids}
+        return view
 
     def find(self, model_id: str) -> ServedModel:
         """Raises NotFound for an id that is not served."""
@@ -125,6 +159,7 @@ def _read_defaults(served: ServedModel) -> Sampling:
         top_p=float(_first(own.get("top_p"), 1.0)),
         top_k=int(_first(own.get("top_k"), 0)),
         min_p=float(_first(own.get("min_p"), 0.0)),
+        repetition_penalty=float(_first(own.get("repetition_penalty"), 1.0)),
     )
 
 

@@ -22,6 +22,27 @@ class Usage(Struct):
 # --- /v1/chat/completions -----------------------------------------------------------
 
 
+class TopLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Struct):
+    """A token's log-probability, of the model's raw logits; ``token`` may be a part of a
+    character, ``bytes`` are exact."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Struct):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
 class ChatMessage(Struct):
     content: str
     role: Literal["assistant"] = "assistant"
@@ -32,7 +53,7 @@ class ChatChoice(Struct):
     index: int
     message: ChatMessage
     finish_reason: FinishReason
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class ChatCompletion(Struct):
@@ -55,7 +76,7 @@ class ChatChunkChoice(Struct):
     index: int
     delta: ChatDelta
     finish_reason: FinishReason | None = None
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class ChatChunk(Struct):
@@ -71,11 +92,21 @@ class ChatChunk(Struct):
 # --- /v1/completions ----------------------------------------------------------------
 
 
+class TextLogprobs(Struct):
+    """Of each token, null for the first of an echoed prompt; ``text_offset`` counts characters
+    from the start of the choice's text."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
 class TextChoice(Struct):
     index: int
     text: str
     finish_reason: FinishReason | None = None
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
 
 
 class TextCompletion(Struct):

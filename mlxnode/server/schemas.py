@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 INT64_MAX = 2**63 - 1
 MAX_INPUTS = 2048
+MAX_CHOICES = 8
 ANY = object()  # in ``neutral``: a value that asks nothing of the model
 
 NonEmpty = Annotated[str, Field(min_length=1)]
@@ -29,6 +30,10 @@ def _text_or_tokens(value: Any) -> str:
         return "token lists"
     return "tokens" if isinstance(first, (int, float)) else "texts"
 
+
+Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
+Bias = Annotated[float, Field(ge=-100.0, le=100.0)]
+TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]  # JSON has no other keys than strings
 
 Inputs = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
 TextOrTokens = Annotated[
@@ -67,6 +72,7 @@ class Body(BaseModel):
 
 _NULL = {"type": "null"}
 _FALSE = {"enum": [False, None]}
+_SCHEMA_TYPE = {"const": "json_schema"}
 
 
 def either(*schemas: dict[str, Any]) -> dict[str, Any]:
@@ -96,10 +102,30 @@ class GenerationBody(Body):
     top_k: Annotated[int, Field(ge=-1)] | None = None  # -1 and 0: off
     min_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     seed: Annotated[int, Field(ge=-INT64_MAX - 1, le=INT64_MAX)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    logit_bias: (
+        Annotated[
+            dict[TokenKey, Bias],
+            Field(max_length=1024, json_schema_extra={"additionalProperties": False}),
+        ]
+        | None
+    ) = None
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: (
+        Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] | None
+    ) = None
     stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None  # the caller's own note; it changes nothing
+    guided_json: dict[str, Any] | None = None
+    guided_regex: NonEmpty | None = None
+    guided_choice: Annotated[list[NonEmpty], Field(min_length=1, max_length=1000)] | None = None
+    guided_grammar: NonEmpty | None = None
 
     rules: ClassVar = (
         either(
@@ -116,20 +142,26 @@ class GenerationBody(Body):
         return value
 
     @property
+    def echoes(self) -> bool:
+        """Whether the answer begins with the prompt."""
+        return False
+
+    @property
+    def num_choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """How many most likely tokens each token is answered with; None for no logprobs."""
+        raise NotImplementedError
+
+    @property
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
     @property
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
-
-
-_NEUTRAL_SAMPLING: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "n": (1,),
-    "presence_penalty": (0,),
-}
 
 
 class ContentPart(Body):
@@ -193,11 +225,49 @@ class Message(Body):
         return fields
 
 
+class JsonSchema(Body):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None  # for the reader of the request; it changes nothing
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class ResponseFormat(Body):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: Annotated[JsonSchema | None, Field(validate_default=True)] = None
+
+    rules: ClassVar = (
+        either(
+            {"properties": {"type": {"not": _SCHEMA_TYPE}, "json_schema": _NULL}},
+            {
+                "properties": {"type": _SCHEMA_TYPE, "json_schema": {"not": _NULL}},
+                "required": ["json_schema"],
+            },
+        ),
+    )
+
+    @field_validator("json_schema")
+    @classmethod
+    def _goes_with_the_type(cls, value: Any, info: Any) -> Any:
+        is_schema = info.data.get("type") == "json_schema"
+        if value is None and is_schema:
+            raise PydanticCustomError("missing", "Field required")
+        if value is not None and not is_schema:
+            raise PydanticCustomError(
+                "invalid_parameter_combination", "type is not json_schema"
+            )
+        return value
+
+
 class ChatBody(GenerationBody):
     """``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    response_format: ResponseFormat | None = None
+
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
     rules: ClassVar = (
         *GenerationBody.rules,
@@ -205,13 +275,15 @@ class ChatBody(GenerationBody):
             {"properties": {"max_tokens": _NULL}},
             {"properties": {"max_completion_tokens": _NULL}},
         ),
+        either(
+            {"properties": {"top_logprobs": {"enum": [0, None]}}},
+            {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]},
+        ),
     )
     neutral: ClassVar = {
-        **_NEUTRAL_SAMPLING,
         "audio": (),
         "function_call": ("none", "auto"),
         "functions": ([],),
-        "logprobs": (False,),
         "metadata": (ANY,),
         "modalities": (["text"],),
         "moderation": (),
@@ -221,30 +293,56 @@ class ChatBody(GenerationBody):
         "prompt_cache_options": (),
         "prompt_cache_retention": ("in-memory", "in_memory"),
         "reasoning_effort": (),
-        "response_format": ({"type": "text"},),
         "safety_identifier": (ANY,),
         "service_tier": ("auto", "default"),
         "store": (False,),
         "tool_choice": ("none", "auto"),
         "tools": ([],),
-        "top_logprobs": (0,),
         "verbosity": ("medium",),
         "web_search_options": (),
     }
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _top_logprobs_need_logprobs(cls, value: int | None, info: Any) -> int | None:
+        if value and not info.data.get("logprobs"):
+            raise PydanticCustomError("invalid_parameter_combination", "logprobs is not true")
+        return value
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
 
 
 class CompletionBody(GenerationBody):
     """``POST /v1/completions``."""
 
     prompt: TextOrTokens
+    max_tokens: Annotated[int, Field(ge=0)] | None = None  # 0: score the prompt alone
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    echo: bool | None = None
 
-    neutral: ClassVar = {
-        **_NEUTRAL_SAMPLING,
-        "best_of": (1,),
-        "echo": (False,),
-        "logprobs": (),
-        "suffix": ("",),
-    }
+    neutral: ClassVar = {"suffix": ("",)}
+
+    @field_validator("best_of")
+    @classmethod
+    def _best_of_has_candidates(cls, value: int | None, info: Any) -> int | None:
+        if value is not None and value < (info.data.get("n") or 1):
+            raise PydanticCustomError("integer_below_min_value", "must be at least n")
+        if value is not None and info.data.get("stream") and value > (info.data.get("n") or 1):
+            raise PydanticCustomError(
+                "invalid_parameter_combination", "the best answers cannot be streamed"
+            )
+        return value
+
+    @property
+    def echoes(self) -> bool:
+        return bool(self.echo)
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return self.logprobs
 
 
 class EmbeddingBody(Body):

@@ -18,6 +18,7 @@ from tokenizers.decoders import DecodeStream
 
 from mlxnode.errors import ModelError
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.token_text import TokenText
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -60,6 +61,7 @@ class TextTokenizer:
         self._knows_developer = "developer" in json.dumps(template or "")
         self.has_chat_template: bool = self._wrapper.has_chat_template
         self.vocabulary_size: int = len(self._wrapper)
+        self.token_text = TokenText(self._tokenizer)
 
     async def encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
         """Render ``messages`` with the model's template, ready for the assistant's turn.
@@ -81,6 +83,10 @@ class TextTokenizer:
         if self._tokenizer.decode(context).endswith("\ufffd"):
             context = []  # Token ids that end within a character: its first half is not ours.
         return Detokenizer(self._tokenizer, context)
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of a whole prompt, special tokens left out."""
+        return self._tokenizer.decode(tokens)
 
     def _encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
         # The template writes the special tokens itself.

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 import uvloop
 from sanic.server import AsyncioServer
 
+from mlxnode.api_keys import ApiKey
 from mlxnode.config import NodeConfig
 from mlxnode.errors import ModelError
 from mlxnode.logs import set_up_logging
@@ -48,7 +49,7 @@ def run_worker(
     listener: socket.socket,
     config: NodeConfig,
     models: list[ServedModel],
-    api_keys: list[str],
+    api_keys: list[ApiKey],
 ) -> None:
     """Serve HTTP on ``listener`` until the supervisor says stop, or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -85,11 +86,9 @@ class Worker:
         self._control = Pipe(
             control, SupervisorToChild, self._on_message, self._on_close, name="control"
         )
-        api = config.api
-        is_limited = bool(api.max_requests_per_minute or api.max_tokens_per_minute)
-        self._limits = Limits(self._control.send, enabled=is_limited)
+        self._limits = Limits(self._control.send, enabled=config.api.is_limited)
 
-    async def run(self, models: list[ServedModel], api_keys: list[str]) -> None:
+    async def run(self, models: list[ServedModel], api_keys: list[ApiKey]) -> None:
         self._control.start()
         try:
             # In a thread: pings are answered meanwhile.

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import mlx.core as mx
 import pytest
 from engine_process import serve_tiny
 
@@ -158,3 +159,11 @@ def test_engine_seeded_request_is_reproducible(start_engine, tiny_folder, seed):
     first = worker.tokens(1, 2)[1]
     worker.send(generate(1, sampling=sampling))
     assert worker.tokens(1)[1] == first
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="there is a Metal device")
+def test_engine_reports_kernels_that_cannot_run(start_engine, tiny_folder):
+    engine = start_engine(serve_tiny(tiny_folder), kernels="metal")
+    while not isinstance(message := engine.control.receive(), Fatal):
+        assert message is not None
+    assert "[engine] kernels" in message.message

@@ -1,168 +1,259 @@
-"""Sampling against a float64 reference, and its distribution against exact probabilities."""
+"""What ``sample`` promises, by the operations and by the Metal kernel."""
 
-import itertools
+import math
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from sampling_reference import (
+    RowCase,
+    batch_of,
+    expected,
+    kept_tokens,
+    log_softmax,
+    random_case,
+    ranked,
+)
 
-from mlxnode.kernels.sample import SamplingColumns, sample
+from mlxnode.kernels.philox import uniform
+from mlxnode.kernels.sample_metal import sample_metal
+from mlxnode.kernels.sample_ops import sample_ops
 
-OFF = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-
-
-def columns_of(rows: list[dict]) -> SamplingColumns:
-    rows = [OFF | row for row in rows]
-    return SamplingColumns.of(**{name: [row[name] for row in rows] for name in OFF})
-
-
-def kept_weights(logits: np.ndarray, *, temperature, top_k, top_p, min_p) -> np.ndarray:
-    """The weights of one row's distribution, [V] float64; the most likely token weighs 1."""
-    logits = logits.astype(np.float64)
-    weights = np.exp((logits - logits.max()) / temperature)
-    order = np.lexsort((np.arange(len(logits)), -logits))  # by logit, ties by lower id
-    kept = order[: top_k or None]
-    mass = np.cumsum(weights[kept])
-    if top_p < 1:
-        kept = kept[: np.searchsorted(mass, top_p * mass[-1]) + 1]
-    kept = kept[weights[kept] >= min_p]
-    result = np.zeros_like(weights)
-    result[kept] = weights[kept]
-    return result
+# Nearer to a boundary than this share of the distribution, float32 sums decide.
+ROUNDING = 1e-5
 
 
-def draw_of(random: np.random.Generator, count: int) -> np.ndarray:
-    return (random.integers(0, 2**23, count) / 2**23).astype(np.float32)
+@pytest.fixture(
+    params=["ops", "emulated", pytest.param("gpu", marks=pytest.mark.metal)], autouse=True
+)
+def sample(request):
+    if request.param == "emulated":
+        request.getfixturevalue("emulated")
+    return sample_ops if request.param == "ops" else sample_metal
 
 
-def draw_one(logits: np.ndarray, parameters: dict, draws: np.ndarray) -> np.ndarray:
-    """Many draws from one row: the row repeated, one draw each."""
-    batch = mx.broadcast_to(mx.array(logits)[None], (len(draws), len(logits)))
-    columns = columns_of([parameters] * len(draws))
-    return np.array(sample(batch, columns, mx.array(draws))[0])
+def assert_as_expected(sample, cases: list[RowCase], dtype=mx.float32) -> None:
+    """Tokens and log-probabilities of a batch are those of the float64 reference."""
+    sampled = batch_of(cases, dtype).sample(sample)
+    decided = 0
+    for case, token, logprob in zip(
+        cases, sampled.tokens.tolist(), sampled.logprobs.tolist(), strict=True
+    ):
+        right = expected(case)
+        if right.margin > ROUNDING:
+            decided += 1
+            assert token == right.token, case
+        logprobs = log_softmax(case.logits)
+        assert math.isclose(logprob, logprobs[token], rel_tol=1e-5, abs_tol=2e-5)
+    assert decided >= 0.7 * len(cases)
 
 
-CASES = [
-    {"temperature": 0.7},
-    {"temperature": 1.3, "top_k": 7},
-    {"top_p": 0.6},
-    {"temperature": 0.8, "top_p": 0.9},
-    {"min_p": 0.1},
-    {"temperature": 1.2, "top_k": 12, "top_p": 0.8, "min_p": 0.05},
-]
+SIZES = [1, 2, 3, 31, 33, 128, 257, 1000, 2048, 4099]
 
 
-@pytest.mark.parametrize("parameters", CASES, ids=str)
-def test_sample_follows_the_exact_distribution(parameters):
-    random = np.random.default_rng(1)
-    logits = random.normal(0, 2, 40).astype(np.float32)
-    weights = kept_weights(logits, **(OFF | parameters))
-    expected = weights / weights.sum()
-    count = 20_000
-    observed = np.bincount(draw_one(logits, parameters, draw_of(random, count)), minlength=40)
-    assert observed[expected == 0].sum() == 0
-    likely = expected * count >= 5
-    chi2 = ((observed - expected * count)[likely] ** 2 / (expected * count)[likely]).sum()
-    freedom = likely.sum() - 1
-    assert chi2 < freedom + 5 * np.sqrt(2 * freedom)
-
-
-@pytest.mark.parametrize("vocabulary", [1, 2, 17, 300, 4099, 20_000])
-@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16, mx.float16], ids=str)
-def test_sample_never_leaves_the_kept_set(vocabulary, dtype):
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16], ids=str)
+@pytest.mark.parametrize("vocabulary", SIZES)
+def test_sample_equals_the_reference(sample, vocabulary, dtype):
     random = np.random.default_rng(vocabulary)
-    rows = [
-        {"temperature": t, "top_k": k, "top_p": p, "min_p": m}
-        for t, k, p, m in itertools.product((0.3, 1.9), (0, 1, 40), (1.0, 0.5), (0.0, 0.02))
-    ]
-    logits = mx.array(random.normal(0, 3, (len(rows), vocabulary))).astype(dtype)
-    draws = draw_of(random, len(rows))
-    tokens, _ = sample(logits, columns_of(rows), mx.array(draws))
-    exact = np.array(logits.astype(mx.float32))
-    for row, token, values in zip(rows, tokens.tolist(), exact, strict=True):
-        weights = kept_weights(values, **row)
-        # A token at the very edge of the nucleus may be in or out by rounding.
-        slack = row | {"top_p": min(row["top_p"] + 1e-5, 1.0), "min_p": row["min_p"] * 0.99999}
-        assert weights[token] > 0 or kept_weights(values, **slack)[token] > 0
+    cases = [random_case(random, vocabulary) for _ in range(33)]
+    assert_as_expected(sample, cases, dtype)
 
 
-def test_sample_is_exact_where_the_nucleus_is_wider_than_the_candidates():
-    random = np.random.default_rng(3)
-    logits = random.normal(0, 0.01, 30_000).astype(np.float32)  # nearly flat
-    weights = kept_weights(logits, **(OFF | {"top_p": 0.5}))
-    assert 10_000 < (weights > 0).sum() < 20_000
-    tokens = draw_one(logits, {"top_p": 0.5}, draw_of(random, 64))
-    assert (weights[tokens] > 0).all()
-    assert len(set(tokens.tolist())) > 55
+@pytest.mark.parametrize(
+    ("vocabulary", "batch", "dtype"),
+    [
+        (32_001, 3, mx.float16),
+        (49_152, 64, mx.bfloat16),
+        (151_936, 8, mx.bfloat16),
+        (262_144, 4, mx.float32),
+        (262_143, 5, mx.bfloat16),
+    ],
+    ids=str,
+)
+def test_sample_equals_the_reference_on_real_vocabularies(sample, vocabulary, batch, dtype):
+    random = np.random.default_rng(batch)
+    assert_as_expected(sample, [random_case(random, vocabulary) for _ in range(batch)], dtype)
 
 
-def test_sample_breaks_ties_by_lower_id():
-    logits = np.zeros((3, 1000), np.float32)
-    logits[:, 500:] = 1.0  # five hundred equal best tokens
-    columns = columns_of([{"temperature": 0.0}, {"top_k": 1}, {"top_k": 300}])
-    draws = mx.array([0.0, 0.99, 1 - 2**-23], mx.float32)
-    tokens, _ = sample(mx.array(logits), columns, draws)
-    assert tokens.tolist() == [500, 500, 799]
+EDGES = {
+    "top-k of everything": {"top_k": 5000},
+    "top-k beyond the vocabulary": {"top_k": 9000},
+    "top-k of nearly everything": {"top_k": 4999, "top_p": 0.999},
+    "top-k of many": {"top_k": 2500, "min_p": 1e-9},
+    "top-p of nothing": {"top_p": 0.0},
+    "top-p of nearly nothing": {"top_p": 1e-12},
+    "top-p of nearly everything": {"top_p": 1 - 2**-24},
+    "min-p of one": {"min_p": 1.0},
+    "min-p of nearly nothing": {"min_p": 1e-30},
+    "temperature near zero": {"temperature": 1e-6},
+    "smallest temperature": {"temperature": 1e-45, "top_p": 0.5},
+    "huge temperature": {"temperature": 1e30, "top_p": 0.5},
+    "all at once": {"temperature": 1.7, "top_k": 1000, "top_p": 0.9, "min_p": 1e-3},
+}
 
 
-def test_sample_greedy_rows_take_the_most_likely_token_in_any_batch():
-    random = np.random.default_rng(4)
-    logits = random.normal(0, 1, (4, 100)).astype(np.float32)
-    rows = [{"temperature": 0.0}, {"top_p": 0.9}, {"temperature": 0.0, "top_k": 5}, {}]
-    tokens, _ = sample(mx.array(logits), columns_of(rows), mx.array(draw_of(random, 4)))
-    best = logits.argmax(-1)
-    assert tokens.tolist()[0] == best[0]
-    assert tokens.tolist()[2] == best[2]
-    alone, _ = sample(mx.array(logits), columns_of([{"temperature": 0.0}] * 4), mx.zeros(4))
-    assert alone.tolist() == best.tolist()
-
-
-def test_sample_logprobs_are_those_of_the_raw_logits():
+@pytest.mark.parametrize("name", EDGES)
+@pytest.mark.parametrize("spread", [0.01, 1, 5])
+def test_sample_parameters_at_their_edges(sample, name, spread):
     random = np.random.default_rng(5)
-    logits = random.normal(0, 4, (3, 5000)).astype(np.float32)
-    rows = [{"temperature": 0.0}, {"temperature": 0.3, "top_k": 3}, {"temperature": 2.0}]
-    tokens, logprobs = sample(mx.array(logits), columns_of(rows), mx.array(draw_of(random, 3)))
-    wide = logits.astype(np.float64)
-    expected = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
-    expected = expected[np.arange(3), np.array(tokens)]
-    np.testing.assert_allclose(np.array(logprobs), expected, rtol=1e-5, atol=1e-5)
+    logits = random.normal(0, spread, 5000).astype(np.float32)
+    cases = [RowCase(logits, seed=seed, **EDGES[name]) for seed in range(8)]
+    batch = batch_of(cases)
+    tokens = batch.sample(sample).tokens.tolist()
+    for case, token in zip(cases, tokens, strict=True):
+        right = expected(case)
+        if right.margin > ROUNDING:
+            assert token == right.token
+        else:
+            # Which of the tokens near the boundary is a matter of rounding.
+            order = ranked(case.logits).tolist()
+            assert abs(order.index(token) - order.index(right.token)) < 50
 
 
-def test_sample_does_not_depend_on_the_other_rows():
-    random = np.random.default_rng(6)
-    logits = random.normal(0, 3, (6, 9000)).astype(np.float32)
-    rows = [
-        {"top_p": 0.9},
-        {"temperature": 0.0},
-        {"top_k": 9},
+@pytest.mark.parametrize(
+    "logits",
+    [
+        np.zeros(5000),
+        np.repeat([0.0, 1.0], 2500),
+        np.where(np.arange(5000) % 7 == 0, 2.0, -np.inf),
+        np.where(np.arange(5000) % 3 == 0, 0.0, np.finfo(np.float32).min),
+        np.where(np.arange(5000) == 4321, 0.0, -np.inf),
+        np.full(5000, np.finfo(np.float32).min),
+        np.linspace(0, 1e30, 5000),
+        np.concatenate([np.full(4000, -1e-30), np.full(1000, 1e-30)]),
+    ],
+    ids=["equal", "two steps", "forbidden", "lowest", "one left", "all lowest", "far", "tiny"],
+)
+def test_sample_ties_and_infinities(sample, logits):
+    parameters = [
         {},
-        {"min_p": 0.2},
-        {"top_p": 0.5},
+        {"temperature": 0.0},
+        {"top_k": 1},
+        {"top_k": 300},
+        {"top_k": 3000},
+        {"top_p": 0.3703},
+        {"top_p": 0.0},
+        {"min_p": 0.9},
+        {"top_k": 700, "top_p": 0.6304, "min_p": 0.5},
     ]
-    draws = draw_of(random, 6)
-    together, _ = sample(mx.array(logits), columns_of(rows), mx.array(draws))
-    for i, row in enumerate(rows):
-        alone, _ = sample(
-            mx.array(logits[i : i + 1]), columns_of([row]), mx.array(draws[i : i + 1])
+    cases = [
+        RowCase(logits.astype(np.float32), seed=seed, **row)
+        for seed, row in enumerate(parameters)
+    ]
+    assert_as_expected(sample, cases)
+
+
+# Positions where the number of seed 0 is the least and the greatest that there is.
+LEAST, GREATEST = 14_883_995, 4_826_271
+
+
+@pytest.mark.parametrize("position", [LEAST, GREATEST])
+@pytest.mark.parametrize("row", [{}, {"top_p": 0.9}, {"top_k": 2000}, {"min_p": 1e-3}], ids=str)
+def test_sample_stays_inside_at_the_extreme_numbers(sample, position, row):
+    number = uniform(np.zeros(1, np.uint64), np.array([position], np.uint32))[0]
+    assert number == (0 if position == LEAST else 1 - 2.0**-23)
+    random = np.random.default_rng(6)
+    for spread in (0.01, 3):
+        logits = random.normal(0, spread, 6000).astype(np.float32)
+        logits[::5] = -np.inf
+        case = RowCase(logits, position=position, **row)
+        token = batch_of([case]).sample(sample).tokens.item()
+        ids, _, _ = kept_tokens(case)
+        if position == LEAST:
+            assert token == ids[0]
+        else:
+            assert token in ids[-20:]
+
+
+def test_sample_penalties_need_no_vocabulary_of_their_own(sample):
+    # Ids 65,536 apart share a mark in the kernel.
+    logits = np.zeros(200_000, np.float32)
+    logits[[5, 65_541, 131_077]] = 5.0
+    cases = [RowCase(logits, temperature=0.0, bias={65_541: 1.0, 5: -9.0, 199_999: 2.0})]
+    assert batch_of(cases).sample(sample).tokens.item() == 65_541
+    cases[0].bias[65_541] = -9.0
+    assert batch_of(cases).sample(sample).tokens.item() == 131_077
+
+
+def test_sample_counts_prompt_tokens_for_the_repetition_penalty_alone(sample):
+    logits = np.array([4.0, 3.0, -1.0] + [-9.0] * 20, np.float32)
+    names = {"repetition": 2.0, "frequency": 0.25, "presence": 0.5}
+
+    def best(counts: dict[int, int], **penalties: float) -> list[int]:
+        case = RowCase(logits, temperature=0.0, counts=counts, **penalties)
+        return batch_of([case]).sample(sample).tokens.item()
+
+    assert best({0: 0}, frequency=9.0, presence=9.0) == 0
+    assert best({0: 0}, repetition=2.0) == 1
+    assert best({0: 1}, presence=0.9) == 0
+    assert best({0: 1}, presence=1.1) == 1
+    assert best({0: 3}, frequency=0.3) == 0
+    assert best({0: 3}, frequency=0.4) == 1
+    assert best({0: 1, 1: 0}, **names) == 1
+
+
+@pytest.mark.parametrize("count", [1, 5, 20])
+def test_sample_top_logprobs_are_the_most_likely_by_raw_logit(sample, count):
+    random = np.random.default_rng(7)
+    cases = [random_case(random, 5000) for _ in range(8)]
+    cases[0].logits[:] = 0
+    cases[1].logits[3:] = -np.inf
+    cases[2].logits[:] = np.round(cases[2].logits)
+    batch = batch_of(cases)
+    sampled = batch.sample(sample, count)
+    for case, ids, logprobs in zip(
+        cases, sampled.top_ids.tolist(), np.array(sampled.top_logprobs), strict=True
+    ):
+        order = ranked(case.logits)[:count]
+        assert ids == order.tolist()
+        np.testing.assert_allclose(
+            logprobs, log_softmax(case.logits)[order], rtol=1e-5, atol=2e-5
         )
-        assert alone.item() == together[i].item()
+    assert sampled.tokens.tolist() == batch.sample(sample).tokens.tolist()
 
 
-def test_sample_never_draws_a_forbidden_token():
-    logits = np.full((2, 600), -np.inf, np.float32)
-    logits[:, [7, 300]] = 0.0
-    draws = mx.array([0.0, 1 - 2**-23], mx.float32)
-    for row in ({}, {"top_p": 0.99}, {"top_k": 50}, {"min_p": 0.5}, {"top_p": 0.0}):
-        tokens, _ = sample(mx.array(logits), columns_of([row] * 2), draws)
-        assert tokens.tolist() == ([7, 7] if row.get("top_p") == 0.0 else [7, 300])
+def test_sample_top_logprobs_of_a_small_vocabulary(sample):
+    case = RowCase(np.array([1.0, 3.0, 2.0] * 3, np.float32))
+    sampled = batch_of([case]).sample(sample, 20)
+    assert sampled.top_ids.tolist() == [[1, 4, 7, 2, 5, 8, 0, 3, 6]]
 
 
-@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_sample_flags_a_row_without_a_distribution_and_no_other(broken):
-    logits = np.zeros((3, 50), np.float32)
-    logits[1] = broken
-    if broken != -np.inf:
-        logits[1, 1:] = 0.0
-    rows = [{"top_p": 0.9}, {"top_p": 0.9}, {"temperature": 0.0}]
-    _, logprobs = sample(mx.array(logits), columns_of(rows), mx.zeros(3))
-    assert np.isnan(np.array(logprobs)).tolist() == [False, True, False]
+def test_sample_does_not_depend_on_the_place_in_the_batch(sample):
+    random = np.random.default_rng(8)
+    cases = [random_case(random, 3000) for _ in range(12)]
+    together = batch_of(cases).sample(sample, 3)
+    for shift in (1, 5):
+        moved = batch_of(cases[shift:] + cases[:shift]).sample(sample)
+        assert moved.tokens.tolist() == np.roll(np.array(together.tokens), -shift).tolist()
+    for case, token, logprob in zip(
+        cases, together.tokens.tolist(), together.logprobs.tolist(), strict=True
+    ):
+        alone = batch_of([case]).sample(sample)
+        assert alone.tokens.item() == token
+        assert alone.logprobs.item() == logprob
+
+
+@pytest.mark.parametrize("broken", ["a NaN", "all NaN", "+inf", "-inf", "mask", "+inf behind"])
+@pytest.mark.parametrize("row", [{}, {"top_p": 0.9}, {"temperature": 0.0}], ids=str)
+def test_sample_flags_a_row_without_a_distribution_and_no_other(sample, broken, row):
+    cases = [RowCase(np.linspace(0, 1, 300, dtype=np.float32), **row) for _ in range(3)]
+    logits = cases[1].logits = cases[1].logits.copy()
+    if broken == "mask":
+        cases[1].mask = np.zeros(300, bool)
+    elif broken.startswith("+inf"):
+        logits[-1 if "behind" in broken else 0] = np.inf
+    elif broken == "a NaN":
+        logits[77] = np.nan
+    else:
+        logits[:] = {"all NaN": np.nan, "-inf": -np.inf}[broken]
+    sampled = batch_of(cases).sample(sample, 5)
+    assert np.isnan(np.array(sampled.logprobs)).tolist() == [False, True, False]
+    assert sampled.tokens.tolist()[1] == 0
+    assert np.isnan(np.array(sampled.top_logprobs[1])).all() or broken == "mask"
+
+
+def test_sample_flags_a_nan_that_the_mask_hides(sample):
+    logits = np.zeros(300, np.float32)
+    logits[9] = np.nan
+    case = RowCase(logits, mask=np.arange(300) > 100)
+    assert math.isnan(batch_of([case]).sample(sample).logprobs.item())

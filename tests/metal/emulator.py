@@ -48,6 +48,7 @@ class Traffic:
 class Run:
     """The outputs of a launch and what it did; ``traffic`` is empty for an unchecked one."""
 
+    source: str  # what MLX would hand to the Metal compiler
     outputs: list[mx.array]
     threadgroups: int
     barriers: int  # of threadgroups, all together
@@ -139,6 +140,7 @@ def run_launch(
     if report.fault:
         raise MetalFault(_explain(report, library, launch))
     return Run(
+        launch.source,
         [
             _mlx(array, dtype)
             for array, dtype in zip(outputs, launch.output_dtypes, strict=True)

@@ -21,6 +21,7 @@ import pytest
 import tiny
 from tokenizers import Tokenizer
 
+from mlxnode.api_keys import ApiKey, digest_of
 from mlxnode.config import ApiConfig, NodeConfig, ServerConfig
 from mlxnode.messages import (
     Abort,
@@ -46,6 +47,7 @@ from mlxnode.pipes import Pipe
 from mlxnode.server.worker import run_worker
 
 KEY = "sk-test-0123456789abcdef"
+NARROW_KEY = "sk-narrow-0123456789abcd"  # of the table "narrow", for org/tiny-text alone
 ORIGIN = "http://localhost:3000"
 WAIT = 20.0  # seconds; only a failing test waits that long
 
@@ -129,10 +131,11 @@ class WorkerProcess:
     """A worker under test, started and ended here."""
 
     key = KEY
+    narrow_key = NARROW_KEY
     origin = ORIGIN
     headers: ClassVar = {"authorization": f"Bearer {KEY}"}
 
-    def __init__(self, config: NodeConfig, models: list[ServedModel], keys: list[str]):
+    def __init__(self, config: NodeConfig, models: list[ServedModel], keys: list[ApiKey]):
         self.engine = FakeEngine(Tokenizer.from_file(str(models[0].folder / "tokenizer.json")))
         self.events: queue.Queue[ChildToSupervisor] = queue.Queue()
         self.reset()
@@ -269,7 +272,9 @@ def started_worker(
     until: type | None = Ready,
 ) -> Iterator[WorkerProcess]:
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
-    worker = WorkerProcess(config, models, [KEY, "sk-another-key-0123456789"])
+    narrow = ApiKey("narrow", digest_of(NARROW_KEY), frozenset({"org/tiny-text"}))
+    keys = [ApiKey.unnamed(KEY), ApiKey.unnamed("sk-another-key-0123456789"), narrow]
+    worker = WorkerProcess(config, models, keys)
     try:
         worker.started = until and worker.wait_for(until)
         yield worker

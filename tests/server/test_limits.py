@@ -1,15 +1,27 @@
+import asyncio
 import hashlib
+import threading
 import time
 
 import httpx2 as httpx
 import openai
 import pytest
 
-from mlxnode.messages import Failed, Generate, Limit, Reserved
-from mlxnode.server.limits import format_duration
+from mlxnode.messages import Failed, Generate, Limit, Ping, Pong, Reserve, Reserved, Settle
+from mlxnode.server.errors import RateLimited, Unavailable
+from mlxnode.server.limits import Limits, format_duration
 
 ASK = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
 NUM_PROMPT = 21
+
+
+def settled_once(worker) -> int:
+    """The tokens of the one settlement that there is."""
+    tokens = worker.settled.get(timeout=10).tokens
+    worker.send(Ping(0))
+    worker.wait_for(Pong)
+    assert worker.settled.empty()
+    return tokens
 
 
 @pytest.mark.parametrize(
@@ -90,11 +102,102 @@ def test_a_failed_request_is_settled_once_and_free(worker):
     worker.engine.on_generate = fail
     with pytest.raises(openai.InternalServerError):
         worker.client().chat.completions.create(**ASK)
-    assert worker.settled.get(timeout=10).tokens == 0
-    assert worker.settled.empty()
+    assert settled_once(worker) == 0
+
+
+def test_a_request_whose_client_leaves_is_settled_once(worker):
+    said = threading.Event()
+
+    def say_some(message: Generate) -> None:
+        worker.engine.update(message.uid, "abc")
+        said.set()
+
+    worker.engine.on_generate = say_some
+    url = f"{worker.url}/v1/chat/completions"
+    body = ASK | {"stream": True}
+    with httpx.stream("POST", url, json=body, headers=worker.headers) as response:
+        assert said.wait(10)
+        assert next(response.iter_lines())
+    assert settled_once(worker) == NUM_PROMPT + 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_whose_engine_dies_is_settled_once(worker, stream):
+    def die(message: Generate) -> None:
+        worker.engine.update(message.uid, "ab")
+        worker.engine.disconnect()
+
+    worker.engine.on_generate = die
+    try:
+        with pytest.raises(openai.APIError, match="engine stopped"):
+            list(worker.client().chat.completions.create(**ASK, stream=stream))
+        assert settled_once(worker) in (0, NUM_PROMPT + 2)  # whether it was heard or not
+    finally:
+        worker.engine.reset()
+        worker.connect_engine()
+
+
+def test_embeddings_reserve_and_settle_their_tokens(worker):
+    worker.client().embeddings.create(model="tiny-embedding", input=["ab", "cde"])
+    reserved = worker.reserved.get(timeout=10)
+    assert (reserved.model, reserved.tokens) == ("tiny-embedding", 5)
+    assert settled_once(worker) == 5
 
 
 def test_without_limits_nobody_is_asked(plain_worker):
     response = httpx.post(f"{plain_worker.url}/v1/chat/completions", json=ASK)
     assert response.status_code == 200 and plain_worker.reserved.empty()
     assert not [name for name in response.headers if name.startswith("x-ratelimit")]
+
+
+# --- a client that leaves while the supervisor is asked -----------------------------
+
+
+def limits_that_send_to(sent: list) -> Limits:
+    return Limits(lambda message: sent.append(message) or True, enabled=True)
+
+
+async def hold(limits: Limits) -> None:
+    async with limits.reserve("key", "m", 10) as reservation:
+        reservation.tokens_used = 7
+
+
+@pytest.mark.parametrize("refused", [None, "requests"])
+@pytest.mark.parametrize("answer_comes_first", [False, True])
+async def test_limits_give_back_what_nobody_waits_for(refused, answer_comes_first):
+    sent: list = []
+    limits = limits_that_send_to(sent)
+    task = asyncio.create_task(hold(limits))
+    await asyncio.sleep(0)
+    answer = Reserved(1, refused, 0.0, Limit(1, 0, 1.0), None)
+    steps = [lambda: limits.on_reserved(answer), task.cancel]
+    for step in steps if answer_comes_first else reversed(steps):
+        step()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    given_back = [] if refused else [Settle(1, 0)]
+    assert sent == [Reserve(1, "key", "m", 10), *given_back]
+
+
+async def test_limits_settle_what_was_used():
+    sent: list = []
+    limits = limits_that_send_to(sent)
+    task = asyncio.create_task(hold(limits))
+    await asyncio.sleep(0)
+    limits.on_reserved(Reserved(1, None, 0.0, None, Limit(10, 0, 1.0)))
+    await task
+    assert sent[1:] == [Settle(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "header", "milliseconds"),
+    [(0.0004, "1", "1"), (1.0, "1", "1000"), (1.0001, "2", "1001"), (59.2, "60", "59200")],
+)
+def test_retry_after_is_whole_seconds_rounded_up(seconds, header, milliseconds):
+    headers = RateLimited("no", kind="tokens", retry_after=seconds).headers
+    assert headers == {"retry-after": header, "retry-after-ms": milliseconds}
+
+
+async def test_limits_do_not_wait_for_a_supervisor_that_cannot_be_asked():
+    with pytest.raises(Unavailable):
+        await hold(Limits(lambda message: False, enabled=True))

@@ -76,3 +76,14 @@ def test_registry_says_what_a_model_is_for(served_models, find, model_id, status
         getattr(Registry(served_models), find)(model_id)
     assert (caught.value.status, caught.value.param) == (status, "model")
     assert ("/v1/" in caught.value.message) == (status == 400)
+
+
+def test_registry_restricted_to_some_models_has_no_others(served_models):
+    registry = Registry(served_models)
+    view = registry.restricted_to(frozenset({"org/tiny-text"}))
+    assert view.find_text("org/tiny-text") is registry.find_text("org/tiny-text")
+    with pytest.raises(ApiError) as caught:
+        view.find_chat("tiny-chat")
+    assert caught.value.code == "model_not_found"
+    assert registry.restricted_to(None).find_chat("tiny-chat")
+    assert list(registry.served) == [model.id for model in served_models]

@@ -116,11 +116,6 @@ def test_validate_tells_limit_and_value():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("n", 2),
-        ("logprobs", True),
-        ("logprobs", 0),
-        ("presence_penalty", 0.5),
-        ("response_format", {"type": "json_object"}),
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
         ("store", True),

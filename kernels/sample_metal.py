@@ -1,0 +1,197 @@
+"""``sample`` as one Metal kernel: one threadgroup a row, one launch a batch.
+
+A row's logits are read once, and once more where it is truncated; more often only where the
+distribution reaches beyond the 1,024 most likely tokens or so.
+"""
+
+import functools
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from mlxnode.kernels.columns import MIN_ELEMENTS
+from mlxnode.kernels.sample import (
+    GROUPS,
+    MAX_TOP_LOGPROBS,
+    Adjustments,
+    Sampled,
+    SamplingColumns,
+    TokenMasks,
+)
+from mlxnode.kernels.sample_ops import sample_ops
+
+_INPUTS = [
+    "logits",
+    "scale",
+    "top_k",
+    "top_p",
+    "min_p",
+    "is_greedy",
+    "is_truncated",
+    "seeds",
+    "positions",
+    "adjusted_ids",
+    "bias",
+    "counts",
+    "repetition",
+    "frequency",
+    "presence",
+    "mask_bits",
+    "mask_rows",
+]
+
+_HEADER = Path(__file__).with_name("sample.metal").read_text()
+_BODY = """
+    const Place at = {thread_index_in_threadgroup, thread_index_in_simdgroup,
+                      simdgroup_index_in_threadgroup};
+    const uint index = threadgroup_position_in_grid.x;
+    threadgroup Shared shared;
+    threadgroup atomic_uint marks[EDITS ? MARKS : 1];
+
+    Row<T> row;
+    row.size = logits_shape[1];
+    row.logits = logits + ulong(index) * row.size;
+    row.marks = marks;
+    row.is_adjusted = row.is_masked = false;
+    if (EDITS) {
+      row.num_ids = adjusted_ids_shape[1];
+      row.ids = adjusted_ids + index * row.num_ids;
+      row.bias = bias + index * row.num_ids;
+      row.counts = counts + index * row.num_ids;
+      row.repetition = repetition[index];
+      row.frequency = frequency[index];
+      row.presence = presence[index];
+      // A row without adjustments: one neutral entry, repeated.
+      row.is_adjusted = row.ids[0] != row.ids[row.num_ids - 1] || row.bias[0] != 0.0f ||
+                        row.counts[0] >= 0;
+      if (row.is_adjusted) row.mark(at);
+      row.is_masked = mask_rows[index] >= 0;
+      row.mask = mask_bits + max(mask_rows[index], 0) * mask_bits_shape[1];
+    }
+
+    Totals raw, edited;
+    for (uint i = 4 * at.thread_index; i < row.size; i += 4 * THREADS) {
+      const float4 x = row.raw(i);
+      raw.add(x, i, LOG2_E);
+      edited.add(EDITS ? row.edit(x, i) : x, i, scale[index]);
+    }
+    Source<T> source = {row, false, group_max(edited.peak, shared, at), scale[index], 0.0f,
+                        edited.peak, 0};
+    const float mass = edited.mass_from(source.peak, source.scale);
+    source.mass = group_sum(mass, shared, at).total;
+    // Beyond, weights vanish.
+    source.end = ulong(as_type<uint>(min(126.0f / source.scale, LARGEST)) + 1) << 32;
+    Source<T> plain = {row, true, group_max(raw.peak, shared, at), LOG2_E, 0.0f, raw.peak,
+                       ulong(as_type<uint>(INFINITY) + 1) << 32};
+    plain.mass = group_sum(raw.mass_from(plain.peak, LOG2_E), shared, at).total;
+
+    // No distribution: NaN, +inf, or nothing but -inf.
+    const bool is_valid = plain.mass > 0.0f && plain.mass < INFINITY && source.mass > 0.0f &&
+                          source.mass < INFINITY;
+    uint drawn = 0;
+    if (is_valid) {
+      const float number = uniform(seeds[index], positions[index]);
+      if (is_greedy[index]) drawn = most_likely(source, edited.index, shared, at);
+      else if (is_truncated[index])
+        drawn = draw_truncated(source, uint(top_k[index]), top_p[index], min_p[index], number,
+                               shared, at);
+      else drawn = draw_full(source, mass, number, shared, at);
+    }
+    const float log_mass = is_valid ? log(plain.mass) : NAN;
+    if (at.thread_index == 0) {
+      tokens[index] = int(drawn);
+      logprobs[index] = (float(row.logits[drawn]) - plain.peak) - log_mass;
+    }
+    if (TOPS > 0) {
+      uint count = 0;
+      if (is_valid) {
+        const Bound bound = {TOPS, INFINITY, 0.0f};
+        Ranking<T> ranking;
+        ranking.open(plain, bound, shared, at);
+        ranking.seek(plain, bound, shared, at);
+        count = min(uint(TOPS), row.size);
+        const uint rank = ranking.window.rank;
+        if (rank > 0) collect(plain, 0, shared.keys[count - rank - 1] + 1, shared, at);
+      }
+      if (at.thread_index < TOPS) {
+        const bool is_there = at.thread_index < count;
+        const uint id = is_there ? uint(shared.keys[at.thread_index]) : 0;
+        const uint output = index * TOPS + at.thread_index;
+        top_ids[output] = int(id);
+        top_logprobs[output] = (float(row.logits[id]) - plain.peak) - log_mass;
+      }
+    }
+"""
+
+
+def sample_metal(
+    logits: mx.array,
+    columns: SamplingColumns,
+    positions: np.ndarray,
+    adjustments: Adjustments | None = None,
+    masks: TokenMasks | None = None,
+    num_top_logprobs: int = 0,
+) -> Sampled:
+    """Draw the next token of each row; as ``sample_ops``, with the same tokens."""
+    B, V = logits.shape
+    if logits.size < MIN_ELEMENTS:
+        return sample_ops(logits, columns, positions, adjustments, masks, num_top_logprobs)
+    # One number of likely tokens, so that few variants of the kernel are compiled.
+    tops = MAX_TOP_LOGPROBS if num_top_logprobs else 0
+    edits = adjustments is not None or masks is not None
+    adjustments = adjustments or _no_adjustments(B if edits else 1)
+    masks = masks or _no_masks(B)
+    threads = 32 * GROUPS
+    tokens, logprobs, top_ids, top_logprobs = kernel()(
+        inputs=[
+            logits,
+            columns.scale,
+            columns.top_k,
+            columns.top_p,
+            columns.min_p,
+            columns.is_greedy,
+            columns.is_truncated,
+            mx.array(columns.seeds),
+            mx.array(positions),
+            adjustments.ids,
+            adjustments.bias,
+            adjustments.counts,
+            adjustments.repetition,
+            adjustments.frequency,
+            adjustments.presence,
+            masks.bits,
+            masks.rows,
+        ],
+        template=[("T", logits.dtype), ("EDITS", edits), ("TOPS", tops)],
+        grid=(threads * B, 1, 1),
+        threadgroup=(threads, 1, 1),
+        output_shapes=[(B,), (B,), (B, max(tops, 1)), (B, max(tops, 1))],
+        output_dtypes=[mx.int32, mx.float32, mx.int32, mx.float32],
+    )
+    if not num_top_logprobs:
+        return Sampled(tokens, logprobs)
+    count = min(num_top_logprobs, V)
+    return Sampled(tokens, logprobs, top_ids[:, :count], top_logprobs[:, :count])
+
+
+@functools.cache
+def kernel():
+    """The kernel, built by MLX when it is first called."""
+    return mx.fast.metal_kernel(
+        name="sample",
+        input_names=_INPUTS,
+        output_names=["tokens", "logprobs", "top_ids", "top_logprobs"],
+        header=f"constant constexpr uint GROUPS = {GROUPS};\n{_HEADER}",
+        source=_BODY,
+    )
+
+
+@functools.lru_cache
+def _no_adjustments(rows: int) -> Adjustments:
+    return Adjustments.of([{}] * rows, [{}] * rows, [1.0] * rows, [0.0] * rows, [0.0] * rows)
+
+
+@functools.lru_cache
+def _no_masks(rows: int) -> TokenMasks:
+    return TokenMasks.of(np.zeros((1, MIN_ELEMENTS), np.uint32), [-1] * rows)

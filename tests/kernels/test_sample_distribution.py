@@ -1,0 +1,100 @@
+"""What is drawn, over many seeds, against the exact probabilities."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from sampling_reference import RowCase, probabilities
+
+from mlxnode.kernels import sample_metal
+from mlxnode.kernels.sample import Adjustments, SamplingColumns, TokenMasks
+from mlxnode.kernels.sample_ops import sample_ops
+
+DRAWS = 100_000  # of the truncations and their combinations
+BATCH = 2000  # drawn at once
+VOCABULARY = 300
+
+ROWS = {
+    "temperature": {"temperature": 0.7},
+    "top-k": {"temperature": 1.3, "top_k": 7},
+    "top-p": {"top_p": 0.6},
+    "min-p": {"min_p": 0.1},
+    "top-k and top-p": {"top_k": 30, "top_p": 0.8},
+    "top-p and min-p": {"temperature": 1.5, "top_p": 0.9, "min_p": 0.02},
+    "top-k and min-p": {"top_k": 12, "min_p": 0.05},
+    "all": {"temperature": 1.2, "top_k": 12, "top_p": 0.8, "min_p": 0.05},
+    "wide top-k": {"temperature": 2.0, "top_k": 200},
+    "wide top-p": {"temperature": 2.0, "top_p": 0.97},
+    "edited": {"top_p": 0.9, "bias": {3: 2.5, 4: -9.0}, "counts": {5: 2, 6: 0}},
+    "masked": {"temperature": 1.5, "mask": np.arange(VOCABULARY) % 3 == 1},
+}
+
+
+def many_draws(sample, case: RowCase, count: int) -> np.ndarray:
+    """The row repeated, each copy with a seed of its own. [count]"""
+    starts = range(0, count, BATCH)
+    return np.concatenate([draw_batch(sample, case, start) for start in starts])
+
+
+def draw_batch(sample, case: RowCase, first_seed: int) -> np.ndarray:
+    count = BATCH
+    names = ("temperature", "top_k", "top_p", "min_p")
+    columns = SamplingColumns.of(
+        **{name: [getattr(case, name)] * count for name in names},
+        seeds=range(first_seed, first_seed + count),
+    )
+    adjustments = masks = None
+    if case.bias:
+        names = ("bias", "counts", "repetition", "frequency", "presence")
+        adjustments = Adjustments.of(**{name: [getattr(case, name)] * count for name in names})
+    if case.mask is not None:
+        bits = np.packbits(np.pad(case.mask, (0, 20)), bitorder="little").view("<u4")
+        masks = TokenMasks.of(bits[None], [0] * count)
+    logits = mx.broadcast_to(mx.array(case.logits), (count, len(case.logits)))
+    positions = np.zeros(count, np.uint32)
+    return np.array(sample(logits, columns, positions, adjustments, masks).tokens)
+
+
+def assert_follows(tokens: np.ndarray, share: np.ndarray) -> None:
+    """A χ² test at five standard deviations; rare tokens are counted together."""
+    observed = np.bincount(tokens, minlength=len(share))
+    assert observed[share == 0].sum() == 0
+    expected = share * len(tokens)
+    rare = expected < 10
+    observed = np.append(observed[~rare], observed[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    real = expected >= 10
+    chi2 = ((observed - expected)[real] ** 2 / expected[real]).sum()
+    freedom = real.sum() - 1
+    assert chi2 < freedom + 5 * np.sqrt(2 * freedom)
+
+
+def make_case(name: str) -> RowCase:
+    logits = np.random.default_rng(1).normal(0, 2, VOCABULARY).astype(np.float32)
+    return RowCase(logits, repetition=1.3, frequency=0.4, presence=0.2, **ROWS[name])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_sample_ops_follows_the_exact_distribution(name):
+    case = make_case(name)
+    assert_follows(many_draws(sample_ops, case, DRAWS), probabilities(case))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_sample_kernel_draws_what_the_operations_draw(name, emulated, monkeypatch):
+    # Volume, so unchecked and with few SIMD groups; races and bounds are checked elsewhere.
+    monkeypatch.setattr(sample_metal, "GROUPS", 2)
+    sample_metal.kernel().options = {"checked": False}
+    case = make_case(name)
+    tokens = many_draws(sample_metal.sample_metal, case, 2000)
+    assert_follows(tokens, probabilities(case))
+    if case.mask is None and name != "temperature":
+        # Of untruncated rows, the number of groups is part of the order.
+        assert (tokens != many_draws(sample_ops, case, 2000)).sum() <= 1
+
+
+@pytest.mark.metal
+@pytest.mark.parametrize("name", ROWS)
+def test_sample_kernel_on_a_gpu_follows_the_exact_distribution(name):
+    case = make_case(name)
+    tokens = many_draws(sample_metal.sample_metal, case, DRAWS)
+    assert_follows(tokens, probabilities(case))
