@@ -44,6 +44,7 @@ class ModelConfig(RateLimits):
     context_length: Annotated[int, Field(ge=1)] | None = None
     default_temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
+    matryoshka_dimensions: list[Annotated[int, Field(ge=1)]] | None = None
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
@@ -51,6 +52,8 @@ class ModelConfig(RateLimits):
             raise ValueError("default_temperature does not apply to an embedding model")
         if self.type != "embedding" and self.dimensions is not None:
             raise ValueError(f"dimensions does not apply to a {self.type} model")
+        if self.type != "embedding" and self.matryoshka_dimensions is not None:
+            raise ValueError(f"matryoshka_dimensions does not apply to a {self.type} model")
         return self
 
 
@@ -114,6 +117,8 @@ class ServerConfig(Table):
 
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    max_embedding_tokens: Annotated[int, Field(ge=1)] = 300_000  # in one request, as OpenAI's
+    strict_fields: bool = False  # refuse the request fields that nobody documents
     request_timeout: Annotated[float, Field(gt=0)] = 60.0  # to receive a whole request
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0

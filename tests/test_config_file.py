@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import tomli
 from pydantic import BaseModel
 
 from mlxnode.api_keys import ApiKey
@@ -62,8 +63,7 @@ def test_config_shipped_file_explains_every_key(table: type[BaseModel]):
         ]
         assert lines, f"{table.__name__}.{name} is not in config.toml"
         if table in (ServerConfig, EngineConfig) and field.default is not None:
-            value = lines[0].partition("=")[2].partition("#")[0].strip()
-            assert value.strip('"') == str(field.default)
+            assert tomli.loads(lines[0].lstrip("# "))[name] == field.default
 
 
 def test_config_unknown_key_names_the_nearest(write):
@@ -90,6 +90,9 @@ def test_config_wrong_values_name_key_value_and_expectation(write):
 def test_config_keys_have_to_fit_the_type_of_the_model(write):
     assert "dimensions does not apply to a chat model" in error_of(
         write(OPEN + MODEL + "dimensions = 3")
+    )
+    assert "matryoshka_dimensions does not apply to a chat model" in error_of(
+        write(OPEN + MODEL + "matryoshka_dimensions = [3]")
     )
 
 

@@ -192,12 +192,17 @@ def _describe(id: str, model: ModelConfig, files: Files) -> ServedModel:
     architecture = config["model_type"]
     if architecture not in ENCODER_TYPES and not _is_known_to_mlx_lm(architecture):
         raise ModelError(f"model_type {architecture!r} is none that mlx-lm knows")
-    dimensions = None
+    dimensions, matryoshka = None, ()
     if model.type == "embedding":
         sentence = read_sentence_config(files.folder)
         own_context = sentence.max_length
         dimensions = model.dimensions or sentence.dimensions
         _check_limit("dimensions", model.dimensions, sentence.dimensions)
+        declared = model.matryoshka_dimensions or ()
+        _check_limit("matryoshka_dimensions", max(declared, default=None), dimensions)
+        matryoshka = tuple(
+            size for size in declared or sentence.matryoshka if size <= dimensions
+        )
     else:
         if architecture in ENCODER_TYPES:
             raise ModelError(
@@ -220,6 +225,7 @@ def _describe(id: str, model: ModelConfig, files: Files) -> ServedModel:
         default_temperature=model.default_temperature,
         size_bytes=sum(file.stat().st_size for file in files.weight_files),
         created=int(max(file.stat().st_mtime for file in files.weight_files)),
+        matryoshka=matryoshka,
     )
 
 

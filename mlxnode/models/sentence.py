@@ -100,7 +100,7 @@ def read_sentence_config(folder: Path) -> SentenceConfig:
         max_length=_max_length(folder, model, transformer),
         vocabulary_size=_positive(model, "vocab_size", folder / "config.json"),
         dimensions=size,
-        matryoshka=tuple(sorted(model.get("matryoshka_dimensions") or ())),
+        matryoshka=_matryoshka(model, size, folder / "config.json"),
         prompts=prompts,
         default_prompt=default_prompt,
         lowercase=bool(transformer.get("do_lower_case", False)),
@@ -255,6 +255,16 @@ def _read_json(file: Path, kind: type = dict) -> Any:
     if not isinstance(value, kind):
         raise ModelError(f"{file}: expected a JSON {'object' if kind is dict else 'array'}")
     return value
+
+
+def _matryoshka(model: dict[str, Any], size: int, file: Path) -> tuple[int, ...]:
+    """The sizes that config.json declares; ``is_matryoshka`` alone declares all of them."""
+    sizes = model.get("matryoshka_dimensions")
+    if not sizes:
+        return tuple(range(1, size + 1)) if model.get("is_matryoshka") is True else ()
+    if not (isinstance(sizes, list) and all(isinstance(n, int) and n > 0 for n in sizes)):
+        raise ModelError(f"{file}: matryoshka_dimensions must be sizes, got {sizes!r}")
+    return tuple(sorted(sizes))
 
 
 def _positive(settings: dict[str, Any], key: str, file: Path) -> int:

@@ -12,7 +12,8 @@ class ServedModel:
 
     ``folder`` holds config.json and the tokenizer's files. ``weights`` is the same folder
     (safetensors) or a ``.gguf`` file. ``context_length`` is in tokens: the configured one,
-    else the model's own. ``dimensions`` is the vector size served by an embedding model.
+    else the model's own. ``dimensions`` is the vector size served by an embedding model,
+    ``matryoshka`` the sizes that a request may have it cut to.
     """
 
     id: str
@@ -25,3 +26,4 @@ class ServedModel:
     default_temperature: float | None
     size_bytes: int  # of the weights on disk
     created: int  # Unix seconds, from the weights' modification time
+    matryoshka: tuple[int, ...] = ()

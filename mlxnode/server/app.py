@@ -14,6 +14,8 @@ from mlxnode.server import embedding_routes, info_routes, text_routes
 from mlxnode.server.body import TimedRequest, json_response
 from mlxnode.server.errors import ApiError, Unavailable, from_exception
 from mlxnode.server.node import Node, node_of
+from mlxnode.server.openapi import describe
+from mlxnode.server.responses import encode_json
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -47,6 +49,7 @@ def build_app(name: str, node: Node) -> Sanic:
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     for routes in (info_routes, text_routes, embedding_routes):
         app.blueprint(routes.blueprint)
+    app.ctx.openapi = encode_json(describe(app, node))
     app.register_middleware(_admit, "request")
     app.register_middleware(_sign, "response")
     return app

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 
 import msgspec
@@ -9,6 +10,7 @@ from sanic import HTTPResponse, Request
 from sanic.exceptions import PayloadTooLarge, RequestTimeout
 
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.node import node_of
 from mlxnode.server.responses import encode_json
 from mlxnode.server.validation import BodyType, parse_json, validate
 
@@ -49,6 +51,8 @@ class TimedRequest(Request):
 def read_body(request: Request, schema: type[BodyType]) -> BodyType:
     """The request's body as ``schema``; fields that nobody documents are named in a header.
 
+    With ``strict_fields`` they are refused.
+
     Raises:
         InvalidRequest: not JSON, or not a valid ``schema``.
     """
@@ -59,12 +63,24 @@ def read_body(request: Request, schema: type[BodyType]) -> BodyType:
             code="unsupported_content_type",
         )
     body, unknown = validate(schema, parse_json(request.body))
+    if unknown and node_of(request).config.server.strict_fields:
+        raise InvalidRequest(
+            f"Unrecognized request argument supplied: {unknown[0]}",
+            param=unknown[0],
+            code="unknown_parameter",
+        )
     if unknown:
-        logger.debug("%s: ignored %s", request.ctx.request_id, ", ".join(unknown))
         names = [name.encode("ascii", "backslashreplace").decode() for name in unknown]
         printable = "".join(c for c in ", ".join(names) if c.isprintable())
         request.ctx.headers["x-mlxnode-ignored"] = printable[:_MAX_HEADER]
+        _log_ignored(request.path, printable[:_MAX_HEADER])
     return body
+
+
+@functools.lru_cache(maxsize=1024)
+def _log_ignored(path: str, names: str) -> None:
+    """Once, not with every request of a client that always sends them."""
+    logger.info("POST %s: ignored the fields that nobody documents: %s", path, names)
 
 
 def json_response(

@@ -19,8 +19,14 @@ blueprint = Blueprint("embeddings")
 _LARGE_ANSWER = 100_000  # numbers; writing them as JSON takes about 30 ms
 
 
-@blueprint.post("/v1/embeddings")
+@blueprint.post(
+    "/v1/embeddings",
+    ctx_models=("embedding",),
+    ctx_body=EmbeddingBody,
+    ctx_answer=EmbeddingList,
+)
 async def embeddings(request: Request) -> HTTPResponse:
+    """Embed texts or token ids, in their order."""
     node = node_of(request)
     body = read_body(request, EmbeddingBody)
     model = registry_of(request).find_embedding(body.model)
@@ -28,6 +34,7 @@ async def embeddings(request: Request) -> HTTPResponse:
     node.engine.check_connected()
     inputs = await _encode_inputs(model, body.input)
     num_tokens = sum(map(len, inputs))
+    _check_total(num_tokens, node.config.server.max_embedding_tokens)
     key_id, model_id = request.ctx.key_id, model.served.id
     async with node.limits.reserve(key_id, model_id, num_tokens) as reservation:
         request.ctx.headers |= reservation.headers
@@ -62,16 +69,29 @@ def _check_dimensions(model: EmbeddingModel, asked: int | None) -> int | None:
     full = model.served.dimensions
     if asked is None or asked == full:
         return None
-    declared = [size for size in model.config.matryoshka if full is None or size <= full]
+    declared = model.served.matryoshka
     if asked in declared:
         return asked
-    supported = ", ".join(map(str, sorted({*declared, full or model.config.dimensions})))
+    supported = sorted({*declared, full})
+    is_any = len(supported) == full  # all from 1
+    sizes = f"1 to {full}" if is_any else ", ".join(map(str, supported))
     raise InvalidRequest(
-        f"Invalid 'dimensions': this model supports {supported}, got {asked}. Other sizes need "
-        "a model that declares matryoshka_dimensions in its config.json.",
+        f"Invalid 'dimensions': this model supports {sizes}, got {asked}. Sizes that it was "
+        "trained to be cut to are declared by matryoshka_dimensions, in its config.json or "
+        f'in [api.models."{model.served.id}"] of the node\'s configuration.',
         param="dimensions",
         code="unsupported_value",
     )
+
+
+def _check_total(num_tokens: int, limit: int) -> None:
+    """Raises InvalidRequest for more tokens than the configuration allows in one request."""
+    if num_tokens > limit:
+        raise InvalidRequest(
+            f"Requested {num_tokens} tokens, max {limit} tokens per request.",
+            param="input",
+            code="max_tokens_per_request",
+        )
 
 
 async def _encode_inputs(
@@ -85,8 +105,6 @@ async def _encode_inputs(
     is_single = isinstance(value, str) or isinstance(value[0], int)
     items = [value] if is_single else value
     if isinstance(items[0], str):
-        if "" in items:
-            raise _refuse(items.index(""), is_single, "must not be empty", "empty_input")
         is_large = sum(map(len, items)) > LARGE_TEXT
         inputs = await off_loop_if(is_large, model.tokenizer.encode, items)
     else:

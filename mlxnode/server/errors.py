@@ -7,6 +7,7 @@
     ├── Unauthorized      401  no key, or a wrong one
     ├── NotFound          404  no such model or URL
     ├── MethodRefused     405  the URL does not take that method
+    ├── TooLate           408  the request did not arrive in time
     ├── TooLarge          413  the body is larger than the configuration allows
     ├── RateLimited       429  the key has used up its requests or tokens
     ├── EngineFailed      500  the engine failed on this request
@@ -19,6 +20,7 @@ from sanic import exceptions
 
 from mlxnode.server.responses import ErrorBody, ErrorEnvelope
 
+_LONGEST = 1000  # characters of a message or param: both quote what a client sent
 RETRY_AFTER = 2  # seconds; an engine that was replaced has usually loaded by then
 
 
@@ -37,8 +39,8 @@ class ApiError(Exception):
         headers: dict[str, str] | None = None,
     ):
         super().__init__(message)
-        self.message = message
-        self.param = param
+        self.message = _shorten(message)
+        self.param = param and _shorten(param)
         self.code = code
         self.headers = headers or {}
 
@@ -66,6 +68,11 @@ class NotFound(ApiError):
 
 class MethodRefused(ApiError):
     status = 405
+    type = "invalid_request_error"
+
+
+class TooLate(ApiError):
+    status = 408
     type = "invalid_request_error"
 
 
@@ -103,6 +110,10 @@ class Unavailable(ApiError):
         super().__init__(message, code="server_is_overloaded", headers=headers)
 
 
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
 def from_exception(error: BaseException, path: str, method: str, max_bytes: int) -> ApiError:
     """The ApiError for whatever a handler, or Sanic itself, raised."""
     if isinstance(error, ApiError):
@@ -116,6 +127,8 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
     if isinstance(error, exceptions.PayloadTooLarge):
         message = f"The request is too large: at most {max_bytes} bytes of body are accepted"
         return TooLarge(message, code="request_too_large")
+    if isinstance(error, exceptions.RequestTimeout):
+        return TooLate(str(error), code="request_timeout")
     if isinstance(error, exceptions.ServiceUnavailable):
         return Unavailable("The request took too long to answer")
     if isinstance(error, exceptions.SanicException) and 400 <= error.status_code < 500:

@@ -26,7 +26,7 @@ class Limits:
 
     def __init__(self, send: Callable[[Message], bool], *, enabled: bool):
         self._send = send
-        self._enabled = enabled
+        self.enabled = enabled
         self._tickets = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Reserved]] = {}
 
@@ -38,7 +38,7 @@ class Limits:
             RateLimited: refused; the error carries the headers that say when to return.
             Unavailable: the supervisor does not keep up.
         """
-        if not self._enabled:
+        if not self.enabled:
             yield Reservation({})
             return
         ticket = next(self._tickets)

@@ -154,6 +154,7 @@ class Model(Struct):
     created: int
     type: Literal["chat", "completion", "embedding"]
     context_length: int
+    max_model_len: int  # the same, by vLLM's name
     dimensions: int | UnsetType = UNSET
     owned_by: str = "mlxnode"
     object: Literal["model"] = "model"

@@ -9,7 +9,15 @@ import contextlib
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 INT64_MAX = 2**63 - 1
@@ -33,7 +41,21 @@ def _text_or_tokens(value: Any) -> str:
 
 Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 Bias = Annotated[float, Field(ge=-100.0, le=100.0)]
-TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]  # JSON has no other keys than strings
+_TOKEN_KEY = "^[0-9]{1,9}$"  # JSON has no other keys than strings
+LogitBias = Annotated[
+    dict[Annotated[str, Field(pattern=_TOKEN_KEY)], Bias],
+    Field(max_length=1024),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "patternProperties": {
+                _TOKEN_KEY: {"type": "number", "minimum": -100, "maximum": 100}
+            },
+            "additionalProperties": False,
+            "maxProperties": 1024,
+        }
+    ),
+]
 
 Inputs = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
 TextOrTokens = Annotated[
@@ -43,18 +65,47 @@ TextOrTokens = Annotated[
     | Annotated[list[TokenIds], Inputs, Tag("token lists")],
     Discriminator(_text_or_tokens),
 ]
+EmbeddingInput = Annotated[
+    Annotated[NonEmpty, Tag("text")]
+    | Annotated[list[NonEmpty], Inputs, Tag("texts")]
+    | Annotated[TokenIds, Tag("tokens")]
+    | Annotated[list[TokenIds], Inputs, Tag("token lists")],
+    Discriminator(_text_or_tokens),
+]
+
+
+def _document(schema: dict[str, Any], body: type["Body"]) -> None:
+    """Complete a JSON schema by the neutral parameters and by the rules between fields."""
+    for name, values in body.neutral.items():
+        schema["properties"][name] = {} if ANY in values else {"enum": [*values, None]}
+    if body.rules:
+        schema["allOf"] = list(body.rules)
 
 
 class Body(BaseModel):
     """Base of every request: strict types, unknown fields tolerated."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        strict=True, extra="ignore", frozen=True, json_schema_extra=_document
+    )
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    rules: ClassVar[tuple[dict[str, Any], ...]] = ()  # validators, said as JSON schemas
+
+
+_NULL = {"type": "null"}
+_FALSE = {"enum": [False, None]}
+_NO_NUMBER = {"enum": [0, None]}
+# An answer of a given form says itself where it ends.
+ENDINGS = ("ignore_eos", "min_tokens", "stop_token_ids")
+
+
+def either(*schemas: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": list(schemas)}
 
 
 class StreamOptions(Body):
     include_usage: bool | None = None
-    include_obfuscation: bool | None = None
+    include_obfuscation: Annotated[bool | None, Field(json_schema_extra=_FALSE)] = None
 
     @field_validator("include_obfuscation")
     @classmethod
@@ -78,7 +129,7 @@ class GenerationBody(Body):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
-    logit_bias: Annotated[dict[TokenKey, Bias], Field(max_length=1024)] | None = None
+    logit_bias: LogitBias | None = None
     min_tokens: Annotated[int, Field(ge=0)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: (
@@ -92,6 +143,13 @@ class GenerationBody(Body):
     guided_regex: NonEmpty | None = None
     guided_choice: Annotated[list[NonEmpty], Field(min_length=1, max_length=1000)] | None = None
     guided_grammar: NonEmpty | None = None
+
+    rules: ClassVar = (
+        either(
+            {"properties": {"stream_options": _NULL}},
+            {"properties": {"stream": {"const": True}}, "required": ["stream"]},
+        ),
+    )
 
     @field_validator("stream_options")
     @classmethod
@@ -127,6 +185,8 @@ class ContentPart(Body):
     type: Literal["text"]
     text: str
 
+    neutral: ClassVar = {"prompt_cache_breakpoint": ()}
+
 
 class FunctionCall(Body):
     name: str
@@ -145,6 +205,19 @@ class Message(Body):
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+
+    neutral: ClassVar = {
+        "annotations": ([],),
+        "audio": (),
+        "function_call": (),
+        "refusal": (),
+    }
+    rules: ClassVar = (
+        either(
+            {"properties": {"role": {"const": "assistant"}}},
+            {"properties": {"content": {"not": _NULL}}, "required": ["content"]},
+        ),
+    )
 
     @field_validator("content")
     @classmethod
@@ -203,6 +276,17 @@ class ChatBody(GenerationBody):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
+    rules: ClassVar = (
+        *GenerationBody.rules,
+        either(
+            {"properties": {"max_tokens": _NULL}},
+            {"properties": {"max_completion_tokens": _NULL}},
+        ),
+        either(
+            {"properties": {"top_logprobs": _NO_NUMBER}},
+            {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]},
+        ),
+    )
     neutral: ClassVar = {
         "audio": (),
         "function_call": ("none", "auto"),
@@ -247,13 +331,30 @@ class CompletionBody(GenerationBody):
     echo: bool | None = None
 
     neutral: ClassVar = {"suffix": ("",)}
+    rules: ClassVar = (
+        *GenerationBody.rules,
+        either(
+            {"properties": {"best_of": {"enum": [1, None]}}}, {"properties": {"stream": _FALSE}}
+        ),
+        either(
+            {"properties": {"best_of": _NULL}},
+            {"properties": {"n": {"enum": [1, None]}}},
+            *(
+                {
+                    "properties": {"n": {"const": n}, "best_of": {"minimum": n}},
+                    "required": ["n"],
+                }
+                for n in range(2, MAX_CHOICES + 1)
+            ),
+        ),
+    )
 
     @field_validator("best_of")
     @classmethod
     def _best_of_has_candidates(cls, value: int | None, info: Any) -> int | None:
         if value is not None and value < (info.data.get("n") or 1):
             raise PydanticCustomError("integer_below_min_value", "must be at least n")
-        if value is not None and info.data.get("stream") and value > (info.data.get("n") or 1):
+        if value is not None and value > 1 and info.data.get("stream"):
             raise PydanticCustomError(
                 "invalid_parameter_combination", "the best answers cannot be streamed"
             )
@@ -272,7 +373,7 @@ class EmbeddingBody(Body):
     """``POST /v1/embeddings``."""
 
     model: NonEmpty
-    input: TextOrTokens
+    input: EmbeddingInput
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
     user: str | None = None

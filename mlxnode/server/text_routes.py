@@ -11,7 +11,8 @@ from mlxnode.server.generation import Choice, Generation
 from mlxnode.server.grammars import grammar_of
 from mlxnode.server.node import node_of, registry_of
 from mlxnode.server.registry import TextModel
-from mlxnode.server.schemas import ChatBody, CompletionBody, GenerationBody
+from mlxnode.server.responses import ChatChunk, ChatCompletion, TextCompletion
+from mlxnode.server.schemas import ENDINGS, ChatBody, CompletionBody, GenerationBody
 from mlxnode.server.stream import stream_generation
 from mlxnode.server.token_text import TokenText
 
@@ -21,8 +22,15 @@ SEED_STRIDE = 0x9E3779B97F4A7C15  # far apart, so that neighbours' seeds do not 
 _DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of /v1/completions only
 
 
-@blueprint.post("/v1/chat/completions")
+@blueprint.post(
+    "/v1/chat/completions",
+    ctx_models=("chat",),
+    ctx_body=ChatBody,
+    ctx_answer=ChatCompletion,
+    ctx_event=ChatChunk,
+)
 async def chat_completions(request: Request) -> HTTPResponse | None:
+    """Answer a conversation, whole or as a stream."""
     node = node_of(request)
     body = read_body(request, ChatBody)
     model = registry_of(request).find_chat(body.model)
@@ -45,8 +53,15 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     return await _generate(request, body, model, [prompt], max_tokens, form)
 
 
-@blueprint.post("/v1/completions")
+@blueprint.post(
+    "/v1/completions",
+    ctx_models=("chat", "completion"),
+    ctx_body=CompletionBody,
+    ctx_answer=TextCompletion,
+    ctx_event=TextCompletion,
+)
 async def completions(request: Request) -> HTTPResponse | None:
+    """Continue one or more prompts, whole or as a stream."""
     node = node_of(request)
     body = read_body(request, CompletionBody)
     model = registry_of(request).find_text(body.model)
@@ -132,7 +147,7 @@ async def _samplings(body: GenerationBody, model: TextModel, count: int) -> list
         model.sampling(body), grammar=grammar, scores_prompt=scores_prompt
     )
     if grammar is not None:
-        for name in ("ignore_eos", "min_tokens", "stop_token_ids"):
+        for name in ENDINGS:
             if getattr(body, name):
                 raise InvalidRequest(
                     f"'{name}' cannot be combined with an answer of a given form, which says "

@@ -1,7 +1,9 @@
 """From the bytes of a body to a valid request, or an error that names what is wrong."""
 
 import json
+import math
 import re
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -55,7 +57,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
             text,
             object_pairs_hook=_object_without_duplicates,
             parse_constant=_refuse_constant,
-            parse_float=_finite_float,
+            parse_float=_finite_number,
         )
         if _SURROGATE_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -79,18 +81,36 @@ def validate(schema: type[BodyType], raw: dict[str, Any]) -> tuple[BodyType, lis
     Raises:
         InvalidRequest: naming the first field that is wrong, and how.
     """
-    unknown = []
-    for name, value in raw.items():
-        if name in schema.model_fields:
-            continue
-        if name not in schema.neutral:
-            unknown.append(name)
-        elif value is not None and not _is_neutral(value, schema.neutral[name]):
-            raise _unsupported(name, schema.neutral[name])
     try:
-        return schema.model_validate(raw), unknown
+        body = schema.model_validate(raw)
     except ValidationError as error:
         raise _explain(error, raw) from error
+    return body, list(_undeclared(body, raw, []))
+
+
+def _undeclared(body: Body, raw: dict[str, Any], path: list[int | str]) -> Iterator[str]:
+    """The fields of ``raw``, at any depth, that ``body`` does not declare and nobody documents.
+
+    Raises:
+        InvalidRequest: a documented one has a value that would do nothing.
+    """
+    declared = {field.alias or name: name for name, field in type(body).model_fields.items()}
+    for name, value in raw.items():
+        here = [*path, name]
+        if name in declared:
+            yield from _undeclared_within(getattr(body, declared[name]), value, here)
+        elif name not in body.neutral:
+            yield _format_path(here)
+        elif value is not None and not _is_neutral(value, body.neutral[name]):
+            raise _unsupported(_format_path(here), body.neutral[name])
+
+
+def _undeclared_within(value: Any, raw: Any, path: list[int | str]) -> Iterator[str]:
+    if isinstance(value, Body):
+        yield from _undeclared(value, raw, path)
+    elif isinstance(value, list) and value and isinstance(value[0], Body):
+        for index, item in enumerate(value):
+            yield from _undeclared(item, raw[index], [*path, index])
 
 
 def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
@@ -174,8 +194,9 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _finite_float(text: str) -> float:
+def _finite_number(text: str) -> float:
+    """The value of a number with a point or exponent; to JSON, 1.0 is an integer like 1."""
     value = float(text)
-    if value in (float("inf"), float("-inf")):
+    if math.isinf(value):
         raise ValueError(f"the number {text} is too large")
-    return value
+    return int(value) if value.is_integer() else value

@@ -146,6 +146,17 @@ def test_resolve_refuses_more_than_the_model_can_do(model, demo_embedding):
     assert resolve(demo_embedding, "embedding", dimensions=128).dimensions == 128
 
 
+def test_resolve_takes_matryoshka_sizes_from_the_configuration(demo_embedding):
+    def sizes(**keys) -> tuple[int, ...]:
+        return resolve(demo_embedding, "embedding", **keys).matryoshka
+
+    assert sizes() == ()
+    assert sizes(matryoshka_dimensions=[256, 64]) == (256, 64)
+    keys = {"dimensions": 128, "matryoshka_dimensions": [256]}
+    message = error_of(demo_embedding, "embedding", ConfigError, **keys)
+    assert "matryoshka_dimensions = 256: the model has 128" in message
+
+
 def test_resolve_finds_the_context_of_a_text_part(model, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)

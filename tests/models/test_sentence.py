@@ -170,6 +170,12 @@ def test_read_sentence_config_refuses_broken_prompts(folder):
 def test_read_sentence_config_matryoshka(folder):
     write(folder, "config.json", BERT | {"matryoshka_dimensions": [32, 8, 16]})
     assert read_sentence_config(folder).matryoshka == (8, 16, 32)
+    write(folder, "config.json", BERT | {"is_matryoshka": True})
+    config = read_sentence_config(folder)
+    assert config.matryoshka == tuple(range(1, config.dimensions + 1))
+    write(folder, "config.json", BERT | {"matryoshka_dimensions": "all"})
+    with pytest.raises(ModelError, match="must be sizes, got 'all'"):
+        read_sentence_config(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", None])

@@ -233,9 +233,6 @@ def served_models(tmp_path_factory: pytest.TempPathFactory) -> list[ServedModel]
     embedding = tiny.make_chat_model(
         tmp_path_factory.mktemp("models") / "embedding", context=64
     )
-    config = embedding / "config.json"
-    declared = msgspec.json.decode(config.read_bytes()) | {"matryoshka_dimensions": [4]}
-    config.write_bytes(msgspec.json.encode(declared))
 
     def serve(id: str, type: str, folder: Path, **facts: Any) -> ServedModel:
         return ServedModel(
@@ -257,7 +254,7 @@ def served_models(tmp_path_factory: pytest.TempPathFactory) -> list[ServedModel]
     return [
         serve("tiny-chat", "chat", chat, default_temperature=0.7),
         serve("org/tiny-text", "completion", chat),
-        serve("tiny-embedding", "embedding", embedding, dimensions=8),
+        serve("tiny-embedding", "embedding", embedding, dimensions=8, matryoshka=(4,)),
     ]
 
 

@@ -29,6 +29,8 @@ def exchange(worker, data: bytes) -> tuple[int, dict]:
         while received := connection.recv(65536):
             answer += received
     head, _, body = answer.rpartition(b"\r\n\r\n")
+    for name in (b"x-request-id: ", b"openai-processing-ms: ", b"openai-version: "):
+        assert name in head
     return int(head.rpartition(b"HTTP/1.1 ")[2][:3]), json.loads(body)
 
 

@@ -18,6 +18,7 @@ def test_model_with_a_slash(worker, path):
         "created": 1_700_000_000,
         "type": "completion",
         "context_length": 512,
+        "max_model_len": 512,
         "owned_by": "mlxnode",
         "object": "model",
     }

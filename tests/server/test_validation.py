@@ -1,7 +1,21 @@
+from typing import get_type_hints
+
 import pytest
+from openai.types import chat
+from openai.types import completion_create_params as completion_params
+from openai.types import embedding_create_params as embedding_params
+from openai.types.chat import completion_create_params as chat_params
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.schemas import ChatBody, CompletionBody, EmbeddingBody
+from mlxnode.server.schemas import (
+    ChatBody,
+    CompletionBody,
+    ContentPart,
+    EmbeddingBody,
+    Message,
+    StreamOptions,
+    ToolCall,
+)
 from mlxnode.server.validation import parse_json, validate
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -144,6 +158,32 @@ def test_validate_takes_null_for_unset():
 
 def test_validate_names_unknown_fields():
     assert validate(ChatBody, CHAT | {"mirostat": 2})[1] == ["mirostat"]
+    part = {"type": "text", "text": "a", "x": 1}
+    messages = [{"role": "user", "content": "a"}, {"role": "user", "content": [part], "y": 2}]
+    assert validate(ChatBody, CHAT | {"messages": messages})[1] == [
+        "messages[1].content[0].x",
+        "messages[1].y",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "documented"),
+    [
+        (ChatBody, chat_params.CompletionCreateParamsStreaming),
+        (CompletionBody, completion_params.CompletionCreateParamsStreaming),
+        (EmbeddingBody, embedding_params.EmbeddingCreateParams),
+        (Message, chat.ChatCompletionSystemMessageParam),
+        (Message, chat.ChatCompletionUserMessageParam),
+        (Message, chat.ChatCompletionAssistantMessageParam),
+        (Message, chat.ChatCompletionToolMessageParam),
+        (ContentPart, chat.ChatCompletionContentPartTextParam),
+        (StreamOptions, chat.ChatCompletionStreamOptionsParam),
+        (ToolCall, chat.ChatCompletionMessageFunctionToolCallParam),
+    ],
+)
+def test_every_parameter_that_the_sdk_documents_is_known(schema, documented):
+    known = {field.alias or name for name, field in schema.model_fields.items()}
+    assert set(get_type_hints(documented)) <= known | set(schema.neutral)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""Requests to every endpoint that takes a body, and what every error has."""
+
+import json
+
+import httpx2 as httpx
+
+from mlxnode.server.schemas import ChatBody, CompletionBody, EmbeddingBody
+
+CHATS, TEXTS, VECTORS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
+COMPLETION = {"model": "org/tiny-text", "prompt": "Once"}
+EMBEDDING = {"model": "tiny-embedding", "input": "a"}
+ENDPOINTS = {
+    CHATS: (ChatBody, CHAT),
+    TEXTS: (CompletionBody, COMPLETION),
+    VECTORS: (EmbeddingBody, EMBEDDING),
+}
+ALWAYS = ("x-request-id", "openai-processing-ms", "openai-version")
+
+
+def post(worker, path, body, **headers):
+    headers = worker.headers | {"content-type": "application/json"} | headers
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return httpx.post(worker.url + path, content=content, headers=headers)
+
+
+def error_of(response) -> dict:
+    error = response.json()["error"]
+    assert list(error) == ["message", "type", "param", "code"]
+    assert isinstance(error["message"], str) and error["message"]
+    assert all(name in response.headers for name in ALWAYS)
+    return error
