@@ -216,7 +216,7 @@ def _too_large(param: str, size: int, limit: int) -> InvalidRequest:
 
 
 def _refusal(param: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"Invalid '{param}': {reason}.", param=param, code="invalid_value")
+    return InvalidRequest(f"Invalid '{param}': {reason}.", param=param, code="invalid_grammar")
 
 
 def _try_grammar(grammar: str) -> None:

@@ -63,7 +63,7 @@ class TextModel:
                 f"Invalid 'logit_bias': {max(bias)} is no token id of this model, which has "
                 f"{size}.",
                 param="logit_bias",
-                code="invalid_value",
+                code="invalid_token_id",
             )
         return bias
 

@@ -9,7 +9,15 @@ import contextlib
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 INT32_MAX = 2**31 - 1  # what the engine computes with
@@ -34,7 +42,21 @@ def _text_or_tokens(value: Any) -> str:
 
 Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 Bias = Annotated[float, Field(ge=-100.0, le=100.0)]
-TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]  # JSON has no other keys than strings
+_TOKEN_KEY = "^[0-9]{1,9}$"  # JSON has no other keys than strings
+LogitBias = Annotated[
+    dict[Annotated[str, Field(pattern=_TOKEN_KEY)], Bias],
+    Field(max_length=1024),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "patternProperties": {
+                _TOKEN_KEY: {"type": "number", "minimum": -100, "maximum": 100}
+            },
+            "additionalProperties": False,
+            "maxProperties": 1024,
+        }
+    ),
+]
 
 Inputs = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
 TextOrTokens = Annotated[
@@ -74,6 +96,9 @@ class Body(BaseModel):
 _NULL = {"type": "null"}
 _FALSE = {"enum": [False, None]}
 _SCHEMA_TYPE = {"const": "json_schema"}
+_NO_NUMBER = {"enum": [0, None]}
+# An answer of a given form says itself where it ends.
+ENDINGS = ("ignore_eos", "min_tokens", "stop_token_ids")
 
 
 def either(*schemas: dict[str, Any]) -> dict[str, Any]:
@@ -107,13 +132,7 @@ class GenerationBody(Body):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
-    logit_bias: (
-        Annotated[
-            dict[TokenKey, Bias],
-            Field(max_length=1024, json_schema_extra={"additionalProperties": False}),
-        ]
-        | None
-    ) = None
+    logit_bias: LogitBias | None = None
     min_tokens: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: (
@@ -277,7 +296,7 @@ class ChatBody(GenerationBody):
             {"properties": {"max_completion_tokens": _NULL}},
         ),
         either(
-            {"properties": {"top_logprobs": {"enum": [0, None]}}},
+            {"properties": {"top_logprobs": _NO_NUMBER}},
             {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]},
         ),
     )
@@ -325,13 +344,30 @@ class CompletionBody(GenerationBody):
     echo: bool | None = None
 
     neutral: ClassVar = {"suffix": ("",)}
+    rules: ClassVar = (
+        *GenerationBody.rules,
+        either(
+            {"properties": {"best_of": {"enum": [1, None]}}}, {"properties": {"stream": _FALSE}}
+        ),
+        either(
+            {"properties": {"best_of": _NULL}},
+            {"properties": {"n": {"enum": [1, None]}}},
+            *(
+                {
+                    "properties": {"n": {"const": n}, "best_of": {"minimum": n}},
+                    "required": ["n"],
+                }
+                for n in range(2, MAX_CHOICES + 1)
+            ),
+        ),
+    )
 
     @field_validator("best_of")
     @classmethod
     def _best_of_has_candidates(cls, value: int | None, info: Any) -> int | None:
         if value is not None and value < (info.data.get("n") or 1):
             raise PydanticCustomError("integer_below_min_value", "must be at least n")
-        if value is not None and info.data.get("stream") and value > (info.data.get("n") or 1):
+        if value is not None and value > 1 and info.data.get("stream"):
             raise PydanticCustomError(
                 "invalid_parameter_combination", "the best answers cannot be streamed"
             )

@@ -12,7 +12,7 @@ from mlxnode.server.grammars import grammar_of
 from mlxnode.server.node import node_of, registry_of
 from mlxnode.server.registry import TextModel
 from mlxnode.server.responses import ChatChunk, ChatCompletion, TextCompletion
-from mlxnode.server.schemas import ChatBody, CompletionBody, GenerationBody
+from mlxnode.server.schemas import ENDINGS, ChatBody, CompletionBody, GenerationBody
 from mlxnode.server.stream import stream_generation
 from mlxnode.server.token_text import TokenText
 
@@ -147,7 +147,7 @@ async def _samplings(body: GenerationBody, model: TextModel, count: int) -> list
         model.sampling(body), grammar=grammar, scores_prompt=scores_prompt
     )
     if grammar is not None:
-        for name in ("ignore_eos", "min_tokens", "stop_token_ids"):
+        for name in ENDINGS:
             if getattr(body, name):
                 raise InvalidRequest(
                     f"'{name}' cannot be combined with an answer of a given form, which says "

@@ -98,7 +98,7 @@ async def test_grammar_of_takes_what_can_be_followed(fields: dict[str, Any]):
 async def test_grammar_of_refuses_a_schema_with_the_reason(schema: Any, reason: str):
     error = await refusal(response_format=schema_format(schema, strict=True))
     assert error.param == SCHEMA
-    assert error.code == "invalid_value"
+    assert error.code == "invalid_grammar"
     assert reason in error.message
     assert "\n" not in error.message
     assert len(error.message) < 500

@@ -123,7 +123,7 @@ def test_chat_takes_text_parts_and_all_roles(worker):
         ({"presence_penalty": 2.1}, "presence_penalty", "decimal_above_max_value"),
         ({"frequency_penalty": -3}, "frequency_penalty", "decimal_below_min_value"),
         ({"logit_bias": {"5": 101}}, "logit_bias.5", "decimal_above_max_value"),
-        ({"logit_bias": {"259": 1}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {"259": 1}}, "logit_bias", "invalid_token_id"),
         ({"top_logprobs": 3}, "top_logprobs", "invalid_parameter_combination"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_max_value"),
         (
