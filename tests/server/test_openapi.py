@@ -134,3 +134,10 @@ def test_schemathesis_finds_nothing(request, tmp_path, fixture, phases):
         timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_openapi_names_only_the_models_of_the_key_that_asks(worker):
+    headers = {"authorization": "Bearer sk-narrow-0123456789abcd"}
+    text = httpx.get(f"{worker.url}/openapi.json", headers=headers).text
+    assert "org/tiny-text" in text and "tiny-chat" not in text
+    assert "tiny-chat" in str(read(worker))
