@@ -23,8 +23,9 @@ from mlxnode.config import EngineConfig
 from mlxnode.engine.cache import BatchCache, measure_row
 from mlxnode.engine.grammar import GrammarCompiler
 from mlxnode.engine.guidance import adjustments_of, masks_of
-from mlxnode.engine.request import PromptScores, Request
+from mlxnode.engine.request import Request
 from mlxnode.engine.scheduler import MemoryBudget, PrefillClock, Refusal, Scheduler
+from mlxnode.engine.scoring import score
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.kernels.columns import column
 from mlxnode.kernels.sample import Adjustments, Sampled, SamplingColumns
@@ -290,27 +291,12 @@ class Runner:
         logits = self._model(chunk[None], cache=request.cache)[0]  # [length, V]
         if request.scores is not None:
             following = request.prompt[start + 1 : start + length + 1]
-            self._score(request.scores, logits, following, request.sampling.top_logprobs)
+            num_top = request.sampling.top_logprobs
+            score(request.scores, logits, following, num_top, self._sample)
         # Otherwise the logits are not evaluated: no projection to the vocabulary.
         mx.eval([layer.state for layer in request.cache])
         request.num_prefilled += length
         self._clock.observe_chunk(length, time.perf_counter() - started)
-
-    def _score(
-        self, scores: PromptScores, logits: mx.array, following: list[int], num_top: int
-    ) -> None:
-        """Append the log-probabilities of the tokens that follow, [L], by logits [L, V]."""
-        L, _ = logits.shape
-        columns = SamplingColumns.of([0.0] * L, [0] * L, [1.0] * L, [0.0] * L, [0] * L)
-        best = self._sample(logits, columns, column([0] * L, np.uint32, 0), None, None, num_top)
-        ids = mx.array([following, best.tokens.tolist()]).T  # [L, 2]
-        of_next, of_best = mx.take_along_axis(logits, ids, axis=-1).astype(mx.float32).T
-        scores.logprobs += (of_next - of_best + best.logprobs).tolist()
-        if num_top:
-            scores.top_logprobs += [
-                dict(zip(*pair, strict=True))
-                for pair in zip(best.top_ids.tolist(), best.top_logprobs.tolist(), strict=True)
-            ]
 
 
 def _failure(request: Request, reason: str) -> Output:

@@ -177,19 +177,22 @@ class TextFormat(_Identity):
         return TextChoice(delta.index, delta.text, delta.finish_reason, logprobs)
 
     def _logprobs(self, tokens: list[ScoredToken]) -> TextLogprobs:
-        top = [
-            {self._name(i): max(value, LEAST_LOGPROB) for i, value in token.top.items()} or None
-            for token in tokens
-        ]
         return TextLogprobs(
             tokens=[self._name(token.id) for token in tokens],
             token_logprobs=[
                 None if token.logprob is None else max(token.logprob, LEAST_LOGPROB)
                 for token in tokens
             ],
-            top_logprobs=top if any(top) else None,
+            top_logprobs=[self._top(token) for token in tokens],
             text_offset=[token.offset for token in tokens],
         )
+
+    def _top(self, token: ScoredToken) -> dict[str, float] | None:
+        """The most likely tokens, and the one that came, as OpenAI does."""
+        if token.logprob is None:
+            return None
+        top = token.top | {token.id: token.logprob}
+        return {self._name(i): max(value, LEAST_LOGPROB) for i, value in top.items()}
 
     def _name(self, token: int) -> str:
         """The token's text; of one that is a part of a character, its bytes, as OpenAI does."""

@@ -1,114 +1,37 @@
-"""The request bodies, as pydantic models, and the parameters that only may be neutral.
-
-JSON null means unset for every optional field. What is not declared here is either in
-``neutral`` (documented by OpenAI, accepted at the value that changes nothing, refused
-otherwise) or unknown (tolerated, named in a response header).
-"""
+"""The request bodies, as pydantic models, and the parameters that only may be neutral."""
 
 import contextlib
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-INT32_MAX = 2**31 - 1  # what the engine computes with
-INT64_MAX = 2**63 - 1
-MAX_INPUTS = 2048
-MAX_CHOICES = 8
-ANY = object()  # in ``neutral``: a value that asks nothing of the model
+from mlxnode.server.parameters import (
+    ANY,
+    FALSE,
+    INT32_MAX,
+    INT64_MAX,
+    MAX_CHOICES,
+    NO_NUMBER,
+    NULL,
+    Body,
+    EmbeddingInput,
+    LogitBias,
+    NonEmpty,
+    Penalty,
+    TextOrTokens,
+    either,
+)
 
-NonEmpty = Annotated[str, Field(min_length=1)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, fail_fast=True)]
-
-
-def _text_or_tokens(value: Any) -> str:
-    """Which form an input has: told by its first item, so that an error is about that form."""
-    if not isinstance(value, list):
-        return "text"
-    first = value[0] if value else ""
-    if isinstance(first, list):
-        return "token lists"
-    return "tokens" if isinstance(first, (int, float)) else "texts"
-
-
-Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
-Bias = Annotated[float, Field(ge=-100.0, le=100.0)]
-_TOKEN_KEY = "^[0-9]{1,9}$"  # JSON has no other keys than strings
-LogitBias = Annotated[
-    dict[Annotated[str, Field(pattern=_TOKEN_KEY)], Bias],
-    Field(max_length=1024),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "patternProperties": {
-                _TOKEN_KEY: {"type": "number", "minimum": -100, "maximum": 100}
-            },
-            "additionalProperties": False,
-            "maxProperties": 1024,
-        }
-    ),
-]
-
-Inputs = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
-TextOrTokens = Annotated[
-    Annotated[str, Tag("text")]
-    | Annotated[list[str], Inputs, Tag("texts")]
-    | Annotated[TokenIds, Tag("tokens")]
-    | Annotated[list[TokenIds], Inputs, Tag("token lists")],
-    Discriminator(_text_or_tokens),
-]
-EmbeddingInput = Annotated[
-    Annotated[NonEmpty, Tag("text")]
-    | Annotated[list[NonEmpty], Inputs, Tag("texts")]
-    | Annotated[TokenIds, Tag("tokens")]
-    | Annotated[list[TokenIds], Inputs, Tag("token lists")],
-    Discriminator(_text_or_tokens),
-]
-
-
-def _document(schema: dict[str, Any], body: type["Body"]) -> None:
-    """Complete a JSON schema by the neutral parameters and by the rules between fields."""
-    for name, values in body.neutral.items():
-        schema["properties"][name] = {} if ANY in values else {"enum": [*values, None]}
-    if body.rules:
-        schema["allOf"] = list(body.rules)
-
-
-class Body(BaseModel):
-    """Base of every request: strict types, unknown fields tolerated."""
-
-    model_config = ConfigDict(
-        strict=True, extra="ignore", frozen=True, json_schema_extra=_document
-    )
-    neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
-    rules: ClassVar[tuple[dict[str, Any], ...]] = ()  # validators, said as JSON schemas
-
-
-_NULL = {"type": "null"}
-_FALSE = {"enum": [False, None]}
-_SCHEMA_TYPE = {"const": "json_schema"}
-_NO_NUMBER = {"enum": [0, None]}
+SCHEMA_TYPE = {"const": "json_schema"}
 # An answer of a given form says itself where it ends.
 ENDINGS = ("ignore_eos", "min_tokens", "stop_token_ids")
 
 
-def either(*schemas: dict[str, Any]) -> dict[str, Any]:
-    """One of a body's ``rules``: at least one of ``schemas`` holds."""
-    return {"anyOf": list(schemas)}
-
-
 class StreamOptions(Body):
     include_usage: bool | None = None
-    include_obfuscation: Annotated[bool | None, Field(json_schema_extra=_FALSE)] = None
+    include_obfuscation: Annotated[bool | None, Field(json_schema_extra=FALSE)] = None
 
     @field_validator("include_obfuscation")
     @classmethod
@@ -149,7 +72,7 @@ class GenerationBody(Body):
 
     rules: ClassVar = (
         either(
-            {"properties": {"stream_options": _NULL}},
+            {"properties": {"stream_options": NULL}},
             {"properties": {"stream": {"const": True}}, "required": ["stream"]},
         ),
     )
@@ -218,7 +141,7 @@ class Message(Body):
     rules: ClassVar = (
         either(
             {"properties": {"role": {"const": "assistant"}}},
-            {"properties": {"content": {"not": _NULL}}, "required": ["content"]},
+            {"properties": {"content": {"not": NULL}}, "required": ["content"]},
         ),
     )
 
@@ -258,9 +181,9 @@ class ResponseFormat(Body):
 
     rules: ClassVar = (
         either(
-            {"properties": {"type": {"not": _SCHEMA_TYPE}, "json_schema": _NULL}},
+            {"properties": {"type": {"not": SCHEMA_TYPE}, "json_schema": NULL}},
             {
-                "properties": {"type": _SCHEMA_TYPE, "json_schema": {"not": _NULL}},
+                "properties": {"type": SCHEMA_TYPE, "json_schema": {"not": NULL}},
                 "required": ["json_schema"],
             },
         ),
@@ -292,11 +215,11 @@ class ChatBody(GenerationBody):
     rules: ClassVar = (
         *GenerationBody.rules,
         either(
-            {"properties": {"max_tokens": _NULL}},
-            {"properties": {"max_completion_tokens": _NULL}},
+            {"properties": {"max_tokens": NULL}},
+            {"properties": {"max_completion_tokens": NULL}},
         ),
         either(
-            {"properties": {"top_logprobs": _NO_NUMBER}},
+            {"properties": {"top_logprobs": NO_NUMBER}},
             {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]},
         ),
     )
@@ -347,10 +270,10 @@ class CompletionBody(GenerationBody):
     rules: ClassVar = (
         *GenerationBody.rules,
         either(
-            {"properties": {"best_of": {"enum": [1, None]}}}, {"properties": {"stream": _FALSE}}
+            {"properties": {"best_of": {"enum": [1, None]}}}, {"properties": {"stream": FALSE}}
         ),
         either(
-            {"properties": {"best_of": _NULL}},
+            {"properties": {"best_of": NULL}},
             {"properties": {"n": {"enum": [1, None]}}},
             *(
                 {

@@ -102,6 +102,7 @@ async def _generate(
     """
     node = node_of(request)
     num_candidates = best_of or body.num_choices
+    _check_number(len(prompts) * num_candidates, node.config.engine.max_queue_size)
     samplings = await _samplings(body, model, num_candidates)
     num_prompt_tokens = sum(map(len, prompts))
     most = num_prompt_tokens + num_candidates * sum(max_tokens)
@@ -133,6 +134,17 @@ async def _generate(
                 return json_response(form.whole(deltas, generation.usage))
             finally:
                 reservation.tokens_used = generation.tokens_used
+
+
+def _check_number(count: int, limit: int) -> None:
+    """Raises InvalidRequest for more choices than can ever wait in the queue together."""
+    if count > limit:
+        raise InvalidRequest(
+            f"This request asks for {count} answers at once (prompts times n or best_of); at "
+            f"most {limit} are accepted.",
+            param="prompt",
+            code="too_many_choices",
+        )
 
 
 async def _samplings(body: GenerationBody, model: TextModel, count: int) -> list[Sampling]:

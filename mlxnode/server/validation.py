@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.schemas import ANY, Body
+from mlxnode.server.parameters import ANY, Body
 
 BodyType = TypeVar("BodyType", bound=Body)
 

@@ -1,5 +1,6 @@
 """Several choices, log-probabilities, echo, and what of a request reaches the engine."""
 
+import openai
 import pytest
 import tiny
 from tokenizers import Tokenizer, decoders, models
@@ -185,7 +186,8 @@ def test_completions_tell_logprobs_in_the_legacy_form(worker):
     assert logprobs.token_logprobs == [-0.5] * 4
     assert logprobs.top_logprobs[0] == {"a": -0.5}
     assert logprobs.text_offset == [0, 1, 1, 2]
-    assert complete(worker, logprobs=0).choices[0].logprobs.top_logprobs is None
+    alone = complete(worker, logprobs=0).choices[0].logprobs.top_logprobs
+    assert alone[0] == {"a": -0.5}
 
 
 def test_sampling_parameters_reach_the_engine(worker):
@@ -232,3 +234,10 @@ def test_token_text_of_byte_level_vocabularies_covers_all_bytes(tmp_path):
     assert {bytes([byte]) for byte in range(256)} <= set(pieces)
     for line in ("Grüezi 👋🏽!", "\n\t 日本"):
         assert b"".join(pieces[i] for i in tokenizer.encode(line).ids) == line.encode()
+
+
+def test_more_choices_than_the_queue_holds_are_refused(worker):
+    with pytest.raises(openai.BadRequestError, match="520 answers") as caught:
+        complete(worker, prompt=["a"] * 65, n=8)
+    assert caught.value.code == "too_many_choices"
+    assert worker.engine.received.empty()
