@@ -92,6 +92,11 @@ class Request:
         return self.num_launched < self.sampling.min_tokens
 
     @property
+    def changes_adjustments(self) -> bool:
+        """Whether its penalties or biases may differ from those of its last step."""
+        return self.counts is not None or 0 < self.num_launched <= self.sampling.min_tokens
+
+    @property
     def bias(self) -> dict[int, float]:
         """What is added to logits, by token id."""
         if not self.holds_back_stops:

@@ -190,7 +190,7 @@ class Runner:
                 seeds=[request.seed for request in rows],
             )
             self._adjustments = adjustments_of(rows)
-        elif any(request.needs_text or request.sampling.min_tokens for request in rows):
+        elif any(request.changes_adjustments for request in rows):
             self._adjustments = adjustments_of(rows)
         sampled = self._sample(
             logits,

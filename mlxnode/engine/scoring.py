@@ -26,7 +26,7 @@ def score(
     greedy = SamplingColumns.of([0.0] * L, [0] * L, [1.0] * L, [0.0] * L, [0] * L)
     best = sample(logits, greedy, column([0] * L, np.uint32, 0), None, None, num_top)
     # What the best token's logit and log-probability tell of the others.
-    ids = mx.array([following, best.tokens.tolist()]).T  # [L, 2]
+    ids = mx.stack([mx.array(following, mx.int32), best.tokens], axis=-1)  # [L, 2]
     of_next, of_best = mx.take_along_axis(logits, ids, axis=-1).astype(mx.float32).T
     scores.logprobs += (of_next - of_best + best.logprobs).tolist()
     if num_top:

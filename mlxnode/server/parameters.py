@@ -48,20 +48,21 @@ LogitBias = Annotated[
 ]
 
 Inputs = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
-TextOrTokens = Annotated[
-    Annotated[str, Tag("text")]
-    | Annotated[list[str], Inputs, Tag("texts")]
-    | Annotated[TokenIds, Tag("tokens")]
-    | Annotated[list[TokenIds], Inputs, Tag("token lists")],
-    Discriminator(_text_or_tokens),
-]
-EmbeddingInput = Annotated[
-    Annotated[NonEmpty, Tag("text")]
-    | Annotated[list[NonEmpty], Inputs, Tag("texts")]
-    | Annotated[TokenIds, Tag("tokens")]
-    | Annotated[list[TokenIds], Inputs, Tag("token lists")],
-    Discriminator(_text_or_tokens),
-]
+
+
+def _inputs(text: Any) -> Any:
+    """One text or several, as such or as token ids."""
+    return Annotated[
+        Annotated[text, Tag("text")]
+        | Annotated[list[text], Inputs, Tag("texts")]
+        | Annotated[TokenIds, Tag("tokens")]
+        | Annotated[list[TokenIds], Inputs, Tag("token lists")],
+        Discriminator(_text_or_tokens),
+    ]
+
+
+TextOrTokens = _inputs(str)
+EmbeddingInput = _inputs(NonEmpty)
 
 
 def _document(schema: dict[str, Any], body: type["Body"]) -> None:

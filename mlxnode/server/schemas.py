@@ -96,7 +96,7 @@ class GenerationBody(Body):
     @property
     def num_logprobs(self) -> int | None:
         """How many most likely tokens each token is answered with; None for no logprobs."""
-        raise NotImplementedError
+        return None
 
     @property
     def stops(self) -> list[str]:

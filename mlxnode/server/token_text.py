@@ -1,7 +1,6 @@
 """The bytes of single tokens, for log-probabilities: a token need not be whole characters."""
 
 import functools
-import json
 import re
 from typing import Any
 
@@ -14,8 +13,8 @@ class TokenText:
     def __init__(self, tokenizer: Any):
         """``tokenizer`` is one of the tokenizers package."""
         self._tokenizer = tokenizer
-        decoder = json.loads(tokenizer.to_str()).get("decoder")
-        self._is_byte_level = '"ByteLevel"' in json.dumps(decoder)
+        # Alone or in a sequence; the decoders have no other way to ask.
+        self._is_byte_level = "ByteLevel(" in repr(tokenizer.decoder)
         added = tokenizer.get_added_tokens_decoder()
         self._added = {token: content.content for token, content in added.items()}
 

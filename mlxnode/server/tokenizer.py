@@ -5,6 +5,7 @@ are loaded below an empty package object of the same name and path.
 """
 
 import asyncio
+import functools
 import importlib.util
 import json
 import logging
@@ -61,7 +62,11 @@ class TextTokenizer:
         self._knows_developer = "developer" in json.dumps(template or "")
         self.has_chat_template: bool = self._wrapper.has_chat_template
         self.vocabulary_size: int = len(self._wrapper)
-        self.token_text = TokenText(self._tokenizer)
+
+    @functools.cached_property
+    def token_text(self) -> TokenText:
+        """What each token stands for, made when log-probabilities are first asked for."""
+        return TokenText(self._tokenizer)
 
     async def encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
         """Render ``messages`` with the model's template, ready for the assistant's turn.
