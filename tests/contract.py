@@ -18,6 +18,16 @@ ENDPOINTS = {
 ALWAYS = ("x-request-id", "openai-processing-ms", "openai-version")
 
 
+def chat(worker, **options):
+    """Through the OpenAI SDK."""
+    return worker.client().chat.completions.create(**(CHAT | options))
+
+
+def complete(worker, **options):
+    """Through the OpenAI SDK."""
+    return worker.client().completions.create(**(COMPLETION | options))
+
+
 def post(worker, path, body, **headers):
     headers = worker.headers | {"content-type": "application/json"} | headers
     content = body if isinstance(body, bytes) else json.dumps(body).encode()

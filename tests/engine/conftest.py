@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import tiny
 from engine_process import EngineProcess
+from mlx import nn
+from mlx_lm.utils import load_model
 
 from mlxnode.config import EngineConfig, NodeConfig
 from mlxnode.models.served import ServedModel
@@ -28,3 +30,11 @@ def start_engine() -> Iterator[Callable[..., EngineProcess]]:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     return tiny.make_chat_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def model(tiny_folder) -> nn.Module:
+    """The tiny chat model, loaded; ``model.folder`` has its tokenizer."""
+    model = load_model(tiny_folder)[0]
+    model.folder = tiny_folder
+    return model

@@ -8,13 +8,9 @@ from mlxnode.kernels.pool import MODES, PoolingColumns, finish, pool_ops
 from mlxnode.kernels.pool_metal import pool_metal
 
 
-@pytest.fixture(
-    params=["ops", "emulated", pytest.param("gpu", marks=pytest.mark.metal)], autouse=True
-)
-def pool(request):
-    if request.param == "emulated":
-        request.getfixturevalue("emulated")
-    return pool_ops if request.param == "ops" else pool_metal
+@pytest.fixture(autouse=True)
+def pool(is_metal):
+    return pool_metal if is_metal else pool_ops
 
 
 def reference(hidden, lengths, modes, dimensions, normalize) -> np.ndarray:

@@ -23,13 +23,9 @@ from mlxnode.kernels.sample_ops import sample_ops
 ROUNDING = 1e-5
 
 
-@pytest.fixture(
-    params=["ops", "emulated", pytest.param("gpu", marks=pytest.mark.metal)], autouse=True
-)
-def sample(request):
-    if request.param == "emulated":
-        request.getfixturevalue("emulated")
-    return sample_ops if request.param == "ops" else sample_metal
+@pytest.fixture(autouse=True)
+def sample(is_metal):
+    return sample_metal if is_metal else sample_ops
 
 
 def assert_as_expected(sample, cases: list[RowCase], dtype=mx.float32) -> None:

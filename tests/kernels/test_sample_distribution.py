@@ -1,12 +1,12 @@
 """What is drawn, over many seeds, against the exact probabilities."""
 
-import mlx.core as mx
+import dataclasses
+
 import numpy as np
 import pytest
-from sampling_reference import RowCase, probabilities
+from sampling_reference import RowCase, batch_of, probabilities
 
 from mlxnode.kernels import sample_metal
-from mlxnode.kernels.sample import Adjustments, SamplingColumns, TokenMasks
 from mlxnode.kernels.sample_ops import sample_ops
 
 DRAWS = 100_000  # of the truncations and their combinations
@@ -31,27 +31,13 @@ ROWS = {
 
 def many_draws(sample, case: RowCase, count: int) -> np.ndarray:
     """The row repeated, each copy with a seed of its own. [count]"""
-    starts = range(0, count, BATCH)
-    return np.concatenate([draw_batch(sample, case, start) for start in starts])
+    batches = [range(start, start + BATCH) for start in range(0, count, BATCH)]
+    return np.concatenate([draw(sample, case, seeds) for seeds in batches])
 
 
-def draw_batch(sample, case: RowCase, first_seed: int) -> np.ndarray:
-    count = BATCH
-    names = ("temperature", "top_k", "top_p", "min_p")
-    columns = SamplingColumns.of(
-        **{name: [getattr(case, name)] * count for name in names},
-        seeds=range(first_seed, first_seed + count),
-    )
-    adjustments = masks = None
-    if case.bias:
-        names = ("bias", "counts", "repetition", "frequency", "presence")
-        adjustments = Adjustments.of(**{name: [getattr(case, name)] * count for name in names})
-    if case.mask is not None:
-        bits = np.packbits(np.pad(case.mask, (0, 20)), bitorder="little").view("<u4")
-        masks = TokenMasks.of(bits[None], [0] * count)
-    logits = mx.broadcast_to(mx.array(case.logits), (count, len(case.logits)))
-    positions = np.zeros(count, np.uint32)
-    return np.array(sample(logits, columns, positions, adjustments, masks).tokens)
+def draw(sample, case: RowCase, seeds: range) -> np.ndarray:
+    batch = batch_of([dataclasses.replace(case, seed=seed) for seed in seeds])
+    return np.array(batch.sample(sample).tokens)
 
 
 def assert_follows(tokens: np.ndarray, share: np.ndarray) -> None:

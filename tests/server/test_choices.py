@@ -3,22 +3,11 @@
 import openai
 import pytest
 import tiny
+from contract import chat, complete
 from tokenizers import Tokenizer, decoders, models
 
 from mlxnode.messages import Generate, Tokens, Update
 from mlxnode.server.token_text import TokenText
-
-ASK = [{"role": "user", "content": "hi"}]
-
-
-def chat(worker, **options):
-    request = {"model": "tiny-chat", "messages": ASK} | options
-    return worker.client().chat.completions.create(**request)
-
-
-def complete(worker, **options):
-    request = {"model": "org/tiny-text", "prompt": "Once"} | options
-    return worker.client().completions.create(**request)
 
 
 def answer_by_seed(worker, texts: dict[int, tuple[str, float]]) -> None:

@@ -3,22 +3,13 @@
 import httpx2 as httpx
 import openai
 import pytest
+from contract import CHAT, chat, complete
 
 from mlxnode.messages import Abort, Failed, Generate, Sampling
 
-ASK = [{"role": "user", "content": "hi"}]
+ASK = CHAT["messages"]
 PROMPT = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 NUM_PROMPT = len("user\nhi\nassistant\n") + 3
-
-
-def chat(worker, **options):
-    request = {"model": "tiny-chat", "messages": ASK} | options
-    return worker.client().chat.completions.create(**request)
-
-
-def complete(worker, **options):
-    request = {"model": "org/tiny-text", "prompt": "Once"} | options
-    return worker.client().completions.create(**request)
 
 
 # --- chat ---------------------------------------------------------------------------
