@@ -127,8 +127,9 @@ class Generation:
     @property
     def tokens_used(self) -> int:
         """What to charge: nothing for a request that the engine never began to answer."""
-        usage = self.usage
-        return usage.total_tokens if usage.completion_tokens else 0
+        # A prompt that was only scored has no tokens of its own, but an end.
+        has_begun = any(choice.num_tokens or choice.finish_reason for choice in self._choices)
+        return self.usage.total_tokens if has_begun else 0
 
     async def receive(self) -> list[Delta]:
         """Wait for news, return one delta for each choice that has any, in index order.

@@ -128,6 +128,7 @@ def test_completions_with_max_tokens_0_score_the_prompt_alone(worker):
     assert [choice.finish_reason for choice in answer.choices] == ["length"] * 2
     assert answer.choices[0].logprobs.tokens == ["a", "b"]
     assert answer.usage.completion_tokens == 0
+    assert worker.settled.get(timeout=10).tokens == 4
     assert worker.engine.next(Generate).max_tokens == 1
 
 
