@@ -24,7 +24,8 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch the
     respective truncation off. Without a ``seed`` the engine picks one at random. A
-    ``grammar`` is what the text must follow, in llguidance's JSON form. Penalties and
+    ``grammar`` is what the text must follow, in llguidance's JSON form, from its beginning or
+    from behind the first occurrence of the tokens ``grammar_after``. Penalties and
     ``logit_bias`` are explained in ``kernels/sample.py``. Stop ids are held back for the
     first ``min_tokens`` tokens. ``top_logprobs`` asks for the most likely tokens of each
     step.
@@ -36,6 +37,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     min_p: float = 0.0
     seed: int | None = None  # 0 <= seed < 2**64
     grammar: str | None = None
+    grammar_after: list[int] = []
     logit_bias: dict[int, float] = {}
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0

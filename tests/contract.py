@@ -1,10 +1,15 @@
 """Requests to every endpoint that takes a body, and what every error has."""
 
 import json
+from types import SimpleNamespace
 
 import httpx2 as httpx
 
-from mlxnode.server.schemas import ChatBody, CompletionBody, EmbeddingBody
+from mlxnode.server.chat_schemas import ChatBody
+from mlxnode.server.reply import ToolSyntax
+from mlxnode.server.schemas import CompletionBody, EmbeddingBody
+from mlxnode.server.tools import ToolUse
+from mlxnode.server.validation import validate
 
 CHATS, TEXTS, VECTORS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
@@ -40,3 +45,10 @@ def error_of(response) -> dict:
     assert isinstance(error["message"], str) and error["message"]
     assert all(name in response.headers for name in ALWAYS)
     return error
+
+
+def tool_use(*functions: dict, syntax: ToolSyntax | None = None, **options) -> ToolUse:
+    """What a request with these functions offers a model of that ``syntax``."""
+    tools = [{"type": "function", "function": function} for function in functions]
+    body, _ = validate(ChatBody, CHAT | {"tools": tools} | options)
+    return ToolUse.of(body, SimpleNamespace(tool_syntax=syntax))

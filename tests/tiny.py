@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 EOS_ID = 2  # <|im_end|>
@@ -18,10 +18,27 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# As Qwen's: tools are told in the system message, and the assistant thinks unless told not to.
+TOOL_TEMPLATE = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n"
+    "{% endfor %}Calls: <tool_call> tool_call.name </tool_call><|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>"
+    "{% endif %}"
+    "{{ message.content }}"
+    "{% for call in message.tool_calls %}<tool_call>{{ call.function.arguments | tojson }}"
+    "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    "{% endif %}"
+)
 
 
-def make_tokenizer(folder: Path) -> None:
-    """A byte tokenizer: one id per UTF-8 byte after the special tokens; 259 in all."""
+def make_tokenizer(folder: Path, template: str = CHAT_TEMPLATE) -> None:
+    """A byte tokenizer: one id per UTF-8 byte after the special tokens; 259 in all.
+
+    A ``template`` that speaks of thinking gets two tokens more, as Qwen has them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate(SPECIAL_TOKENS + alphabet)}
@@ -29,12 +46,14 @@ def make_tokenizer(folder: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(SPECIAL_TOKENS)
+    if "<think>" in template:
+        tokenizer.add_tokens([AddedToken(marker) for marker in ("<think>", "</think>")])
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": SPECIAL_TOKENS[0],
         "eos_token": SPECIAL_TOKENS[2],
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": template,
         "clean_up_tokenization_spaces": False,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -49,10 +68,11 @@ def make_chat_model(
     kv_heads: int = 2,
     context: int = 512,
     seed: int = 0,
+    template: str = CHAT_TEMPLATE,
 ) -> Path:
     """A llama of a few layers with random weights and the byte tokenizer."""
-    make_tokenizer(folder)
-    vocabulary = 259
+    make_tokenizer(folder, template)
+    vocabulary = 259 + 2 * ("<think>" in template)
     head_dim = hidden // heads
     config = {
         "architectures": ["LlamaForCausalLM"],

@@ -26,10 +26,10 @@ def adjustments_of(rows: Sequence[Request]) -> Adjustments | None:
 
 def masks_of(rows: Sequence[Request], vocabulary_size: int) -> TokenMasks | None:
     """What the grammars allow as the next token, None when no row has one."""
-    states = [row.grammar for row in rows if row.grammar is not None]
+    states = [row.grammar for row in rows if row.is_constrained]
     if not states:
         return None
     bits = np.empty((len(states), mask_words(vocabulary_size)), np.uint32)
     fill_masks(states, bits)
     numbers = iter(range(len(states)))
-    return TokenMasks.of(bits, [-1 if row.grammar is None else next(numbers) for row in rows])
+    return TokenMasks.of(bits, [next(numbers) if row.is_constrained else -1 for row in rows])

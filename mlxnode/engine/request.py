@@ -34,6 +34,7 @@ class Request:
     scores: PromptScores | None = None
     compiling: Future[GrammarState] | None = None  # the grammar on its way
     grammar: GrammarState | None = None
+    ending: list[int] = field(default_factory=list)  # the last tokens, before a grammar begins
     cache: list[Any] | None = field(default=None, repr=False)  # one row, while prefilling
     num_prefilled: int = 0  # prompt tokens in the cache
     num_launched: int = 0  # decode steps launched, read or not
@@ -87,6 +88,11 @@ class Request:
         return self.counts is not None or self.grammar is not None
 
     @property
+    def is_constrained(self) -> bool:
+        """Whether its grammar decides on the next token."""
+        return self.grammar is not None and self.ending == self.sampling.grammar_after
+
+    @property
     def holds_back_stops(self) -> bool:
         """Whether its next token may not end the text yet."""
         return self.num_launched < self.sampling.min_tokens
@@ -108,8 +114,11 @@ class Request:
         self.num_generated += 1
         if self.counts is not None:
             self.counts[token] = self.counts.get(token, 0) + 1
-        if self.grammar is not None:
+        if self.is_constrained:
             self.grammar.accept(token)
+        elif self.grammar is not None:
+            length = len(self.sampling.grammar_after)
+            self.ending = [*self.ending, token][-length:]
         if token in self.stop_ids:
             self.finish_reason = "stop"
             return False

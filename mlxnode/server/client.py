@@ -61,6 +61,11 @@ class Call:
             self._arrival.clear()
         return inbox
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the engine refused, failed or went away."""
+        return self._error is not None
+
     def abort(self, index: int) -> None:
         """Stop one of the requests, if it still runs."""
         self._client.abort(self._uids[index])

@@ -10,8 +10,11 @@ from msgspec import UNSET
 
 import mlxnode
 from mlxnode.models.served import ServedModel
-from mlxnode.server.generation import Delta, ScoredToken
+from mlxnode.server.choice import Delta, ScoredToken
+from mlxnode.server.reply import CallPiece, Reply
 from mlxnode.server.responses import (
+    CalledFunction,
+    CalledFunctionDelta,
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
@@ -23,6 +26,8 @@ from mlxnode.server.responses import (
     TextCompletion,
     TextLogprobs,
     TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
     TopLogprob,
     Usage,
 )
@@ -81,17 +86,20 @@ class ChatFormat(_Identity):
         include_usage: bool,
         logprobs_of: TokenText | None = None,
         num_choices: int = 1,
+        tells_tier: bool = False,
     ):
         super().__init__(
             served, "chatcmpl-", include_usage=include_usage, logprobs_of=logprobs_of
         )
         self._num_choices = num_choices
+        if tells_tier:
+            self._shared["service_tier"] = "default"
 
     def whole(self, deltas: list[Delta], usage: Usage) -> ChatCompletion:
         choices = [
             ChatChoice(
                 delta.index,
-                ChatMessage(delta.text),
+                _message(delta.reply),
                 delta.finish_reason,
                 self._logprobs(delta.tokens),
             )
@@ -105,10 +113,9 @@ class ChatFormat(_Identity):
 
     def chunks(self, delta: Delta) -> list[ChatChunk]:
         chunks = []
-        if delta.text or delta.tokens:
+        if delta.reply or delta.tokens:
             logprobs = self._logprobs(delta.tokens)
-            text = ChatDelta(content=delta.text)
-            chunks.append(self._chunk(delta.index, text, logprobs=logprobs))
+            chunks.append(self._chunk(delta.index, _delta(delta.reply), logprobs=logprobs))
         if delta.finish_reason:
             chunks.append(self._chunk(delta.index, ChatDelta(), delta.finish_reason))
         return chunks
@@ -174,7 +181,7 @@ class TextFormat(_Identity):
 
     def _choice(self, delta: Delta) -> TextChoice:
         logprobs = None if self._token_text is None else self._logprobs(delta.tokens)
-        return TextChoice(delta.index, delta.text, delta.finish_reason, logprobs)
+        return TextChoice(delta.index, delta.reply.content, delta.finish_reason, logprobs)
 
     def _logprobs(self, tokens: list[ScoredToken]) -> TextLogprobs:
         return TextLogprobs(
@@ -201,6 +208,35 @@ class TextFormat(_Identity):
             return data.decode()
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def _message(reply: Reply) -> ChatMessage:
+    message = ChatMessage(None if reply.calls and not reply.content else reply.content)
+    if reply.reasoning:
+        message.reasoning_content = reply.reasoning
+    if reply.calls:
+        message.tool_calls = [
+            ToolCall(call.id, CalledFunction(call.name, call.arguments)) for call in reply.calls
+        ]
+    return message
+
+
+def _delta(reply: Reply) -> ChatDelta:
+    delta = ChatDelta()
+    if reply.reasoning:
+        delta.reasoning_content = reply.reasoning
+    if reply.calls:
+        delta.tool_calls = [_call_delta(piece) for piece in reply.calls]
+    if reply.content or not (reply.reasoning or reply.calls):
+        delta.content = reply.content
+    return delta
+
+
+def _call_delta(piece: CallPiece) -> ToolCallDelta:
+    delta = ToolCallDelta(piece.index, CalledFunctionDelta(piece.arguments))
+    if piece.name is not None:
+        delta.id, delta.type, delta.function.name = piece.id, "function", piece.name
+    return delta
 
 
 def _fingerprint(served: ServedModel) -> str:

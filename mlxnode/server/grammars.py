@@ -5,15 +5,17 @@ see that the engine can: a bad one is refused here and never reaches it.
 import asyncio
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from llguidance import LLTokenizer, TokenizerWrapper, regex_to_lark
 
 from mlxnode.matcher import GrammarError, compile_grammar, compile_thread, try_mask
+from mlxnode.server.chat_schemas import ResponseFormat
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.schemas import GenerationBody, ResponseFormat
+from mlxnode.server.schemas import GenerationBody
+from mlxnode.server.tools import ToolUse
 
 MAX_SCHEMA_BYTES = 65_536  # as compact JSON; such a schema compiles in half a second at most
 MAX_SCHEMA_DEPTH = 100  # llguidance's parser takes 128 levels, its own wrapping included
@@ -26,21 +28,17 @@ _WHITESPACE = r" |\n {0,20}"
 _SCHEMA_PARAM = "response_format.json_schema.schema"
 _FREE = ResponseFormat(type="text")
 _BRACE = ord("{")  # a byte's token is its number
-# What surrounds the JSON of a call, by the name of mlx-lm's tool parser.
-_TOOL_CALL_MARKERS = {"json_tools": ("<tool_call>", "</tool_call>")}
 _NO_PARAMETERS: dict[str, Any] = {"properties": {}, "additionalProperties": False}
 
 
-async def grammar_of(body: GenerationBody) -> str | None:
-    """The grammar that ``body`` asks for, None when the answer is free.
+def form_of(body: GenerationBody) -> tuple[str, Any] | None:
+    """The parameter by which ``body`` asks for a form of its answer, and its value.
 
     Raises:
-        InvalidRequest: two are asked for, or one that cannot be followed.
+        InvalidRequest: there are two.
     """
     asked = {name: getattr(body, name, None) for name in _BUILDERS}
     asked = {name: value for name, value in asked.items() if value not in (None, _FREE)}
-    if not asked:
-        return None
     if len(asked) > 1:
         first, second, *_ = asked
         raise InvalidRequest(
@@ -48,9 +46,23 @@ async def grammar_of(body: GenerationBody) -> str | None:
             param=second,
             code="invalid_parameter_combination",
         )
-    (name, value), *_ = asked.items()
-    grammar = _BUILDERS[name](value)
-    await check_grammar(grammar, _SCHEMA_PARAM if name == "response_format" else name)
+    return next(iter(asked.items()), None)
+
+
+async def grammar_of(form: tuple[str, Any] | None, tools: ToolUse | None = None) -> str | None:
+    """The grammar of an answer of that ``form`` that may call ``tools``, None if it is free.
+
+    Raises:
+        InvalidRequest: it cannot be followed.
+    """
+    grammar = None
+    if form is not None:
+        name, value = form
+        grammar = _BUILDERS[name](value)
+        await check_grammar(grammar, _SCHEMA_PARAM if name == "response_format" else name)
+    if tools is not None and (tools.is_enforced or grammar is not None):
+        grammar = tool_grammar(tools, grammar)
+        await check_grammar(grammar, "tools")
     return grammar
 
 
@@ -102,43 +114,46 @@ def lark_grammar(lark: str) -> str:
     return _lark(lark)
 
 
-def tool_call_grammar(
-    tools: Sequence[Mapping[str, Any]], syntax: str | None, *, parallel: bool = True
-) -> str:
-    """The grammar of a call of one of ``tools``; with ``parallel``, of several in a row.
+def tool_grammar(tools: ToolUse, answer: str | None = None) -> str:
+    """The grammar of an answer that calls ``tools``, or that is free not to.
 
-    ``tools`` are function objects as in OpenAI's API (name, parameters, strict), ``syntax``
-    is the name of mlx-lm's parser for the model's calls. To force a named function, pass
-    that function alone. Check the result with ``check_grammar(grammar, "tools")``.
+    What is no call follows the grammar ``answer``, or is any text. Check the result with
+    ``check_grammar(grammar, "tools")``.
 
     Raises:
-        InvalidRequest: the model's syntax is not supported, or a function's parameters
-            are no object, too large or too deep.
+        InvalidRequest: a function's parameters are no object, too large or too deep.
     """
-    if syntax not in _TOOL_CALL_MARKERS:
-        raise InvalidRequest(
-            "This model's tool calls cannot be enforced, only left to it: "
-            'tool_choice must be "auto" or "none"',
-            param="tool_choice",
-            code="unsupported_value",
-        )
-    begin, end = _TOOL_CALL_MARKERS[syntax]
-    names = [f"call_{i}" for i in range(len(tools))]
-    rules = [
-        r"start: call (/\n?/ call)*" if parallel else "start: call",
-        f"call: {json.dumps(begin)} /\\n?/ ({' | '.join(names)}) /\\n?/ {json.dumps(end)}",
-    ]
-    parts = []
-    for i, (name, tool) in enumerate(zip(names, tools, strict=True)):
-        head = f'{{"name": {json.dumps(tool["name"], ensure_ascii=False)}, "arguments": '
-        rules.append(f'{name}: {json.dumps(head, ensure_ascii=False)} @{name}_arguments "}}"')
+    begin, end = json.dumps(tools.syntax.begin), json.dumps(tools.syntax.end)
+    heads, parts = [], []
+    for i, function in tools.functions.items():
+        name = json.dumps(function.name)
+        head, tail = json.dumps(f'{{"name": {name}, "arguments": '), json.dumps("}")
+        heads.append(f"{head} @arguments_{i} {tail}")
         param = f"tools[{i}].function.parameters"
-        schema = {"type": "object", **(tool.get("parameters") or _NO_PARAMETERS)}
+        schema = {"type": "object", **(function.parameters or _NO_PARAMETERS)}
         if schema["type"] != "object":
             raise _refusal(param, 'its type must be "object"')
-        part = _json_part(schema, param, bool(tool.get("strict")))
-        parts.append({"name": f"{name}_arguments", **part})
-    grammar = json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, *parts]})
+        part = _json_part(schema, param, bool(function.strict))
+        parts.append({"name": f"arguments_{i}", **part})
+    rest = rf"/\n?/ ({' | '.join(heads)}) /\n?/ {end}"
+    calls = r"call (/\n?/ call)*" if tools.is_parallel else "call"
+    if tools.must_call:
+        lark = f"start: {calls}\ncall: {begin} {rest}"
+    elif answer is not None:
+        lark = f"start: {calls} | @answer\ncall: {begin} {rest}"
+        parts += [{"name": "answer", **part} for part in json.loads(answer)["grammars"]]
+    else:
+        # A lazy lexeme takes text up to the first beginning of a call.
+        start = "call* TEXT" if tools.is_parallel else "TEXT | call"
+        lark = "\n".join(
+            [
+                f"start: {start}",
+                f"call: text_and_begin {rest}",
+                f"text_and_begin[lazy]: TEXT {begin}",
+                r"TEXT: /(.|\n)*/",
+            ]
+        )
+    grammar = json.dumps({"grammars": [{"lark_grammar": lark}, *parts]})
     if len(grammar) > MAX_TOOLS_BYTES:
         raise _too_large("tools", len(grammar), MAX_TOOLS_BYTES)
     return grammar

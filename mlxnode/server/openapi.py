@@ -182,11 +182,21 @@ def _request_schemas(routes: list[Route], node: Node, registry: Registry) -> dic
         if "dimensions" in properties:
             sizes = {size for model in models for size in (*model.matryoshka, model.dimensions)}
             properties["dimensions"] = {"enum": [*sorted(sizes), None]}
+    _narrow(schemas, registry)
     if node.config.server.strict_fields:
         for value in schemas.values():
             if "properties" in value:
                 value["additionalProperties"] = False
     return schemas
+
+
+def _narrow(schemas: dict[str, Any], registry: Registry) -> None:
+    """Leave out what no model served here can do."""
+    tokenizers = [model.tokenizer for model in registry.text_models]
+    if not any(tokenizer.fill_in_the_middle for tokenizer in tokenizers):
+        schemas[f"{_REQUEST}CompletionBody"]["properties"]["suffix"] = {"enum": ["", None]}
+    if not any(tokenizer.chat_template.knows_effort for tokenizer in tokenizers):
+        schemas[f"{_REQUEST}ChatBody"]["properties"]["reasoning_effort"] = {"type": "null"}
 
 
 def _answer_schemas(routes: list[Route]) -> dict[str, Any]:

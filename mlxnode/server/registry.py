@@ -112,6 +112,10 @@ class Registry:
             )
         return self.served[model_id]
 
+    @property
+    def text_models(self) -> list[TextModel]:
+        return [self._text[id] for id in self.served if id in self._text]
+
     def find_chat(self, model_id: str) -> TextModel:
         if self.find(model_id).type != "chat":
             raise self._wrong_type(model_id)

@@ -11,15 +11,28 @@ from msgspec import UNSET, Struct, UnsetType
 from mlxnode.messages import FinishReason
 
 
+class PromptTokensDetails(Struct):
+    cached_tokens: int = 0  # known from an earlier request, so not computed again
+
+
+class CompletionTokensDetails(Struct):
+    reasoning_tokens: int = 0
+
+
 class Usage(Struct):
     """Exact counts. The stop token that ends a text is counted, as it was generated."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
 
 
 # --- /v1/chat/completions -----------------------------------------------------------
+
+
+ChatFinishReason = FinishReason | Literal["tool_calls"]
 
 
 class TopLogprob(Struct):
@@ -43,39 +56,73 @@ class ChatLogprobs(Struct):
     refusal: None = None
 
 
+class CalledFunction(Struct):
+    name: str
+    arguments: str  # JSON, as the model wrote it
+
+
+class ToolCall(Struct):
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
 class ChatMessage(Struct):
-    content: str
+    """``content`` is null when the model only called tools."""
+
+    content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(Struct):
     index: int
     message: ChatMessage
-    finish_reason: FinishReason
+    finish_reason: ChatFinishReason
     logprobs: ChatLogprobs | None = None
 
 
 class ChatCompletion(Struct):
+    """``service_tier`` is told to those who asked for one: there is one only."""
+
     id: str
     created: int
     model: str
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: Usage
+    service_tier: Literal["default"] | UnsetType = UNSET
     object: Literal["chat.completion"] = "chat.completion"
+
+
+class CalledFunctionDelta(Struct):
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class ToolCallDelta(Struct):
+    """A piece of a call: id, type and name come with the first, the rest are arguments."""
+
+    index: int
+    function: CalledFunctionDelta
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
 
 
 class ChatDelta(Struct):
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
     refusal: UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 
 
 class ChatChunkChoice(Struct):
     index: int
     delta: ChatDelta
-    finish_reason: FinishReason | None = None
+    finish_reason: ChatFinishReason | None = None
     logprobs: ChatLogprobs | None = None
 
 
@@ -86,6 +133,7 @@ class ChatChunk(Struct):
     system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: Usage | UnsetType | None = UNSET
+    service_tier: Literal["default"] | UnsetType = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 

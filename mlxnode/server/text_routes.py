@@ -1,25 +1,49 @@
 """The endpoints that generate text: a request followed from its body to its answer."""
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.messages import Sampling
 from mlxnode.server.body import check_token_ids, json_response, read_body
+from mlxnode.server.chat_schemas import ChatBody
+from mlxnode.server.chat_template import ChatTemplate
+from mlxnode.server.choice import Choice
+from mlxnode.server.conversation import compose
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats import ChatFormat, Format, TextFormat
-from mlxnode.server.generation import Choice, Generation
-from mlxnode.server.grammars import grammar_of
+from mlxnode.server.generation import Generation
+from mlxnode.server.grammars import form_of, grammar_of
 from mlxnode.server.node import node_of, registry_of
 from mlxnode.server.registry import TextModel
+from mlxnode.server.reply import ReplyReader
 from mlxnode.server.responses import ChatChunk, ChatCompletion, TextCompletion
-from mlxnode.server.schemas import ENDINGS, ChatBody, CompletionBody, GenerationBody
+from mlxnode.server.schemas import ENDINGS, CompletionBody, GenerationBody
 from mlxnode.server.stream import stream_generation
 from mlxnode.server.token_text import TokenText
+from mlxnode.server.tools import ToolUse
 
 blueprint = Blueprint("text")
 
 SEED_STRIDE = 0x9E3779B97F4A7C15  # far apart, so that neighbours' seeds do not meet
 _DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of /v1/completions only
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be generated for a request, and how it is told."""
+
+    prompts: list[list[int]]
+    max_tokens: list[int]  # for each prompt
+    format: Format
+    num_candidates: int  # for each prompt
+    grammar: str | None = None
+    grammar_after: list[int] = field(default_factory=list)  # tokens; empty for at once
+    make_reader: Callable[[], ReplyReader | None] = lambda: None  # one for each candidate
 
 
 @blueprint.post(
@@ -41,16 +65,46 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
             param="max_tokens",
             code="invalid_parameter_combination",
         )
-    prompt = await model.tokenizer.encode_chat([m.to_template() for m in body.messages])
+    template = model.tokenizer.chat_template
+    tools, form = ToolUse.of(body, template), form_of(body)
+    has_form = form is not None or (tools is not None and tools.must_call)
+    conversation = compose(body, template, tools, has_form=has_form)
+    prompt = await model.tokenizer.encode_chat(conversation)
     asked = body.max_completion_tokens or body.max_tokens
-    max_tokens = [_fit(model, prompt, asked, None, "messages")]
-    form = ChatFormat(
-        model.served,
-        include_usage=body.include_usage,
-        logprobs_of=_token_text(body, model),
-        num_choices=body.num_choices,
+    max_tokens = _fit(model, prompt.ids, asked, None, "messages")
+    plan = Plan(
+        [prompt.ids],
+        [max_tokens],
+        ChatFormat(
+            model.served,
+            include_usage=body.include_usage,
+            logprobs_of=_token_text(body, model),
+            num_choices=body.num_choices,
+            tells_tier=body.service_tier is not None,
+        ),
+        body.num_choices,
+        await grammar_of(form, tools),
+        template.think_end_ids if prompt.is_reasoning else [],
+        functools.partial(_chat_reader, template, tools, prompt.is_reasoning),
     )
-    return await _generate(request, body, model, [prompt], max_tokens, form)
+    return await _generate(request, body, model, plan)
+
+
+def _chat_reader(
+    template: ChatTemplate, tools: ToolUse | None, is_reasoning: bool
+) -> ReplyReader | None:
+    """What tells reasoning and calls from the content, None where there is only that."""
+    if tools is not None:
+        return ReplyReader(
+            thinking=template.thinking,
+            is_thinking=is_reasoning,
+            syntax=tools.syntax,
+            tools=tools.definitions,
+            is_parallel=tools.is_parallel,
+        )
+    if template.thinking is not None:
+        return ReplyReader(thinking=template.thinking, is_thinking=is_reasoning)
+    return None
 
 
 @blueprint.post(
@@ -66,20 +120,24 @@ async def completions(request: Request) -> HTTPResponse | None:
     body = read_body(request, CompletionBody)
     model = registry_of(request).find_text(body.model)
     node.engine.check_connected()
-    prompts = await _encode_prompts(model, body.prompt)
+    prompts = await _encode_prompts(model, body)
     # Of nothing at all the engine generates one token, which is not told.
     asked = 1 if body.max_tokens == 0 else body.max_tokens
-    max_tokens = [
-        _fit(model, prompt, asked, _DEFAULT_COMPLETION_TOKENS, "prompt") for prompt in prompts
-    ]
-    form = TextFormat(
-        model.served,
-        include_usage=body.include_usage,
-        logprobs_of=_token_text(body, model),
+    plan = Plan(
+        prompts,
+        [
+            _fit(model, prompt, asked, _DEFAULT_COMPLETION_TOKENS, "prompt")
+            for prompt in prompts
+        ],
+        TextFormat(
+            model.served,
+            include_usage=body.include_usage,
+            logprobs_of=_token_text(body, model),
+        ),
+        body.best_of or body.num_choices,
+        await grammar_of(form_of(body)),
     )
-    return await _generate(
-        request, body, model, prompts, max_tokens, form, best_of=body.best_of
-    )
+    return await _generate(request, body, model, plan)
 
 
 def _token_text(body: GenerationBody, model: TextModel) -> TokenText | None:
@@ -88,50 +146,43 @@ def _token_text(body: GenerationBody, model: TextModel) -> TokenText | None:
 
 
 async def _generate(
-    request: Request,
-    body: GenerationBody,
-    model: TextModel,
-    prompts: list[list[int]],
-    max_tokens: list[int],
-    form: Format,
-    best_of: int | None = None,
+    request: Request, body: GenerationBody, model: TextModel, plan: Plan
 ) -> HTTPResponse | None:
-    """Reserve, generate and answer; ``max_tokens`` has one bound for each of ``prompts``.
+    """Reserve, generate and answer.
 
     Leaving early in any way aborts what still runs and settles the reservation.
     """
     node = node_of(request)
-    num_candidates = best_of or body.num_choices
-    _check_number(len(prompts) * num_candidates, node.config.engine.max_queue_size)
-    samplings = await _samplings(body, model, num_candidates)
-    num_prompt_tokens = sum(map(len, prompts))
-    most = num_prompt_tokens + num_candidates * sum(max_tokens)
+    _check_number(len(plan.prompts) * plan.num_candidates, node.config.engine.max_queue_size)
+    samplings = _samplings(body, model, plan)
+    num_prompt_tokens = sum(map(len, plan.prompts))
+    most = num_prompt_tokens + plan.num_candidates * sum(plan.max_tokens)
     async with node.limits.reserve(request.ctx.key_id, model.served.id, most) as reservation:
         request.ctx.headers |= reservation.headers
         with node.engine.generate(
-            model.served.id, prompts, max_tokens, model.stop_ids(body), samplings
+            model.served.id, plan.prompts, plan.max_tokens, model.stop_ids(body), samplings
         ) as call:
-            scores = body.num_logprobs is not None
             choices = [
                 Choice(
                     model,
                     prompt,
                     body.stops,
-                    scores=scores,
+                    reader=plan.make_reader(),
+                    scores=body.num_logprobs is not None,
                     echo=body.echoes,
                     is_empty=body.max_tokens == 0,
                 )
-                for prompt in prompts
+                for prompt in plan.prompts
                 for _ in samplings
             ]
             generation = Generation(call, choices, num_prompt_tokens)
             try:
                 if body.stream:
-                    return await stream_generation(request, generation, form)
+                    return await stream_generation(request, generation, plan.format)
                 deltas = await generation.finish()
-                if num_candidates > body.num_choices:
-                    deltas = generation.best(deltas, num_candidates, body.num_choices)
-                return json_response(form.whole(deltas, generation.usage))
+                if plan.num_candidates > body.num_choices:
+                    deltas = generation.best(deltas, plan.num_candidates, body.num_choices)
+                return json_response(plan.format.whole(deltas, generation.usage))
             finally:
                 reservation.tokens_used = generation.tokens_used
 
@@ -147,18 +198,19 @@ def _check_number(count: int, limit: int) -> None:
         )
 
 
-async def _samplings(body: GenerationBody, model: TextModel, count: int) -> list[Sampling]:
-    """The request's sampling for each of ``count`` choices, which draw apart.
+def _samplings(body: GenerationBody, model: TextModel, plan: Plan) -> list[Sampling]:
+    """The request's sampling for each candidate of a prompt, which draw apart.
 
     Raises:
-        InvalidRequest: the grammar is bad, or combined with what contradicts it.
+        InvalidRequest: the answer's form is combined with what contradicts it.
     """
-    grammar = await grammar_of(body)
-    scores_prompt = body.echoes and body.num_logprobs is not None
     sampling = msgspec.structs.replace(
-        model.sampling(body), grammar=grammar, scores_prompt=scores_prompt
+        model.sampling(body),
+        grammar=plan.grammar,
+        grammar_after=plan.grammar_after,
+        scores_prompt=body.echoes and body.num_logprobs is not None,
     )
-    if grammar is not None:
+    if plan.grammar is not None:
         for name in ENDINGS:
             if getattr(body, name):
                 raise InvalidRequest(
@@ -168,18 +220,17 @@ async def _samplings(body: GenerationBody, model: TextModel, count: int) -> list
                     code="invalid_parameter_combination",
                 )
     if sampling.seed is None:
-        return [sampling] * count
-    seeds = [(sampling.seed + i * SEED_STRIDE) % 2**64 for i in range(count)]
+        return [sampling] * plan.num_candidates
+    seeds = [(sampling.seed + i * SEED_STRIDE) % 2**64 for i in range(plan.num_candidates)]
     return [msgspec.structs.replace(sampling, seed=seed) for seed in seeds]
 
 
-async def _encode_prompts(
-    model: TextModel, prompt: str | list[str] | list[int] | list[list[int]]
-) -> list[list[int]]:
+async def _encode_prompts(model: TextModel, body: CompletionBody) -> list[list[int]]:
     """Each prompt of a completion request as token ids."""
-    if isinstance(prompt, str):
-        prompts = await model.tokenizer.encode([prompt])
-    elif isinstance(prompt[0], str):
+    prompt = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    if body.suffix:
+        prompt = _with_suffix(model, prompt, body.suffix)
+    if isinstance(prompt[0], str):
         prompts = await model.tokenizer.encode(prompt)
     else:
         prompts = [prompt] if isinstance(prompt[0], int) else prompt
@@ -187,6 +238,26 @@ async def _encode_prompts(
     if not all(prompts):
         raise InvalidRequest("A prompt must not be empty", param="prompt", code="empty_prompt")
     return prompts
+
+
+def _with_suffix(model: TextModel, prompts: list[Any], suffix: str) -> list[str]:
+    """Each prompt with the gap that is to be filled, in the model's own notation."""
+    markers = model.tokenizer.fill_in_the_middle
+    if markers is None:
+        raise InvalidRequest(
+            "Unsupported parameter: 'suffix' needs a model with fill-in-the-middle tokens; "
+            f"'{model.served.id}' has none.",
+            param="suffix",
+            code="unsupported_parameter",
+        )
+    if not isinstance(prompts[0], str):
+        raise InvalidRequest(
+            "A 'suffix' needs prompts that are texts, not token ids",
+            param="suffix",
+            code="invalid_parameter_combination",
+        )
+    before, between, after = markers
+    return [f"{before}{prompt}{between}{suffix}{after}" for prompt in prompts]
 
 
 def _fit(

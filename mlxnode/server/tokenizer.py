@@ -13,12 +13,12 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tokenizers.decoders import DecodeStream
 
 from mlxnode.errors import ModelError
-from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.chat_template import ChatTemplate, Conversation
 from mlxnode.server.token_text import TokenText
 
 logger = logging.getLogger("mlxnode.server")
@@ -26,6 +26,18 @@ logger = logging.getLogger("mlxnode.server")
 Result = TypeVar("Result")
 
 LARGE_TEXT = 20_000  # characters; beyond, tokenizing would hold up the event loop
+# What comes before a text with a gap, in place of the gap, and before what fills it: Qwen and
+# CodeGemma, StarCoder, CodeLlama, DeepSeek.
+_FILL_IN_THE_MIDDLE = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    ("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>"),
+    (
+        "<\uff5cfim\u2581begin\uff5c>",
+        "<\uff5cfim\u2581hole\uff5c>",
+        "<\uff5cfim\u2581end\uff5c>",
+    ),
+)
 # Some decoders drop a space at the beginning of a text: they must see that it goes on.
 _CONTEXT_TOKENS = 6
 
@@ -36,6 +48,13 @@ def import_tokenizer_utils() -> types.ModuleType:
         spec = importlib.util.find_spec("mlx_lm")
         sys.modules["mlx_lm"] = importlib.util.module_from_spec(spec)
     return importlib.import_module("mlx_lm.tokenizer_utils")
+
+
+class ChatPrompt(NamedTuple):
+    """Token ids, and whether they leave off in the middle of the model's reasoning."""
+
+    ids: list[int]
+    is_reasoning: bool
 
 
 class TextTokenizer:
@@ -58,24 +77,37 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._bos_id: int | None = self._wrapper.bos_token_id
-        template = self._wrapper.chat_template
-        self._knows_developer = "developer" in json.dumps(template or "")
         self.has_chat_template: bool = self._wrapper.has_chat_template
+        self.chat_template = ChatTemplate(self._wrapper)
         self.vocabulary_size: int = len(self._wrapper)
+        # Tokens that detokenizers leave out, with their texts.
+        self.special_tokens: dict[int, str] = {
+            id: token.content
+            for id, token in self._tokenizer.get_added_tokens_decoder().items()
+            if token.special
+        }
+
+    @functools.cached_property
+    def fill_in_the_middle(self) -> tuple[str, str, str] | None:
+        """The tokens before a prefix, before its suffix, and before what is between."""
+        for markers in _FILL_IN_THE_MIDDLE:
+            if None not in map(self._tokenizer.token_to_id, markers):
+                return markers
+        return None
 
     @functools.cached_property
     def token_text(self) -> TokenText:
         """What each token stands for, made when log-probabilities are first asked for."""
         return TokenText(self._tokenizer)
 
-    async def encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
-        """Render ``messages`` with the model's template, ready for the assistant's turn.
+    async def encode_chat(self, conversation: Conversation) -> "ChatPrompt":
+        """The prompt that the model's template makes of ``conversation``.
 
         Raises:
             InvalidRequest: the template does not accept these messages.
         """
-        size = sum(len(message["content"]) for message in messages)
-        return await off_loop_if(size > LARGE_TEXT, self._encode_chat, messages)
+        size = sum(len(message["content"]) for message in conversation.messages)
+        return await off_loop_if(size > LARGE_TEXT, self._encode_chat, conversation)
 
     async def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of plain prompts, with the special tokens that the model begins with."""
@@ -93,29 +125,21 @@ class TextTokenizer:
         """The text of a whole prompt, special tokens left out."""
         return self._tokenizer.decode(tokens)
 
-    def _encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
+    def _encode_chat(self, conversation: Conversation) -> "ChatPrompt":
+        text = self.chat_template.render(conversation)
+        is_reasoning = False
+        if self.chat_template.thinking is not None:
+            begin, end = self.chat_template.thinking
+            if conversation.continues:
+                last = conversation.messages[-1]["content"]
+                is_reasoning = last.rfind(begin) > last.rfind(end)
+            else:
+                is_reasoning = text.rstrip().endswith(begin)
+            if conversation.reasons and not is_reasoning:
+                text, is_reasoning = f"{text}{begin}\n", True
         # The template writes the special tokens itself.
-        return self._tokenizer.encode(self.render_chat(messages), add_special_tokens=False).ids
-
-    def render_chat(self, messages: list[dict[str, Any]]) -> str:
-        """The text of a conversation, as the model's template writes it."""
-        if not self._knows_developer:
-            messages = [
-                message | {"role": "system"} if message["role"] == "developer" else message
-                for message in messages
-            ]
-        try:
-            return self._wrapper.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        # A template is a program: messages it was not written for may make it raise anything.
-        except Exception as error:
-            logger.debug("chat template: %s", error, exc_info=True)
-            raise InvalidRequest(
-                f"The model's chat template does not accept these messages: {error}",
-                param="messages",
-                code="invalid_value",
-            ) from error
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ChatPrompt(ids, is_reasoning)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         encoded = [self._tokenizer.encode(text).ids for text in texts]

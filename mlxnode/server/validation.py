@@ -40,6 +40,7 @@ _BOUNDS = {
 _LENGTHS = {
     "too_short": ("array_below_min_length", "at least {min_length} item(s)"),
     "too_long": ("array_above_max_length", "at most {max_length} item(s)"),
+    "string_too_long": ("string_above_max_length", "at most {max_length} character(s)"),
     "string_too_short": ("string_below_min_length", "at least {min_length} character(s)"),
 }
 

@@ -14,6 +14,7 @@ import jsonschema
 import numpy as np
 import pytest
 import tiny
+from contract import tool_use
 from random_schemas import SchemaMaker
 from tokenizers import Tokenizer, decoders, models, normalizers
 
@@ -25,7 +26,7 @@ from mlxnode.server.grammars import (
     json_grammar,
     lark_grammar,
     regex_grammar,
-    tool_call_grammar,
+    tool_grammar,
 )
 
 MAX_TOKENS = 500
@@ -155,7 +156,7 @@ def test_walk_tool_calls_are_calls_of_the_tools(walker: Walker):
         {"name": "get_weather", "parameters": weather, "strict": True},
         {"name": "now"},
     ]
-    grammar = tool_call_grammar(tools, "json_tools", parallel=False)
+    grammar = tool_grammar(tool_use(*tools, tool_choice="required", parallel_tool_calls=False))
     names = set()
     for seed in range(30):
         text = walker.walk(grammar, seed)
@@ -171,7 +172,8 @@ def test_walk_tool_calls_are_calls_of_the_tools(walker: Walker):
 
 @pytest.mark.parametrize("parallel", [True, False])
 def test_tool_calls_may_follow_each_other_when_parallel(tiny_walker: Walker, parallel: bool):
-    grammar = tool_call_grammar([{"name": "now"}], "json_tools", parallel=parallel)
+    options = {"tool_choice": "required", "parallel_tool_calls": parallel}
+    grammar = tool_grammar(tool_use({"name": "now"}, **options))
     state = tiny_walker.compiler.start(grammar)
     call = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
     for token in tiny_walker.tokenizer.encode(call).ids:

@@ -20,6 +20,7 @@ from mlxnode.engine.loader import load_generation_model
 from mlxnode.errors import ModelError
 from mlxnode.models.gguf import model_folder
 from mlxnode.models.resolve import demo_config, resolve_models
+from mlxnode.server.chat_template import Conversation
 from mlxnode.server.tokenizer import TextTokenizer
 
 HEADS, KV_HEADS = 4, 2
@@ -189,9 +190,8 @@ def test_loader_gguf_gives_the_logits_of_the_same_weights(folder, tmp_path, monk
 
 async def test_loader_demo_model_answers(demo):
     model, tokenizer = demo
-    tokens = await tokenizer.encode_chat(
-        [{"role": "user", "content": "What is the capital of France?"}]
-    )
+    question = {"role": "user", "content": "What is the capital of France?"}
+    tokens, _ = await tokenizer.encode_chat(Conversation([question]))
     length = len(tokens)
     for _ in range(7):
         tokens.append(model(mx.array([tokens]))[0, -1].argmax().item())

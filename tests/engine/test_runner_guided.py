@@ -180,3 +180,24 @@ def test_runner_scores_a_prompt_also_beside_one_that_does_not_ask(model):
     assert asking.scores.logprobs == again.scores.logprobs
     assert len(asking.scores.logprobs) == 39
     assert counting.num_prompt_tokens == 2 * 39
+
+
+def test_runner_follows_a_grammar_from_behind_given_tokens(model):
+    tokenizer = Tokenizer.from_file(str(model.folder / "tokenizer.json"))
+    free = run(make_runner(model), make(0))[0]
+    after = free[4:6]
+    assert not any(free[i : i + 2] == after for i in range(4))
+    options = {"grammar": regex("[ab]{3}"), "grammar_after": after}
+    guided, other = make(0, stop=[2], **options), make(1, temperature=1.0)
+    tokens = run(make_runner(model), guided, other)
+    assert tokens[0][:6] == free[:6]
+    assert re.fullmatch("[ab]{3}", tokenizer.decode(tokens[0][6:]))
+    assert guided.finish_reason == "stop"
+    assert tokens[1] == run(make_runner(model), make(1, temperature=1.0))[1]
+
+
+def test_runner_never_begins_a_grammar_whose_sign_does_not_come(model):
+    free = run(make_runner(model), make(0))[0]
+    absent = next(token for token in range(3, 259) if token not in free)
+    request = make(0, stop=[2], grammar=regex("[ab]{3}"), grammar_after=[absent])
+    assert run(make_runner(model), request)[0] == free

@@ -7,18 +7,20 @@ from typing import Any
 
 import openai
 import pytest
+from contract import tool_use
 
 from mlxnode.messages import Generate
+from mlxnode.server.chat_schemas import ChatBody
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.grammars import (
     MAX_SCHEMA_BYTES,
     MAX_TEXT_BYTES,
     check_grammar,
+    form_of,
     grammar_of,
     json_grammar,
-    tool_call_grammar,
+    tool_grammar,
 )
-from mlxnode.server.schemas import ChatBody
 from mlxnode.server.validation import validate
 
 SCHEMA = "response_format.json_schema.schema"
@@ -41,7 +43,7 @@ def schema_format(schema: Any, **fields: Any) -> dict[str, Any]:
 
 async def refusal(**fields: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        await grammar_of(chat(**fields))
+        await grammar_of(form_of(chat(**fields)))
     return caught.value
 
 
@@ -54,7 +56,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("fields", [{}, {"response_format": {"type": "text"}}])
 async def test_grammar_of_a_free_answer_is_none(fields: dict[str, Any]):
-    assert await grammar_of(chat(**fields)) is None
+    assert await grammar_of(form_of(chat(**fields))) is None
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ async def test_grammar_of_a_free_answer_is_none(fields: dict[str, Any]):
     ],
 )
 async def test_grammar_of_takes_what_can_be_followed(fields: dict[str, Any]):
-    assert json.loads(await grammar_of(chat(**fields)))["grammars"]
+    assert json.loads(await grammar_of(form_of(chat(**fields))))["grammars"]
 
 
 @pytest.mark.parametrize(
@@ -192,37 +194,31 @@ def test_json_grammar_is_quick_with_the_largest_schema():
 
 
 @pytest.mark.parametrize("parallel", [True, False])
-async def test_tool_call_grammar_compiles(parallel: bool):
+async def test_tool_grammar_compiles(parallel: bool):
     tools = [
         {"name": "a", "parameters": PERSON, "strict": True},
         {"name": "b", "parameters": {"not": {}, "properties": {}}},
         {"name": "c"},
     ]
-    await check_grammar(tool_call_grammar(tools, "json_tools", parallel=parallel), "tools")
-
-
-@pytest.mark.parametrize("syntax", [None, "pythonic"])
-def test_tool_call_grammar_refuses_other_syntaxes(syntax: str | None):
-    with pytest.raises(InvalidRequest, match="auto") as caught:
-        tool_call_grammar([{"name": "a"}], syntax)
-    assert caught.value.param == "tool_choice"
+    for choice in ("required", "auto"):
+        for answer in (None, json_grammar(PERSON, "response_format")):
+            use = tool_use(*tools, tool_choice=choice, parallel_tool_calls=parallel)
+            await check_grammar(tool_grammar(use, answer), "tools")
 
 
 @pytest.mark.parametrize(
     "parameters", [{"type": "string"}, nested(101), {"enum": ["x" * MAX_SCHEMA_BYTES]}]
 )
-def test_tool_call_grammar_refuses_parameters_by_path(parameters: Any):
+def test_tool_grammar_refuses_parameters_by_path(parameters: Any):
     with pytest.raises(InvalidRequest) as caught:
-        tool_call_grammar(
-            [{"name": "a"}, {"name": "b", "parameters": parameters}], "json_tools"
-        )
+        tool_grammar(tool_use({"name": "a"}, {"name": "b", "parameters": parameters}))
     assert caught.value.param == "tools[1].function.parameters"
 
 
-def test_tool_call_grammar_refuses_too_much_in_all():
+def test_tool_grammar_refuses_too_much_in_all():
     tools = [{"name": f"f{i}", "parameters": {"enum": ["x" * 40_000]}} for i in range(4)]
     with pytest.raises(InvalidRequest, match="at most") as caught:
-        tool_call_grammar(tools, "json_tools")
+        tool_grammar(tool_use(*tools))
     assert caught.value.param == "tools"
 
 

@@ -8,8 +8,9 @@ import httpx2 as httpx
 import pytest
 
 from mlxnode.server import errors
+from mlxnode.server.chat_schemas import ChatBody
 from mlxnode.server.openapi import ERRORS
-from mlxnode.server.schemas import ChatBody, CompletionBody, EmbeddingBody
+from mlxnode.server.schemas import CompletionBody, EmbeddingBody
 
 PATHS = {
     "/health",

@@ -92,7 +92,8 @@ def test_chat_takes_text_parts_and_all_roles(worker):
     prompt = worker.engine.text(worker.engine.next(Generate).prompt)
     assert prompt == (
         "<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nab<|im_end|>\n"
-        "<|im_start|>assistant\nc<|im_end|>\n<|im_start|>tool\nd<|im_end|>\n"
+        "<|im_start|>assistant\nc<|im_end|>\n"
+        "<|im_start|>user\n<tool_response>\nd\n</tool_response><|im_end|>\n"
         "<|im_start|>assistant\n"
     )
 

@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from mlxnode.errors import ModelError
+from mlxnode.server.chat_template import Conversation
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.tokenizer import TextTokenizer
 
@@ -22,6 +23,10 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def tokenizer(folder) -> TextTokenizer:
     return TextTokenizer(folder)
+
+
+def render(folder: Path, *messages: dict) -> str:
+    return TextTokenizer(folder).chat_template.render(Conversation(list(messages)))
 
 
 def rewrite(folder: Path, name: str, **changes) -> None:
@@ -47,15 +52,15 @@ def test_tokenizer_names_the_folder_it_cannot_load(tmp_path):
 
 
 async def test_encode_chat_writes_the_template_and_no_token_twice(tokenizer):
-    ids = await tokenizer.encode_chat([{"role": "user", "content": "hé"}])
+    ids = (await tokenizer.encode_chat(Conversation([{"role": "user", "content": "hé"}]))).ids
     assert ids[0] == 1 and ids.count(1) == 2 and ids.count(2) == 1
     assert len(ids) == len("user\nhassistant\n") + len("é".encode()) + 3 + 1
 
 
 async def test_encode_chat_is_the_same_in_a_thread(tokenizer):
-    messages = [{"role": "user", "content": "long " * 10_000}]
-    ids = await tokenizer.encode_chat(messages)
-    assert ids == tokenizer._encode_chat(messages)
+    conversation = Conversation([{"role": "user", "content": "long " * 10_000}])
+    ids = await tokenizer.encode_chat(conversation)
+    assert ids == tokenizer._encode_chat(conversation)
 
 
 async def test_encode_survives_many_threads(tokenizer):
@@ -71,7 +76,7 @@ async def test_encode_survives_many_threads(tokenizer):
 def test_developer_becomes_system_unless_the_template_knows_it(tmp_path, template, shown):
     tiny.make_chat_model(tmp_path)
     rewrite(tmp_path, "tokenizer_config.json", chat_template=template + tiny.CHAT_TEMPLATE)
-    text = TextTokenizer(tmp_path).render_chat([{"role": "developer", "content": "x"}])
+    text = render(tmp_path, {"role": "developer", "content": "x"})
     assert text.startswith(f"<|im_start|>{shown}\n")
 
 
@@ -83,7 +88,7 @@ def test_template_errors_are_the_request_s(tmp_path, template):
     tiny.make_chat_model(tmp_path)
     rewrite(tmp_path, "tokenizer_config.json", chat_template=template)
     with pytest.raises(InvalidRequest) as caught:
-        TextTokenizer(tmp_path).render_chat([{"role": "user", "content": "x"}])
+        render(tmp_path, {"role": "user", "content": "x"})
     assert caught.value.param == "messages"
 
 
@@ -92,7 +97,7 @@ def test_templates_run_in_a_sandbox(tmp_path):
     escape = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
     rewrite(tmp_path, "tokenizer_config.json", chat_template=escape)
     with pytest.raises(InvalidRequest):
-        TextTokenizer(tmp_path).render_chat([{"role": "user", "content": "x"}])
+        render(tmp_path, {"role": "user", "content": "x"})
 
 
 def test_stop_ids_come_from_all_the_files(tmp_path):

@@ -6,16 +6,9 @@ from openai.types import completion_create_params as completion_params
 from openai.types import embedding_create_params as embedding_params
 from openai.types.chat import completion_create_params as chat_params
 
+from mlxnode.server.chat_schemas import ChatBody, ContentPart, Message, ToolCall
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.schemas import (
-    ChatBody,
-    CompletionBody,
-    ContentPart,
-    EmbeddingBody,
-    Message,
-    StreamOptions,
-    ToolCall,
-)
+from mlxnode.server.schemas import CompletionBody, EmbeddingBody, StreamOptions
 from mlxnode.server.validation import parse_json, validate
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -116,13 +109,12 @@ def test_validate_tells_limit_and_value():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function"}]),
-        ("tool_choice", "required"),
         ("store", True),
-        ("service_tier", "flex"),
         ("audio", {}),
         ("modalities", ["text", "audio"]),
-        ("reasoning_effort", "low"),
+        ("function_call", {"name": "f"}),
+        ("functions", [{"name": "f"}]),
+        ("verbosity", "high"),
     ],
 )
 def test_validate_refuses_documented_parameters_that_would_do_nothing(name, value):
