@@ -12,6 +12,7 @@ import httpx2 as httpx
 import openai
 import pytest
 from node_process import API_KEY, CHAT, CONFIG, EMBEDDING, NodeProcess, is_running
+from pydantic import BaseModel, Field
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -62,6 +63,24 @@ def test_chat_stream_brings_the_same_text(client):
     assert text == whole.choices[0].message.content
     assert chunks[-1].usage == whole.usage
     assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_a_forced_call_of_a_tool_is_always_one(client):
+    class Weather(BaseModel):
+        """The weather of a city."""
+
+        city: str
+        days: int = Field(ge=1, le=7)
+
+    tool = openai.pydantic_function_tool(Weather)
+    for seed in range(3):
+        options = {"tools": [tool], "tool_choice": "required", "temperature": 1.0}
+        completion = client.chat.completions.parse(
+            model=CHAT, messages=QUESTION, max_tokens=400, seed=seed, **options
+        )
+        for call in completion.choices[0].message.tool_calls:
+            assert isinstance(call.function.parsed_arguments, Weather)
+        assert completion.choices[0].finish_reason == "tool_calls"
 
 
 async def test_chat_async_streams_run_at_once_and_equal_their_solo_runs(node, client):

@@ -48,6 +48,19 @@ _ERROR_HEADERS = {
 }
 
 
+def _limit_headers() -> dict[str, Any]:
+    about = {
+        "limit": ("The most that may be used in a minute.", _COUNT),
+        "remaining": ("What is left of it now.", _COUNT),
+        "reset": ("Until it is full again, as Go writes durations (6m0s, 1.5s).", _TEXT),
+    }
+    return {
+        f"x-ratelimit-{name}-{kind}": _header(f"{kind}: {text}", schema, required=False)
+        for kind in ("requests", "tokens")
+        for name, (text, schema) in about.items()
+    }
+
+
 def describe(app: Sanic, node: Node, registry: Registry) -> dict[str, Any]:
     """The OpenAPI 3.1 document of ``app`` as ``node`` is configured, for these models."""
     routes = sorted(app.router.routes, key=lambda route: route.path)
@@ -97,7 +110,7 @@ def _operation(route: Route, method: str, node: Node) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__ + ("_head" if method == "HEAD" else ""),
         "summary": route.handler.__doc__,
-        "responses": {"200": _answer(route, method)},
+        "responses": {"200": _answer(route, method, node)},
     }
     kinds = [errors.InvalidRequest, errors.EngineFailed, errors.Unavailable]
     if is_public:
@@ -121,7 +134,7 @@ def _operation(route: Route, method: str, node: Node) -> dict[str, Any]:
     return operation
 
 
-def _answer(route: Route, method: str) -> dict[str, Any]:
+def _answer(route: Route, method: str, node: Node) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "description": route.handler.__doc__,
         "headers": {name: _header(*about) for name, about in _HEADERS.items()},
@@ -129,6 +142,8 @@ def _answer(route: Route, method: str) -> dict[str, Any]:
     if hasattr(route.ctx, "body"):
         ignored = "The fields of the request that nobody documents."
         answer["headers"]["x-mlxnode-ignored"] = _header(ignored, _TEXT, required=False)
+        if node.limits.enabled:
+            answer["headers"] |= _limit_headers()
     if method == "HEAD":
         return answer
     schema = getattr(route.ctx, "answer", None)

@@ -37,6 +37,18 @@ const flows = {
     return { content, usage };
   },
 
+  async tools() {
+    const schema = { type: "object", properties: { city: { type: "string" } } };
+    const tools = [{ type: "function", function: { name: "f", parameters: schema } }];
+    const answer = await client.chat.completions.create({ model, messages, tools });
+    const [call] = answer.choices[0].message.tool_calls;
+    const result = { role: "tool", tool_call_id: call.id, content: "7" };
+    const history = [...messages, answer.choices[0].message, result];
+    const next = await client.chat.completions.create({ model, messages: history, tools });
+    const finish = answer.choices[0].finish_reason;
+    return { finish, call: call.function, next: next.choices[0].finish_reason };
+  },
+
   async embeddings() {
     const answer = await client.embeddings.create({ model: "tiny-embedding", input: ["a", "bc"] });
     return answer.data.map((item) => Array.from(item.embedding));

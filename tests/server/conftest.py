@@ -242,7 +242,7 @@ def served_models(tmp_path_factory: pytest.TempPathFactory) -> list[ServedModel]
                 "folder": folder,
                 "weights": folder,
                 "architecture": "llama",
-                "context_length": 512,
+                "context_length": 1024,
                 "dimensions": None,
                 "default_temperature": None,
                 "size_bytes": 1,

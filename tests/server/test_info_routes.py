@@ -17,8 +17,8 @@ def test_model_with_a_slash(worker, path):
         "id": "org/tiny-text",
         "created": 1_700_000_000,
         "type": "completion",
-        "context_length": 512,
-        "max_model_len": 512,
+        "context_length": 1024,
+        "max_model_len": 1024,
         "owned_by": "mlxnode",
         "object": "model",
     }

@@ -73,6 +73,13 @@ def test_node_stream(run):
     assert answer["content"] == "Hello!" and answer["usage"]["completion_tokens"] == 7
 
 
+def test_node_tools_make_a_round_trip(run, worker):
+    worker.engine.answer = '<tool_call>{"name": "f", "arguments": {"city": "Bern"}}</tool_call>'
+    answer = run("tools")
+    assert answer["call"] == {"name": "f", "arguments": '{"city": "Bern"}'}
+    assert (answer["finish"], answer["next"]) == ("tool_calls", "tool_calls")
+
+
 def test_node_embeddings_with_the_default_encoding(run, worker):
     ids = [[1.0, *worker.engine.ids("a")], [2.0, *worker.engine.ids("bc")]]
     assert run("embeddings") == [(row + [0] * 8)[:8] for row in ids]

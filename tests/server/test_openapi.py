@@ -96,6 +96,14 @@ def test_openapi_follows_the_configuration(worker, plain_worker, strict_worker):
     document, plain, strict = read(worker), read(plain_worker), read(strict_worker)
     responses = [d["paths"]["/v1/embeddings"]["post"]["responses"] for d in (document, plain)]
     assert {"401", "429"} <= set(responses[0]) and not {"401", "429"} & set(responses[1])
+    headers = [
+        d["paths"]["/v1/embeddings"]["post"]["responses"]["200"]["headers"]
+        for d in (document, plain)
+    ]
+    assert (
+        "x-ratelimit-reset-tokens" in headers[0]
+        and "x-ratelimit-reset-tokens" not in headers[1]
+    )
     assert document["security"] and "security" not in plain
     assert document["paths"]["/health"]["get"]["security"] == []
     bodies = [d["components"]["schemas"]["RequestChatBody"] for d in (document, strict)]

@@ -107,7 +107,7 @@ def test_created_does_not_change(worker):
 def test_embedding_model_tells_its_sizes(worker):
     model = worker.client().models.retrieve("tiny-embedding").model_extra
     assert (model["type"], model["dimensions"]) == ("embedding", 8)
-    assert model["context_length"] == model["max_model_len"] == 512
+    assert model["context_length"] == model["max_model_len"] == 1024
 
 
 def test_connections_are_kept_longer_than_pooled_clients_use_them():

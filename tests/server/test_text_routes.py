@@ -36,7 +36,7 @@ def test_chat_sends_the_engine_the_rendered_prompt(worker):
     assert worker.engine.text(message.prompt) == PROMPT
     assert message.model == "tiny-chat"
     assert message.stop_ids == [2]
-    assert message.max_tokens == 512 - NUM_PROMPT
+    assert message.max_tokens == 1024 - NUM_PROMPT
     assert message.sampling == Sampling(0.7, 0.5, 3, 0.25, 7)
 
 
@@ -103,9 +103,9 @@ def test_chat_takes_text_parts_and_all_roles(worker):
     [
         ({"model": "tiny-embedding"}, "model", "model_not_supported"),
         ({"model": "org/tiny-text"}, "model", "model_not_supported"),
-        ({"max_tokens": 500}, "messages", "context_length_exceeded"),
+        ({"max_tokens": 1020}, "messages", "context_length_exceeded"),
         (
-            {"messages": [{"role": "user", "content": "x" * 600}]},
+            {"messages": [{"role": "user", "content": "x" * 1100}]},
             "messages",
             "context_length_exceeded",
         ),
@@ -137,8 +137,8 @@ def test_chat_refuses(worker, options, param, code):
 
 def test_chat_over_the_context_tells_the_numbers(worker):
     with pytest.raises(openai.BadRequestError) as caught:
-        chat(worker, max_tokens=500)
-    for number in (512, NUM_PROMPT, 500, NUM_PROMPT + 500):
+        chat(worker, max_tokens=1020)
+    for number in (1024, NUM_PROMPT, 1020, NUM_PROMPT + 1020):
         assert str(number) in caught.value.message
 
 
@@ -215,7 +215,7 @@ def test_completion_of_several_prompts_keeps_their_order(worker, prompt):
 
 
 def test_completion_default_length_fits_what_is_left(worker):
-    complete(worker, prompt=[[5] * 505, [5]])
+    complete(worker, prompt=[[5] * 1017, [5]])
     assert [worker.engine.next(Generate).max_tokens for _ in range(2)] == [7, 16]
 
 
@@ -223,8 +223,8 @@ def test_completion_default_length_fits_what_is_left(worker):
     ("options", "param"),
     [
         ({"prompt": ""}, "prompt"),
-        ({"prompt": [5] * 512}, "prompt"),
-        ({"prompt": [5] * 500, "max_tokens": 13}, "prompt"),
+        ({"prompt": [5] * 1024}, "prompt"),
+        ({"prompt": [5] * 1012, "max_tokens": 13}, "prompt"),
         ({"prompt": [999]}, "prompt"),
         ({"prompt": [[1], [999]]}, "prompt[1]"),
         ({"logprobs": 6}, "logprobs"),

@@ -77,14 +77,21 @@ def test_a_call_and_its_result_make_a_round_trip(native):
 
 
 def test_a_model_without_a_syntax_is_told_in_plain_words(plain_worker):
-    plain_worker.engine.answer = f"{CALL}\n{CALL_NOW}"
-    # The prompt is longer than the context of this model.
-    with pytest.raises(openai.BadRequestError, match="context length"):
-        chat(plain_worker, tools=[WEATHER, NOW])
-    [choice] = chat(plain_worker, tools=[NOW], max_tokens=40).choices
+    plain_worker.engine.answer = CALL_NOW
+    [choice] = chat(plain_worker, tools=[NOW]).choices
     asked = prompt_of(plain_worker)
     assert asked.startswith("<|im_start|>system\nYou have these tools")
-    assert choice.finish_reason == "length" and choice.message.content.startswith("<tool_call>")
+    assert '"name": "now"' in asked
+    assert [call.function.name for call in choice.message.tool_calls] == ["now"]
+    result = {"role": "tool", "tool_call_id": "1", "content": "7"}
+    messages = [*CHAT["messages"], choice.message.model_dump(exclude_none=True), result, result]
+    chat(plain_worker, messages=messages)
+    assert prompt_of(plain_worker) == (
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<tool_call>\n"
+        '{"name": "now", "arguments": {}}\n</tool_call><|im_end|>\n<|im_start|>user\n'
+        "<tool_response>\n7\n</tool_response>\n<tool_response>\n7\n</tool_response><|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
 
 
 def test_calls_stream_as_openai_streams_them(native):
