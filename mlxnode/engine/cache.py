@@ -1,74 +1,327 @@
-"""The KV cache of a batch, built from mlx-lm's cache classes.
+"""The KV cache of a batch: slots that rows are written into and taken out of in place.
 
-A request prefills into a row of its own and then joins the batch. mlx-lm's batch caches are
-padded on the left, and copied when rows join or leave.
+A request prefills into a row of its own (mlx-lm's single-row caches) and then joins the batch.
+Keys and values of a layer lie in one array [S, H, C, D]: S slots, of which the first B hold the
+rows of the batch, left-aligned, and C positions. A row that joins is written into the next
+slot; when one leaves, the last row moves into its place. Neither copies the other rows, and
+arrays grow by steps only.
+
+Layers that keep no plain or quantized keys and values (sliding windows, states) use mlx-lm's
+own batch caches, which are copied when rows join or leave.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
 from mlx import nn
-from mlx_lm.models.cache import ArraysCache, CacheList, make_prompt_cache
+from mlx_lm.models.cache import (
+    ArraysCache,
+    CacheList,
+    KVCache,
+    QuantizedKVCache,
+    make_prompt_cache,
+)
 
 from mlxnode.errors import ModelError
 
-_PAGE = 256  # tokens by which mlx-lm's caches grow
+_PAGE = 128  # positions by which slots grow
+_SLOTS = 4  # slots by which a batch grows
+
+Row = list[Any]  # the caches of one request, one a layer
+Arrays = tuple[mx.array, ...]  # keys and values, each quantized one as three arrays
 
 
 class BatchCache:
-    """One cache object a layer, each holding every row of the batch."""
+    """One cache object a layer, each holding every row of the batch in the same order."""
 
     def __init__(self) -> None:
         self.layers: list[Any] = []
+        self._slots = Slots()
 
-    def join(self, rows: list[list[Any]]) -> None:
-        """Append rows, each a list of single-row caches, one a layer."""
-        joined = [caches[0].merge(list(caches)) for caches in zip(*rows, strict=True)]
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens in the cache of each row."""
+        return self._slots.lengths
+
+    def join(self, rows: Sequence[Row]) -> None:
+        """Append rows."""
         if not self.layers:
-            self.layers = joined
-            return
-        for layer, other in zip(self.layers, joined, strict=True):
-            layer.extend(other)
+            self.layers = [
+                SlotCache(self._slots, layer) if _has_slots(layer) else None
+                for layer in rows[0]
+            ]
+        lengths = [_length(row) for row in rows]
+        for i, layer in enumerate(self.layers):
+            caches = [row[i] for row in rows]
+            if isinstance(layer, SlotCache):
+                layer.join(caches, lengths)
+            elif layer is None:
+                self.layers[i] = caches[0].merge(caches)
+            else:
+                layer.extend(caches[0].merge(caches))
+        self._slots.lengths = self._slots.lengths + lengths
 
-    def keep(self, indices: list[int]) -> None:
-        """Drop every row but those at ``indices``."""
-        if not indices:
-            self.layers = []
+    def leave(self, indices: Sequence[int]) -> list[int]:
+        """Drop the rows at ``indices``; returns the former index of each row that is left."""
+        kept = _compacted(len(self._slots.lengths), indices)
+        moved = [(old, new) for new, old in enumerate(kept) if old != new]
+        lengths = [self._slots.lengths[i] for i in kept]
         for layer in self.layers:
-            layer.filter(indices)
+            if not isinstance(layer, SlotCache) and kept:
+                layer.filter(kept)
+        slots = [layer for layer in self.layers if isinstance(layer, SlotCache)]
+        # Read before anything is written: arrays of which nobody keeps a part are written in
+        # place, others would be copied whole.
+        rows = [
+            [layer.read(old, self._slots.lengths[old]) for old, _ in moved] for layer in slots
+        ]
+        mx.eval(rows)
+        for layer, arrays in zip(slots, rows, strict=True):
+            for (_, new), row in zip(moved, arrays, strict=True):
+                layer.write(new, row)
+        self._slots.lengths = lengths
+        if not kept:
+            self.layers = []
+        return kept
+
+    def advance(self, count: int = 1) -> None:
+        """Say that the model has run on ``count`` tokens of every row."""
+        self._slots.lengths = [length + count for length in self._slots.lengths]
+
+    def extract(self, index: int, length: int) -> Row | None:
+        """The first ``length`` tokens of a row as single-row caches, None if that cannot be."""
+        if not all(isinstance(layer, SlotCache) for layer in self.layers):
+            return None
+        row = [layer.extract(index, length) for layer in self.layers]
+        mx.eval([layer.state for layer in row])
+        return row
 
 
-def measure_row(model: nn.Module) -> Callable[[int], int]:
-    """A function from a length in tokens to the bytes of one row's cache at that length.
+class Slots:
+    """What the layers of a batch share: how long each of its rows is.
+
+    Lengths are known to the host, so that nothing has to be read back from the device.
+    """
+
+    def __init__(self) -> None:
+        self.lengths = []
+
+    @property
+    def lengths(self) -> list[int]:
+        return self._lengths
+
+    @lengths.setter
+    def lengths(self, lengths: list[int]) -> None:
+        self._lengths = lengths
+        self.longest = max(lengths, default=0)
+        self._offsets: mx.array | None = None
+        self._masks: dict[tuple[int, int | None], mx.array] = {}
+
+    @property
+    def offsets(self) -> mx.array:
+        """The position of each row's next token, [B]."""
+        if self._offsets is None:
+            self._offsets = mx.array(self.lengths, mx.int32)
+        return self._offsets
+
+    def mask(self, count: int, window: int | None) -> mx.array:
+        """Which positions each of ``count`` new tokens may see, bool [B, 1, count, T]."""
+        if (count, window) not in self._masks:
+            at = (self.offsets[:, None] + mx.arange(count))[:, None, :, None]
+            positions = mx.arange(self.longest + count)
+            mask = positions <= at
+            if window is not None:
+                mask = mask & (positions > at - window)
+            self._masks[count, window] = mask
+        return self._masks[count, window]
+
+    def is_plain(self, mask: Any) -> bool:
+        """Whether ``mask`` hides nothing but what is not there."""
+        return any(known is mask and key[1] is None for key, known in self._masks.items())
+
+
+class SlotCache:
+    """Keys and values of one layer, in the form in which mlx-lm's models use caches."""
+
+    def __init__(self, slots: Slots, like: KVCache | QuantizedKVCache):
+        self.slots = slots
+        self._arrays: Arrays = ()
+        if isinstance(like, QuantizedKVCache):
+            # mlx-lm tells by these attributes that keys and values are quantized.
+            self.group_size, self.bits = like.group_size, like.bits
+
+    @property
+    def is_quantized(self) -> bool:
+        return hasattr(self, "bits")
+
+    @property
+    def offset(self) -> mx.array:
+        """The position of each row's next token, [B]."""
+        return self.slots.offsets
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self._arrays)
+
+    def make_mask(
+        self, N: int, return_array: bool = False, window_size: int | None = None
+    ) -> mx.array:
+        return self.slots.mask(N, window_size)
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Any, Any]:
+        """Take new ``keys`` and ``values``, [B, H, N, D]; returns all of them, [B, H, T, D]."""
+        batch, _, count, _ = keys.shape
+        arrays: Arrays = (keys, values)
+        if self.is_quantized:
+            arrays = tuple(
+                part
+                for array in arrays
+                for part in mx.quantize(array, group_size=self.group_size, bits=self.bits)
+            )
+        length = self.slots.longest + count
+        self._reserve(batch, length, arrays)
+        rows = mx.arange(batch)[:, None]
+        positions = self.slots.offsets[:, None] + mx.arange(count)
+        for mine, new in zip(self._arrays, arrays, strict=True):
+            mine[rows, :, positions] = new.swapaxes(1, 2)
+        return self._halves([array[:batch, :, :length] for array in self._arrays])
+
+    def join(self, caches: Sequence[Any], lengths: Sequence[int]) -> None:
+        """Write single-row caches of these lengths into the slots behind those in use."""
+        rows = [arrays_of(cache) for cache in caches]
+        first = len(self.slots.lengths)
+        like = next((row for row in rows if row), None)
+        if like is None:
+            return  # prompts of one token, which is yet to come
+        self._reserve(first + len(rows), max(*lengths, self.slots.longest), like)
+        for i, row in enumerate(rows):
+            self.write(first + i, row)
+
+    def read(self, slot: int, length: int) -> Arrays:
+        """A copy of the first ``length`` positions of a slot, [1, H, length, D] each."""
+        return tuple(
+            mx.contiguous(array[slot : slot + 1, :, :length]) for array in self._arrays
+        )
+
+    def write(self, slot: int, row: Arrays) -> None:
+        for mine, array in zip(self._arrays, row, strict=False):
+            mine[slot : slot + 1, :, : array.shape[2]] = array
+
+    def extract(self, slot: int, length: int) -> Any:
+        cache = QuantizedKVCache(self.group_size, self.bits) if self.is_quantized else KVCache()
+        cache.keys, cache.values = self._halves(self.read(slot, length))
+        cache.offset = length
+        return cache
+
+    def _halves(self, arrays: Sequence[mx.array]) -> tuple[Any, Any]:
+        """Keys and values as mlx-lm's caches hold them."""
+        if not self.is_quantized:
+            return arrays[0], arrays[1]
+        return tuple(arrays[:3]), tuple(arrays[3:])
+
+    def _reserve(self, rows: int, length: int, like: Arrays) -> None:
+        """Have room for that many rows of that length."""
+        slots, capacity = num_slots(rows), num_positions(length)
+        has = self._arrays[0].shape if self._arrays else (0, 0, 0, 0)
+        if has[0] >= slots and has[2] >= capacity:
+            return
+        slots, capacity = max(slots, has[0]), max(capacity, has[2])
+        old = self._arrays or [None] * len(like)
+        self._arrays = tuple(
+            _enlarged(before, (slots, array.shape[1], capacity, array.shape[3]), array.dtype)
+            for before, array in zip(old, like, strict=True)
+        )
+
+
+def _enlarged(array: mx.array | None, shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
+    if array is None:
+        return mx.zeros(shape, dtype)
+    return mx.pad(array, [(0, new - old) for new, old in zip(shape, array.shape, strict=True)])
+
+
+def arrays_of(cache: KVCache | QuantizedKVCache) -> Arrays:
+    """What a single-row cache holds, [1, H, length, D] each; nothing if it is empty."""
+    if cache.keys is None:
+        return ()
+    keys, values = cache.keys_and_values()
+    return (*keys, *values) if isinstance(cache, QuantizedKVCache) else (keys, values)
+
+
+def num_slots(rows: int) -> int:
+    """How many rows there is memory for when a batch has grown to ``rows``."""
+    return rows if rows <= 2 else -(-rows // _SLOTS) * _SLOTS
+
+
+def num_positions(length: int) -> int:
+    """How many tokens there is memory for in a row of ``length``."""
+    return -(-length // _PAGE) * _PAGE
+
+
+def make_row(model: nn.Module, bits: int | None = None) -> Row:
+    """Empty caches for one request; keys and values quantized to ``bits`` where they can be."""
+    row = make_prompt_cache(model)
+    if bits is None:
+        return row
+    return [QuantizedKVCache(bits=bits) if type(layer) is KVCache else layer for layer in row]
+
+
+def measure_batch(model: nn.Module, bits: int | None = None) -> Callable[[int, int], int]:
+    """A function from a number of rows, and the longest one's tokens, to the bytes of a batch.
 
     Runs the model once on one token.
 
     Raises:
-        ModelError: the model keeps a kind of cache that cannot be batched.
+        ModelError: the model keeps a kind of cache that cannot be batched, or not quantized.
     """
-    layers = make_prompt_cache(model)
+    layers = make_row(model, bits)
     for layer in _flatten(layers):
-        if not hasattr(layer, "merge"):
+        if not _has_slots(layer) and not hasattr(layer, "merge"):
             raise ModelError(f"its cache ({type(layer).__name__}) cannot be batched")
-    model(mx.zeros((1, 1), mx.int32), cache=layers)
-    mx.eval([layer.state for layer in layers])
+    try:
+        model(mx.zeros((1, 1), mx.int32), cache=layers)
+        mx.eval([layer.state for layer in layers])
+    except ValueError as error:
+        if bits is None:
+            raise
+        raise ModelError(f"kv_cache_bits = {bits} does not fit this model: {error}") from error
 
     fixed = 0  # bytes whatever the length
     growing: list[tuple[int, int]] = []  # bytes a token, longest length
     for layer in _flatten(layers):
         if isinstance(layer, ArraysCache):
             fixed += layer.nbytes
+        elif _has_slots(layer):
+            growing.append((sum(array.nbytes for array in arrays_of(layer)), 2**62))
         else:
             keys, values = layer.keys_and_values()
             length = getattr(layer, "max_size", None) or 2**62
             growing.append(((keys.nbytes + values.nbytes) // keys.shape[2], length))
 
-    def row_bytes(length: int) -> int:
-        pages = -(-length // _PAGE) * _PAGE
-        return fixed + sum(size * min(pages, longest) for size, longest in growing)
+    def batch_bytes(rows: int, length: int) -> int:
+        capacity = num_positions(length)
+        row = fixed + sum(size * min(capacity, longest) for size, longest in growing)
+        return num_slots(rows) * row
 
-    return row_bytes
+    return batch_bytes
+
+
+def _has_slots(cache: Any) -> bool:
+    return type(cache) in (KVCache, QuantizedKVCache)
+
+
+def _length(row: Row) -> int:
+    """Tokens in the cache of a row; 0 where no layer counts them."""
+    return next((layer.offset for layer in row if _has_slots(layer)), 0)
+
+
+def _compacted(count: int, leaving: Sequence[int]) -> list[int]:
+    """The rows that stay, the last ones moved into the places of those that leave."""
+    rows = list(range(count))
+    for index in sorted(leaving, reverse=True):
+        rows[index] = rows[-1]
+        rows.pop()
+    return rows
 
 
 def _flatten(layers: list[Any]) -> list[Any]:

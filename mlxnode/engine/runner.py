@@ -17,10 +17,9 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 from mlx import nn
-from mlx_lm.models.cache import make_prompt_cache
 
 from mlxnode.config import EngineConfig
-from mlxnode.engine.cache import BatchCache, measure_row
+from mlxnode.engine.cache import BatchCache, make_row, measure_batch
 from mlxnode.engine.grammar import GrammarCompiler
 from mlxnode.engine.guidance import adjustments_of, masks_of
 from mlxnode.engine.request import Request
@@ -69,8 +68,12 @@ class Runner:
         self._compiler: GrammarCompiler | None = None
         self._sample = kernels.sample
         self._clock = PrefillClock(config.prefill_stall_ms / 1000)
+        self._kv_bits = config.kv_cache_bits
         self._scheduler = Scheduler(
-            config.max_batch_size, config.max_queue_size, budget, measure_row(model)
+            config.max_batch_size,
+            config.max_queue_size,
+            budget,
+            measure_batch(model, config.kv_cache_bits),
         )
         self._reset()
 
@@ -148,7 +151,7 @@ class Runner:
         )
         while num_left > 0 and (request := self._scheduler.next_prefill()) is not None:
             if request.cache is None:
-                request.cache = make_prompt_cache(self._model)
+                request.cache = make_row(self._model, self._kv_bits)
             length = min(num_left, request.num_to_prefill)
             if request.scores is not None:
                 length = min(length, SCORED_CHUNK)
@@ -173,7 +176,9 @@ class Runner:
         tokens = self._update_rows()
         if tokens is None:
             return None
-        return self._model(tokens[:, None], cache=self._cache.layers)[:, -1]
+        logits = self._model(tokens[:, None], cache=self._cache.layers)[:, -1]
+        self._cache.advance()
+        return logits
 
     def _draw(self, logits: mx.array | None) -> Launch | None:
         """Launch the draw of every row's next token."""
@@ -235,8 +240,8 @@ class Runner:
         if len(leaving) < len(self._rows):
             inputs = [self._in_flight.sampled.tokens]
         if leaving:
-            kept = [i for i, request in enumerate(self._rows) if request not in leaving]
-            self._cache.keep(kept)
+            places = [i for i, request in enumerate(self._rows) if request in leaving]
+            kept = self._cache.leave(places)
             self._rows = [self._rows[i] for i in kept]
             self._columns = None
             inputs = [tokens[mx.array(kept)] for tokens in inputs]

@@ -74,7 +74,7 @@ class PrefillClock:
 class Scheduler:
     """The requests of one model: waiting, then prefilling, then running.
 
-    ``row_bytes`` tells the size of one row's KV cache at a length in tokens. A request
+    ``batch_bytes`` tells the size of the KV cache of so many rows at a length in tokens. A request
     leaves the queue when a row is free and the batch at its full length fits the budget, so
     that the device never runs out of memory halfway.
     """
@@ -84,12 +84,12 @@ class Scheduler:
         max_batch_size: int,
         max_queue_size: int,
         budget: MemoryBudget,
-        row_bytes: Callable[[int], int],
+        batch_bytes: Callable[[int, int], int],
     ):
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
         self._budget = budget
-        self._row_bytes = row_bytes
+        self._batch_bytes = batch_bytes
         self._waiting: deque[Request] = deque()
         self._prefilling: list[Request] = []
         self._admitted: dict[RequestKey, Request] = {}
@@ -109,7 +109,7 @@ class Scheduler:
 
     def refusal(self, request: Request) -> Refusal | None:
         """Why the request cannot even wait, or None."""
-        size = self._row_bytes(request.max_length)
+        size = self._batch_bytes(1, request.max_length)
         if size > self._budget.total:
             return Refusal(
                 "too_large",
@@ -182,4 +182,4 @@ class Scheduler:
     def _claim(self, requests: list[Request]) -> bool:
         # Rows of one batch are padded to the longest.
         longest = max((request.max_length for request in requests), default=0)
-        return self._budget.claim(self, len(requests) * self._row_bytes(longest))
+        return self._budget.claim(self, self._batch_bytes(len(requests), longest))

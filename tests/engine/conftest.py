@@ -1,5 +1,6 @@
 """Engine processes and tiny models for the tests of this folder."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,3 +39,15 @@ def model(tiny_folder) -> nn.Module:
     model = load_model(tiny_folder)[0]
     model.folder = tiny_folder
     return model
+
+
+@pytest.fixture(scope="session")
+def model_of(tmp_path_factory) -> Callable[[int], nn.Module]:
+    """A tiny chat model with heads of that size."""
+
+    def make(head_size: int) -> nn.Module:
+        folder = tmp_path_factory.mktemp("model")
+        tiny.make_chat_model(folder, hidden=4 * head_size, heads=4, kv_heads=2)
+        return load_model(folder)[0]
+
+    return functools.cache(make)

@@ -11,7 +11,9 @@ def make(uid: int, prompt: int = 10, max_tokens: int = 10) -> Request:
 
 
 def make_scheduler(rows: int = 4, queue: int = 8, budget: int = 10**9) -> Scheduler:
-    return Scheduler(rows, queue, MemoryBudget(budget), row_bytes=lambda length: length)
+    return Scheduler(
+        rows, queue, MemoryBudget(budget), batch_bytes=lambda rows, length: rows * length
+    )
 
 
 def prefilling(scheduler: Scheduler) -> list[int]:
