@@ -134,6 +134,7 @@ class EngineConfig(Table):
     kv_cache_gb: Annotated[float, Field(gt=0)] | None = (
         None  # default: from the memory there is
     )
+    prefix_cache_gb: Annotated[float, Field(ge=0)] | None = None  # default: a quarter of that
     kv_cache_bits: Literal[4, 8] | None = None  # None: as the model computes them
     prefill_stall_ms: Annotated[int, Field(ge=1)] = 100
     embedding_batch_tokens: Annotated[int, Field(ge=1)] = 4096

@@ -96,6 +96,7 @@ class Update(msgspec.Struct, frozen=True, array_like=True, gc=False):
     # If asked for, with the first token: of each prompt token but the first.
     prompt_logprobs: list[float] = []
     prompt_top_logprobs: list[dict[int, float]] = []
+    num_cached: int = 0  # tokens of the prompt that were known from other texts
 
 
 class Tokens(Message):

@@ -208,11 +208,8 @@ class SlotCache:
         for mine, array in zip(self._arrays, row, strict=False):
             mine[slot : slot + 1, :, : array.shape[2]] = array
 
-    def extract(self, slot: int, length: int) -> Any:
-        cache = QuantizedKVCache(self.group_size, self.bits) if self.is_quantized else KVCache()
-        cache.keys, cache.values = self._halves(self.read(slot, length))
-        cache.offset = length
-        return cache
+    def extract(self, slot: int, length: int) -> KVCache | QuantizedKVCache:
+        return _cache_like(self, self.read(slot, length), length)
 
     def _halves(self, arrays: Sequence[mx.array]) -> tuple[Any, Any]:
         """Keys and values as mlx-lm's caches hold them."""
@@ -246,6 +243,36 @@ def arrays_of(cache: KVCache | QuantizedKVCache) -> Arrays:
         return ()
     keys, values = cache.keys_and_values()
     return (*keys, *values) if isinstance(cache, QuantizedKVCache) else (keys, values)
+
+
+def can_be_cut(row: Row) -> bool:
+    """Whether the caches of a text hold those of each of its beginnings."""
+    return all(_has_slots(layer) for layer in row)
+
+
+def cut(row: Row, length: int, *, is_copy: bool = False) -> Row:
+    """The caches of the first ``length`` tokens of a row, which may share its memory."""
+
+    def part(array: mx.array) -> mx.array:
+        array = array[..., :length, :]
+        return mx.contiguous(array) if is_copy else array
+
+    return [_cache_like(layer, [part(a) for a in arrays_of(layer)], length) for layer in row]
+
+
+def _cache_like(
+    like: KVCache | QuantizedKVCache | SlotCache, arrays: Sequence[mx.array], length: int
+) -> KVCache | QuantizedKVCache:
+    """A single-row cache of these arrays."""
+    if not hasattr(like, "bits"):
+        cache = KVCache()
+        cache.keys, cache.values = arrays
+    else:
+        cache = QuantizedKVCache(like.group_size, like.bits)
+        # Lists: mlx-lm writes into them.
+        cache.keys, cache.values = list(arrays[:3]), list(arrays[3:])
+    cache.offset = length
+    return cache
 
 
 def num_slots(rows: int) -> int:

@@ -261,4 +261,5 @@ def _update(uid: int, output: Output) -> Update:
         [output.top_logprobs] if output.top_logprobs is not None else [],
         scores.logprobs,
         scores.top_logprobs,
+        request.num_cached,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from mlxnode.engine.grammar import GrammarState
 from mlxnode.messages import FinishReason, Generate, Sampling
 
+_MIN_SHARED = 64  # tokens of a beginning that is worth waiting for
 # A request is known by the data pipe it came through and the uid its worker gave it.
 RequestKey = tuple[int, int]
 
@@ -38,7 +39,8 @@ class Request:
     cache: list[Any] | None = field(default=None, repr=False)  # one row, while prefilling
     num_prefilled: int = 0  # prompt tokens in the cache
     num_launched: int = 0  # decode steps launched, read or not
-    num_generated: int = 0  # tokens read
+    num_cached: int = 0  # prompt tokens that were known from other texts
+    tokens: list[int] = field(default_factory=list)  # generated and read
     finish_reason: FinishReason | None = None
     is_aborted: bool = False
 
@@ -77,10 +79,13 @@ class Request:
         """Whether its last token is on its way, so that no further step needs its row."""
         return self.num_launched >= self.max_tokens
 
-    def can_share(self, other: "Request") -> bool:
-        """Whether what ``other``, of the same prompt, brings from prefilling is enough."""
-        same_top = self.sampling.top_logprobs == other.sampling.top_logprobs
-        return self.scores is None or (other.scores is not None and same_top)
+    def begins_like(self, other: "Request") -> bool:
+        """Whether so much of the prompt is in ``other``'s, too, that waiting for it pays."""
+        if self.scores is not None:
+            return False  # needs the logits of every position
+        length = len(self.prompt) - 1
+        count = max(length // 2, min(length, _MIN_SHARED))
+        return self.prompt[:count] == other.prompt[:count]
 
     @property
     def needs_text(self) -> bool:
@@ -111,7 +116,7 @@ class Request:
 
     def accept(self, token: int) -> bool:
         """Count a token that was read; False when it ends the text and is not part of it."""
-        self.num_generated += 1
+        self.tokens.append(token)
         if self.counts is not None:
             self.counts[token] = self.counts.get(token, 0) + 1
         if self.is_constrained:
@@ -122,7 +127,7 @@ class Request:
         if token in self.stop_ids:
             self.finish_reason = "stop"
             return False
-        if self.num_generated >= self.max_tokens:
+        if len(self.tokens) >= self.max_tokens:
             self.finish_reason = "length"
         return True
 

@@ -22,6 +22,7 @@ from mlxnode.config import EngineConfig
 from mlxnode.engine.cache import BatchCache, make_row, measure_batch
 from mlxnode.engine.grammar import GrammarCompiler
 from mlxnode.engine.guidance import adjustments_of, masks_of
+from mlxnode.engine.prefix import PrefixCache
 from mlxnode.engine.request import Request
 from mlxnode.engine.scheduler import MemoryBudget, PrefillClock, Refusal, Scheduler
 from mlxnode.engine.scoring import score
@@ -69,6 +70,14 @@ class Runner:
         self._sample = kernels.sample
         self._clock = PrefillClock(config.prefill_stall_ms / 1000)
         self._kv_bits = config.kv_cache_bits
+        self._prefixes = PrefixCache(
+            lambda: (
+                budget.total // 4
+                if config.prefix_cache_gb is None
+                else int(config.prefix_cache_gb * 1e9)
+            ),
+            budget,
+        )
         self._scheduler = Scheduler(
             config.max_batch_size,
             config.max_queue_size,
@@ -151,7 +160,7 @@ class Runner:
         )
         while num_left > 0 and (request := self._scheduler.next_prefill()) is not None:
             if request.cache is None:
-                request.cache = make_row(self._model, self._kv_bits)
+                self._begin_prefill(request)
             length = min(num_left, request.num_to_prefill)
             if request.scores is not None:
                 length = min(length, SCORED_CHUNK)
@@ -161,15 +170,19 @@ class Runner:
             if request.num_to_prefill == 0:
                 self._finish_prefill(request)
 
+    def _begin_prefill(self, request: Request) -> None:
+        """Start from what is known of the prompt's beginning."""
+        if request.scores is None:  # scores need the logits of every position
+            request.cache, request.num_cached = self._prefixes.find(request.prompt)
+            request.num_prefilled = request.num_cached
+        if request.cache is None:
+            request.cache = make_row(self._model, self._kv_bits)
+
     def _finish_prefill(self, request: Request) -> None:
-        """Let the request join, and those with the same prompt (n > 1, say) at no cost."""
-        twins = [t for t in self._scheduler.same_prompt(request) if t.can_share(request)]
-        for twin in twins:
-            twin.cache, twin.num_prefilled = request.cache, request.num_prefilled
-            twin.scores = None if twin.scores is None else request.scores
-        for ready in (request, *twins):
-            self._scheduler.finish_prefill(ready)
-            self._joining.append(ready)
+        """Let the request join, and keep what was computed for others."""
+        self._scheduler.finish_prefill(request)
+        self._joining.append(request)
+        self._prefixes.add(request.prompt[: request.num_prefilled], request.cache)
 
     def _forward(self) -> mx.array | None:
         """The logits of every row's next token, [B, V]; None when no row is left."""
@@ -241,6 +254,7 @@ class Runner:
             inputs = [self._in_flight.sampled.tokens]
         if leaving:
             places = [i for i, request in enumerate(self._rows) if request in leaving]
+            self._keep_texts(places)
             kept = self._cache.leave(places)
             self._rows = [self._rows[i] for i in kept]
             self._columns = None
@@ -260,6 +274,17 @@ class Runner:
         if not inputs:
             return None
         return inputs[0] if len(inputs) == 1 else mx.concatenate(inputs)
+
+    def _keep_texts(self, places: list[int]) -> None:
+        """Let later turns of these conversations find their answers."""
+        for i in places:
+            request = self._rows[i]
+            if self._prefixes.is_enabled and not request.is_aborted:
+                text = request.prompt + request.tokens
+                length = min(len(text), self._cache.lengths[i])
+                row = self._cache.extract(i, length)
+                if row is not None:
+                    self._prefixes.add(text[:length], row)
 
     def _read(self, launch: Launch | None) -> list[Output]:
         if launch is None:

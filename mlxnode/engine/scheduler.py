@@ -20,20 +20,28 @@ class Refusal(NamedTuple):
 class MemoryBudget:
     """Bytes of KV cache, shared by the models of the engine.
 
-    ``total`` is what there is; it may be set once the models are loaded.
+    ``total`` is what there is; it may be set once the models are loaded. ``lenders`` are asked
+    to give back so many bytes of what they hold when a claim does not fit.
     """
 
     def __init__(self, total: int = 0):
         self.total = total
+        self.lenders: list[Callable[[int], None]] = []
         self._claims: dict[object, int] = {}
 
-    def claim(self, owner: object, size: int) -> bool:
+    def claim(self, owner: object, size: int, *, borrows: bool = True) -> bool:
         """Set what ``owner`` holds to ``size``; False, and no change, if it does not fit."""
-        others = sum(claim for holder, claim in self._claims.items() if holder is not owner)
-        if others + size > self.total:
+        if borrows and size > self._claims.get(owner, 0):
+            for lend in self.lenders:
+                if (missing := self._others(owner) + size - self.total) > 0:
+                    lend(missing)
+        if self._others(owner) + size > self.total:
             return False
         self._claims[owner] = size
         return True
+
+    def _others(self, owner: object) -> int:
+        return sum(size for holder, size in self._claims.items() if holder is not owner)
 
 
 class PrefillClock:
@@ -74,9 +82,9 @@ class PrefillClock:
 class Scheduler:
     """The requests of one model: waiting, then prefilling, then running.
 
-    ``batch_bytes`` tells the size of the KV cache of so many rows at a length in tokens. A request
-    leaves the queue when a row is free and the batch at its full length fits the budget, so
-    that the device never runs out of memory halfway.
+    ``batch_bytes`` tells the size of the KV cache of so many rows at a length in tokens. A
+    request leaves the queue when a row is free and the batch at its full length fits the
+    budget, so that the device never runs out of memory halfway.
     """
 
     def __init__(
@@ -134,24 +142,25 @@ class Scheduler:
             self._prefilling.append(request)
 
     def next_prefill(self) -> Request | None:
-        """The request whose prompt is processed next: the shortest rest, within fairness."""
-        if not self._prefilling:
+        """The request whose prompt is processed next: the shortest rest, within fairness.
+
+        One that begins like another under way waits for it: what they share is then known.
+        """
+        begun = [request for request in self._prefilling if request.cache is not None]
+        ready = [
+            request
+            for request in self._prefilling
+            if request in begun or not any(map(request.begins_like, begun))
+        ]
+        if not ready:
             return None
-        oldest = self._prefilling[0]
-        shortest = min(self._prefilling, key=lambda request: request.num_to_prefill)
+        oldest = ready[0]
+        shortest = min(ready, key=lambda request: request.num_to_prefill)
         if shortest is oldest or self._num_overtakes >= MAX_OVERTAKEN:
             self._num_overtakes = 0
             return oldest
         self._num_overtakes += 1
         return shortest
-
-    def same_prompt(self, request: Request) -> list[Request]:
-        """The other requests in the prefill line that begin with the very same prompt."""
-        return [
-            other
-            for other in self._prefilling
-            if other is not request and other.prompt == request.prompt
-        ]
 
     def finish_prefill(self, request: Request) -> None:
         """Its prompt is in the cache: it leaves the prefill line and keeps its memory."""

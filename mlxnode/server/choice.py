@@ -63,11 +63,13 @@ class Choice:
         self._scored: list[ScoredToken] = []
         self.num_tokens = 0  # generated, those that a stop string cut off included
         self.num_reasoning_tokens = 0
+        self.num_cached_tokens = 0  # of the prompt
         self.total_logprob = 0.0
         self.finish_reason: ChatFinishReason | None = None
 
     def feed(self, update: Update) -> None:
         """Take an update."""
+        self.num_cached_tokens = update.num_cached
         if self._echo:
             self._echo = False
             self._tell_prompt(update)

@@ -11,10 +11,12 @@ from mlxnode.server.responses import CompletionTokensDetails, PromptTokensDetail
 class Generation:
     """All choices of one request: of the first prompt first, then of the next."""
 
-    def __init__(self, call: Call, choices: Sequence[Choice], num_prompt_tokens: int):
+    def __init__(self, call: Call, choices: Sequence[Choice], prompts: Sequence[list[int]]):
+        """``choices``: as many for each of ``prompts``."""
         self._call = call
         self._choices = choices
-        self._num_prompt_tokens = num_prompt_tokens
+        self._num_prompts = len(prompts)
+        self._num_prompt_tokens = sum(map(len, prompts))
 
     @property
     def is_finished(self) -> bool:
@@ -28,9 +30,19 @@ class Generation:
             self._num_prompt_tokens,
             completion,
             self._num_prompt_tokens + completion,
-            PromptTokensDetails(),
+            PromptTokensDetails(self._num_cached_tokens),
             CompletionTokensDetails(reasoning),
         )
+
+    @property
+    def _num_cached_tokens(self) -> int:
+        """Prompt tokens that were not computed: a prompt counts once for all its answers."""
+        known: dict[int, int] = {}
+        for i, choice in enumerate(self._choices):
+            prompt = i * self._num_prompts // len(self._choices)
+            cached = choice.num_cached_tokens
+            known[prompt] = min(known.get(prompt, cached), cached)
+        return sum(known.values())
 
     @property
     def tokens_used(self) -> int:

@@ -155,8 +155,7 @@ async def _generate(
     node = node_of(request)
     _check_number(len(plan.prompts) * plan.num_candidates, node.config.engine.max_queue_size)
     samplings = _samplings(body, model, plan)
-    num_prompt_tokens = sum(map(len, plan.prompts))
-    most = num_prompt_tokens + plan.num_candidates * sum(plan.max_tokens)
+    most = sum(map(len, plan.prompts)) + plan.num_candidates * sum(plan.max_tokens)
     async with node.limits.reserve(request.ctx.key_id, model.served.id, most) as reservation:
         request.ctx.headers |= reservation.headers
         with node.engine.generate(
@@ -175,7 +174,7 @@ async def _generate(
                 for prompt in plan.prompts
                 for _ in samplings
             ]
-            generation = Generation(call, choices, num_prompt_tokens)
+            generation = Generation(call, choices, plan.prompts)
             try:
                 if body.stream:
                     return await stream_generation(request, generation, plan.format)

@@ -16,7 +16,7 @@ def test_request_accept_ends_at_a_stop_id_without_reporting_it():
     assert request.accept(4)
     assert not request.accept(2)
     assert request.finish_reason == "stop"
-    assert request.num_generated == 2
+    assert len(request.tokens) == 2
 
 
 def test_request_accept_ends_at_max_tokens():

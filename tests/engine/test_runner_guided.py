@@ -179,7 +179,7 @@ def test_runner_scores_a_prompt_also_beside_one_that_does_not_ask(model):
     assert plain.scores is None
     assert asking.scores.logprobs == again.scores.logprobs
     assert len(asking.scores.logprobs) == 39
-    assert counting.num_prompt_tokens == 2 * 39
+    assert counting.num_prompt_tokens == 3 * 39  # scores need the logits of every position
 
 
 def test_runner_follows_a_grammar_from_behind_given_tokens(model):

@@ -231,3 +231,17 @@ def test_more_choices_than_the_queue_holds_are_refused(worker):
         complete(worker, prompt=["a"] * 65, n=8)
     assert caught.value.code == "too_many_choices"
     assert worker.engine.received.empty()
+
+
+def test_usage_tells_what_was_cached_once_for_all_answers_to_a_prompt(worker):
+    cached = iter([0, 7, 3, 5])
+
+    def say(message: Generate) -> None:
+        update = Update(
+            message.uid, worker.engine.ids("a"), [-1.0], "length", num_cached=next(cached)
+        )
+        worker.engine.send(Tokens([update]))
+
+    worker.engine.on_generate = say
+    usage = complete(worker, prompt=["0123456789", "x123456789"], n=2).usage
+    assert usage.prompt_tokens_details.cached_tokens == 0 + 3

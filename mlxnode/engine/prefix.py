@@ -1,0 +1,117 @@
+"""The prefix cache: what texts left in the KV cache, for requests that begin like them.
+
+Entries are whole texts: a prompt when it has been processed, prompt and answer when the answer
+has ended. A request takes over the longest beginning that it shares with any of them. Where
+room is needed, the entry that was not used for the longest time goes, but first it is cut back
+to what other texts shared of it: system prompts stay longest.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from mlxnode.engine.cache import Row, can_be_cut, cut
+from mlxnode.engine.scheduler import MemoryBudget
+
+MAX_ENTRIES = 256  # every one is compared with every prompt, which takes microseconds
+MIN_SHARED = 16  # tokens; less is not worth an entry of its own
+
+
+@dataclass(eq=False)
+class Entry:
+    """A text in the cache; ``row`` is never written to."""
+
+    tokens: np.ndarray  # [L] int32
+    row: Row  # of these L tokens
+    num_shared: int = 0  # as many of them another text began with, too
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self.row)
+
+    def num_common(self, tokens: np.ndarray) -> int:
+        """How many tokens the two texts have in common from the beginning."""
+        length = min(len(self.tokens), len(tokens))
+        differs = self.tokens[:length] != tokens[:length]
+        return int(differs.argmax()) if differs.any() else length
+
+
+class PrefixCache:
+    """The entries of one model, within ``limit`` bytes and what the budget has left over."""
+
+    def __init__(self, limit: Callable[[], int], budget: MemoryBudget):
+        self._limit = limit
+        self._budget = budget
+        self._entries: list[Entry] = []  # the one not used for the longest time first
+        budget.lenders.append(self.give_back)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(entry.nbytes for entry in self._entries)
+
+    @property
+    def is_enabled(self) -> bool:
+        return self._limit() > 0
+
+    def find(self, prompt: Sequence[int]) -> tuple[Row | None, int]:
+        """Caches of the longest known beginning of ``prompt``, and its length in tokens.
+
+        The last token is never part of it: it has to be processed to know what follows.
+        """
+        wanted = np.array(prompt[:-1], np.int32)
+        best, length = None, 0
+        for entry in self._entries:
+            common = entry.num_common(wanted)
+            if common > length and (common == len(entry.tokens) or can_be_cut(entry.row)):
+                best, length = entry, common
+        if best is None:
+            return None, 0
+        self._entries.remove(best)
+        self._entries.append(best)
+        if length < len(wanted):
+            best.num_shared = max(best.num_shared, length)
+        if can_be_cut(best.row):
+            return cut(best.row, length), length
+        return copy.deepcopy(best.row), length
+
+    def add(self, tokens: Sequence[int], row: Row) -> None:
+        """Keep ``row``, the caches of ``tokens``; nothing may write to it from now on."""
+        entry = Entry(np.array(tokens, np.int32), row)
+        if not self.is_enabled or not len(tokens) or entry.nbytes > self._limit():
+            return
+        for other in list(self._entries):
+            common = other.num_common(entry.tokens)
+            if common == len(entry.tokens) and can_be_cut(other.row):
+                return  # known already
+            if common == len(other.tokens) and can_be_cut(row):
+                entry.num_shared = max(entry.num_shared, other.num_shared)
+                self._entries.remove(other)  # the beginning of the new one
+        self._entries.append(entry)
+        while self._entries and not self._fits():
+            self._evict()
+
+    def give_back(self, size: int) -> None:
+        """Free at least ``size`` bytes, if there are so many."""
+        target = max(self.nbytes - size, 0)
+        while self.nbytes > target:
+            self._evict()
+        self._budget.claim(self, self.nbytes)
+
+    def _fits(self) -> bool:
+        size = self.nbytes
+        return (
+            len(self._entries) <= MAX_ENTRIES
+            and size <= self._limit()
+            and self._budget.claim(self, size, borrows=False)
+        )
+
+    def _evict(self) -> None:
+        entry = self._entries.pop(0)
+        if MIN_SHARED <= entry.num_shared < len(entry.tokens) and can_be_cut(entry.row):
+            row = cut(entry.row, entry.num_shared, is_copy=True)
+            mx.eval([layer.state for layer in row])
+            tokens = entry.tokens[: entry.num_shared]
+            self._entries.append(Entry(tokens, row, entry.num_shared))

@@ -1,0 +1,179 @@
+"""The prefix cache: what is found, what stays, and that it changes no text."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from running import make, make_runner, run, step
+
+from mlxnode.engine.cache import KVCache
+from mlxnode.engine.prefix import PrefixCache
+from mlxnode.engine.scheduler import MemoryBudget
+
+TOKEN = 2 * 4 * 2  # bytes: keys and values, two floats each
+
+
+def row_of(tokens: list[int]) -> list[KVCache]:
+    """One layer whose keys tell the tokens."""
+    cache = KVCache()
+    data = mx.broadcast_to(
+        mx.array(tokens, mx.float32)[None, None, :, None], (1, 1, len(tokens), 2)
+    )
+    cache.keys, cache.values, cache.offset = data + 0, data + 0, len(tokens)
+    return [cache]
+
+
+def told(row: list[KVCache] | None) -> list[int]:
+    return [] if row is None else np.array(row[0].keys_and_values()[0])[0, 0, :, 0].tolist()
+
+
+def make_prefixes(limit: int, budget: int = 10**6) -> PrefixCache:
+    return PrefixCache(lambda: limit * TOKEN, MemoryBudget(budget * TOKEN))
+
+
+def add(prefixes: PrefixCache, tokens: list[int]) -> None:
+    prefixes.add(tokens, row_of(tokens))
+
+
+def find(prefixes: PrefixCache, tokens: list[int]) -> list[int]:
+    """What is known of a prompt of ``tokens`` and one more."""
+    row, length = prefixes.find([*tokens, 999])
+    assert told(row) == tokens[:length]
+    return tokens[:length]
+
+
+def test_the_longest_beginning_is_found():
+    prefixes = make_prefixes(1000)
+    add(prefixes, [1, 2, 3, 4])
+    add(prefixes, [1, 2, 5, 6, 7])
+    assert find(prefixes, [1, 2, 5, 6, 8]) == [1, 2, 5, 6]
+    assert find(prefixes, [1, 2, 3]) == [1, 2, 3]
+    assert find(prefixes, [2, 2]) == []
+    assert prefixes.find([1, 2, 3, 4])[1] == 3  # the last token has to be processed
+
+
+def test_a_text_takes_the_place_of_its_beginning():
+    prefixes = make_prefixes(1000)
+    add(prefixes, [1, 2, 3])
+    add(prefixes, [1, 2, 3, 4])
+    assert prefixes.nbytes == 4 * TOKEN
+    add(prefixes, [1, 2])
+    assert prefixes.nbytes == 4 * TOKEN
+
+
+def test_what_was_not_used_for_longest_goes_first():
+    prefixes = make_prefixes(10)
+    add(prefixes, [1] * 4)
+    add(prefixes, [2] * 4)
+    find(prefixes, [1] * 4)
+    add(prefixes, [3] * 4)
+    assert [find(prefixes, [i] * 4) != [] for i in (1, 2, 3)] == [True, False, True]
+
+
+def test_what_others_share_stays_when_the_rest_goes():
+    prefixes = make_prefixes(100)
+    system = list(range(100, 130))
+    add(prefixes, [*system, *[1] * 20])
+    find(prefixes, [*system, 2])  # another conversation under the same system prompt
+    add(prefixes, [3] * 60)
+    assert find(prefixes, [*system, 4]) == system
+    assert prefixes.nbytes == 90 * TOKEN
+    add(prefixes, [5] * 65)
+    add(prefixes, [6] * 95)
+    assert find(prefixes, [*system, 4]) == []
+
+
+def test_a_text_beyond_the_limit_is_not_kept():
+    prefixes = make_prefixes(10)
+    add(prefixes, [1] * 11)
+    assert prefixes.nbytes == 0
+    assert not make_prefixes(0).is_enabled
+
+
+def test_memory_is_lent_and_given_back():
+    budget = MemoryBudget(20 * TOKEN)
+    prefixes = PrefixCache(lambda: 15 * TOKEN, budget)
+    for i in range(3):
+        add(prefixes, [i] * 5)
+    assert prefixes.nbytes == 15 * TOKEN
+    assert budget.claim("batch", 12 * TOKEN)
+    assert prefixes.nbytes == 5 * TOKEN
+    assert not budget.claim("batch", 21 * TOKEN)
+    assert budget.claim("batch", 20 * TOKEN) and prefixes.nbytes == 0
+    add(prefixes, [9] * 5)
+    assert prefixes.nbytes == 0
+
+
+# --- in the runner ------------------------------------------------------------------
+
+
+def text_of(runner, request) -> list[int]:
+    return run(runner, request)[request.key[1]]
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+def test_a_known_prompt_is_not_processed_again(model_of, bits):
+    model = model_of(64)
+    runner = make_runner(model, kv_cache_bits=bits)
+    first, again = make(3, prompt=60), make(3, prompt=60)
+    text = text_of(runner, first)
+    assert (first.num_cached, first.num_prefilled) == (0, 59)
+    assert text_of(runner, again) == text
+    assert again.num_cached == 59
+
+
+def test_the_next_turn_finds_the_answer(model):
+    runner = make_runner(model)
+    first = make(3, prompt=60)
+    text = text_of(runner, first)
+    turn, alone = make(4, prompt=10), make(4, prompt=10)
+    turn.prompt = alone.prompt = [*first.prompt, *text, *turn.prompt]
+    answer = text_of(runner, turn)
+    assert turn.num_cached >= 60 + len(text) - 1
+    assert answer == text_of(make_runner(model, prefix_cache_gb=0.0), alone)
+    assert alone.num_cached == 0
+
+
+def test_those_who_share_a_beginning_wait_for_it(model):
+    runner = make_runner(model)
+    requests = [make(uid, prompt=20) for uid in range(4)]
+    shared = make(9, prompt=200).prompt
+    for request in requests:
+        request.prompt = [*shared, *request.prompt]
+    other = make(5, prompt=100)
+    together = run(runner, *requests, other)
+    assert [request.num_cached for request in requests[1:]] == [200] * 3
+    assert requests[0].num_cached == other.num_cached == 0
+    for request in requests:
+        alone = make(request.key[1], prompt=20)
+        alone.prompt = request.prompt
+        assert text_of(make_runner(model), alone) == together[request.key[1]]
+
+
+def test_short_prompts_do_not_wait_for_a_long_one_that_begins_alike():
+    requests = [make(0, prompt=400), make(1, prompt=400), make(2, prompt=100)]
+    requests[1].prompt = [*requests[0].prompt[:300], *requests[1].prompt[:100]]
+    requests[2].prompt = [*requests[0].prompt[:40], *requests[2].prompt]
+    assert requests[1].begins_like(requests[0])
+    assert not requests[2].begins_like(requests[0])
+
+
+def test_entries_are_never_written_to(model):
+    runner = make_runner(model)
+    texts = [text_of(runner, make(3, prompt=60)) for _ in range(3)]
+    longer = make(3, prompt=60, max_tokens=200)
+    runner.add(longer)
+    while longer.finish_reason is None:
+        step(runner)
+    assert texts[0] == texts[1] == texts[2] == text_of(runner, make(3, prompt=60))
+
+
+def test_a_row_that_cannot_be_cut_is_found_whole_only():
+    from mlx_lm.models.cache import RotatingKVCache
+
+    prefixes = make_prefixes(10_000)
+    row = RotatingKVCache(max_size=64)
+    row.update_and_fetch(mx.ones((1, 1, 5, 2)), mx.ones((1, 1, 5, 2)))
+    prefixes.add([1, 2, 3, 4, 5], [row])
+    assert prefixes.find([1, 2, 3, 4, 9])[1] == 0
+    found, length = prefixes.find([1, 2, 3, 4, 5, 6])
+    assert length == 5 and found[0] is not row and found[0].offset == 5
