@@ -7,7 +7,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test lint bench bench-kernels clean
+.PHONY: help serve test lint bench bench-engine bench-kernels clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -23,8 +23,11 @@ lint: $(VENV)/.installed-dev  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/.installed-dev  ## throughput over HTTP beside mlx_lm.server
-	$(BIN)/python benchmarks/serving.py
+bench: $(VENV)/.installed-bench  ## throughput and latency over HTTP beside mlx_lm.server
+	$(BIN)/python benchmarks/serving.py --rounds 2 --json build/serving.json --plot build/serving.svg
+
+bench-engine: $(VENV)/.installed-bench  ## a decode step without HTTP
+	$(BIN)/python benchmarks/engine.py --json build/engine.json
 
 bench-kernels: $(VENV)/.installed-bench  ## sampling: kernel, operations and mlx-lm's samplers
 	$(BIN)/python benchmarks/kernels.py --json build/kernels.json --plot build/kernels.svg

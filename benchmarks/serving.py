@@ -1,9 +1,11 @@
 """Throughput and latency over HTTP, beside mlx_lm.server on the same model in the same run.
 
 Both servers are started on free ports of the loopback interface and loaded in turn, round
-after round, so that whatever else the machine does hits both. Only ratios mean anything.
+after round, so that whatever else the machine does hits both. Only ratios mean anything. The
+model is the demo model's first six layers with its whole vocabulary, so small that a server's
+own cost shows; ``--layers 0`` takes it whole.
 
-    python benchmarks/serving.py --streams 1 16 --rounds 3 --json result.json
+    python benchmarks/serving.py --rounds 3 --json serving.json --plot serving.svg
 """
 
 import argparse
@@ -13,7 +15,7 @@ import itertools
 import json
 import os
 import platform
-import shutil
+import random
 import signal
 import socket
 import statistics
@@ -21,16 +23,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx2 as httpx
+from models import export
 
-from mlxnode.models.demo import fetch_demo_model
-from mlxnode.models.gguf import model_folder
-
-WORDS = "the river runs past an old mill where people meet on market days to talk"
+STORY = "the river runs past an old mill where people meet on market days to talk"
 # mlx_lm.server cannot be told about the system's BLAS: without it, the CPU backend is twelve
 # times slower and the comparison would be one of BLAS libraries.
 PEER = (
@@ -41,28 +41,37 @@ PEER = (
 
 @dataclass(frozen=True)
 class Server:
-    """A server under test: where it listens, and what it calls the model."""
+    """A server under test: where it listens, what it calls the model, its first process."""
 
     name: str
     url: str
     model: str
+    pid: int
 
 
 @dataclass(frozen=True)
-class Result:
-    """One load on one server. Times in seconds."""
+class Answer:
+    """One streamed answer. Times in seconds."""
+
+    tokens: int
+    ttft: float
+    gaps: list[float]  # between chunks
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of one server in one round; of ``is_better`` "more" or "less" is better."""
 
     server: str
-    streams: int
-    tokens_per_second: float
-    ttft_median: float
-    itl_p95: float
-    failed: int
+    name: str
+    unit: str
+    is_better: str
+    value: float
 
 
 @contextlib.contextmanager
-def started(command: list[str], url: str, **environment: str) -> Iterator[None]:
-    """Run ``command`` until the block ends; it is ready when ``url`` answers."""
+def started(command: list[str], url: str, **environment: str) -> Iterator[int]:
+    """Run ``command`` until the block ends, give its pid; it is ready when ``url`` answers."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, env=os.environ | environment
@@ -77,7 +86,7 @@ def started(command: list[str], url: str, **environment: str) -> Iterator[None]:
                     log.seek(0)
                     raise RuntimeError(f"{command} did not start:\n{log.read().decode()}")
                 time.sleep(0.2)
-            yield
+            yield process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -85,26 +94,6 @@ def started(command: list[str], url: str, **environment: str) -> Iterator[None]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def export(gguf: Path, folder: Path) -> Path:
-    """The model as a folder that both servers can load, in the CPU backend's float32."""
-    import mlx.core as mx
-    from mlx.utils import tree_flatten
-
-    from mlxnode.config import ModelConfig, NodeConfig
-    from mlxnode.engine.loader import load_generation_model
-    from mlxnode.models.resolve import resolve_models
-
-    shutil.copytree(model_folder(gguf), folder)
-    config = NodeConfig(api={"models": {"bench": ModelConfig(path=str(gguf), type="chat")}})
-    model = load_generation_model(*resolve_models(config, print))
-    mx.save_safetensors(
-        str(folder / "model.safetensors"),
-        dict(tree_flatten(model.parameters())),
-        metadata={"format": "mlx"},
-    )
-    return folder
 
 
 def free_port() -> int:
@@ -123,41 +112,47 @@ def node(folder: Path) -> Iterator[Server]:
             f'[api.models.bench]\npath = "{folder}"\ntype = "chat"\n'
         )
         command = [sys.executable, "-m", "mlxnode", "serve", "--config", str(config)]
-        with started(command, f"http://127.0.0.1:{port}/health"):
-            yield Server("mlxnode", f"http://127.0.0.1:{port}", "bench")
+        with started(command, f"http://127.0.0.1:{port}/health") as pid:
+            yield Server("mlxnode", f"http://127.0.0.1:{port}", "bench", pid)
 
 
 @contextlib.contextmanager
 def peer(folder: Path) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-c", PEER, "--model", str(folder), "--port", str(port)]
-    with started(command, f"http://127.0.0.1:{port}/health", HF_HUB_OFFLINE="1"):
-        yield Server("mlx_lm.server", f"http://127.0.0.1:{port}", str(folder))
+    with started(command, f"http://127.0.0.1:{port}/health", HF_HUB_OFFLINE="1") as pid:
+        yield Server("mlx_lm.server", f"http://127.0.0.1:{port}", str(folder), pid)
 
 
-def prompt(number: int) -> str:
-    """A prompt of about 40, 200 or 800 tokens; no two share a beginning."""
-    length = (30, 160, 640)[number % 3]
-    words = WORDS.split()
-    text = " ".join(words[(number + i * (number % 5 + 1)) % len(words)] for i in range(length))
-    return f"Story {number}. Continue this text at length: {text}"
+# --- one answer ---------------------------------------------------------------------------
 
 
-async def stream(client: httpx.AsyncClient, server: Server, number: int, max_tokens: int):
-    """One streamed chat; returns its tokens, time to first token and gaps between chunks."""
+def prompt(number: int, words: int | None = None) -> str:
+    """A prompt of 40, 200 or 800 tokens, or of so many words; none begins like another."""
+    words = words or (30, 160, 640)[number % 3]
+    chosen = random.Random(number).choices(STORY.split(), k=words)
+    return f"{number} is the number of a story. Continue this at length: {' '.join(chosen)}"
+
+
+def mixed(number: int) -> dict[str, float]:
+    """Every request has parameters of its own."""
+    return {"temperature": 0.7 + 0.01 * (number % 16), "top_p": 0.9}
+
+
+async def ask(
+    client: httpx.AsyncClient, server: Server, text: str, max_tokens: int, **sampling: float
+) -> Answer:
     body = {
         "model": server.model,
-        "messages": [{"role": "user", "content": prompt(number)}],
+        "messages": [{"role": "user", "content": text}],
         "max_tokens": max_tokens,
-        "temperature": 0.7 + 0.01 * (number % 16),  # every request has its own parameters
-        "top_p": 0.9,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
     started_at = time.perf_counter()
     arrivals, tokens = [], 0
     url = f"{server.url}/v1/chat/completions"
-    async with client.stream("POST", url, json=body) as response:
+    async with client.stream("POST", url, json=body | sampling) as response:
         response.raise_for_status()
         async for line in response.aiter_lines():
             if not line.startswith("data: {"):
@@ -169,95 +164,285 @@ async def stream(client: httpx.AsyncClient, server: Server, number: int, max_tok
                 arrivals.append(time.perf_counter())
     arrivals = arrivals or [time.perf_counter()]  # an answer without words
     gaps = [after - before for before, after in itertools.pairwise(arrivals)]
-    return tokens, arrivals[0] - started_at, gaps
+    return Answer(tokens, arrivals[0] - started_at, gaps)
 
 
-async def load(server: Server, streams: int, max_tokens: int, seed: int) -> Result:
-    """Start ``streams`` chats at once and wait for all of them."""
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=600, limits=limits) as client:
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)]
+
+
+# --- loads: each gives figures of one server in one round ---------------------------------
+
+
+class Bench:
+    """One server in one round; ``number`` makes this round's prompts new."""
+
+    def __init__(self, server: Server, client: httpx.AsyncClient, number: int, max_tokens: int):
+        self.server, self.client = server, client
+        self.number, self.max_tokens = number, max_tokens
+
+    def figure(self, name: str, value: float, unit: str, is_better: str = "less") -> Figure:
+        return Figure(self.server.name, name, unit, is_better, value)
+
+    def seeds(self, load: int, count: int) -> list[int]:
+        return [self.number * 100_000 + load * 1000 + i for i in range(count)]
+
+    async def streams(
+        self,
+        name: str,
+        numbers: list[int],
+        sampling: Callable[[int], dict[str, float]] = mixed,
+        before: str = "",
+    ) -> list[Figure]:
+        """As many answers at once; ``before`` is what all prompts begin with."""
         started_at = time.perf_counter()
-        outcomes = await asyncio.gather(
-            *(stream(client, server, seed + i, max_tokens) for i in range(streams)),
-            return_exceptions=True,
+        answers = await asyncio.gather(
+            *(
+                ask(
+                    self.client,
+                    self.server,
+                    before + prompt(n, 30 if before else None),
+                    self.max_tokens,
+                    **sampling(n),
+                )
+                for n in numbers
+            )
         )
         elapsed = time.perf_counter() - started_at
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            print(f"{server.name}: {outcome!r}", file=sys.stderr)
-    done = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
-    gaps = sorted(gap for _, _, gaps in done for gap in gaps)
-    return Result(
-        server=server.name,
-        streams=streams,
-        tokens_per_second=sum(tokens for tokens, _, _ in done) / elapsed,
-        ttft_median=statistics.median([ttft for _, ttft, _ in done] or [float("nan")]),
-        itl_p95=gaps[int(0.95 * len(gaps))] if gaps else float("nan"),
-        failed=len(outcomes) - len(done),
+        rate = sum(answer.tokens for answer in answers) / elapsed
+        ttfts = [answer.ttft for answer in answers]
+        gaps = [gap for answer in answers for gap in answer.gaps]
+        return [
+            self.figure(f"{name}: throughput", rate, "tokens/s", "more"),
+            self.figure(f"{name}: TTFT median", statistics.median(ttfts), "s"),
+            self.figure(f"{name}: TTFT p95", quantile(ttfts, 0.95), "s"),
+            self.figure(f"{name}: ITL p95", quantile(gaps, 0.95), "s"),
+        ]
+
+    async def one(self) -> list[Figure]:
+        return await self.streams("1 stream", self.seeds(1, 1))
+
+    async def four(self) -> list[Figure]:
+        return await self.streams("4 streams", self.seeds(2, 4))
+
+    async def sixteen(self) -> list[Figure]:
+        return await self.streams("16 streams", self.seeds(3, 16))
+
+    async def thirty_two(self) -> list[Figure]:
+        sampler = asyncio.create_task(self._peak_memory())
+        figures = await self.streams("32 streams", self.seeds(4, 32))
+        sampler.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sampler
+        return [*figures, self.figure("32 streams: peak memory", self._peak / 1e9, "GB")]
+
+    async def greedy(self) -> list[Figure]:
+        numbers = self.seeds(5, 16)
+        return await self.streams("16 greedy", numbers, lambda _: {"temperature": 0.0})
+
+    async def seeded(self) -> list[Figure]:
+        numbers = self.seeds(6, 16)
+        return await self.streams("16 seeded", numbers, lambda n: mixed(n) | {"seed": n})
+
+    async def shared(self) -> list[Figure]:
+        before = prompt(self.seeds(7, 1)[0], 640) + "\n"
+        return await self.streams("16 sharing 800 tokens", self.seeds(8, 16), before=before)
+
+    async def newcomer(self) -> list[Figure]:
+        """A short question to an idle server, and to one with fifteen running answers."""
+        idle, busy, *running = self.seeds(9, 17)
+        alone = await self._ttft(prompt(idle, 30))
+        tasks = [
+            asyncio.create_task(
+                ask(self.client, self.server, prompt(n, 30), 2 * self.max_tokens, **mixed(n))
+            )
+            for n in running
+        ]
+        await asyncio.sleep(15 * alone)  # all are past their prompts
+        ttft = await self._ttft(prompt(busy, 30))
+        await asyncio.gather(*tasks)
+        return [
+            self.figure(
+                "newcomer beside 15: TTFT over that of an idle node", ttft / alone, "times"
+            )
+        ]
+
+    async def turn(self) -> list[Figure]:
+        """The same conversation once more."""
+        text = prompt(self.seeds(10, 1)[0], 640)
+        cold, again = [await self._ttft(text) for _ in range(2)]
+        return [self.figure("repeated turn: TTFT over the first one's", again / cold, "times")]
+
+    async def long_prompt(self) -> list[Figure]:
+        """Eight running answers while a prompt of 4,000 words is processed."""
+        long, *running = self.seeds(11, 9)
+        gaps = []
+        for with_prompt in (False, True):
+            tasks = [
+                asyncio.create_task(
+                    ask(
+                        self.client,
+                        self.server,
+                        prompt(n + 500 * with_prompt, 30),
+                        48,
+                        **mixed(n),
+                    )
+                )
+                for n in running
+            ]
+            await asyncio.sleep(2)
+            other = asyncio.create_task(self._ttft(prompt(long, 4000)))
+            if not with_prompt:
+                other.cancel()
+            answers = await asyncio.gather(*tasks)
+            await asyncio.gather(other, return_exceptions=True)
+            gaps.append(quantile([gap for answer in answers for gap in answer.gaps], 0.95))
+        return [
+            self.figure(
+                "8 streams beside a long prompt: ITL p95 over that without",
+                gaps[1] / gaps[0],
+                "times",
+            )
+        ]
+
+    async def crowd(self) -> list[Figure]:
+        """How many of 128 clients that connect at once are turned away."""
+        answers = await asyncio.gather(
+            *(self._ttft(prompt(n, 5), new=True) for n in self.seeds(12, 128)),
+            return_exceptions=True,
+        )
+        lost = sum(isinstance(answer, BaseException) for answer in answers)
+        return [self.figure("128 clients at once: lost", lost, "clients")]
+
+    async def _ttft(self, text: str, *, new: bool = False) -> float:
+        if not new:
+            return (await ask(self.client, self.server, text, 1, temperature=0.0)).ttft
+        async with httpx.AsyncClient(timeout=600) as client:
+            return (await ask(client, self.server, text, 1, temperature=0.0)).ttft
+
+    async def _peak_memory(self) -> None:
+        self._peak = 0
+        while True:
+            self._peak = max(self._peak, await asyncio.to_thread(resident, self.server.pid))
+            await asyncio.sleep(0.3)
+
+
+LOADS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
+    "1": Bench.one,
+    "4": Bench.four,
+    "16": Bench.sixteen,
+    "32": Bench.thirty_two,
+    "greedy": Bench.greedy,
+    "seeded": Bench.seeded,
+    "shared": Bench.shared,
+    "newcomer": Bench.newcomer,
+    "turn": Bench.turn,
+    "long": Bench.long_prompt,
+    "crowd": Bench.crowd,
+}
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process and its descendants have, as ps tells."""
+    listed = subprocess.run(
+        ["ps", "-axo", "pid=,ppid=,rss="], capture_output=True, text=True, check=True
     )
+    processes = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    family, total = {pid}, 0
+    for child, parent, size in sorted(processes):
+        if child in family or parent in family:
+            family.add(child)
+            total += size * 1024
+    return total
 
 
-def measure(servers: list[Server], args: argparse.Namespace) -> list[Result]:
-    """Interleaved rounds; the median of the rounds for each server and load."""
+# --- rounds -------------------------------------------------------------------------------
+
+
+async def play(server: Server, load: str, number: int, max_tokens: int) -> list[Figure]:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(timeout=600, limits=limits) as client:
+        return await LOADS[load](Bench(server, client, number, max_tokens))
+
+
+def measure(servers: list[Server], args: argparse.Namespace) -> list[Figure]:
+    """Interleaved rounds; the median of each figure."""
     for server in servers:
-        asyncio.run(load(server, 2, 8, seed=900_000))  # warm up, with prompts of its own
-    rounds: dict[tuple[str, int], list[Result]] = {}
-    for number in range(args.rounds):
-        for streams in args.streams:
-            for server in servers:
-                result = asyncio.run(load(server, streams, args.max_tokens, seed=1000 * number))
-                rounds.setdefault((server.name, streams), []).append(result)
-                print(f"round {number + 1}: {result}", file=sys.stderr, flush=True)
-    return [
-        Result(
-            name,
-            streams,
-            *(
-                statistics.median(getattr(result, field) for result in results)
-                for field in ("tokens_per_second", "ttft_median", "itl_p95")
-            ),
-            failed=sum(result.failed for result in results),
-        )
-        for (name, streams), results in rounds.items()
-    ]
+        asyncio.run(play(server, "1", 99, 8))  # warm up
+    rounds: dict[tuple, list[float]] = {}
+    for number, load in itertools.product(range(args.rounds), args.loads):
+        for server in servers:
+            try:
+                figures = asyncio.run(play(server, load, number, args.max_tokens))
+            except (httpx.HTTPError, ExceptionGroup) as error:
+                print(f"{server.name}, {load}: {error!r}", file=sys.stderr)
+                continue
+            for f in figures:
+                rounds.setdefault((f.server, f.name, f.unit, f.is_better), []).append(f.value)
+                print(f"round {number + 1}: {f}", file=sys.stderr, flush=True)
+    return [Figure(*key, statistics.median(values)) for key, values in rounds.items()]
 
 
-def table(results: list[Result]) -> str:
-    """Markdown, with the ratio to the peer where it was measured."""
-    lines = [
-        "| streams | server | tokens/s | TTFT median s | ITL p95 s | failed | tokens/s ratio |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    base = {r.streams: r.tokens_per_second for r in results if r.server != "mlxnode"}
-    for r in results:
-        ratio = f"{r.tokens_per_second / base[r.streams]:.2f}" if r.streams in base else ""
-        lines.append(
-            f"| {r.streams} | {r.server} | {r.tokens_per_second:.1f} | {r.ttft_median:.2f} "
-            f"| {r.itl_p95:.3f} | {r.failed} | {ratio} |"
-        )
+def compare(figures: list[Figure]) -> list[tuple[Figure, Figure | None]]:
+    """Each figure of mlxnode, and the peer's."""
+    ours = [figure for figure in figures if figure.server == "mlxnode"]
+    peers = {figure.name: figure for figure in figures if figure.server != "mlxnode"}
+    return [(figure, peers.get(figure.name)) for figure in ours]
+
+
+def table(figures: list[Figure]) -> str:
+    """Markdown."""
+    lines = ["| | mlxnode | mlx_lm.server | ratio |", "|---|---|---|---|"]
+    for mine, theirs in compare(figures):
+        other = ratio = ""
+        if theirs is not None:
+            other = f"{theirs.value:.3g} {mine.unit}"
+            ratio = f"{mine.value / theirs.value:.2f}" if theirs.value else ""
+        lines.append(f"| {mine.name} | {mine.value:.3g} {mine.unit} | {other} | {ratio} |")
     return "\n".join(lines)
+
+
+def plot(figures: list[Figure], file: Path) -> None:
+    """Bars of the ratios of throughput."""
+    import matplotlib.pyplot as plt
+
+    pairs = [
+        (mine.name.removesuffix(": throughput"), mine.value / theirs.value)
+        for mine, theirs in compare(figures)
+        if theirs is not None and mine.is_better == "more"
+    ]
+    names, ratios = zip(*reversed(pairs), strict=True)
+    figure, axes = plt.subplots(figsize=(7, 0.5 + 0.4 * len(names)), layout="constrained")
+    axes.bar_label(axes.barh(names, ratios), fmt="%.2f", padding=3)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlabel("tokens/s of mlxnode over those of mlx_lm.server")
+    figure.savefig(file)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--loads", nargs="+", default=list(LOADS), choices=LOADS)
+    parser.add_argument("--layers", type=int, default=6, help="of the model; 0: all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--without-peer", action="store_true", help="measure mlxnode alone")
-    parser.add_argument("--json", type=Path, help="write the results there as well")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--plot", type=Path, help="draw the ratios of throughput there")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as running:
-        folder = export(fetch_demo_model("smollm2-135m-instruct"), Path(scratch) / "model")
+        folder = export(Path(scratch) / "model", args.layers or None)
         servers = [running.enter_context(node(folder))]
         if not args.without_peer:
             servers.append(running.enter_context(peer(folder)))
-        results = measure(servers, args)
-    print(table(results))
+        figures = measure(servers, args)
+    print(table(figures))
     if args.json:
         machine = {"platform": platform.platform(), "cpus": os.cpu_count()}
-        document = {"machine": machine, "results": [asdict(result) for result in results]}
+        document = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
         args.json.write_text(json.dumps(document, indent=2))
+    if args.plot:
+        plot(figures, args.plot)
 
 
 if __name__ == "__main__":

@@ -69,17 +69,22 @@ def test_a_forced_call_of_a_tool_is_always_one(client):
     class Weather(BaseModel):
         """The weather of a city."""
 
-        city: str
+        city: str = Field(max_length=20)
         days: int = Field(ge=1, le=7)
 
     tool = openai.pydantic_function_tool(Weather)
     for seed in range(3):
-        options = {"tools": [tool], "tool_choice": "required", "temperature": 1.0}
         completion = client.chat.completions.parse(
-            model=CHAT, messages=QUESTION, max_tokens=400, seed=seed, **options
+            model=CHAT,
+            messages=QUESTION,
+            tools=[tool],
+            tool_choice="required",
+            parallel_tool_calls=False,
+            temperature=1.0,
+            seed=seed,
         )
-        for call in completion.choices[0].message.tool_calls:
-            assert isinstance(call.function.parsed_arguments, Weather)
+        [call] = completion.choices[0].message.tool_calls
+        assert isinstance(call.function.parsed_arguments, Weather)
         assert completion.choices[0].finish_reason == "tool_calls"
 
 

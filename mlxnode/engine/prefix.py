@@ -28,9 +28,8 @@ class Entry:
     row: Row  # of these L tokens
     num_shared: int = 0  # as many of them another text began with, too
 
-    @property
-    def nbytes(self) -> int:
-        return sum(layer.nbytes for layer in self.row)
+    def __post_init__(self) -> None:
+        self.nbytes: int = sum(layer.nbytes for layer in self.row)
 
     def num_common(self, tokens: np.ndarray) -> int:
         """How many tokens the two texts have in common from the beginning."""
