@@ -68,8 +68,9 @@ def filled_runner(model: nn.Module, batch: int) -> Runner:
         message = Generate(i, "bench", prompt, 2000, [], sampling)
         runner.add(Request.of(0, message, random_seed=i))
     while runner.num_running < batch:
-        runner.decode()
+        runner.settle()
         runner.prefill()
+        runner.decode()
     return runner
 
 

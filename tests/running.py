@@ -28,9 +28,11 @@ def make(uid: int, prompt: int = 12, max_tokens: int = 20, stop=(), **sampling) 
 
 
 def step(runner: Runner) -> list[Output]:
-    outputs = runner.decode()
-    runner.prefill()
-    return outputs
+    outputs = []
+    if runner.has_prompts:
+        outputs += runner.settle()
+        runner.prefill()
+    return outputs + runner.decode()
 
 
 def collect(runner: Runner, tokens: dict[int, list[int]]) -> None:

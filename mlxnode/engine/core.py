@@ -205,8 +205,15 @@ class Engine:
                 self._num_failed_steps = 0
 
     def _step_runner(self, runner: Runner) -> None:
+        if runner.has_prompts:
+            self._tell(runner.settle())  # tokens do not wait for the prompts of others
+            runner.prefill()
+        self._tell(runner.decode())
+
+    def _tell(self, outputs: list[Output]) -> None:
+        """Send what a step brought, in one message a worker."""
         updates: dict[int, list[Update]] = defaultdict(list)
-        for output in runner.decode():
+        for output in outputs:
             request = output.request
             pipe, uid = request.key
             if output.error is not None:
@@ -216,9 +223,8 @@ class Engine:
             if request.finish_reason is not None:
                 self._requests.pop(request.key, None)
             updates[pipe].append(_update(uid, output))
-        for pipe, batch in updates.items():  # one message a worker
+        for pipe, batch in updates.items():
             self._send(pipe, Tokens(batch))
-        runner.prefill()  # after sending: tokens do not wait for the prompts of others
 
     def _step_embedder(self, embedder: EmbeddingRunner) -> None:
         runners = dict.fromkeys(self._runners.values())  # two ids may share one

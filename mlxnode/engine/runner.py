@@ -1,10 +1,12 @@
 """Continuous batching for one model: requests join and leave the batch at any step.
 
-A step is ``decode``, then ``prefill``. Decoding launches the next token of every row before
-it reads the previous one, so Python's work hides behind the device's. A row that ends is
+A step is ``decode``, which launches the next token of every row before it reads the previous
+one, so that Python's work hides behind the device's. While there are prompts, ``settle`` and
+``prefill`` come before it: what runs is read, a piece of prompt is processed, and a prompt that
+is complete is in the next launch. A row that ends is
 noticed one step late; its surplus token is dropped. Where the next token depends on the text
 so far (penalties, grammars), only the forward pass is launched before the previous token is
-read, and what follows from it is worked out meanwhile. Prefilling processes a piece of prompt.
+read, and what follows from it is worked out meanwhile.
 """
 
 import math
@@ -50,6 +52,7 @@ class Launch:
 
     rows: list[Request]
     sampled: Sampled
+    is_read: bool = False
 
 
 class Runner:
@@ -148,13 +151,20 @@ class Runner:
         self._in_flight = self._draw(logits)
         return outputs
 
+    @property
+    def has_prompts(self) -> bool:
+        """Whether there are prompts to process."""
+        return self._scheduler.num_prefilling > 0
+
+    def settle(self) -> list[Output]:
+        """Wait for the tokens under way: prompts come next, and none has to wait for them."""
+        if self._in_flight is not None and not self._in_flight.is_read:
+            mx.eval(self._in_flight.sampled.tokens)
+            self._clock.observe_step(time.perf_counter() - self._launched_at)
+        return self._read(self._in_flight)
+
     def prefill(self) -> None:
         """Process prompts for as long as the running rows may be kept waiting."""
-        if not self._scheduler.num_prefilling:
-            return
-        if self._in_flight is not None:
-            mx.eval(self._in_flight.sampled.tokens)  # what follows is timed without it
-            self._clock.observe_step(time.perf_counter() - self._launched_at)
         num_left = self._clock.chunk_size(
             num_running=len(self._rows), num_prompts=self._scheduler.num_prefilling
         )
@@ -287,8 +297,9 @@ class Runner:
                     self._prefixes.add(text[:length], row)
 
     def _read(self, launch: Launch | None) -> list[Output]:
-        if launch is None:
+        if launch is None or launch.is_read:
             return []
+        launch.is_read = True
         tokens, logprobs, top_ids, top_logprobs = (
             None if array is None else array.tolist() for array in launch.sampled
         )
