@@ -143,8 +143,14 @@ def mixed(number: int) -> dict[str, float]:
 
 
 async def ask(
-    client: httpx.AsyncClient, server: Server, text: str, max_tokens: int, **sampling: float
+    client: httpx.AsyncClient,
+    server: Server,
+    text: str,
+    max_tokens: int,
+    begun: asyncio.Queue[float] | None = None,
+    **sampling: float,
 ) -> Answer:
+    """Stream one answer; its time to the first token is put into ``begun`` at once."""
     body = {
         "model": server.model,
         "messages": [{"role": "user", "content": text}],
@@ -156,12 +162,16 @@ async def ask(
     for _ in range(_RETRIES):
         # mlx_lm.server turns connections away when many come at once.
         with contextlib.suppress(httpx.TransportError):
-            return await _stream(client, server, body | sampling, started_at)
-    return await _stream(client, server, body | sampling, started_at)
+            return await _stream(client, server, body | sampling, started_at, begun)
+    return await _stream(client, server, body | sampling, started_at, begun)
 
 
 async def _stream(
-    client: httpx.AsyncClient, server: Server, body: dict[str, object], started_at: float
+    client: httpx.AsyncClient,
+    server: Server,
+    body: dict[str, object],
+    started_at: float,
+    begun: asyncio.Queue[float] | None,
 ) -> Answer:
     arrivals, tokens = [], 0
     url = f"{server.url}/v1/chat/completions"
@@ -175,6 +185,8 @@ async def _stream(
                 tokens = chunk["usage"]["completion_tokens"]
             if chunk.get("choices") and chunk["choices"][0]["delta"].get("content"):
                 arrivals.append(time.perf_counter())
+                if begun is not None and len(arrivals) == 1:
+                    begun.put_nowait(arrivals[0] - started_at)
     arrivals = arrivals or [time.perf_counter()]  # an answer without words
     gaps = [after - before for before, after in itertools.pairwise(arrivals)]
     return Answer(tokens, arrivals[0] - started_at, gaps)
@@ -265,13 +277,16 @@ class Bench:
         """A short question to an idle server, and to one with fifteen running answers."""
         idle, busy, *running = self.seeds(9, 17)
         alone = await self._ttft(prompt(idle, 30))
+        begun: asyncio.Queue[float] = asyncio.Queue()
+        length = 2 * self.max_tokens
         tasks = [
             asyncio.create_task(
-                ask(self.client, self.server, prompt(n, 30), 2 * self.max_tokens, **mixed(n))
+                ask(self.client, self.server, prompt(n, 30), length, begun, **mixed(n))
             )
             for n in running
         ]
-        await asyncio.sleep(15 * alone)  # all are past their prompts
+        for _ in tasks:
+            await begun.get()
         ttft = await self._ttft(prompt(busy, 30))
         await asyncio.gather(*tasks)
         return [

@@ -9,10 +9,12 @@ import subprocess
 import threading
 
 import httpx2 as httpx
+import jsonschema
 import openai
 import pytest
 from node_process import API_KEY, CHAT, CONFIG, EMBEDDING, NodeProcess, is_running
 from pydantic import BaseModel, Field
+from random_schemas import SchemaMaker, closed
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -63,6 +65,36 @@ def test_chat_stream_brings_the_same_text(client):
     assert text == whole.choices[0].message.content
     assert chunks[-1].usage == whole.usage
     assert len({chunk.id for chunk in chunks}) == 1
+
+
+async def test_answers_under_a_schema_always_validate(node):
+    """Of as many schemas as ``MLXNODE_SCHEMAS`` says; all 200 take minutes."""
+
+    async def check(client: openai.AsyncOpenAI, seed: int) -> bool:
+        schema = closed(SchemaMaker(seed).make())
+        form = {"name": "x", "schema": schema, "strict": True}
+        question = {"role": "user", "content": f"Answer with JSON: {json.dumps(schema)[:300]}"}
+        answer = await client.chat.completions.create(
+            model=CHAT,
+            messages=[question],
+            temperature=0.8,
+            seed=seed,
+            max_tokens=300,
+            response_format={"type": "json_schema", "json_schema": form},
+        )
+        [choice] = answer.choices
+        if choice.finish_reason == "length":
+            return False
+        jsonschema.Draft202012Validator(
+            schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+        ).validate(json.loads(choice.message.content))
+        return True
+
+    count = int(os.environ.get("MLXNODE_SCHEMAS", "12"))
+    options = {"api_key": API_KEY, "max_retries": 0, "timeout": 3000}
+    async with openai.AsyncOpenAI(base_url=f"{node.url}/v1", **options) as client:
+        ended = await asyncio.gather(*(check(client, seed) for seed in range(count)))
+    assert sum(ended) >= 0.9 * count  # the others were cut off in a text that goes on and on
 
 
 def test_a_forced_call_of_a_tool_is_always_one(client):

@@ -203,3 +203,18 @@ def test_runner_batches_every_kind_of_cache(name):
     together = run(make_runner(model), *(mixed(uid) for uid in range(5)))
     for uid in range(5):
         assert together[uid] == run(make_runner(model), mixed(uid))[uid]
+
+
+def test_runner_takes_a_complete_prompt_into_the_very_next_launch(model):
+    runner = make_runner(model)
+    running, newcomer = make(0, max_tokens=100), make(1, prompt=10)
+    runner.add(running)
+    for _ in range(5):
+        step(runner)
+    runner.add(newcomer)
+    told = runner.settle()
+    assert [output.request for output in told] == [running]  # before the prompt is processed
+    assert runner.settle() == []
+    runner.prefill()
+    assert runner.decode() == [] and runner.num_running == 2
+    assert {output.request for output in runner.decode()} == {running, newcomer}
