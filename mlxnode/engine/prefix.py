@@ -89,7 +89,7 @@ class PrefixCache:
                 entry.num_shared = max(entry.num_shared, other.num_shared)
                 self._entries.remove(other)  # the beginning of the new one
         self._entries.append(entry)
-        while self._entries and not self._fits():
+        while not self._fits() and self._entries:
             self._evict()
 
     def give_back(self, size: int) -> None:
@@ -100,6 +100,7 @@ class PrefixCache:
         self._budget.claim(self, self.nbytes)
 
     def _fits(self) -> bool:
+        """Claim the memory that there is need of, if that may be."""
         size = self.nbytes
         return (
             len(self._entries) <= MAX_ENTRIES

@@ -103,6 +103,16 @@ def test_memory_is_lent_and_given_back():
     assert prefixes.nbytes == 0
 
 
+def test_memory_that_holds_nothing_any_more_is_free():
+    budget = MemoryBudget(20 * TOKEN)
+    prefixes = PrefixCache(lambda: 15 * TOKEN, budget)
+    add(prefixes, [1] * 5)
+    assert budget.claim("batch", 15 * TOKEN)
+    add(prefixes, [2] * 6)
+    assert prefixes.nbytes == 0
+    assert budget.claim("batch", 20 * TOKEN, borrows=False)
+
+
 # --- in the runner ------------------------------------------------------------------
 
 
