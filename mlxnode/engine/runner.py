@@ -3,10 +3,10 @@
 A step is ``decode``, which launches the next token of every row before it reads the previous
 one, so that Python's work hides behind the device's. While there are prompts, ``settle`` and
 ``prefill`` come before it: what runs is read, a piece of prompt is processed, and a prompt that
-is complete is in the next launch. A row that ends is noticed one step late; its surplus token is
-dropped. Where the next token depends on the text so far (penalties, grammars), only the forward
-pass is launched before the previous token is read, and what follows from it is worked out
-meanwhile.
+is complete is in the next launch. A row that ends is noticed one step late; its surplus token
+is dropped. Where the next token depends on the text so far (penalties, grammars), only the
+forward pass is launched before the previous token is read, and what follows from it is worked
+out meanwhile.
 """
 
 import math
