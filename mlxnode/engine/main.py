@@ -74,7 +74,7 @@ def kv_cache_bytes(config: EngineConfig) -> int:
     """The memory for KV caches: as configured, or half of what the loaded models leave.
 
     The other half is for activations, and for the copy of a batch's cache that is made when
-    a row joins or leaves.
+    it grows.
     """
     if config.kv_cache_gb is not None:
         return int(config.kv_cache_gb * 1e9)

@@ -3,13 +3,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
+from tokenizers import Tokenizer
 
 from mlxnode.errors import ModelError
 from mlxnode.server.chat_template import Conversation
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.schemas import CompletionBody
+from mlxnode.server.text_routes import _encode_prompts
 from mlxnode.server.tokenizer import TextTokenizer
 
 HARD = "Zürich 日本語 👍🏽 👨‍👩‍👧 a\u0301  double  spaces\n\ttab ﷽ 🇨🇭"
@@ -140,3 +144,24 @@ def test_detokenizer_shows_what_is_no_utf8(tokenizer):
     [letter] = tokenizer._encode(["a"])
     detokenizer = tokenizer.detokenizer([])
     assert "".join(map(detokenizer.feed, [ids[1], ids[1], *letter])) == "\ufffd\ufffda"
+
+
+async def test_a_gap_is_told_in_the_notation_of_the_model(tmp_path, tokenizer):
+    markers = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
+    tiny.make_chat_model(tmp_path)
+    file = str(tmp_path / "tokenizer.json")
+    with_gaps = Tokenizer.from_file(file)
+    with_gaps.add_special_tokens(list(markers))
+    with_gaps.save(file)
+    loaded = TextTokenizer(tmp_path)
+    assert loaded.fill_in_the_middle == markers and tokenizer.fill_in_the_middle is None
+    model = SimpleNamespace(tokenizer=loaded)
+    body = CompletionBody(model="m", prompt=["a", "b"], suffix="c")
+    before, between, after = (with_gaps.token_to_id(marker) for marker in markers)
+    a, b, c = (with_gaps.token_to_id(letter) for letter in "abc")
+    assert await _encode_prompts(model, body) == [
+        [before, a, between, c, after],
+        [before, b, between, c, after],
+    ]
+    with pytest.raises(InvalidRequest, match="not token ids"):
+        await _encode_prompts(model, CompletionBody(model="m", prompt=[a], suffix="c"))
