@@ -117,6 +117,7 @@ class Slots:
         self.longest = max(lengths, default=0)
         self._offsets: mx.array | None = None
         self._masks: dict[tuple[int, int | None], mx.array] = {}
+        self._places: dict[int, tuple[mx.array, mx.array]] = {}
 
     @property
     def offsets(self) -> mx.array:
@@ -125,10 +126,17 @@ class Slots:
             self._offsets = mx.array(self.lengths, mx.int32)
         return self._offsets
 
+    def places(self, count: int) -> tuple[mx.array, mx.array]:
+        """Slots [B, 1] and positions [B, count] of that many new tokens of each row."""
+        if count not in self._places:
+            rows = mx.arange(len(self.lengths))[:, None]
+            self._places[count] = rows, self.offsets[:, None] + mx.arange(count)
+        return self._places[count]
+
     def mask(self, count: int, window: int | None) -> mx.array:
         """Which positions each of ``count`` new tokens may see, bool [B, 1, count, T]."""
         if (count, window) not in self._masks:
-            at = (self.offsets[:, None] + mx.arange(count))[:, None, :, None]
+            at = self.places(count)[1][:, None, :, None]
             positions = mx.arange(self.longest + count)
             mask = positions <= at
             if window is not None:
@@ -181,11 +189,10 @@ class SlotCache:
             )
         length = self.slots.longest + count
         self._reserve(batch, length, arrays)
-        rows = mx.arange(batch)[:, None]
-        positions = self.slots.offsets[:, None] + mx.arange(count)
+        rows, positions = self.slots.places(count)
         for mine, new in zip(self._arrays, arrays, strict=True):
             mine[rows, :, positions] = new.swapaxes(1, 2)
-        return self._halves([array[:batch, :, :length] for array in self._arrays])
+        return _halves([array[:batch, :, :length] for array in self._arrays])
 
     def join(self, caches: Sequence[Any], lengths: Sequence[int]) -> None:
         """Write single-row caches of these lengths into the slots behind those in use."""
@@ -211,12 +218,6 @@ class SlotCache:
     def extract(self, slot: int, length: int) -> KVCache | QuantizedKVCache:
         return _cache_like(self, self.read(slot, length), length)
 
-    def _halves(self, arrays: Sequence[mx.array]) -> tuple[Any, Any]:
-        """Keys and values as mlx-lm's caches hold them."""
-        if not self.is_quantized:
-            return arrays[0], arrays[1]
-        return tuple(arrays[:3]), tuple(arrays[3:])
-
     def _reserve(self, rows: int, length: int, like: Arrays) -> None:
         """Have room for that many rows of that length."""
         slots, capacity = num_slots(rows), num_positions(length)
@@ -235,6 +236,13 @@ def _enlarged(array: mx.array | None, shape: tuple[int, ...], dtype: mx.Dtype) -
     if array is None:
         return mx.zeros(shape, dtype)
     return mx.pad(array, [(0, new - old) for new, old in zip(shape, array.shape, strict=True)])
+
+
+def _halves(arrays: Sequence[mx.array]) -> tuple[Any, Any]:
+    """Keys and values as mlx-lm's caches hold them: one array each, or three if quantized."""
+    if len(arrays) == 2:
+        return arrays[0], arrays[1]
+    return tuple(arrays[:3]), tuple(arrays[3:])
 
 
 def arrays_of(cache: KVCache | QuantizedKVCache) -> Arrays:
@@ -264,13 +272,9 @@ def _cache_like(
     like: KVCache | QuantizedKVCache | SlotCache, arrays: Sequence[mx.array], length: int
 ) -> KVCache | QuantizedKVCache:
     """A single-row cache of these arrays."""
-    if not hasattr(like, "bits"):
-        cache = KVCache()
-        cache.keys, cache.values = arrays
-    else:
-        cache = QuantizedKVCache(like.group_size, like.bits)
-        # Lists: mlx-lm writes into them.
-        cache.keys, cache.values = list(arrays[:3]), list(arrays[3:])
+    is_quantized = hasattr(like, "bits")
+    cache = QuantizedKVCache(like.group_size, like.bits) if is_quantized else KVCache()
+    cache.keys, cache.values = _halves(arrays)
     cache.offset = length
     return cache
 

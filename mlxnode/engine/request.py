@@ -8,7 +8,7 @@ from typing import Any
 from mlxnode.engine.grammar import GrammarState
 from mlxnode.messages import FinishReason, Generate, Sampling
 
-_MIN_SHARED = 64  # tokens of a beginning that is worth waiting for
+_WORTH_WAITING = 64  # tokens of a beginning that another one is processing
 # A request is known by the data pipe it came through and the uid its worker gave it.
 RequestKey = tuple[int, int]
 
@@ -84,7 +84,7 @@ class Request:
         if self.scores is not None:
             return False  # needs the logits of every position
         length = len(self.prompt) - 1
-        count = max(length // 2, min(length, _MIN_SHARED))
+        count = max(length // 2, min(length, _WORTH_WAITING))
         return self.prompt[:count] == other.prompt[:count]
 
     @property

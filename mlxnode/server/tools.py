@@ -1,5 +1,6 @@
 """The tools of a chat request: which may be called, and how the model is told of them."""
 
+import functools
 import itertools
 import json
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class ToolUse:
         """Whether the model has to be told of the tools in words."""
         return self.syntax is PLAIN_SYNTAX
 
-    @property
+    @functools.cached_property
     def definitions(self) -> list[dict[str, Any]]:
         """The tools as in OpenAI's API, which is how templates and parsers take them."""
         return [
