@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models import base
 
-from mlxnode.engine.cache import SlotCache
+from mlxnode.engine.slots import SlotCache
 
 _NAME = "scaled_dot_product_attention"  # each model's module has it by that name
 _batched = base.scaled_dot_product_attention

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from mlx_lm.models import base, llama
 
-from mlxnode.engine import attention, cache
-from mlxnode.engine.cache import BatchCache, make_row, num_positions, num_slots
+from mlxnode.engine import attention, slots
+from mlxnode.engine.cache import BatchCache, make_row, measure_batch
+from mlxnode.engine.slots import SlotCache, Slots, arrays_of, num_positions, num_slots
 
 
 def tokens_of(seed: int, count: int) -> list[int]:
@@ -86,9 +87,9 @@ def test_joining_and_leaving_write_one_row_and_copy_no_other(model, monkeypatch)
     batch.join(*[100] * 7)
     batch.step(1)
     written, enlarged = [], []
-    write, enlarge = cache.SlotCache.write, cache._enlarged
+    write, enlarge = SlotCache.write, slots._enlarged
     monkeypatch.setattr(
-        cache.SlotCache,
+        SlotCache,
         "write",
         lambda self, slot, row: (
             written.append(sum(array.nbytes for array in row)),
@@ -96,11 +97,11 @@ def test_joining_and_leaving_write_one_row_and_copy_no_other(model, monkeypatch)
         )[1],
     )
     monkeypatch.setattr(
-        cache,
+        slots,
         "_enlarged",
         lambda array, shape, dtype: enlarged.append(shape) or enlarge(array, shape, dtype),
     )
-    token = sum(array.nbytes for array in cache.arrays_of(batch.alone[0][0])) // 101
+    token = sum(array.nbytes for array in arrays_of(batch.alone[0][0])) // 101
     batch.join(20)
     assert written == [20 * token] * len(batch.cache.layers)
     written.clear()
@@ -130,7 +131,7 @@ def test_a_step_writes_into_the_arrays_that_are_there(model):
 
 
 def test_sizes_are_counted_as_they_are_allocated(model):
-    batch_bytes = cache.measure_batch(model)
+    batch_bytes = measure_batch(model)
     batch = Batch(model)
     batch.join(*range(100, 105))
     batch.step(1)
@@ -155,12 +156,12 @@ def test_an_extracted_row_goes_on_where_it_was(model_of, bits):
 
 
 def test_the_mask_hides_what_is_not_there():
-    slots = cache.Slots()
-    slots.lengths = [0, 3]
-    assert slots.mask(1, None)[:, 0, 0].tolist() == [[1, 0, 0, 0], [1, 1, 1, 1]]
-    assert slots.mask(1, 2)[1, 0, 0].tolist() == [0, 0, 1, 1]
-    assert slots.mask(2, None)[1, 0].tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
-    assert slots.is_plain(slots.mask(1, None)) and not slots.is_plain(slots.mask(1, 2))
+    shared = Slots()
+    shared.lengths = [0, 3]
+    assert shared.mask(1, None)[:, 0, 0].tolist() == [[1, 0, 0, 0], [1, 1, 1, 1]]
+    assert shared.mask(1, 2)[1, 0, 0].tolist() == [0, 0, 1, 1]
+    assert shared.mask(2, None)[1, 0].tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert shared.is_plain(shared.mask(1, None)) and not shared.is_plain(shared.mask(1, 2))
 
 
 def test_attention_is_installed_in_the_models_on_the_cpu(monkeypatch):

@@ -3,9 +3,9 @@
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_lm.models.cache import KVCache, RotatingKVCache
 from running import make, make_runner, run, step
 
-from mlxnode.engine.cache import KVCache
 from mlxnode.engine.prefix import PrefixCache
 from mlxnode.engine.scheduler import MemoryBudget
 
@@ -178,8 +178,6 @@ def test_entries_are_never_written_to(model):
 
 
 def test_a_row_that_cannot_be_cut_is_found_whole_only():
-    from mlx_lm.models.cache import RotatingKVCache
-
     prefixes = make_prefixes(10_000)
     row = RotatingKVCache(max_size=64)
     row.update_and_fetch(mx.ones((1, 1, 5, 2)), mx.ones((1, 1, 5, 2)))
