@@ -16,49 +16,19 @@ import json
 import os
 import platform
 import random
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx2 as httpx
 from models import export
+from servers import Answer, Server, ask, node, peer, resident
 
 STORY = "the river runs past an old mill where people meet on market days to talk"
-# mlx_lm.server cannot be told about the system's BLAS: without it, the CPU backend is twelve
-# times slower and the comparison would be one of BLAS libraries.
-PEER = (
-    "from mlxnode.engine.blas import preload_blas; preload_blas(); "
-    "from mlx_lm.server import main; main()"
-)
-
-
-_RETRIES = 10
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server under test: where it listens, what it calls the model, its first process."""
-
-    name: str
-    url: str
-    model: str
-    pid: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One streamed answer. Times in seconds."""
-
-    tokens: int
-    ttft: float
-    gaps: list[float]  # between chunks
 
 
 @dataclass(frozen=True)
@@ -72,64 +42,6 @@ class Figure:
     value: float
 
 
-@contextlib.contextmanager
-def started(command: list[str], url: str, **environment: str) -> Iterator[int]:
-    """Run ``command`` until the block ends, give its pid; it is ready when ``url`` answers."""
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | environment
-        )
-        try:
-            deadline = time.monotonic() + 300
-            while True:
-                with contextlib.suppress(httpx.HTTPError):
-                    if httpx.get(url, timeout=5).status_code == 200:
-                        break
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    raise RuntimeError(f"{command} did not start:\n{log.read().decode()}")
-                time.sleep(0.2)
-            yield process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def node(folder: Path) -> Iterator[Server]:
-    port = free_port()
-    with tempfile.TemporaryDirectory() as scratch:
-        config = Path(scratch) / "config.toml"
-        config.write_text(
-            f'[api]\naddress = "127.0.0.1:{port}"\nrequire_auth = false\n'
-            f'[api.models.bench]\npath = "{folder}"\ntype = "chat"\n'
-        )
-        command = [sys.executable, "-m", "mlxnode", "serve", "--config", str(config)]
-        with started(command, f"http://127.0.0.1:{port}/health") as pid:
-            yield Server("mlxnode", f"http://127.0.0.1:{port}", "bench", pid)
-
-
-@contextlib.contextmanager
-def peer(folder: Path) -> Iterator[Server]:
-    port = free_port()
-    command = [sys.executable, "-c", PEER, "--model", str(folder), "--port", str(port)]
-    with started(command, f"http://127.0.0.1:{port}/health", HF_HUB_OFFLINE="1") as pid:
-        yield Server("mlx_lm.server", f"http://127.0.0.1:{port}", str(folder), pid)
-
-
-# --- one answer ---------------------------------------------------------------------------
-
-
 def prompt(number: int, words: int | None = None) -> str:
     """A prompt of 40, 200 or 800 tokens, or of so many words; none begins like another."""
     words = words or (30, 160, 640)[number % 3]
@@ -140,56 +52,6 @@ def prompt(number: int, words: int | None = None) -> str:
 def mixed(number: int) -> dict[str, float]:
     """Every request has parameters of its own."""
     return {"temperature": 0.7 + 0.01 * (number % 16), "top_p": 0.9}
-
-
-async def ask(
-    client: httpx.AsyncClient,
-    server: Server,
-    text: str,
-    max_tokens: int,
-    begun: asyncio.Queue[float] | None = None,
-    **sampling: float,
-) -> Answer:
-    """Stream one answer; its time to the first token is put into ``begun`` at once."""
-    body = {
-        "model": server.model,
-        "messages": [{"role": "user", "content": text}],
-        "max_tokens": max_tokens,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    started_at = time.perf_counter()
-    for _ in range(_RETRIES):
-        # mlx_lm.server turns connections away when many come at once.
-        with contextlib.suppress(httpx.TransportError):
-            return await _stream(client, server, body | sampling, started_at, begun)
-    return await _stream(client, server, body | sampling, started_at, begun)
-
-
-async def _stream(
-    client: httpx.AsyncClient,
-    server: Server,
-    body: dict[str, object],
-    started_at: float,
-    begun: asyncio.Queue[float] | None,
-) -> Answer:
-    arrivals, tokens = [], 0
-    url = f"{server.url}/v1/chat/completions"
-    async with client.stream("POST", url, json=body) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            chunk = json.loads(line.removeprefix("data: "))
-            if chunk.get("usage"):
-                tokens = chunk["usage"]["completion_tokens"]
-            if chunk.get("choices") and chunk["choices"][0]["delta"].get("content"):
-                arrivals.append(time.perf_counter())
-                if begun is not None and len(arrivals) == 1:
-                    begun.put_nowait(arrivals[0] - started_at)
-    arrivals = arrivals or [time.perf_counter()]  # an answer without words
-    gaps = [after - before for before, after in itertools.pairwise(arrivals)]
-    return Answer(tokens, arrivals[0] - started_at, gaps)
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -277,16 +139,7 @@ class Bench:
         """A short question to an idle server, and to one with fifteen running answers."""
         idle, busy, *running = self.seeds(9, 17)
         alone = await self._ttft(prompt(idle, 30))
-        begun: asyncio.Queue[float] = asyncio.Queue()
-        length = 2 * self.max_tokens
-        tasks = [
-            asyncio.create_task(
-                ask(self.client, self.server, prompt(n, 30), length, begun, **mixed(n))
-            )
-            for n in running
-        ]
-        for _ in tasks:
-            await begun.get()
+        tasks = await self._begun(running, 2 * self.max_tokens)
         ttft = await self._ttft(prompt(busy, 30))
         await asyncio.gather(*tasks)
         return [
@@ -306,19 +159,7 @@ class Bench:
         long, *running = self.seeds(11, 9)
         gaps = []
         for with_prompt in (False, True):
-            tasks = [
-                asyncio.create_task(
-                    ask(
-                        self.client,
-                        self.server,
-                        prompt(n + 500 * with_prompt, 30),
-                        48,
-                        **mixed(n),
-                    )
-                )
-                for n in running
-            ]
-            await asyncio.sleep(2)
+            tasks = await self._begun([n + 500 * with_prompt for n in running], 48)
             other = asyncio.create_task(self._ttft(prompt(long, 4000)))
             if not with_prompt:
                 other.cancel()
@@ -341,6 +182,19 @@ class Bench:
         )
         lost = sum(isinstance(answer, BaseException) for answer in answers)
         return [self.figure("128 clients at once: lost", lost, "clients")]
+
+    async def _begun(self, numbers: list[int], length: int) -> list[asyncio.Task[Answer]]:
+        """Answers to short prompts, all of them past their first token."""
+        begun: asyncio.Queue[float] = asyncio.Queue()
+        tasks = [
+            asyncio.create_task(
+                ask(self.client, self.server, prompt(n, 30), length, begun, **mixed(n))
+            )
+            for n in numbers
+        ]
+        for _ in tasks:
+            await begun.get()
+        return tasks
 
     async def _ttft(self, text: str, *, new: bool = False) -> float:
         if not new:
@@ -371,20 +225,6 @@ LOADS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "long": Bench.long_prompt,
     "crowd": Bench.crowd,
 }
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory that a process and its descendants have, as ps tells."""
-    listed = subprocess.run(
-        ["ps", "-axo", "pid=,ppid=,rss="], capture_output=True, text=True, check=True
-    )
-    processes = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
-    family, total = {pid}, 0
-    for child, parent, size in sorted(processes):
-        if child in family or parent in family:
-            family.add(child)
-            total += size * 1024
-    return total
 
 
 # --- rounds -------------------------------------------------------------------------------
