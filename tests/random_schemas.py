@@ -131,6 +131,12 @@ def closed(node: Any) -> Any:
         node["additionalProperties"] = False
     elif kind == "integer":
         node.setdefault("maximum", node.setdefault("minimum", 0) + 1000)
+    elif kind == "number":
+        node["multipleOf"] = 0.5
+    elif isinstance(kind, list):
+        node["type"] = "boolean"
+    elif "next" in node and "value" in node:
+        node["next"] = {"type": "null"}  # of a list of itself
     elif node.get("pattern") in ("[A-F0-9]@", r"^\S{1,5}@\S{1,5}$"):
         node = {"type": "string", "maxLength": 8}
     elif node.get("format") == "email":

@@ -114,6 +114,27 @@ def test_walk_json_schema_always_validates(walker: Walker):
     assert num_ended >= 0.95 * NUM_SCHEMAS
 
 
+@pytest.mark.parametrize("form", ["date", "date-time"])
+@pytest.mark.parametrize(
+    ("year", "is_allowed"), [("0000", False), ("0009", True), ("2024", True)]
+)
+def test_dates_have_a_year_that_languages_know(
+    tiny_walker: Walker, form: str, year: str, is_allowed: bool
+):
+    state = tiny_walker.compiler.start(json_grammar({"format": form}, "schema"))
+    text = f'"{year}-02-28' + ("T12:00:00Z" if form == "date-time" else "") + '"'
+    for token in tiny_walker.tokenizer.encode(text).ids:
+        state.accept(token)
+    assert (state.error is None) is is_allowed
+
+
+def test_what_is_no_schema_is_left_alone(tiny_walker: Walker):
+    state = tiny_walker.compiler.start(json_grammar({"const": {"format": "date"}}, "schema"))
+    for token in tiny_walker.tokenizer.encode('{"format": "date"}').ids:
+        state.accept(token)
+    assert state.error is None and tiny_walker.allowed(state)[tiny.EOS_ID]
+
+
 def test_walk_json_object_gives_an_object(walker: Walker):
     grammar = json_grammar({"type": "object"}, "response_format")
     texts = [walker.walk(grammar, seed) for seed in range(20)]
