@@ -28,7 +28,15 @@ _WHITESPACE = r" |\n {0,20}"
 _SCHEMA_PARAM = "response_format.json_schema.schema"
 _FREE = ResponseFormat(type="text")
 _BRACE = ord("{")  # a byte's token is its number
-_YEAR = "^(?:[1-9]|0[1-9]|00[1-9]|000[1-9])"
+# RFC 3339 has a year 0, which languages do not, and as many digits of a second as small models
+# care to write.
+_YEAR = "(?:[1-9]|0[1-9]|00[1-9]|000[1-9])"
+_SECONDS = r"[^.]*(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9:]{5})"
+_DATES = {
+    "date": f"^{_YEAR}",
+    "time": f"^{_SECONDS}$",
+    "date-time": f"^{_YEAR}{_SECONDS}$",
+}
 _VALUES = ("const", "enum", "default", "examples")  # of a schema: what is no schema itself
 _NO_PARAMETERS: dict[str, Any] = {"properties": {}, "additionalProperties": False}
 
@@ -186,21 +194,21 @@ def _json_part(schema: Mapping[str, Any], param: str, strict: bool) -> dict[str,
     """``schema`` as one of llguidance's grammars; options that it brings itself are dropped."""
     _check_schema(schema, param, strict)
     options = {"whitespace_pattern": _WHITESPACE, "lenient": not strict}
-    return {"json_schema": {**_without_year_zero(schema), "x-guidance": options}}
+    return {"json_schema": {**_with_usual_dates(schema), "x-guidance": options}}
 
 
-def _without_year_zero(node: Any) -> Any:
-    """The schema ``node``, but for the dates of year 0: RFC 3339 has them, languages do not."""
+def _with_usual_dates(node: Any) -> Any:
+    """The schema ``node``, its dates and times bounded by ``_DATES``."""
     if isinstance(node, list):
-        return [_without_year_zero(item) for item in node]
+        return [_with_usual_dates(item) for item in node]
     if not isinstance(node, Mapping):
         return node
     node = {
-        key: value if key in _VALUES else _without_year_zero(value)
+        key: value if key in _VALUES else _with_usual_dates(value)
         for key, value in node.items()
     }
-    if node.get("format") in ("date", "date-time"):
-        node.setdefault("pattern", _YEAR)
+    if isinstance(form := node.get("format"), str) and form in _DATES:
+        node.setdefault("pattern", _DATES[form])
     return node
 
 

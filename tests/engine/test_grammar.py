@@ -128,6 +128,21 @@ def test_dates_have_a_year_that_languages_know(
     assert (state.error is None) is is_allowed
 
 
+@pytest.mark.parametrize("form", ["time", "date-time"])
+@pytest.mark.parametrize(
+    ("rest", "is_allowed"),
+    [("Z", True), (".1Z", True), (f".{'1' * 9}+01:00", True), (f".{'1' * 10}Z", False)],
+)
+def test_seconds_have_nine_digits_at_most(
+    tiny_walker: Walker, form: str, rest: str, is_allowed: bool
+):
+    state = tiny_walker.compiler.start(json_grammar({"format": form}, "schema"))
+    text = f'"{"2024-02-28T" if form == "date-time" else ""}12:00:00{rest}"'
+    for token in tiny_walker.tokenizer.encode(text).ids:
+        state.accept(token)
+    assert (state.error is None) is is_allowed
+
+
 def test_what_is_no_schema_is_left_alone(tiny_walker: Walker):
     state = tiny_walker.compiler.start(json_grammar({"const": {"format": "date"}}, "schema"))
     for token in tiny_walker.tokenizer.encode('{"format": "date"}').ids:
