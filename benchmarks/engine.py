@@ -70,6 +70,7 @@ def filled_runner(model: nn.Module, batch: int) -> Runner:
     while runner.num_running < batch:
         runner.settle()
         runner.prefill()
+        runner.begin()
         runner.decode()
     return runner
 
@@ -93,7 +94,7 @@ def profile(model: nn.Module, batch: int) -> Profile:
 
     def forward() -> None:
         logits = model(tokens, cache=cache.layers)
-        cache.advance()
+        cache.advance([1] * batch)
         mx.eval(logits)
 
     steps, forwards = [], []

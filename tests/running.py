@@ -5,7 +5,8 @@ from mlx import nn
 from mlxnode.config import EngineConfig
 from mlxnode.engine.grammar import GrammarCompiler
 from mlxnode.engine.request import Request
-from mlxnode.engine.runner import Output, Runner
+from mlxnode.engine.launch import Output
+from mlxnode.engine.runner import Runner
 from mlxnode.engine.scheduler import MemoryBudget
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.messages import Generate, Sampling
@@ -14,9 +15,12 @@ from mlxnode.messages import Generate, Sampling
 def make_runner(
     model: nn.Module, kernels: Kernels = OPS, budget: int = 10**9, **config
 ) -> Runner:
+    """Without drafts, unless asked for: a step then brings one token for each row."""
+
     def make_compiler(vocabulary_size: int, stop_ids: frozenset[int]) -> GrammarCompiler:
         return GrammarCompiler(model.folder, vocabulary_size, stop_ids)
 
+    config = {"num_speculative_tokens": 0} | config
     return Runner(model, EngineConfig(**config), MemoryBudget(budget), make_compiler, kernels)
 
 
@@ -32,13 +36,14 @@ def step(runner: Runner) -> list[Output]:
     if runner.has_prompts:
         outputs += runner.settle()
         runner.prefill()
+    outputs += runner.begin()
     return outputs + runner.decode()
 
 
 def collect(runner: Runner, tokens: dict[int, list[int]]) -> None:
     for output in step(runner):
-        if output.token is not None:
-            tokens.setdefault(output.request.key[1], []).append(output.token)
+        if output.tokens:
+            tokens.setdefault(output.request.key[1], []).extend(output.tokens)
 
 
 def run(runner: Runner, *requests: Request) -> dict[int, list[int]]:

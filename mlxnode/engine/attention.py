@@ -41,15 +41,19 @@ def attend(
         or cache.is_quantized
         or sinks is not None
         or not cache.slots.is_plain(mask)
-        or queries.shape[2] != 1
     ):
         return _batched(queries, keys, values, cache, scale, mask, sinks)
-    batch, heads, _, size = queries.shape
+    batch, heads, count, size = queries.shape
     num_kv = keys.shape[1]
-    queries = (scale * queries).reshape(batch, num_kv, heads // num_kv, size)
+    group = heads // num_kv  # query heads that share keys
+    queries = (scale * queries).reshape(batch, num_kv, group * count, size)
     rows = []
-    for i, length in enumerate(cache.slots.lengths):
-        row_keys, row_values = keys[i, :, : length + 1], values[i, :, : length + 1]
-        scores = mx.softmax(queries[i] @ row_keys.swapaxes(-1, -2), axis=-1, precise=True)
-        rows.append(scores @ row_values)
-    return mx.stack(rows).reshape(batch, heads, 1, values.shape[-1])
+    for i, before in enumerate(cache.slots.lengths):
+        length = before + count
+        row_keys, row_values = keys[i, :, :length], values[i, :, :length]
+        scores = queries[i] @ row_keys.swapaxes(-1, -2)  # [num_kv, group * count, length]
+        if count > 1:
+            is_seen = mx.tri(count, length, before, dtype=mx.bool_)
+            scores = mx.where(mx.tile(is_seen, (group, 1)), scores, -mx.inf)
+        rows.append(mx.softmax(scores, axis=-1, precise=True) @ row_values)
+    return mx.stack(rows).reshape(batch, heads, count, values.shape[-1])

@@ -87,13 +87,19 @@ class BatchCache:
             self.layers = []
         return kept
 
-    def advance(self, count: int = 1) -> None:
-        """Say that the model has run on ``count`` tokens of every row."""
-        self._slots.lengths = [length + count for length in self._slots.lengths]
+    @property
+    def can_rewind(self) -> bool:
+        """Whether the model may run on more tokens of a row than it is advanced by."""
+        return all(isinstance(layer, SlotCache) for layer in self.layers)
+
+    def advance(self, counts: Sequence[int]) -> None:
+        """Say how many tokens of each row the model has run on."""
+        lengths = zip(self._slots.lengths, counts, strict=True)
+        self._slots.lengths = [length + count for length, count in lengths]
 
     def extract(self, index: int, length: int) -> Row | None:
         """The first ``length`` tokens of a row as single-row caches, None if that cannot be."""
-        if not all(isinstance(layer, SlotCache) for layer in self.layers):
+        if not self.can_rewind:
             return None
         row = [layer.extract(index, length) for layer in self.layers]
         mx.eval([layer.state for layer in row])
@@ -123,10 +129,12 @@ def make_row(model: nn.Module, bits: int | None = None) -> Row:
     return [QuantizedKVCache(bits=bits) if type(layer) is KVCache else layer for layer in row]
 
 
-def measure_batch(model: nn.Module, bits: int | None = None) -> Callable[[int, int], int]:
+def measure_batch(
+    model: nn.Module, bits: int | None = None, surplus: int = 0
+) -> Callable[[int, int], int]:
     """A function from a number of rows, and the longest one's tokens, to the bytes of a batch.
 
-    Runs the model once on one token.
+    A step may write ``surplus`` tokens more than it keeps. Runs the model once on one token.
 
     Raises:
         ModelError: the model keeps a kind of cache that cannot be batched, or not quantized.
@@ -156,7 +164,7 @@ def measure_batch(model: nn.Module, bits: int | None = None) -> Callable[[int, i
             growing.append(((keys.nbytes + values.nbytes) // keys.shape[2], length))
 
     def batch_bytes(rows: int, length: int) -> int:
-        capacity = num_positions(length)
+        capacity = num_positions(length + surplus)
         row = fixed + sum(size * min(capacity, longest) for size, longest in growing)
         return num_slots(rows) * row
 

@@ -17,7 +17,8 @@ import mlx.core as mx
 
 from mlxnode.engine.embedding import EmbeddingRunner
 from mlxnode.engine.request import PromptScores, Request, RequestKey
-from mlxnode.engine.runner import Output, Runner
+from mlxnode.engine.launch import Output
+from mlxnode.engine.runner import Runner
 from mlxnode.messages import (
     Abort,
     ChildToSupervisor,
@@ -208,6 +209,7 @@ class Engine:
         if runner.has_prompts:
             self._tell(runner.settle())  # tokens do not wait for the prompts of others
             runner.prefill()
+        self._tell(runner.begin())
         self._tell(runner.decode())
 
     def _tell(self, outputs: list[Output]) -> None:
@@ -258,13 +260,12 @@ class Engine:
 def _update(uid: int, output: Output) -> Update:
     request = output.request
     scores, request.scores = request.scores or PromptScores(), None  # told once
-    is_token = output.token is not None
     return Update(
         uid,
-        [output.token] if is_token else [],
-        [output.logprob] if is_token else [],
+        output.tokens,
+        output.logprobs,
         request.finish_reason,
-        [output.top_logprobs] if output.top_logprobs is not None else [],
+        output.top_logprobs,
         scores.logprobs,
         scores.top_logprobs,
         request.num_cached,

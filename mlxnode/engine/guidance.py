@@ -1,4 +1,4 @@
-"""What the rows of a batch ask of their next token: biases, penalties and grammars."""
+"""What the rows of a batch ask of their next token: parameters, biases, penalties, grammars."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,19 @@ import numpy as np
 
 from mlxnode.engine.grammar import fill_masks, mask_words
 from mlxnode.engine.request import Request
-from mlxnode.kernels.sample import Adjustments, TokenMasks
+from mlxnode.kernels.sample import Adjustments, SamplingColumns, TokenMasks
+
+
+def columns_of(rows: Sequence[Request]) -> SamplingColumns:
+    """The sampling parameters of the rows."""
+    sampling = [row.sampling for row in rows]
+    return SamplingColumns.of(
+        temperature=[s.temperature for s in sampling],
+        top_k=[s.top_k for s in sampling],
+        top_p=[s.top_p for s in sampling],
+        min_p=[s.min_p for s in sampling],
+        seeds=[row.seed for row in rows],
+    )
 
 
 def adjustments_of(rows: Sequence[Request]) -> Adjustments | None:

@@ -9,6 +9,7 @@ to what other texts shared of it: system prompts stay longest.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -27,15 +28,32 @@ class Entry:
     tokens: np.ndarray  # [L] int32
     row: Row  # of these L tokens
     num_shared: int = 0  # as many of them another text began with, too
+    prompt_length: int = 0  # of the last prompt that the text began with
+    logits: mx.array | None = None  # [1, V], of the token behind that prompt
 
-    def __post_init__(self) -> None:
-        self.nbytes: int = sum(layer.nbytes for layer in self.row)
+    @property
+    def nbytes(self) -> int:
+        size = sum(layer.nbytes for layer in self.row)
+        return size if self.logits is None else size + self.logits.nbytes
+
+    def learn(self, prompt_length: int, logits: mx.array | None) -> None:
+        """Take the logits behind a prompt that the text begins with, if they are known."""
+        if logits is not None:
+            self.prompt_length, self.logits = prompt_length, logits
 
     def num_common(self, tokens: np.ndarray) -> int:
         """How many tokens the two texts have in common from the beginning."""
         length = min(len(self.tokens), len(tokens))
         differs = self.tokens[:length] != tokens[:length]
         return int(differs.argmax()) if differs.any() else length
+
+
+class Known(NamedTuple):
+    """What is known of a prompt's beginning, for a request to go on from."""
+
+    row: Row
+    length: int  # tokens in it
+    logits: mx.array | None  # [1, V], where it is the whole prompt
 
 
 class PrefixCache:
@@ -55,38 +73,47 @@ class PrefixCache:
     def is_enabled(self) -> bool:
         return self._limit() > 0
 
-    def find(self, prompt: Sequence[int]) -> tuple[Row | None, int]:
-        """Caches of the longest known beginning of ``prompt``, and its length in tokens.
+    def find(self, prompt: Sequence[int]) -> Known | None:
+        """What is known of the longest beginning of ``prompt``.
 
-        The last token is never part of it: it has to be processed to know what follows.
+        The last token is part of it only if the logits behind it are known, too: otherwise it
+        has to be processed to know what follows.
         """
-        wanted = np.array(prompt[:-1], np.int32)
+        wanted = np.array(prompt, np.int32)
         best, length = None, 0
         for entry in self._entries:
             common = entry.num_common(wanted)
+            if common == len(wanted) != entry.prompt_length:
+                common -= 1
             if common > length and (common == len(entry.tokens) or can_be_cut(entry.row)):
                 best, length = entry, common
         if best is None:
-            return None, 0
+            return None
         self._entries.remove(best)
         self._entries.append(best)
-        if length < len(wanted):
+        if length < len(wanted) - 1:
             best.num_shared = max(best.num_shared, length)
-        if can_be_cut(best.row):
-            return cut(best.row, length), length
-        return copy.deepcopy(best.row), length
+        row = cut(best.row, length) if can_be_cut(best.row) else copy.deepcopy(best.row)
+        return Known(row, length, best.logits if length == len(wanted) else None)
 
-    def add(self, tokens: Sequence[int], row: Row) -> None:
-        """Keep ``row``, the caches of ``tokens``; nothing may write to it from now on."""
+    def add(self, tokens: Sequence[int], row: Row, logits: mx.array | None = None) -> None:
+        """Keep ``row``, the caches of ``tokens``; nothing may write to it from now on.
+
+        With ``logits``, [1, V], of the token that follows.
+        """
         entry = Entry(np.array(tokens, np.int32), row)
+        entry.learn(len(tokens), logits)
         if not self.is_enabled or not len(tokens) or entry.nbytes > self._limit():
             return
         for other in list(self._entries):
             common = other.num_common(entry.tokens)
             if common == len(entry.tokens) and can_be_cut(other.row):
+                other.learn(len(tokens), logits)
                 return  # known already
             if common == len(other.tokens) and can_be_cut(row):
                 entry.num_shared = max(entry.num_shared, other.num_shared)
+                if logits is None:
+                    entry.learn(other.prompt_length, other.logits)
                 self._entries.remove(other)  # the beginning of the new one
         self._entries.append(entry)
         while not self._fits() and self._entries:
@@ -114,4 +141,4 @@ class PrefixCache:
             row = cut(entry.row, entry.num_shared, is_copy=True)
             mx.eval([layer.state for layer in row])
             tokens = entry.tokens[: entry.num_shared]
-            self._entries.append(Entry(tokens, row, entry.num_shared))
+            self._entries.append(Entry(tokens, row, num_shared=entry.num_shared))

@@ -5,6 +5,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlxnode.engine.drafts import Drafter
 from mlxnode.engine.grammar import GrammarState
 from mlxnode.messages import FinishReason, Generate, Sampling
 
@@ -36,9 +37,11 @@ class Request:
     compiling: Future[GrammarState] | None = None  # the grammar on its way
     grammar: GrammarState | None = None
     ending: list[int] = field(default_factory=list)  # the last tokens, before a grammar begins
-    cache: list[Any] | None = field(default=None, repr=False)  # one row, while prefilling
+    cache: list[Any] | None = field(default=None, repr=False)  # one row, until it joins
+    logits: Any = field(default=None, repr=False)  # [1, V], of the first token to draw
+    drafter: Drafter | None = field(default=None, repr=False)  # in small batches
     num_prefilled: int = 0  # prompt tokens in the cache
-    num_launched: int = 0  # decode steps launched, read or not
+    num_launched: int = 0  # tokens drawn, read or not
     num_cached: int = 0  # prompt tokens that were known from other texts
     tokens: list[int] = field(default_factory=list)  # generated and read
     finish_reason: FinishReason | None = None
@@ -67,8 +70,13 @@ class Request:
 
     @property
     def num_to_prefill(self) -> int:
-        """Prompt tokens left to process; the last one is the first decode step's input."""
-        return len(self.prompt) - 1 - self.num_prefilled
+        """Prompt tokens left to process."""
+        return len(self.prompt) - self.num_prefilled
+
+    @property
+    def num_to_launch(self) -> int:
+        """Tokens that may still be drawn."""
+        return self.max_tokens - self.num_launched
 
     @property
     def is_done(self) -> bool:
@@ -77,7 +85,7 @@ class Request:
     @property
     def is_fully_launched(self) -> bool:
         """Whether its last token is on its way, so that no further step needs its row."""
-        return self.num_launched >= self.max_tokens
+        return self.num_to_launch <= 0
 
     def begins_like(self, other: "Request") -> bool:
         """Whether so much of the prompt is in ``other``'s, too, that waiting for it pays."""
@@ -117,6 +125,8 @@ class Request:
     def accept(self, token: int) -> bool:
         """Count a token that was read; False when it ends the text and is not part of it."""
         self.tokens.append(token)
+        if self.drafter is not None:
+            self.drafter.add(token)
         if self.counts is not None:
             self.counts[token] = self.counts.get(token, 0) + 1
         if self.is_constrained:

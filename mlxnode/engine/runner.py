@@ -1,29 +1,33 @@
 """Continuous batching for one model: requests join and leave the batch at any step.
 
 A step is ``decode``, which launches the next token of every row before it reads the previous
-one, so that Python's work hides behind the device's. While there are prompts, ``settle`` and
-``prefill`` come before it: what runs is read, a piece of prompt is processed, and a prompt that
-is complete is in the next launch. A row that ends is noticed one step late; its surplus token
-is dropped. Where the next token depends on the text so far (penalties, grammars), only the
-forward pass is launched before the previous token is read, and what follows from it is worked
-out meanwhile.
+one, so that Python's work hides behind the device's. A row that ends is noticed one step late;
+its surplus token is dropped. Where the next token depends on the text so far (penalties,
+grammars), only the forward pass is launched before the previous token is read, and what
+follows from it is worked out meanwhile. Drafts depend on it, too: they are tried where that
+saves more time than it costs (``drafts.py``).
+
+While there are prompts, ``settle`` and ``prefill`` come before it: what runs is read, and a
+piece of prompt is processed. ``begin`` draws the first token of the prompts that are complete;
+they are in the next launch.
 """
 
-import math
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 from mlx import nn
 
 from mlxnode.config import EngineConfig
+from mlxnode.engine import projection
 from mlxnode.engine.cache import BatchCache, make_row, measure_batch
+from mlxnode.engine.drafts import Allowance, Drafter
 from mlxnode.engine.grammar import GrammarCompiler
-from mlxnode.engine.guidance import adjustments_of, masks_of
+from mlxnode.engine.guidance import adjustments_of, columns_of, masks_of
+from mlxnode.engine.launch import Launch, Output, failure
 from mlxnode.engine.prefix import PrefixCache
 from mlxnode.engine.request import Request
 from mlxnode.engine.scheduler import MemoryBudget, PrefillClock, Refusal, Scheduler
@@ -34,25 +38,7 @@ from mlxnode.kernels.sample import Adjustments, Sampled, SamplingColumns
 from mlxnode.matcher import GrammarError
 
 SCORED_CHUNK = 128  # prompt tokens at a time whose logits are all needed at once
-
-
-class Output(NamedTuple):
-    """What one step brought for one request; ``token`` is None when only an end came."""
-
-    request: Request
-    token: int | None
-    logprob: float
-    error: str | None = None
-    top_logprobs: dict[int, float] | None = None  # the most likely tokens, if asked for
-
-
-@dataclass
-class Launch:
-    """A decode step on its way: the rows it was made for, and the arrays to come."""
-
-    rows: list[Request]
-    sampled: Sampled
-    is_read: bool = False
+MAX_DRAFTED_ROWS = 8  # larger batches keep the device busy without drafts
 
 
 class Runner:
@@ -68,11 +54,14 @@ class Runner:
     ):
         """``make_compiler`` takes the vocabulary size of the logits and the stop ids."""
         self._model = model
+        self._has_narrow_head = projection.prepare(model)
         self._make_compiler = make_compiler
         self._compiler: GrammarCompiler | None = None
         self._sample = kernels.sample
         self._clock = PrefillClock(config.prefill_stall_ms / 1000)
         self._kv_bits = config.kv_cache_bits
+        self._max_draft = config.num_speculative_tokens
+        self._allowance = Allowance()
         self._prefixes = PrefixCache(
             lambda: (
                 budget.total // 4
@@ -85,18 +74,19 @@ class Runner:
             config.max_batch_size,
             config.max_queue_size,
             budget,
-            measure_batch(model, config.kv_cache_bits),
+            measure_batch(model, config.kv_cache_bits, surplus=config.num_speculative_tokens),
         )
         self._reset()
 
     def _reset(self) -> None:
         self._rows: list[Request] = []  # in the order of the cache's rows
-        self._joining: list[Request] = []  # prefilled, in the batch from the next launch on
+        self._beginning: list[Request] = []  # prefilled, without a first token
+        self._joining: list[Request] = []  # with one, in the batch from the next launch on
         self._cache = BatchCache()
         self._columns: SamplingColumns | None = None
         self._adjustments: Adjustments | None = None
         self._in_flight: Launch | None = None
-        self._launched_at = 0.0
+        self._read_at = 0.0  # when the last launch was read
 
     @property
     def has_work(self) -> bool:
@@ -123,10 +113,12 @@ class Runner:
     def abort(self, request: Request) -> None:
         """Stop a request wherever it is; a row leaves the batch with the next launch."""
         request.is_aborted = True
-        if request in self._joining:
-            self._joining.remove(request)
-            self._scheduler.release(request)
-        elif request not in self._rows:
+        for requests in (self._beginning, self._joining):
+            if request in requests:
+                requests.remove(request)
+                self._scheduler.release(request)
+                return
+        if request not in self._rows:
             self._scheduler.discard(request)
 
     def fail(self) -> list[Request]:
@@ -139,17 +131,26 @@ class Runner:
 
     def decode(self) -> list[Output]:
         """Launch the next token of every row, and read the previous ones."""
-        self._launched_at = time.perf_counter()
+        started_at = time.perf_counter()
         self._scheduler.admit()
-        previous, outputs = self._in_flight, self._start_grammars()
-        logits = self._forward()
-        if not any(request.needs_text for request in self._rows):
-            self._in_flight = self._draw(logits)
+        previous, outputs = self._in_flight, []
+        is_drafting = self._may_draft()
+        if is_drafting:
+            outputs += self._read(previous)
+        tokens = self._update_rows()
+        if tokens is None:
+            self._in_flight = None
             return outputs + self._read(previous)
-        mx.async_eval(logits)  # the device goes on while the host reads
-        outputs += self._read(previous)
-        self._in_flight = self._draw(logits)
-        return outputs
+        drafts = self._draft() if is_drafting else None
+        if drafts:
+            return outputs + self._decode_drafts(drafts, started_at)
+        logits = self._model(tokens[:, None], cache=self._cache.layers)[:, -1]
+        self._cache.advance([1] * len(self._rows))
+        if any(request.needs_text for request in self._rows):
+            mx.async_eval(logits)  # the device goes on while the host reads
+            outputs += self._read(previous)
+        self._in_flight = self._launch(logits, started_at)
+        return outputs + self._read(previous)
 
     @property
     def has_prompts(self) -> bool:
@@ -158,9 +159,6 @@ class Runner:
 
     def settle(self) -> list[Output]:
         """Wait for the tokens under way: prompts come next, and none has to wait for them."""
-        if self._in_flight is not None and not self._in_flight.is_read:
-            mx.eval(self._in_flight.sampled.tokens)
-            self._clock.observe_step(time.perf_counter() - self._launched_at)
         return self._read(self._in_flight)
 
     def prefill(self) -> None:
@@ -171,80 +169,151 @@ class Runner:
         while num_left > 0 and (request := self._scheduler.next_prefill()) is not None:
             if request.cache is None:
                 self._begin_prefill(request)
-            length = min(num_left, request.num_to_prefill)
-            if request.scores is not None:
-                length = min(length, SCORED_CHUNK)
+            length = self._chunk_length(request, num_left)
             if length > 0:
                 self._prefill_chunk(request, length)
             num_left -= max(length, 1)
             if request.num_to_prefill == 0:
-                self._finish_prefill(request)
+                self._scheduler.finish_prefill(request)
+                self._prefixes.add(request.prompt, request.cache, request.logits)
+                self._beginning.append(request)
+
+    def begin(self) -> list[Output]:
+        """Draw the first tokens of complete prompts, and read them at once."""
+        outputs = self._start_grammars()
+        rows = [request for request in self._beginning if request.compiling is None]
+        if not rows:
+            return outputs
+        logits = mx.concatenate([request.logits for request in rows])
+        sampled = self._draw(rows, logits, columns_of(rows), adjustments_of(rows))
+        outputs += Launch(rows, sampled).read()
+        for request in rows:
+            request.logits = None
+            request.num_launched = 1
+            self._beginning.remove(request)
+            if request.is_done:
+                self._scheduler.release(request)
+            else:
+                self._joining.append(request)
+        return outputs
 
     def _begin_prefill(self, request: Request) -> None:
         """Start from what is known of the prompt's beginning."""
-        if request.scores is None:  # scores need the logits of every position
-            request.cache, request.num_cached = self._prefixes.find(request.prompt)
-            request.num_prefilled = request.num_cached
-        if request.cache is None:
+        # Scores need the logits of every position.
+        known = None if request.scores is not None else self._prefixes.find(request.prompt)
+        if known is None:
             request.cache = make_row(self._model, self._kv_bits)
+        else:
+            request.cache, request.num_cached, request.logits = known
+            request.num_prefilled = request.num_cached
 
-    def _finish_prefill(self, request: Request) -> None:
-        """Let the request join, and keep what was computed for others."""
-        self._scheduler.finish_prefill(request)
-        self._joining.append(request)
-        self._prefixes.add(request.prompt[: request.num_prefilled], request.cache)
+    def _chunk_length(self, request: Request, most: int) -> int:
+        """How much of a prompt to process at once, at most that many tokens."""
+        length = min(most, request.num_to_prefill)
+        if request.scores is not None:
+            return min(length, SCORED_CHUNK)
+        if length == request.num_to_prefill and not self._has_narrow_head:
+            return max(length - 1, 1)  # the last one alone: all of a chunk would be projected
+        return length
 
-    def _forward(self) -> mx.array | None:
-        """The logits of every row's next token, [B, V]; None when no row is left."""
-        tokens = self._update_rows()
-        if tokens is None:
-            return None
-        logits = self._model(tokens[:, None], cache=self._cache.layers)[:, -1]
-        self._cache.advance()
-        return logits
-
-    def _draw(self, logits: mx.array | None) -> Launch | None:
+    def _launch(self, logits: mx.array, started_at: float) -> Launch:
         """Launch the draw of every row's next token."""
-        if logits is None:
-            return None
         rows = self._rows
         if self._columns is None:
-            sampling = [request.sampling for request in rows]
-            self._columns = SamplingColumns.of(
-                temperature=[s.temperature for s in sampling],
-                top_k=[s.top_k for s in sampling],
-                top_p=[s.top_p for s in sampling],
-                min_p=[s.min_p for s in sampling],
-                seeds=[request.seed for request in rows],
-            )
+            self._columns = columns_of(rows)
             self._adjustments = adjustments_of(rows)
         elif any(request.changes_adjustments for request in rows):
             self._adjustments = adjustments_of(rows)
+        sampled = self._draw(rows, logits, self._columns, self._adjustments)
+        for request in rows:
+            request.num_launched += 1
+        return Launch(list(rows), sampled, started_at=started_at)
+
+    def _draw(
+        self,
+        rows: Sequence[Request],
+        logits: mx.array,
+        columns: SamplingColumns,
+        adjustments: Adjustments | None,
+        places: Sequence[int] | None = None,
+    ) -> Sampled:
+        """Launch a draw for each row; ``places`` are those ahead of its next token, if not 0.
+
+        Shapes:
+            rows: B, logits: [B, V], places: B
+        """
+        places = places or [0] * len(rows)
+        at = [request.num_launched + place for request, place in zip(rows, places, strict=True)]
         sampled = self._sample(
             logits,
-            self._columns,
-            column([request.num_launched for request in rows], np.uint32, 0),
-            self._adjustments,
+            columns,
+            column(at, np.uint32, 0),
+            adjustments,
             masks_of(rows, logits.shape[-1]),
             max(request.sampling.top_logprobs for request in rows),
         )
         mx.async_eval(*(array for array in sampled if array is not None))
+        return sampled
+
+    # --- drafts ---------------------------------------------------------------------
+
+    def _may_draft(self) -> bool:
+        """Whether to read the previous tokens first, in order to guess the next ones."""
+        rows = self._rows
+        is_small = 0 < len(rows) <= MAX_DRAFTED_ROWS
+        if not (self._max_draft and is_small and self._cache.can_rewind) or self._joining:
+            return False
         for request in rows:
-            request.num_launched += 1
-        return Launch(list(rows), sampled)
+            if request.drafter is None:
+                request.drafter = Drafter(request.prompt + request.tokens)
+        return (
+            self._allowance.has_room(len(rows))
+            and not any(request.needs_text or request.holds_back_stops for request in rows)
+            and sum(bool(request.drafter.draft(1)) for request in rows) > len(rows) // 2
+        )
+
+    def _draft(self) -> list[list[int]] | None:
+        """Guesses at the next tokens of every row, None if there are none."""
+        drafts = [
+            request.drafter.draft(min(self._max_draft, request.num_to_launch - 1))
+            for request in self._rows
+        ]
+        return drafts if any(drafts) else None
+
+    def _decode_drafts(self, drafts: list[list[int]], started_at: float) -> list[Output]:
+        """Draw the next token at every place of the drafts; read those that hold."""
+        width = 1 + max(map(len, drafts))
+        padded = [
+            (request.tokens[-1:] + draft + [0] * width)[:width]
+            for request, draft in zip(self._rows, drafts, strict=True)
+        ]
+        logits = self._model(mx.array(padded, mx.int32), cache=self._cache.layers)
+        rows = [request for request in self._rows for _ in range(width)]
+        places = [*range(width)] * len(self._rows)
+        columns, adjustments = columns_of(rows), adjustments_of(rows)
+        sampled = self._draw(rows, logits.flatten(0, 1), columns, adjustments, places)
+        self._in_flight = Launch(list(self._rows), sampled, drafts, started_at=started_at)
+        outputs = self._read(self._in_flight)
+        # What was written of wrong guesses is behind the end, and will be written again.
+        self._cache.advance([len(r.tokens) - r.num_launched for r in self._rows])
+        for request in self._rows:
+            request.num_launched = len(request.tokens)
+        return outputs
+
+    # --- rows -----------------------------------------------------------------------
 
     def _start_grammars(self) -> list[Output]:
         """Give its grammar to each joining row, and end those whose grammar failed."""
         failed = []
-        waiting = [r.compiling for r in self._joining if r.compiling]
+        waiting = [r.compiling for r in self._beginning if r.compiling]
         if waiting and not self._rows:
             wait(waiting, timeout=0.01)  # nothing else to do: no reason to spin
-        for request in [r for r in self._joining if r.compiling and r.compiling.done()]:
+        for request in [r for r in self._beginning if r.compiling and r.compiling.done()]:
             try:
                 request.grammar = request.compiling.result()
             except GrammarError as error:
                 self.abort(request)
-                failed.append(Output(request, None, math.nan, str(error)))
+                failed.append(failure(request, str(error)))
             request.compiling = None
         return failed
 
@@ -261,7 +330,7 @@ class Runner:
         leaving = [r for r in self._rows if r.is_done or r.is_fully_launched]
         inputs = []
         if len(leaving) < len(self._rows):
-            inputs = [self._in_flight.sampled.tokens]
+            inputs = [self._in_flight.last_tokens]
         if leaving:
             places = [i for i, request in enumerate(self._rows) if request in leaving]
             self._keep_texts(places)
@@ -271,15 +340,14 @@ class Runner:
             inputs = [tokens[mx.array(kept)] for tokens in inputs]
             for request in leaving:
                 self._scheduler.release(request)
-        joining = [request for request in self._joining if request.compiling is None]
-        if joining:
-            self._cache.join([request.cache for request in joining])
-            last = [request.prompt[-1] for request in joining]
-            inputs.append(mx.array(last, mx.int32))
-            for request in joining:
+        if self._joining:
+            self._cache.join([request.cache for request in self._joining])
+            first = [request.tokens[0] for request in self._joining]
+            inputs.append(mx.array(first, mx.int32))
+            for request in self._joining:
                 request.cache = None
-                self._joining.remove(request)
-            self._rows += joining
+            self._rows += self._joining
+            self._joining = []
             self._columns = None
         if not inputs:
             return None
@@ -297,50 +365,33 @@ class Runner:
                     self._prefixes.add(text[:length], row)
 
     def _read(self, launch: Launch | None) -> list[Output]:
+        """What a launch brought, if it is not read yet."""
         if launch is None or launch.is_read:
             return []
-        launch.is_read = True
-        tokens, logprobs, top_ids, top_logprobs = (
-            None if array is None else array.tolist() for array in launch.sampled
-        )
-        outputs = []
-        for i, request in enumerate(launch.rows):
-            if request.is_done:
-                continue
-            token, logprob = tokens[i], logprobs[i]
-            if math.isnan(logprob):
-                reason = request.grammar and request.grammar.error
-                outputs.append(_failure(request, reason or "the model's logits are not finite"))
-            elif not request.accept(token):
-                outputs.append(Output(request, None, logprob))
-            elif request.grammar is not None and request.grammar.error is not None:
-                outputs.append(_failure(request, request.grammar.error))
-            else:
-                count = request.sampling.top_logprobs
-                top = (
-                    dict(zip(top_ids[i][:count], top_logprobs[i][:count], strict=True))
-                    if count
-                    else None
-                )
-                outputs.append(Output(request, token, logprob, None, top))
+        outputs = launch.read()
+        now = time.perf_counter()
+        # It began when it was launched, or when the device had finished the one before.
+        seconds, self._read_at = now - max(launch.started_at, self._read_at), now
+        self._clock.observe_step(seconds)
+        num_tokens = sum(max(len(output.tokens), 1) for output in outputs)
+        is_drafted = launch.drafts is not None
+        self._allowance.observe(len(launch.rows), seconds, num_tokens, is_drafted=is_drafted)
         return outputs
 
     def _prefill_chunk(self, request: Request, length: int) -> None:
         started = time.perf_counter()
         start = request.num_prefilled
-        chunk = mx.array(request.prompt[start : start + length], mx.int32)
-        logits = self._model(chunk[None], cache=request.cache)[0]  # [length, V]
-        if request.scores is not None:
+        chunk = mx.array(request.prompt[start : start + length], mx.int32)[None]
+        is_scored, is_last = request.scores is not None, length == request.num_to_prefill
+        with contextlib.nullcontext() if is_scored else projection.only_last():
+            logits = self._model(chunk, cache=request.cache)[0]  # [length or 1, V]
+        if is_scored:
             following = request.prompt[start + 1 : start + length + 1]
             num_top = request.sampling.top_logprobs
-            score(request.scores, logits, following, num_top, self._sample)
-        # Otherwise the logits are not evaluated: no projection to the vocabulary.
-        mx.eval([layer.state for layer in request.cache])
+            if following:
+                logits_of = logits[: len(following)]
+                score(request.scores, logits_of, following, num_top, self._sample)
+        request.logits = logits[-1:] if is_last else None  # others are not even evaluated
+        mx.eval([layer.state for layer in request.cache], request.logits)
         request.num_prefilled += length
         self._clock.observe_chunk(length, time.perf_counter() - started)
-
-
-def _failure(request: Request, reason: str) -> Output:
-    """The end of a row that cannot go on; the others do."""
-    request.is_aborted = True
-    return Output(request, None, math.nan, reason)

@@ -37,15 +37,19 @@ class Batch:
     def leave(self, *indices: int) -> None:
         self.alone = [self.alone[i] for i in self.cache.leave(indices)]
 
-    def step(self, seed: int) -> None:
-        """Run the model on a token of every row; both ways give the same logits."""
-        tokens = mx.array(tokens_of(seed, len(self.alone)))
-        logits = self.model(tokens[:, None], cache=self.cache.layers)[:, -1]
-        self.cache.advance()
+    def step(self, seed: int, count: int = 1, kept: int = 1) -> None:
+        """Run the model on ``count`` tokens of every row, of which the first ``kept`` hold.
+
+        Both ways give the same logits.
+        """
+        tokens = mx.array(tokens_of(seed, len(self.alone) * count)).reshape(-1, count)
+        logits = self.model(tokens, cache=self.cache.layers)
+        self.cache.advance([kept] * len(self.alone))
         for i, row in enumerate(self.alone):
-            expected = self.model(tokens[i][None, None], cache=row)[0, -1]
+            expected = self.model(tokens[i, :kept][None], cache=row)[0]
             # What is rounded to 8 bits may fall to either side.
-            assert np.allclose(logits[i], expected, atol=0.1 if self.bits else 2e-3), i
+            atol = 0.1 if self.bits else 2e-3
+            assert np.allclose(logits[i, :kept], expected, atol=atol), i
 
 
 @pytest.fixture(params=["batched", "row by row"])
@@ -68,10 +72,13 @@ def test_rows_in_a_batch_are_as_they_are_alone(model_of, attend, bits):
     batch.join(127, 3, 9)
     for seed in range(7, 12):
         batch.step(seed)
+    batch.step(12, count=4, kept=3)
+    batch.step(13, count=9, kept=1)
+    batch.step(14)
     batch.leave(*range(len(batch.alone)))
     assert batch.cache.layers == []
     batch.join(4)
-    batch.step(12)
+    batch.step(15)
 
 
 def test_rows_move_into_the_places_of_those_that_leave(model):
@@ -125,7 +132,7 @@ def test_a_step_writes_into_the_arrays_that_are_there(model):
     mx.reset_peak_memory()
     for _ in range(3):
         logits = model(tokens[:, None], cache=batch.cache.layers)
-        batch.cache.advance()
+        batch.cache.advance([1] * len(batch.alone))
         mx.eval(logits, [layer._arrays for layer in batch.cache.layers])
     assert mx.get_peak_memory() - before < 0.5 * size
 

@@ -36,9 +36,11 @@ def add(prefixes: PrefixCache, tokens: list[int]) -> None:
 
 def find(prefixes: PrefixCache, tokens: list[int]) -> list[int]:
     """What is known of a prompt of ``tokens`` and one more."""
-    row, length = prefixes.find([*tokens, 999])
-    assert told(row) == tokens[:length]
-    return tokens[:length]
+    known = prefixes.find([*tokens, 999])
+    if known is None:
+        return []
+    assert told(known.row) == tokens[: known.length] and known.logits is None
+    return tokens[: known.length]
 
 
 def test_the_longest_beginning_is_found():
@@ -48,7 +50,23 @@ def test_the_longest_beginning_is_found():
     assert find(prefixes, [1, 2, 5, 6, 8]) == [1, 2, 5, 6]
     assert find(prefixes, [1, 2, 3]) == [1, 2, 3]
     assert find(prefixes, [2, 2]) == []
-    assert prefixes.find([1, 2, 3, 4])[1] == 3  # the last token has to be processed
+    assert prefixes.find([1, 2, 3, 4]).length == 3  # the last token has to be processed
+
+
+def test_what_follows_a_whole_prompt_is_kept():
+    prefixes = make_prefixes(1000)
+    logits = mx.zeros((1, 16))
+    prefixes.add([1, 2, 3], row_of([1, 2, 3]), logits)
+    assert prefixes.nbytes == 3 * TOKEN + 64
+    assert prefixes.find([1, 2, 3]).logits is logits
+    add(prefixes, [1, 2, 3, 4, 5])  # the answer: the prompt may be asked again
+    found = prefixes.find([1, 2, 3])
+    assert told(found.row) == [1, 2, 3] and found.logits is logits
+    assert prefixes.find([1, 2, 3, 4]).logits is None
+    prefixes.add([1, 2, 3, 4], row_of([1, 2, 3, 4]), mx.ones((1, 16)))  # the next prompt
+    assert prefixes.find([1, 2, 3]).length == 2
+    assert prefixes.find([1, 2, 3, 4]).length == 4
+    assert prefixes.nbytes == 5 * TOKEN + 64
 
 
 def test_a_text_takes_the_place_of_its_beginning():
@@ -126,9 +144,9 @@ def test_a_known_prompt_is_not_processed_again(model_of, bits):
     runner = make_runner(model, kv_cache_bits=bits)
     first, again = make(3, prompt=60), make(3, prompt=60)
     text = text_of(runner, first)
-    assert (first.num_cached, first.num_prefilled) == (0, 59)
+    assert (first.num_cached, first.num_prefilled) == (0, 60)
     assert text_of(runner, again) == text
-    assert again.num_cached == 59
+    assert again.num_cached == 60
 
 
 def test_the_next_turn_finds_the_answer(model):
@@ -182,6 +200,9 @@ def test_a_row_that_cannot_be_cut_is_found_whole_only():
     row = RotatingKVCache(max_size=64)
     row.update_and_fetch(mx.ones((1, 1, 5, 2)), mx.ones((1, 1, 5, 2)))
     prefixes.add([1, 2, 3, 4, 5], [row])
-    assert prefixes.find([1, 2, 3, 4, 9])[1] == 0
-    found, length = prefixes.find([1, 2, 3, 4, 5, 6])
-    assert length == 5 and found[0] is not row and found[0].offset == 5
+    assert prefixes.find([1, 2, 3, 4, 9]) is None
+    assert prefixes.find([1, 2, 3, 4, 5]) is None
+    found = prefixes.find([1, 2, 3, 4, 5, 6])
+    assert found.length == 5 and found.row[0] is not row and found.row[0].offset == 5
+    prefixes.add([1, 2, 3, 4, 5, 6], [row], mx.zeros((1, 8)))
+    assert prefixes.find([1, 2, 3, 4, 5, 6]).logits is not None

@@ -121,7 +121,7 @@ def test_runner_row_with_nan_fails_alone(model):
             if output.error is not None:
                 errors.append((output.request, output.error))
             else:
-                tokens.append(output.token)
+                tokens += output.tokens
     assert [request for request, _ in errors] == [bad]
     assert "not finite" in errors[0][1]
     assert tokens == run(make_runner(model), make(1))[1]
@@ -216,5 +216,6 @@ def test_runner_takes_a_complete_prompt_into_the_very_next_launch(model):
     assert [output.request for output in told] == [running]  # before the prompt is processed
     assert runner.settle() == []
     runner.prefill()
+    assert [output.request for output in runner.begin()] == [newcomer]  # its first token
     assert runner.decode() == [] and runner.num_running == 2
     assert {output.request for output in runner.decode()} == {running, newcomer}

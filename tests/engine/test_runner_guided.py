@@ -61,15 +61,17 @@ def test_runner_reports_the_most_likely_tokens_of_those_who_ask(model):
         for output in step(runner):
             count = output.request.sampling.top_logprobs
             if count == 0:
-                assert output.top_logprobs is None
+                assert output.top_logprobs == []
                 continue
-            assert len(output.top_logprobs) == count
-            values = list(output.top_logprobs.values())
-            assert values == sorted(values, reverse=True)
-            if output.token in output.top_logprobs:
-                assert output.top_logprobs[output.token] == pytest.approx(output.logprob)
-            if output.request is requests[0]:
-                assert next(iter(output.top_logprobs)) == output.token
+            for token, logprob, top in zip(
+                output.tokens, output.logprobs, output.top_logprobs, strict=True
+            ):
+                assert len(top) == count
+                assert list(top.values()) == sorted(top.values(), reverse=True)
+                if token in top:
+                    assert top[token] == pytest.approx(logprob)
+                if output.request is requests[0]:
+                    assert next(iter(top)) == token
 
 
 def test_runner_keeps_to_a_grammar(model):
@@ -97,9 +99,8 @@ def test_runner_grammar_that_cannot_be_compiled_fails_alone(model):
     while runner.has_work:
         outputs += step(runner)
     assert [output.request for output in outputs if output.error] == [bad]
-    assert [o.token for o in outputs if o.token is not None] == run(
-        make_runner(model), make(1)
-    )[1]
+    tokens = [token for output in outputs for token in output.tokens]
+    assert tokens == run(make_runner(model), make(1))[1]
 
 
 def guided(uid: int) -> Request:
@@ -158,11 +159,12 @@ class Counting(nn.Module):
 def test_runner_processes_a_prompt_once_for_all_who_begin_with_it_together(model):
     counting = Counting(model)
     runner = make_runner(counting)
+    counting.num_prompt_tokens = 0
     choices = [make(0, prompt=50, temperature=1.0, seed=seed) for seed in range(4)]
     for uid, request in enumerate(choices):
         request.key = (1, uid)
     tokens = run(runner, *choices, make(9, prompt=50))
-    assert counting.num_prompt_tokens == 2 * 49
+    assert counting.num_prompt_tokens == 2 * 50
     for uid, request in enumerate(choices):
         alone = make(0, prompt=50, temperature=1.0, seed=request.seed)
         assert run(make_runner(model), alone)[0] == tokens[uid]
@@ -175,11 +177,13 @@ def test_runner_scores_a_prompt_also_beside_one_that_does_not_ask(model):
     again = make(2, prompt=40, scores_prompt=True)
     for request in (asking, again):
         request.prompt = plain.prompt
-    run(make_runner(counting), plain, asking, again)
+    runner = make_runner(counting)
+    counting.num_prompt_tokens = 0
+    run(runner, plain, asking, again)
     assert plain.scores is None
     assert asking.scores.logprobs == again.scores.logprobs
     assert len(asking.scores.logprobs) == 39
-    assert counting.num_prompt_tokens == 3 * 39  # scores need the logits of every position
+    assert counting.num_prompt_tokens == 3 * 40  # scores need the logits of every position
 
 
 def test_runner_follows_a_grammar_from_behind_given_tokens(model):

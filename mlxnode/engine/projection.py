@@ -1,0 +1,52 @@
+"""Logits of a prompt's last position alone.
+
+mlx-lm's models project every position to the vocabulary, which for a prompt is more work than
+all layers of a small model. Inside ``only_last`` a prepared model projects the last one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import mlx.core as mx
+from mlx import nn
+
+_HEADS = ("lm_head", "embed_out")  # what mlx-lm's models call a projection of its own
+
+_is_only_last: ContextVar[bool] = ContextVar("only_last", default=False)
+
+
+@contextmanager
+def only_last() -> Iterator[None]:
+    """Inside, models that were prepared give logits [B, 1, V] whatever they are given."""
+    token = _is_only_last.set(True)
+    try:
+        yield
+    finally:
+        _is_only_last.reset(token)
+
+
+def prepare(model: nn.Module) -> bool:
+    """Let ``model`` heed ``only_last``; False if its projection is not where others have it."""
+    for name, module in model.named_modules():
+        if hasattr(module, "as_linear"):  # an embedding whose weights are the projection's, too
+            _narrow(module, "as_linear")
+        elif name.rpartition(".")[2] in _HEADS:
+            _narrow(module, "__call__")
+    with only_last():
+        # Nothing is evaluated: the shape of the logits is enough.
+        return model(mx.zeros((1, 2), mx.int32)).shape[1] == 1
+
+
+def _narrow(module: nn.Module, method: str) -> None:
+    """Give ``module`` a class of its own, whose ``method`` takes the last position only."""
+    whole = type(module)
+    if hasattr(whole, "projects_to_vocabulary"):
+        return  # prepared before
+
+    def project(self: nn.Module, hidden: mx.array) -> mx.array:
+        hidden = hidden[:, -1:] if _is_only_last.get() else hidden
+        return getattr(whole, method)(self, hidden)
+
+    namespace = {method: project, "projects_to_vocabulary": True}
+    module.__class__ = type(whole.__name__, (whole,), namespace)
