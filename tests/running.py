@@ -4,8 +4,8 @@ from mlx import nn
 
 from mlxnode.config import EngineConfig
 from mlxnode.engine.grammar import GrammarCompiler
-from mlxnode.engine.request import Request
 from mlxnode.engine.launch import Output
+from mlxnode.engine.request import Request
 from mlxnode.engine.runner import Runner
 from mlxnode.engine.scheduler import MemoryBudget
 from mlxnode.kernels.backend import OPS, Kernels

@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection
 import mlx.core as mx
 
 from mlxnode.engine.embedding import EmbeddingRunner
-from mlxnode.engine.request import PromptScores, Request, RequestKey
 from mlxnode.engine.launch import Output
+from mlxnode.engine.request import PromptScores, Request, RequestKey
 from mlxnode.engine.runner import Runner
 from mlxnode.messages import (
     Abort,

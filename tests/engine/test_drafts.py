@@ -110,9 +110,7 @@ def repetitive(uid: int, **options) -> Request:
 
 @pytest.mark.parametrize("kernels", [OPS, METAL], ids=["ops", "emulated"])
 @pytest.mark.parametrize("bits", [None, 8])
-def test_drafts_save_forward_passes_and_change_no_text(
-    model_of, eager, emulated, kernels, bits
-):
+def test_drafts_save_passes_and_change_no_text(model_of, eager, emulated, kernels, bits):
     model = model_of(64)
     counting = Steps(model)
     runner = make_runner(counting, kernels, num_speculative_tokens=8, kv_cache_bits=bits)
