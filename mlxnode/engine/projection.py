@@ -1,10 +1,10 @@
 """Logits of a prompt's last position alone.
 
 mlx-lm's models project every position to the vocabulary, which for a prompt is more work than
-all layers of a small model. Inside ``only_last`` a prepared model projects the last one.
+all layers of a small model. Inside ``only_at`` a prepared model projects one position a row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -13,39 +13,41 @@ from mlx import nn
 
 _HEADS = ("lm_head", "embed_out")  # what mlx-lm's models call a projection of its own
 
-_is_only_last: ContextVar[bool] = ContextVar("only_last", default=False)
+_positions: ContextVar[Sequence[int] | None] = ContextVar("positions", default=None)
 
 
 @contextmanager
-def only_last() -> Iterator[None]:
-    """Inside, models that were prepared give logits [B, 1, V] whatever they are given."""
-    token = _is_only_last.set(True)
+def only_at(positions: Sequence[int]) -> Iterator[None]:
+    """Inside, models that were prepared give logits [B, 1, V]: of one position of each row."""
+    token = _positions.set(positions)
     try:
         yield
     finally:
-        _is_only_last.reset(token)
+        _positions.reset(token)
 
 
 def prepare(model: nn.Module) -> bool:
-    """Let ``model`` heed ``only_last``; False if its projection is not where others have it."""
+    """Let ``model`` heed ``only_at``; False if its projection is not where others have it."""
     for name, module in model.named_modules():
         if hasattr(module, "as_linear"):  # an embedding whose weights are the projection's, too
             _narrow(module, "as_linear")
         elif name.rpartition(".")[2] in _HEADS:
             _narrow(module, "__call__")
-    with only_last():
+    with only_at([1]):
         # Nothing is evaluated: the shape of the logits is enough.
         return model(mx.zeros((1, 2), mx.int32)).shape[1] == 1
 
 
 def _narrow(module: nn.Module, method: str) -> None:
-    """Give ``module`` a class of its own, whose ``method`` takes the last position only."""
+    """Give ``module`` a class of its own, whose ``method`` takes those positions only."""
     whole = type(module)
     if hasattr(whole, "projects_to_vocabulary"):
         return  # prepared before
 
     def project(self: nn.Module, hidden: mx.array) -> mx.array:
-        hidden = hidden[:, -1:] if _is_only_last.get() else hidden
+        if (positions := _positions.get()) is not None:
+            index = mx.array(positions)[:, None, None]
+            hidden = mx.take_along_axis(hidden, index, axis=1)
         return getattr(whole, method)(self, hidden)
 
     namespace = {method: project, "projects_to_vocabulary": True}

@@ -12,7 +12,6 @@ piece of prompt is processed. ``begin`` draws the first token of the prompts tha
 they are in the next launch.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
@@ -22,22 +21,20 @@ import numpy as np
 from mlx import nn
 
 from mlxnode.config import EngineConfig
-from mlxnode.engine import projection
-from mlxnode.engine.cache import BatchCache, make_row, measure_batch
+from mlxnode.engine.cache import BatchCache, measure_batch
 from mlxnode.engine.drafts import Allowance, Drafter
 from mlxnode.engine.grammar import GrammarCompiler
 from mlxnode.engine.guidance import adjustments_of, columns_of, masks_of
 from mlxnode.engine.launch import Launch, Output, failure
+from mlxnode.engine.prefill import Prefiller
 from mlxnode.engine.prefix import PrefixCache
 from mlxnode.engine.request import Request
 from mlxnode.engine.scheduler import MemoryBudget, PrefillClock, Refusal, Scheduler
-from mlxnode.engine.scoring import score
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.kernels.columns import column
 from mlxnode.kernels.sample import Adjustments, Sampled, SamplingColumns
 from mlxnode.matcher import GrammarError
 
-SCORED_CHUNK = 128  # prompt tokens at a time whose logits are all needed at once
 MAX_DRAFTED_ROWS = 8  # larger batches keep the device busy without drafts
 
 
@@ -54,12 +51,10 @@ class Runner:
     ):
         """``make_compiler`` takes the vocabulary size of the logits and the stop ids."""
         self._model = model
-        self._has_narrow_head = projection.prepare(model)
         self._make_compiler = make_compiler
         self._compiler: GrammarCompiler | None = None
         self._sample = kernels.sample
         self._clock = PrefillClock(config.prefill_stall_ms / 1000)
-        self._kv_bits = config.kv_cache_bits
         self._max_draft = config.num_speculative_tokens
         self._allowance = Allowance()
         self._prefixes = PrefixCache(
@@ -70,6 +65,7 @@ class Runner:
             ),
             budget,
         )
+        self._prompts = Prefiller(model, config.kv_cache_bits, self._prefixes, kernels)
         self._scheduler = Scheduler(
             config.max_batch_size,
             config.max_queue_size,
@@ -166,17 +162,15 @@ class Runner:
         num_left = self._clock.chunk_size(
             num_running=len(self._rows), num_prompts=self._scheduler.num_prefilling
         )
-        while num_left > 0 and (request := self._scheduler.next_prefill()) is not None:
-            if request.cache is None:
-                self._begin_prefill(request)
-            length = self._chunk_length(request, num_left)
-            if length > 0:
-                self._prefill_chunk(request, length)
-            num_left -= max(length, 1)
-            if request.num_to_prefill == 0:
-                self._scheduler.finish_prefill(request)
-                self._prefixes.add(request.prompt, request.cache, request.logits)
-                self._beginning.append(request)
+        while num_left > 0 and (requests := self._next_prompts(num_left)):
+            started_at = time.perf_counter()
+            num_processed = self._prompts.process(requests, num_left)
+            self._clock.observe_chunk(num_processed, time.perf_counter() - started_at)
+            num_left -= max(num_processed, 1)
+            for request in requests:
+                if request.num_to_prefill == 0:
+                    self._scheduler.finish_prefill(request)
+                    self._beginning.append(request)
 
     def begin(self) -> list[Output]:
         """Draw the first tokens of complete prompts, and read them at once."""
@@ -197,24 +191,16 @@ class Runner:
                 self._joining.append(request)
         return outputs
 
-    def _begin_prefill(self, request: Request) -> None:
-        """Start from what is known of the prompt's beginning."""
-        # Scores need the logits of every position.
-        known = None if request.scores is not None else self._prefixes.find(request.prompt)
-        if known is None:
-            request.cache = make_row(self._model, self._kv_bits)
-        else:
-            request.cache, request.num_cached, request.logits = known
-            request.num_prefilled = request.num_cached
-
-    def _chunk_length(self, request: Request, most: int) -> int:
-        """How much of a prompt to process at once, at most that many tokens."""
-        length = min(most, request.num_to_prefill)
-        if request.scores is not None:
-            return min(length, SCORED_CHUNK)
-        if length == request.num_to_prefill and not self._has_narrow_head:
-            return max(length - 1, 1)  # the last one alone: all of a chunk would be projected
-        return length
+    def _next_prompts(self, most: int) -> list[Request]:
+        """The next prompt to process, and others that cost little in the same pass."""
+        chosen: list[Request] = []
+        while (request := self._scheduler.next_prefill(chosen)) is not None:
+            if request.cache is None:
+                self._prompts.begin(request)
+            if chosen and not self._prompts.fit_together([*chosen, request], most):
+                break
+            chosen.append(request)
+        return chosen
 
     def _launch(self, logits: mx.array, started_at: float) -> Launch:
         """Launch the draw of every row's next token."""
@@ -377,21 +363,3 @@ class Runner:
         is_drafted = launch.drafts is not None
         self._allowance.observe(len(launch.rows), seconds, num_tokens, is_drafted=is_drafted)
         return outputs
-
-    def _prefill_chunk(self, request: Request, length: int) -> None:
-        started = time.perf_counter()
-        start = request.num_prefilled
-        chunk = mx.array(request.prompt[start : start + length], mx.int32)[None]
-        is_scored, is_last = request.scores is not None, length == request.num_to_prefill
-        with contextlib.nullcontext() if is_scored else projection.only_last():
-            logits = self._model(chunk, cache=request.cache)[0]  # [length or 1, V]
-        if is_scored:
-            following = request.prompt[start + 1 : start + length + 1]
-            num_top = request.sampling.top_logprobs
-            if following:
-                logits_of = logits[: len(following)]
-                score(request.scores, logits_of, following, num_top, self._sample)
-        request.logits = logits[-1:] if is_last else None  # others are not even evaluated
-        mx.eval([layer.state for layer in request.cache], request.logits)
-        request.num_prefilled += length
-        self._clock.observe_chunk(length, time.perf_counter() - started)

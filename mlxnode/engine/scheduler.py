@@ -1,7 +1,7 @@
 """Which request runs next. Plain Python, without mlx."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from mlxnode.engine.request import Request, RequestKey
@@ -141,16 +141,17 @@ class Scheduler:
             self._admitted[request.key] = self._waiting.popleft()
             self._prefilling.append(request)
 
-    def next_prefill(self) -> Request | None:
+    def next_prefill(self, besides: Sequence[Request] = ()) -> Request | None:
         """The request whose prompt is processed next: the shortest rest, within fairness.
 
-        One that begins like another under way waits for it: what they share is then known.
+        ``besides`` are those that were chosen already. One that begins like another under way waits for it: what they share is then known.
         """
         begun = [request for request in self._prefilling if request.cache is not None]
         ready = [
             request
             for request in self._prefilling
-            if request in begun or not any(map(request.begins_like, begun))
+            if request not in besides
+            and (request in begun or not any(map(request.begins_like, begun)))
         ]
         if not ready:
             return None

@@ -1,0 +1,116 @@
+"""Prompts into the KV cache: in pieces, short ones together, from what is known on."""
+
+import contextlib
+
+import mlx.core as mx
+from mlx import nn
+
+from mlxnode.engine import projection
+from mlxnode.engine.cache import BatchCache, can_be_cut, cut, make_row
+from mlxnode.engine.prefix import PrefixCache
+from mlxnode.engine.request import Request
+from mlxnode.engine.scoring import score
+from mlxnode.kernels.backend import Kernels
+
+SCORED_CHUNK = 128  # prompt tokens at a time whose logits are all needed at once
+# A pass over fewer tokens than these, padding included, is no faster: others may be in it.
+MAX_TOGETHER = 256
+MAX_PADDING = 1.25  # times the tokens that there are
+
+
+class Prefiller:
+    """Processes the prompts of one model."""
+
+    def __init__(
+        self, model: nn.Module, kv_bits: int | None, prefixes: PrefixCache, kernels: Kernels
+    ):
+        self._model = model
+        self._has_narrow_head = projection.prepare(model)
+        self._kv_bits = kv_bits
+        self._prefixes = prefixes
+        self._sample = kernels.sample
+
+    def begin(self, request: Request) -> None:
+        """Start from what is known of the prompt's beginning, which may be all of it."""
+        # Scores need the logits of every position.
+        known = None if request.scores is not None else self._prefixes.find(request.prompt)
+        if known is None:
+            request.cache = make_row(self._model, self._kv_bits)
+        else:
+            request.cache, request.num_cached, request.logits = known
+            request.num_prefilled = request.num_cached
+
+    def fit_together(self, requests: list[Request], most: int) -> bool:
+        """Whether a pass over the rest of all these prompts costs less than one for each."""
+        lengths = [request.num_to_prefill for request in requests]
+        padded = len(lengths) * max(lengths)
+        return (
+            padded <= min(most, MAX_TOGETHER, MAX_PADDING * sum(lengths))
+            and min(lengths) > 0
+            and self._has_narrow_head
+            and all(r.scores is None and can_be_cut(r.cache) for r in requests)
+        )
+
+    def process(self, requests: list[Request], most: int) -> int:
+        """Process a piece of one prompt, or the rest of several that fit together.
+
+        Returns the number of tokens that the model ran on, at most ``most``.
+        """
+        if len(requests) > 1:
+            num_processed = self._process_together(requests)
+        else:
+            num_processed = self._process_piece(requests[0], most)
+        for request in requests:
+            if request.num_to_prefill == 0:
+                self._finish(request)
+        return num_processed
+
+    def _process_piece(self, request: Request, most: int) -> int:
+        length = self._piece_length(request, most)
+        if length == 0:
+            return 0  # all of it was known
+        start = request.num_prefilled
+        piece = mx.array([request.prompt[start : start + length]], mx.int32)
+        is_scored, is_last = request.scores is not None, length == request.num_to_prefill
+        with contextlib.nullcontext() if is_scored else projection.only_at([length - 1]):
+            logits = self._model(piece, cache=request.cache)[0]  # [length or 1, V]
+        if is_scored and (following := request.prompt[start + 1 : start + length + 1]):
+            num_top = request.sampling.top_logprobs
+            score(request.scores, logits[: len(following)], following, num_top, self._sample)
+        request.logits = logits[-1:] if is_last else None  # others are not even evaluated
+        mx.eval([layer.state for layer in request.cache], request.logits)
+        request.num_prefilled += length
+        return length
+
+    def _piece_length(self, request: Request, most: int) -> int:
+        length = min(most, request.num_to_prefill)
+        if request.scores is not None:
+            return min(length, SCORED_CHUNK)
+        if length == request.num_to_prefill > 1 and not self._has_narrow_head:
+            return length - 1  # the last one alone: all of a piece would be projected
+        return length
+
+    def _process_together(self, requests: list[Request]) -> int:
+        """Run the model on the rest of each prompt, filled up on the right."""
+        batch = BatchCache()
+        batch.join([request.cache for request in requests])
+        rests = [request.prompt[request.num_prefilled :] for request in requests]
+        longest = max(map(len, rests))
+        padded = mx.array([rest + [0] * (longest - len(rest)) for rest in rests], mx.int32)
+        with projection.only_at([len(rest) - 1 for rest in rests]):
+            logits = self._model(padded, cache=batch.layers)[:, 0]  # [B, V]
+        mx.eval(logits)
+        batch.advance([len(rest) for rest in rests])
+        for i, request in enumerate(requests):
+            request.cache = batch.extract(i, batch.lengths[i])
+            request.logits = logits[i : i + 1]
+            request.num_prefilled = len(request.prompt)
+        return padded.size
+
+    def _finish(self, request: Request) -> None:
+        """Let others begin like this prompt."""
+        if can_be_cut(request.cache):
+            # mlx-lm's caches hold room for up to 255 tokens more.
+            request.cache = cut(request.cache, len(request.prompt), is_copy=True)
+            mx.eval([layer.state for layer in request.cache])
+        self._prefixes.add(request.prompt, request.cache, request.logits)
