@@ -48,12 +48,14 @@ class PrefillClock:
     """How many prompt tokens fit in the time that running rows may be kept waiting.
 
     That is the configured stall, or as long as a decode step takes where that is slower:
-    a prompt then at most doubles the time between two tokens. When more prompts wait than
-    rows run, more time goes to them, up to ``MAX_SHARE`` times as much.
+    a prompt then at most doubles the time between two tokens. When many prompts wait, more
+    time goes to them, up to ``MAX_SHARE`` times as much: someone without a first word counts
+    like ``WEIGHT`` who have one.
     """
 
     MIN_CHUNK, MAX_CHUNK = 16, 2048
     MAX_SHARE = 4
+    WEIGHT = 2
     ALONE = 10  # times the stall when no row runs: efficient, yet an abort is heard soon
 
     def __init__(self, stall_seconds: float):
@@ -65,7 +67,7 @@ class PrefillClock:
         """Tokens of prompt to process before the next decode step."""
         seconds = self.ALONE * self._stall_seconds
         if num_running:
-            share = min(max(num_prompts / num_running, 1), self.MAX_SHARE)
+            share = min(max(self.WEIGHT * num_prompts / num_running, 1), self.MAX_SHARE)
             seconds = share * max(self._stall_seconds, self._step_seconds)
         return min(max(int(self._tokens_per_second * seconds), self.MIN_CHUNK), self.MAX_CHUNK)
 
@@ -144,7 +146,8 @@ class Scheduler:
     def next_prefill(self, besides: Sequence[Request] = ()) -> Request | None:
         """The request whose prompt is processed next: the shortest rest, within fairness.
 
-        ``besides`` are those that were chosen already. One that begins like another under way waits for it: what they share is then known.
+        ``besides`` are those that were chosen already. One that begins like another under way
+        waits for it: what they share is then known.
         """
         begun = [request for request in self._prefilling if request.cache is not None]
         ready = [
