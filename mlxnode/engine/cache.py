@@ -118,7 +118,10 @@ def cut(row: Row, length: int, *, is_copy: bool = False) -> Row:
         array = array[..., :length, :]
         return mx.contiguous(array) if is_copy else array
 
-    return [cache_like(layer, [part(a) for a in arrays_of(layer)], length) for layer in row]
+    parts = [[part(array) for array in arrays_of(layer)] for layer in row]
+    if is_copy:
+        mx.eval(parts)
+    return [cache_like(layer, part, length) for layer, part in zip(row, parts, strict=True)]
 
 
 def make_row(model: nn.Module, bits: int | None = None) -> Row:

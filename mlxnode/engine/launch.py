@@ -66,6 +66,7 @@ def _accept(request: Request, draws: Sampled, draft: Sequence[int]) -> Output:
     for i, (token, logprob) in enumerate(zip(draws.tokens, draws.logprobs, strict=True)):
         if math.isnan(logprob):
             reason = request.grammar and request.grammar.error
+            request.has_failed = not reason
             return failure(request, reason or "the model's logits are not finite")
         is_text = request.accept(token)
         if request.grammar is not None and request.grammar.error is not None and is_text:

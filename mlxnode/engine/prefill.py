@@ -6,7 +6,7 @@ import mlx.core as mx
 from mlx import nn
 
 from mlxnode.engine import projection
-from mlxnode.engine.cache import BatchCache, can_be_cut, cut, make_row
+from mlxnode.engine.cache import BatchCache, can_be_cut, make_row
 from mlxnode.engine.prefix import PrefixCache
 from mlxnode.engine.request import Request
 from mlxnode.engine.scoring import score
@@ -57,13 +57,8 @@ class Prefiller:
         Returns the number of tokens that the model ran on, at most ``most``.
         """
         if len(requests) > 1:
-            num_processed = self._process_together(requests)
-        else:
-            num_processed = self._process_piece(requests[0], most)
-        for request in requests:
-            if request.num_to_prefill == 0:
-                self._finish(request)
-        return num_processed
+            return self._process_together(requests)
+        return self._process_piece(requests[0], most)
 
     def _process_piece(self, request: Request, most: int) -> int:
         length = self._piece_length(request, most)
@@ -106,11 +101,3 @@ class Prefiller:
             request.logits = logits[i : i + 1]
             request.num_prefilled = len(request.prompt)
         return padded.size
-
-    def _finish(self, request: Request) -> None:
-        """Let others begin like this prompt."""
-        if can_be_cut(request.cache):
-            # mlx-lm's caches hold room for up to 255 tokens more.
-            request.cache = cut(request.cache, len(request.prompt), is_copy=True)
-            mx.eval([layer.state for layer in request.cache])
-        self._prefixes.add(request.prompt, request.cache, request.logits)

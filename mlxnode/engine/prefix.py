@@ -1,9 +1,9 @@
 """The prefix cache: what texts left in the KV cache, for requests that begin like them.
 
-Entries are whole texts: a prompt when it has been processed, prompt and answer when the answer
-has ended. A request takes over the longest beginning that it shares with any of them. Where
-room is needed, the entry that was not used for the longest time goes, but first it is cut back
-to what other texts shared of it: system prompts stay longest.
+A request takes over the longest beginning that it shares with a text that runs, whose caches
+are in the batch, or with an entry: a text that has ended, prompt and answer. Where room is
+needed, the entry that was not used for the longest time goes, but first it is cut back to what
+other texts shared of it: system prompts stay longest.
 """
 
 import copy
@@ -22,19 +22,23 @@ MIN_SHARED = 16  # tokens; less is not worth an entry of its own
 
 
 @dataclass(eq=False)
-class Entry:
-    """A text in the cache; ``row`` is never written to."""
+class Text:
+    """Tokens whose caches are somewhere: ``take`` gives those of the first so many."""
 
     tokens: np.ndarray  # [L] int32
-    row: Row  # of these L tokens
+    take: Callable[[int], Row]
+    can_be_cut: bool = True  # otherwise all of it can be taken, or nothing
     num_shared: int = 0  # as many of them another text began with, too
     prompt_length: int = 0  # of the last prompt that the text began with
     logits: mx.array | None = None  # [1, V], of the token behind that prompt
 
-    @property
-    def nbytes(self) -> int:
-        size = sum(layer.nbytes for layer in self.row)
-        return size if self.logits is None else size + self.logits.nbytes
+    @classmethod
+    def of_prompt(
+        cls, prompt: Sequence[int], take: Callable[[int], Row], logits: mx.array
+    ) -> "Text":
+        """A whole prompt, with the logits of the token that follows, [1, V]."""
+        tokens = np.array(prompt, np.int32)
+        return cls(tokens, take, prompt_length=len(tokens), logits=logits)
 
     def learn(self, prompt_length: int, logits: mx.array | None) -> None:
         """Take the logits behind a prompt that the text begins with, if they are known."""
@@ -46,6 +50,22 @@ class Entry:
         length = min(len(self.tokens), len(tokens))
         differs = self.tokens[:length] != tokens[:length]
         return int(differs.argmax()) if differs.any() else length
+
+
+class Entry(Text):
+    """A text that has ended; ``row``, its caches, is never written to."""
+
+    def __init__(self, tokens: Sequence[int], row: Row, num_shared: int = 0):
+        super().__init__(np.array(tokens, np.int32), self._copy, can_be_cut(row), num_shared)
+        self.row = row
+
+    @property
+    def nbytes(self) -> int:
+        size = sum(layer.nbytes for layer in self.row)
+        return size if self.logits is None else size + self.logits.nbytes
+
+    def _copy(self, length: int) -> Row:
+        return cut(self.row, length) if self.can_be_cut else copy.deepcopy(self.row)
 
 
 class Known(NamedTuple):
@@ -63,6 +83,7 @@ class PrefixCache:
         self._limit = limit
         self._budget = budget
         self._entries: list[Entry] = []  # the one not used for the longest time first
+        self._running: list[Text] = []
         budget.lenders.append(self.give_back)
 
     @property
@@ -81,38 +102,56 @@ class PrefixCache:
         """
         wanted = np.array(prompt, np.int32)
         best, length = None, 0
-        for entry in self._entries:
-            common = entry.num_common(wanted)
-            if common == len(wanted) != entry.prompt_length:
+        for text in (*self._running, *self._entries):
+            common = text.num_common(wanted)
+            if common == len(wanted) != text.prompt_length:
                 common -= 1
-            if common > length and (common == len(entry.tokens) or can_be_cut(entry.row)):
-                best, length = entry, common
+            if common > length and (common == len(text.tokens) or text.can_be_cut):
+                best, length = text, common
         if best is None:
             return None
-        self._entries.remove(best)
-        self._entries.append(best)
+        if isinstance(best, Entry):
+            self._entries.remove(best)
+            self._entries.append(best)
         if length < len(wanted) - 1:
             best.num_shared = max(best.num_shared, length)
-        row = cut(best.row, length) if can_be_cut(best.row) else copy.deepcopy(best.row)
-        return Known(row, length, best.logits if length == len(wanted) else None)
+        logits = best.logits if length == len(wanted) else None
+        return Known(best.take(length), length, logits)
 
-    def add(self, tokens: Sequence[int], row: Row, logits: mx.array | None = None) -> None:
+    def begin(self, text: Text) -> None:
+        """Let others begin like a text that runs, until it is given to ``end``."""
+        self._running.append(text)
+
+    def end(self, text: Text, tokens: Sequence[int], row: Row | None) -> None:
+        """It runs no more; keep ``row``, the caches of all its ``tokens``, if there is one."""
+        if text in self._running:
+            self._running.remove(text)
+        if row is not None:
+            self.add(tokens, row, text)
+
+    def forget_running(self) -> None:
+        """Nothing runs any more."""
+        self._running.clear()
+
+    def add(self, tokens: Sequence[int], row: Row, text: Text | None = None) -> None:
         """Keep ``row``, the caches of ``tokens``; nothing may write to it from now on.
 
-        With ``logits``, [1, V], of the token that follows.
+        ``text`` is what was known of it before.
         """
-        entry = Entry(np.array(tokens, np.int32), row)
-        entry.learn(len(tokens), logits)
+        entry = Entry(tokens, row)
+        if text is not None:
+            entry.num_shared = text.num_shared
+            entry.learn(text.prompt_length, text.logits)
         if not self.is_enabled or not len(tokens) or entry.nbytes > self._limit():
             return
         for other in list(self._entries):
             common = other.num_common(entry.tokens)
-            if common == len(entry.tokens) and can_be_cut(other.row):
-                other.learn(len(tokens), logits)
+            if common == len(entry.tokens) and other.can_be_cut:
+                other.learn(entry.prompt_length, entry.logits)
                 return  # known already
-            if common == len(other.tokens) and can_be_cut(row):
+            if common == len(other.tokens) and entry.can_be_cut:
                 entry.num_shared = max(entry.num_shared, other.num_shared)
-                if logits is None:
+                if entry.logits is None:
                     entry.learn(other.prompt_length, other.logits)
                 self._entries.remove(other)  # the beginning of the new one
         self._entries.append(entry)
@@ -137,8 +176,7 @@ class PrefixCache:
 
     def _evict(self) -> None:
         entry = self._entries.pop(0)
-        if MIN_SHARED <= entry.num_shared < len(entry.tokens) and can_be_cut(entry.row):
+        if MIN_SHARED <= entry.num_shared < len(entry.tokens) and entry.can_be_cut:
             row = cut(entry.row, entry.num_shared, is_copy=True)
-            mx.eval([layer.state for layer in row])
             tokens = entry.tokens[: entry.num_shared]
-            self._entries.append(Entry(tokens, row, num_shared=entry.num_shared))
+            self._entries.append(Entry(tokens, row, entry.num_shared))

@@ -39,6 +39,7 @@ class Request:
     ending: list[int] = field(default_factory=list)  # the last tokens, before a grammar begins
     cache: list[Any] | None = field(default=None, repr=False)  # one row, until it joins
     logits: Any = field(default=None, repr=False)  # [1, V], of the first token to draw
+    text: Any = field(default=None, repr=False)  # what the prefix cache knows of it
     drafter: Drafter | None = field(default=None, repr=False)  # in small batches
     num_prefilled: int = 0  # prompt tokens in the cache
     num_launched: int = 0  # tokens drawn, read or not
@@ -46,6 +47,7 @@ class Request:
     tokens: list[int] = field(default_factory=list)  # generated and read
     finish_reason: FinishReason | None = None
     is_aborted: bool = False
+    has_failed: bool = False  # its logits are not finite: nothing of it may be used
 
     @classmethod
     def of(cls, pipe: int, message: Generate, random_seed: int) -> "Request":

@@ -12,6 +12,7 @@ piece of prompt is processed. ``begin`` draws the first token of the prompts tha
 they are in the next launch.
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
@@ -21,13 +22,13 @@ import numpy as np
 from mlx import nn
 
 from mlxnode.config import EngineConfig
-from mlxnode.engine.cache import BatchCache, measure_batch
+from mlxnode.engine.cache import BatchCache, Row, can_be_cut, cut, measure_batch
 from mlxnode.engine.drafts import Allowance, Drafter
 from mlxnode.engine.grammar import GrammarCompiler
 from mlxnode.engine.guidance import adjustments_of, columns_of, masks_of
 from mlxnode.engine.launch import Launch, Output, failure
 from mlxnode.engine.prefill import Prefiller
-from mlxnode.engine.prefix import PrefixCache
+from mlxnode.engine.prefix import PrefixCache, Text
 from mlxnode.engine.request import Request
 from mlxnode.engine.scheduler import MemoryBudget, PrefillClock, Refusal, Scheduler
 from mlxnode.kernels.backend import OPS, Kernels
@@ -83,6 +84,7 @@ class Runner:
         self._adjustments: Adjustments | None = None
         self._in_flight: Launch | None = None
         self._read_at = 0.0  # when the last launch was read
+        self._prefixes.forget_running()
 
     @property
     def has_work(self) -> bool:
@@ -112,7 +114,7 @@ class Runner:
         for requests in (self._beginning, self._joining):
             if request in requests:
                 requests.remove(request)
-                self._scheduler.release(request)
+                self._release(request)
                 return
         if request not in self._rows:
             self._scheduler.discard(request)
@@ -169,8 +171,7 @@ class Runner:
             num_left -= max(num_processed, 1)
             for request in requests:
                 if request.num_to_prefill == 0:
-                    self._scheduler.finish_prefill(request)
-                    self._beginning.append(request)
+                    self._finish_prefill(request)
 
     def begin(self) -> list[Output]:
         """Draw the first tokens of complete prompts, and read them at once."""
@@ -186,7 +187,7 @@ class Runner:
             request.num_launched = 1
             self._beginning.remove(request)
             if request.is_done:
-                self._scheduler.release(request)
+                self._release(request)
             else:
                 self._joining.append(request)
         return outputs
@@ -201,6 +202,18 @@ class Runner:
                 break
             chosen.append(request)
         return chosen
+
+    def _finish_prefill(self, request: Request) -> None:
+        """Its prompt is complete: it may begin, and others may begin like it."""
+        self._scheduler.finish_prefill(request)
+        self._beginning.append(request)
+        request.text = Text.of_prompt(
+            request.prompt, functools.partial(self._take, request), request.logits
+        )
+        if can_be_cut(request.cache):
+            self._prefixes.begin(request.text)
+        else:  # the batch could not give it back
+            self._prefixes.add(request.prompt, request.cache, request.text)
 
     def _launch(self, logits: mx.array, started_at: float) -> Launch:
         """Launch the draw of every row's next token."""
@@ -319,13 +332,12 @@ class Runner:
             inputs = [self._in_flight.last_tokens]
         if leaving:
             places = [i for i, request in enumerate(self._rows) if request in leaving]
-            self._keep_texts(places)
+            for request in leaving:
+                self._release(request)
             kept = self._cache.leave(places)
             self._rows = [self._rows[i] for i in kept]
             self._columns = None
             inputs = [tokens[mx.array(kept)] for tokens in inputs]
-            for request in leaving:
-                self._scheduler.release(request)
         if self._joining:
             self._cache.join([request.cache for request in self._joining])
             first = [request.tokens[0] for request in self._joining]
@@ -339,16 +351,26 @@ class Runner:
             return None
         return inputs[0] if len(inputs) == 1 else mx.concatenate(inputs)
 
-    def _keep_texts(self, places: list[int]) -> None:
-        """Let later turns of these conversations find their answers."""
-        for i in places:
-            request = self._rows[i]
-            if self._prefixes.is_enabled and not request.is_aborted:
-                text = request.prompt + request.tokens
-                length = min(len(text), self._cache.lengths[i])
-                row = self._cache.extract(i, length)
-                if row is not None:
-                    self._prefixes.add(text[:length], row)
+    def _release(self, request: Request) -> None:
+        """Give up its place; later turns of the conversation find what it holds."""
+        self._scheduler.release(request)
+        row, text = None, request.prompt + request.tokens
+        if self._prefixes.is_enabled and not request.has_failed:
+            text = text[: self._length(request)]
+            row = self._take(request, len(text))
+        self._prefixes.end(request.text, text, row)
+
+    def _length(self, request: Request) -> int:
+        """Tokens in its caches, which may be one more than were read."""
+        if request.cache is not None:
+            return len(request.prompt)
+        return self._cache.lengths[self._rows.index(request)]
+
+    def _take(self, request: Request, length: int) -> Row | None:
+        """A copy of the caches of the first so many tokens, None where that cannot be."""
+        if request.cache is None:
+            return self._cache.extract(self._rows.index(request), length)
+        return cut(request.cache, length, is_copy=True) if can_be_cut(request.cache) else None
 
     def _read(self, launch: Launch | None) -> list[Output]:
         """What a launch brought, if it is not read yet."""

@@ -6,7 +6,7 @@ import pytest
 from mlx_lm.models.cache import KVCache, RotatingKVCache
 from running import make, make_runner, run, step
 
-from mlxnode.engine.prefix import PrefixCache
+from mlxnode.engine.prefix import PrefixCache, Text
 from mlxnode.engine.scheduler import MemoryBudget
 
 TOKEN = 2 * 4 * 2  # bytes: keys and values, two floats each
@@ -30,8 +30,9 @@ def make_prefixes(limit: int, budget: int = 10**6) -> PrefixCache:
     return PrefixCache(lambda: limit * TOKEN, MemoryBudget(budget * TOKEN))
 
 
-def add(prefixes: PrefixCache, tokens: list[int]) -> None:
-    prefixes.add(tokens, row_of(tokens))
+def add(prefixes: PrefixCache, tokens: list[int], logits: mx.array | None = None) -> None:
+    row = row_of(tokens)
+    prefixes.add(tokens, row, None if logits is None else Text.of_prompt(tokens, None, logits))
 
 
 def find(prefixes: PrefixCache, tokens: list[int]) -> list[int]:
@@ -56,14 +57,14 @@ def test_the_longest_beginning_is_found():
 def test_what_follows_a_whole_prompt_is_kept():
     prefixes = make_prefixes(1000)
     logits = mx.zeros((1, 16))
-    prefixes.add([1, 2, 3], row_of([1, 2, 3]), logits)
+    add(prefixes, [1, 2, 3], logits)
     assert prefixes.nbytes == 3 * TOKEN + 64
     assert prefixes.find([1, 2, 3]).logits is logits
     add(prefixes, [1, 2, 3, 4, 5])  # the answer: the prompt may be asked again
     found = prefixes.find([1, 2, 3])
     assert told(found.row) == [1, 2, 3] and found.logits is logits
     assert prefixes.find([1, 2, 3, 4]).logits is None
-    prefixes.add([1, 2, 3, 4], row_of([1, 2, 3, 4]), mx.ones((1, 16)))  # the next prompt
+    add(prefixes, [1, 2, 3, 4], mx.ones((1, 16)))  # the next prompt
     assert prefixes.find([1, 2, 3]).length == 2
     assert prefixes.find([1, 2, 3, 4]).length == 4
     assert prefixes.nbytes == 5 * TOKEN + 64
@@ -76,6 +77,37 @@ def test_a_text_takes_the_place_of_its_beginning():
     assert prefixes.nbytes == 4 * TOKEN
     add(prefixes, [1, 2])
     assert prefixes.nbytes == 4 * TOKEN
+
+
+def test_a_text_that_runs_is_found_and_kept_when_it_ends():
+    prefixes = make_prefixes(1000)
+    taken = []
+
+    def take(length: int) -> list[KVCache]:
+        taken.append(length)
+        return row_of([1, 2, 3][:length])
+
+    text = Text.of_prompt([1, 2, 3], take, mx.zeros((1, 16)))
+    prefixes.begin(text)
+    assert prefixes.nbytes == 0
+    assert find(prefixes, [1, 2]) == [1, 2]
+    assert prefixes.find([1, 2, 3]).logits is text.logits
+    assert taken == [2, 3]
+    prefixes.end(text, [1, 2, 3, 4], row_of([1, 2, 3, 4]))
+    assert prefixes.find([1, 2, 3]).logits is text.logits
+    assert find(prefixes, [1, 2, 3, 4]) == [1, 2, 3, 4]
+    assert taken == [2, 3]
+
+
+def test_a_text_that_runs_is_forgotten_where_nothing_of_it_can_be_kept():
+    prefixes = make_prefixes(1000)
+    text = Text.of_prompt([1, 2, 3], row_of, mx.zeros((1, 16)))
+    prefixes.begin(text)
+    prefixes.end(text, [1, 2, 3, 4], None)
+    assert prefixes.find([1, 2, 3, 5]) is None
+    prefixes.begin(text)
+    prefixes.forget_running()
+    assert prefixes.find([1, 2, 3, 5]) is None
 
 
 def test_what_was_not_used_for_longest_goes_first():
@@ -161,6 +193,40 @@ def test_the_next_turn_finds_the_answer(model):
     assert alone.num_cached == 0
 
 
+def test_the_next_turn_finds_an_answer_that_was_cut_short(model):
+    runner = make_runner(model)
+    first = make(3, prompt=60, max_tokens=100)
+    runner.add(first)
+    while len(first.tokens) < 10:
+        step(runner)
+    runner.abort(first)
+    turn, alone = make(4, prompt=10), make(4, prompt=10)
+    turn.prompt = alone.prompt = [*first.prompt, *first.tokens, *turn.prompt]
+    assert text_of(runner, turn) == text_of(make_runner(model), alone)
+    assert turn.num_cached >= 69
+
+
+def test_who_begins_like_a_text_that_runs_takes_over_from_the_batch(model):
+    runner = make_runner(model, prefix_cache_gb=0.0)  # nothing is kept of what has ended
+    running, alike = make(3, prompt=60, max_tokens=60), make(3, prompt=60, max_tokens=60)
+    other = make(3, prompt=60)
+    for request in (alike, other):
+        request.key = (1, request.max_tokens)
+    other.prompt = [*other.prompt[:50], *make(4, prompt=10).prompt]
+    runner.add(running)
+    while len(running.tokens) < 5:
+        step(runner)
+    tokens = run(runner, alike, other)
+    assert (alike.num_cached, other.num_cached) == (60, 50)
+    assert tokens[60] == running.tokens
+    alone = make(3, prompt=60)
+    alone.prompt = other.prompt
+    assert tokens[20] == text_of(make_runner(model), alone)
+    late = make(3, prompt=60)
+    run(runner, late)
+    assert late.num_cached == 0
+
+
 def test_those_who_share_a_beginning_wait_for_it(model):
     runner = make_runner(model)
     requests = [make(uid, prompt=20) for uid in range(4)]
@@ -204,5 +270,6 @@ def test_a_row_that_cannot_be_cut_is_found_whole_only():
     assert prefixes.find([1, 2, 3, 4, 5]) is None
     found = prefixes.find([1, 2, 3, 4, 5, 6])
     assert found.length == 5 and found.row[0] is not row and found.row[0].offset == 5
-    prefixes.add([1, 2, 3, 4, 5, 6], [row], mx.zeros((1, 8)))
+    text = Text.of_prompt([1, 2, 3, 4, 5, 6], None, mx.zeros((1, 8)))
+    prefixes.add([1, 2, 3, 4, 5, 6], [row], text)
     assert prefixes.find([1, 2, 3, 4, 5, 6]).logits is not None

@@ -125,6 +125,10 @@ def test_runner_row_with_nan_fails_alone(model):
     assert [request for request, _ in errors] == [bad]
     assert "not finite" in errors[0][1]
     assert tokens == run(make_runner(model), make(1))[1]
+    again = make(0)
+    again.prompt = [*bad.prompt, 5]
+    run(runner, again)
+    assert again.num_cached == 0  # nothing of a failed row is used again
 
 
 def test_runner_fail_returns_every_request_and_starts_afresh(model):
