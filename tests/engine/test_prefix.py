@@ -200,6 +200,8 @@ def test_the_next_turn_finds_an_answer_that_was_cut_short(model):
     while len(first.tokens) < 10:
         step(runner)
     runner.abort(first)
+    while runner.has_work:
+        step(runner)
     turn, alone = make(4, prompt=10), make(4, prompt=10)
     turn.prompt = alone.prompt = [*first.prompt, *first.tokens, *turn.prompt]
     assert text_of(runner, turn) == text_of(make_runner(model), alone)
