@@ -103,7 +103,10 @@ def peer(folder: Path) -> Iterator[Server]:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process and its descendants have, as ps tells."""
+    """Bytes of memory that a process and its descendants have.
+
+    Where the system tells (Linux), what several of them share counts once.
+    """
     listed = subprocess.run(
         ["ps", "-axo", "pid=,ppid=,rss="], capture_output=True, text=True, check=True
     )
@@ -112,8 +115,17 @@ def resident(pid: int) -> int:
     for child, parent, size in sorted(processes):
         if child in family or parent in family:
             family.add(child)
-            total += size * 1024
+            total += 1024 * (_proportional(child) or size)
     return total
+
+
+def _proportional(pid: int) -> int | None:
+    """KiB of memory, each page divided by the number of processes that have it."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    return None
 
 
 async def ask(

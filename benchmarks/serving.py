@@ -1,7 +1,8 @@
 """Throughput and latency over HTTP, beside mlx_lm.server on the same model in the same run.
 
-Both servers are started on free ports of the loopback interface and loaded in turn, round
-after round, so that whatever else the machine does hits both. Only ratios mean anything. The
+Both servers are started on free ports of the loopback interface and loaded in turn, so that
+whatever else the machine does hits both; afresh for every round, so that no round finds what
+another left in a cache. Only ratios mean anything. The
 model is the demo model's first six layers with its whole vocabulary, so small that a server's
 own cost shows; ``--layers 0`` takes it whole.
 
@@ -213,10 +214,10 @@ class Bench:
 
 
 LOADS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
+    "32": Bench.thirty_two,  # first: its memory is that of a fresh node
     "1": Bench.one,
     "4": Bench.four,
     "16": Bench.sixteen,
-    "32": Bench.thirty_two,
     "greedy": Bench.greedy,
     "seeded": Bench.seeded,
     "shared": Bench.shared,
@@ -236,21 +237,26 @@ async def play(server: Server, load: str, number: int, max_tokens: int) -> list[
         return await LOADS[load](Bench(server, client, number, max_tokens))
 
 
-def measure(servers: list[Server], args: argparse.Namespace) -> list[Figure]:
-    """Interleaved rounds; the median of each figure."""
-    for server in servers:
-        asyncio.run(play(server, "1", 99, 8))  # warm up
+def measure(folder: Path, args: argparse.Namespace) -> list[Figure]:
+    """Interleaved rounds, each with fresh servers; the median of each figure."""
     rounds: dict[tuple, list[float]] = {}
-    for number, load in itertools.product(range(args.rounds), args.loads):
-        for server in servers:
-            try:
-                figures = asyncio.run(play(server, load, number, args.max_tokens))
-            except (httpx.HTTPError, ExceptionGroup) as error:
-                print(f"{server.name}, {load}: {error!r}", file=sys.stderr)
-                continue
-            for f in figures:
-                rounds.setdefault((f.server, f.name, f.unit, f.is_better), []).append(f.value)
-                print(f"round {number + 1}: {f}", file=sys.stderr, flush=True)
+    for number in range(args.rounds):
+        with contextlib.ExitStack() as running:
+            servers = [running.enter_context(node(folder))]
+            if not args.without_peer:
+                servers.append(running.enter_context(peer(folder)))
+            for server in servers:
+                asyncio.run(play(server, "1", 99, 8))  # warm up
+            for load, server in itertools.product(args.loads, servers):
+                try:
+                    figures = asyncio.run(play(server, load, number, args.max_tokens))
+                except (httpx.HTTPError, ExceptionGroup) as error:
+                    print(f"{server.name}, {load}: {error!r}", file=sys.stderr)
+                    continue
+                for f in figures:
+                    key = (f.server, f.name, f.unit, f.is_better)
+                    rounds.setdefault(key, []).append(f.value)
+                    print(f"round {number + 1}: {f}", file=sys.stderr, flush=True)
     return [Figure(*key, statistics.median(values)) for key, values in rounds.items()]
 
 
@@ -301,12 +307,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the ratios of throughput there")
     args = parser.parse_args()
 
-    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as running:
-        folder = export(Path(scratch) / "model", args.layers or None)
-        servers = [running.enter_context(node(folder))]
-        if not args.without_peer:
-            servers.append(running.enter_context(peer(folder)))
-        figures = measure(servers, args)
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = measure(export(Path(scratch) / "model", args.layers or None), args)
     print(table(figures))
     if args.json:
         machine = {"platform": platform.platform(), "cpus": os.cpu_count()}

@@ -4,6 +4,7 @@ Every table, key, default and range is declared here; the shipped ``config.toml`
 each in a comment.
 """
 
+import os
 import re
 from typing import Annotated, Literal
 
@@ -112,10 +113,15 @@ class ApiConfig(RateLimits):
         return any(table.has_limits for table in tables)
 
 
+def _default_workers() -> int:
+    """Two; one where a second would only take time from the engine."""
+    return 2 if (os.cpu_count() or 1) >= 4 else 1
+
+
 class ServerConfig(Table):
     """``[server]``: the HTTP workers. Times in seconds, sizes in bytes."""
 
-    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    workers: Annotated[int, Field(ge=1, le=64, default_factory=_default_workers)]
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     max_embedding_tokens: Annotated[int, Field(ge=1)] = 300_000  # in one request, as OpenAI's
     strict_fields: bool = False  # refuse the request fields that nobody documents

@@ -85,6 +85,9 @@ class BatchCache:
         self._slots.lengths = lengths
         if not kept:
             self.layers = []
+            return kept
+        for layer in slots:
+            layer.shrink(len(kept), self._slots.longest)
         return kept
 
     @property

@@ -1,7 +1,8 @@
 """The slots of a batch: keys and values of its rows, written and taken out in place.
 
 Keys and values of a layer lie in one array [S, H, C, D]: S slots, of which the first B hold the
-rows of the batch, left-aligned, and C positions. Arrays grow by steps only.
+rows of the batch, left-aligned, and C positions. Arrays grow by steps, and shrink when half of
+them would do.
 """
 
 from collections.abc import Sequence
@@ -122,6 +123,21 @@ class SlotCache:
         self._reserve(first + len(rows), max(*lengths, self.slots.longest), like)
         for i, row in enumerate(rows):
             self.write(first + i, row)
+
+    def shrink(self, rows: int, length: int) -> None:
+        """Give memory back if half of the slots, or of the positions, has room for the batch."""
+        if not self._arrays:
+            return
+        slots, _, capacity, _ = self._arrays[0].shape
+        if 2 * num_slots(rows) <= slots:
+            slots = num_slots(rows)
+        if 2 * num_positions(length) <= capacity:
+            capacity = num_positions(length)
+        if (slots, capacity) != self._arrays[0].shape[::2]:
+            self._arrays = tuple(
+                mx.contiguous(array[:slots, :, :capacity]) for array in self._arrays
+            )
+            mx.eval(self._arrays)  # the whole is free before another layer is copied
 
     def read(self, slot: int, length: int) -> Arrays:
         """A copy of the first ``length`` positions of a slot, [1, H, length, D] each."""

@@ -121,6 +121,26 @@ def test_joining_and_leaving_write_one_row_and_copy_no_other(model, monkeypatch)
     assert enlarged[0][0] == 12
 
 
+def test_memory_is_given_back_when_half_of_it_would_do(model):
+    batch = Batch(model)
+    batch.join(*[20] * 9, 300)
+    batch.step(1)
+
+    def shape() -> tuple[int, ...]:
+        return batch.cache.layers[0]._arrays[0].shape[::2]
+
+    assert shape() == (12, 384)
+    batch.leave(9)  # the long one
+    assert shape() == (12, 128)
+    batch.leave(0, 1, 2)
+    batch.step(2)
+    assert shape() == (12, 128)  # six rows: nearly half of the slots are in use
+    batch.leave(0, 1)
+    assert shape() == (4, 128)
+    batch.join(5)
+    batch.step(3)
+
+
 def test_a_step_writes_into_the_arrays_that_are_there(model):
     batch = Batch(model)
     batch.join(*[500] * 12)
