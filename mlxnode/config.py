@@ -113,15 +113,10 @@ class ApiConfig(RateLimits):
         return any(table.has_limits for table in tables)
 
 
-def _default_workers() -> int:
-    """Two; one where a second would only take time from the engine."""
-    return 2 if (os.cpu_count() or 1) >= 4 else 1
-
-
 class ServerConfig(Table):
     """``[server]``: the HTTP workers. Times in seconds, sizes in bytes."""
 
-    workers: Annotated[int, Field(ge=1, le=64, default_factory=_default_workers)]
+    workers: Annotated[int, Field(ge=1, le=64)] | None = None
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     max_embedding_tokens: Annotated[int, Field(ge=1)] = 300_000  # in one request, as OpenAI's
     strict_fields: bool = False  # refuse the request fields that nobody documents
@@ -130,6 +125,11 @@ class ServerConfig(Table):
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
     hang_timeout: Annotated[float, Field(ge=2)] = 60.0  # a child silent for longer is replaced
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def num_workers(self) -> int:
+        """As configured, or two; one where a second would only take time from the engine."""
+        return self.workers or (2 if (os.cpu_count() or 1) >= 4 else 1)
 
 
 class EngineConfig(Table):

@@ -74,7 +74,7 @@ class Supervisor:
             Child(
                 f"worker {i}", worker_entry, (i, listener, config, models, api_keys), self._put
             )
-            for i in range(config.server.workers)
+            for i in range(config.server.num_workers)
         ]
         self._num_wires = 0
         self._wires: dict[int, dict[Child, Connection]] = {}  # our copies, until taken over

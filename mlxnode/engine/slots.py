@@ -125,7 +125,7 @@ class SlotCache:
             self.write(first + i, row)
 
     def shrink(self, rows: int, length: int) -> None:
-        """Give memory back if half of the slots, or of the positions, has room for the batch."""
+        """Give memory back if half of the slots or of the positions would do for the batch."""
         if not self._arrays:
             return
         slots, _, capacity, _ = self._arrays[0].shape
