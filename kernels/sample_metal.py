@@ -131,7 +131,7 @@ def sample_metal(
     positions: np.ndarray,
     adjustments: Adjustments | None = None,
     masks: TokenMasks | None = None,
-    num_top_logprobs: int = 0,
+    num_top_logprobs: int | None = 0,
 ) -> Sampled:
     """Draw the next token of each row; as ``sample_ops``, with the same tokens."""
     B, V = logits.shape

@@ -26,12 +26,13 @@ def sample_ops(
     positions: np.ndarray,
     adjustments: Adjustments | None = None,
     masks: TokenMasks | None = None,
-    num_top_logprobs: int = 0,
+    num_top_logprobs: int | None = 0,
 ) -> Sampled:
     """Draw the next token of each row, at its position in the row's text.
 
     A row with a NaN, with +inf, or with no token allowed has no distribution: its
-    log-probability is NaN and its token is 0.
+    log-probability is NaN and its token is 0. Where ``num_top_logprobs`` is None, the
+    log-probabilities of other rows need not be true.
 
     Shapes:
         logits: [B, V] of any float dtype, positions: [max(B, 8)] uint32
@@ -51,9 +52,12 @@ def sample_ops(
         best = mx.argmax(shifted, axis=-1).astype(mx.int32)
         tokens = mx.where(columns.is_greedy[:B], best, tokens)
 
-    log_total = mx.log(_sum(_exp2(raw * LOG2_E)))  # [B], NaN if the row has a NaN or +inf
-    log_total = log_total + (peak - peak)[:, 0]  # or if nothing is allowed: -inf - -inf
-    tokens = mx.where(mx.isnan(log_total), 0, tokens)
+    # NaN if the row has a NaN or +inf, or if nothing is allowed, otherwise zero. [B]
+    flaw = (raw_peak - raw_peak + peak - peak)[:, 0]
+    tokens = mx.where(mx.isnan(flaw), 0, tokens)
+    if num_top_logprobs is None:
+        return Sampled(tokens, flaw)
+    log_total = mx.log(_sum(_exp2(raw * LOG2_E))) + flaw
     logprobs = mx.take_along_axis(raw, tokens[:, None], axis=-1)[:, 0] - log_total
     if num_top_logprobs == 0:
         return Sampled(tokens, logprobs)

@@ -27,8 +27,8 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ``grammar`` is what the text must follow, in llguidance's JSON form, from its beginning or
     from behind the first occurrence of the tokens ``grammar_after``. Penalties and
     ``logit_bias`` are explained in ``kernels/sample.py``. Stop ids are held back for the
-    first ``min_tokens`` tokens. ``top_logprobs`` asks for the most likely tokens of each
-    step.
+    first ``min_tokens`` tokens. ``top_logprobs`` asks for the log-probability of each
+    token and for so many most likely ones in its place; without it, neither need be true.
     """
 
     temperature: float = 1.0
@@ -43,7 +43,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     min_tokens: int = 0
-    top_logprobs: int = 0  # at most 20
+    top_logprobs: int | None = None  # at most 20
     scores_prompt: bool = False  # with the first token, tell the prompt's log-probabilities
 
 

@@ -136,7 +136,9 @@ class Batch:
     adjustments: Adjustments | None
     masks: TokenMasks | None
 
-    def sample(self, function: Callable[..., Sampled], num_top_logprobs: int = 0) -> Sampled:
+    def sample(
+        self, function: Callable[..., Sampled], num_top_logprobs: int | None = 0
+    ) -> Sampled:
         return function(
             self.logits,
             self.columns,

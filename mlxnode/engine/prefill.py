@@ -70,7 +70,7 @@ class Prefiller:
         with contextlib.nullcontext() if is_scored else projection.only_at([length - 1]):
             logits = self._model(piece, cache=request.cache)[0]  # [length or 1, V]
         if is_scored and (following := request.prompt[start + 1 : start + length + 1]):
-            num_top = request.sampling.top_logprobs
+            num_top = request.sampling.top_logprobs or 0
             score(request.scores, logits[: len(following)], following, num_top, self._sample)
         request.logits = logits[-1:] if is_last else None  # others are not even evaluated
         mx.eval([layer.state for layer in request.cache], request.logits)

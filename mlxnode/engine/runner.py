@@ -243,13 +243,14 @@ class Runner:
         """
         places = places or [0] * len(rows)
         at = [request.num_launched + place for request, place in zip(rows, places, strict=True)]
+        asked = [n for row in rows if (n := row.sampling.top_logprobs) is not None]
         sampled = self._sample(
             logits,
             columns,
             column(at, np.uint32, 0),
             adjustments,
             masks_of(rows, logits.shape[-1]),
-            max(request.sampling.top_logprobs for request in rows),
+            max(asked, default=None),
         )
         mx.async_eval(*(array for array in sampled if array is not None))
         return sampled

@@ -47,7 +47,7 @@ class TextModel:
             frequency_penalty=body.frequency_penalty or 0.0,
             presence_penalty=body.presence_penalty or 0.0,
             min_tokens=body.min_tokens or 0,
-            top_logprobs=body.num_logprobs or 0,
+            top_logprobs=body.num_logprobs,
         )
 
     def stop_ids(self, body: GenerationBody) -> list[int]:

@@ -209,6 +209,8 @@ def _samplings(body: GenerationBody, model: TextModel, plan: Plan) -> list[Sampl
         grammar_after=plan.grammar_after,
         scores_prompt=body.echoes and body.num_logprobs is not None,
     )
+    if plan.num_candidates > body.num_choices and sampling.top_logprobs is None:
+        sampling = msgspec.structs.replace(sampling, top_logprobs=0)  # to tell the best
     if plan.grammar is not None:
         for name in ENDINGS:
             if getattr(body, name):

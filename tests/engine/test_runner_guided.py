@@ -60,7 +60,7 @@ def test_runner_reports_the_most_likely_tokens_of_those_who_ask(model):
     while runner.has_work:
         for output in step(runner):
             count = output.request.sampling.top_logprobs
-            if count == 0:
+            if not count:
                 assert output.top_logprobs == []
                 continue
             for token, logprob, top in zip(

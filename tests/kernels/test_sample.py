@@ -246,10 +246,14 @@ def test_sample_flags_a_row_without_a_distribution_and_no_other(sample, broken, 
     assert np.isnan(np.array(sampled.logprobs)).tolist() == [False, True, False]
     assert sampled.tokens.tolist()[1] == 0
     assert np.isnan(np.array(sampled.top_logprobs[1])).all() or broken == "mask"
+    unasked = batch_of(cases).sample(sample, None)
+    assert np.isnan(np.array(unasked.logprobs)).tolist() == [False, True, False]
+    assert unasked.tokens.tolist() == sampled.tokens.tolist()
 
 
 def test_sample_flags_a_nan_that_the_mask_hides(sample):
     logits = np.zeros(300, np.float32)
     logits[9] = np.nan
     case = RowCase(logits, mask=np.arange(300) > 100)
-    assert math.isnan(batch_of([case]).sample(sample).logprobs.item())
+    for count in (0, None):
+        assert math.isnan(batch_of([case]).sample(sample, count).logprobs.item())
