@@ -75,12 +75,12 @@ def filled_runner(model: nn.Module, batch: int) -> Runner:
     return runner
 
 
-def filled_cache(model: nn.Module, batch: int) -> BatchCache:
+def filled_cache(model: nn.Module, lengths: list[int]) -> BatchCache:
     cache = BatchCache()
     rows = []
-    for i in range(batch):
+    for length in lengths:
         row = make_row(model)
-        model(mx.ones((1, LENGTHS[i % 3]), mx.int32), cache=row)
+        model(mx.ones((1, length), mx.int32), cache=row)
         mx.eval([layer.state for layer in row])
         rows.append(row)
     cache.join(rows)
@@ -89,7 +89,7 @@ def filled_cache(model: nn.Module, batch: int) -> BatchCache:
 
 def profile(model: nn.Module, batch: int) -> Profile:
     runner = filled_runner(model, batch)
-    cache = filled_cache(model, batch)
+    cache = filled_cache(model, runner.lengths)
     tokens = mx.ones((batch, 1), mx.int32)
 
     def forward() -> None:

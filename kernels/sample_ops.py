@@ -17,6 +17,7 @@ from mlxnode.kernels.sample import (
 # Truncated rows are drawn among this many most likely tokens first; rows whose
 # distribution may reach further are drawn again among four times as many.
 CANDIDATES = 256
+_LARGE = 1 << 18  # numbers; fewer are not worth waiting for
 _CANDIDATE_BLOCK = 16  # a row is searched for candidates by the maxima of blocks of 16 tokens
 
 
@@ -39,11 +40,11 @@ def sample_ops(
     """
     B, V = logits.shape
     logits = _pad(logits.astype(mx.float32))  # fp32 math from here
-    peak = raw_peak = logits.max(axis=-1, keepdims=True)  # [B, 1]
+    peak = raw_peak = _max(logits)  # [B, 1]
     raw = shifted = logits - raw_peak  # [B, V']
     if adjustments is not None or masks is not None:
         edited = _mask(_adjust(logits, adjustments), masks)
-        peak = edited.max(axis=-1, keepdims=True)
+        peak = _max(edited)
         shifted = edited - peak
     tokens = mx.zeros(B, mx.int32)
     if not columns.all_greedy:
@@ -257,6 +258,19 @@ def _sum(weights: mx.array) -> mx.array:
     return weights.reshape(B, -1, BLOCK).sum(axis=-1).sum(axis=-1)
 
 
+def _max(logits: mx.array) -> mx.array:
+    """The largest of each row, NaN if there is one. [B, 1]"""
+    B, _ = logits.shape
+    # In two steps, of which the first goes along memory: a third of the time on the CPU.
+    return logits.reshape(B, GROUPS, -1).max(axis=1).max(axis=-1, keepdims=True)
+
+
 def _exp2(x: mx.array) -> mx.array:
-    """2**x; as a power it takes a third of the time of ``mx.exp`` on the CPU."""
-    return mx.power(2.0, x)
+    """2**x. ``x`` is the caller's own and may be written to."""
+    if x.size < _LARGE or mx.default_device() != mx.cpu:
+        return mx.power(2.0, x)  # takes a third of the time of ``mx.exp`` on the CPU
+    # NumPy has vector code for it, where MLX has none, and shares the memory.
+    view = np.array(x, copy=False)
+    with np.errstate(under="ignore", invalid="ignore"):
+        np.exp2(view, out=view)
+    return x

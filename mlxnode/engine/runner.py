@@ -95,6 +95,11 @@ class Runner:
         return len(self._rows)
 
     @property
+    def lengths(self) -> list[int]:
+        """Tokens in the cache of each running row."""
+        return self._cache.lengths
+
+    @property
     def num_waiting(self) -> int:
         return self._scheduler.num_waiting
 
