@@ -13,8 +13,10 @@ from mlxnode.messages import (
     Connected,
     EngineToWorker,
     Fatal,
+    Generate,
     Message,
     Ready,
+    Sampling,
     Stop,
     Tokens,
     Update,
@@ -105,3 +107,10 @@ def serve_tiny(folder: Path, id: str = "tiny", **changes) -> ServedModel:
         "created": 0,
     }
     return ServedModel(**(facts | changes))
+
+
+def generate(uid: int, prompt: int = 10, max_tokens: int = 12, **changes) -> Generate:
+    """A greedy request of the tiny model; each ``uid`` has a prompt of its own."""
+    ids = [3 + (uid * 7 + i * i) % 250 for i in range(prompt)]
+    fields = {"model": "tiny", "stop_ids": [], "sampling": Sampling(temperature=0.0)}
+    return Generate(uid=uid, prompt=ids, max_tokens=max_tokens, **(fields | changes))

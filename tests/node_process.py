@@ -22,6 +22,8 @@ context_length = 2048
 [api.models.{EMBEDDING}]
 path = "demo/{EMBEDDING}"
 type = "embedding"
+[server]
+workers = 2
 """
 
 

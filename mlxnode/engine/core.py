@@ -9,6 +9,7 @@ import logging
 import os
 import queue
 import random
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -42,6 +43,9 @@ from mlxnode.pipes import Pipe
 
 log = logging.getLogger("mlxnode.engine")
 
+# Known texts are written to disk when nothing was to do for so many seconds, and at the end,
+# for which the supervisor does not wait much longer than that.
+SAVE_AFTER, SAVE_WITHIN = 2.0, 2.0
 # So many steps that raise, one after the other, are no accident of one request's data: the
 # process ends, and the supervisor starts a new one.
 MAX_FAILED_STEPS = 3
@@ -67,6 +71,7 @@ class Engine:
         self._embeds: dict[RequestKey, EmbeddingRunner] = {}
         self._num_failed_steps = 0
         self._is_stopping = False
+        self._idle_since = time.monotonic()
         self._supervisor = Pipe(
             control,
             SupervisorToChild,
@@ -93,7 +98,11 @@ class Engine:
             if self._has_work:
                 self._step()
                 if not self._has_work:
+                    self._idle_since = time.monotonic()
                     mx.clear_cache()  # give the memory of finished work back while idle
+        deadline = time.monotonic() + SAVE_WITHIN
+        while self._save_next() and time.monotonic() < deadline:
+            pass
 
     @property
     def _has_work(self) -> bool:
@@ -103,6 +112,10 @@ class Engine:
     def _all_runners(self) -> list[Runner | EmbeddingRunner]:
         # Two ids may share one runner.
         return list(dict.fromkeys([*self._runners.values(), *self._embedders.values()]))
+
+    @property
+    def _generators(self) -> list[Runner]:
+        return list(dict.fromkeys(self._runners.values()))
 
     # --- messages -------------------------------------------------------------------
 
@@ -127,7 +140,7 @@ class Engine:
         """Handle all there is; wait for the first when there is nothing else to do."""
         while True:
             try:
-                event = self._inbox.get(block=not self._has_work and not self._is_stopping)
+                event = self._next_event()
             except queue.Empty:
                 return
             match event:
@@ -144,6 +157,30 @@ class Engine:
                 case Stop() | Drain():
                     self._is_stopping = True
                     return
+
+    def _next_event(self) -> SupervisorToChild | FromWorker:
+        """The next message; while there is none and nothing else to do, texts are saved.
+
+        Raises:
+            queue.Empty: there is none, but work.
+        """
+        if self._has_work:
+            return self._inbox.get_nowait()
+        while any(runner.has_unsaved for runner in self._generators):
+            wait = self._idle_since + SAVE_AFTER - time.monotonic()
+            try:
+                return self._inbox.get(timeout=max(wait, 0))
+            except queue.Empty:
+                self._save_next()
+        return self._inbox.get()
+
+    def _save_next(self) -> bool:
+        """Write one text to disk; False when there is none left."""
+        for runner in self._generators:
+            if runner.has_unsaved:
+                runner.save_next()
+                return True
+        return False
 
     def _add(self, pipe: int, message: Generate) -> None:
         runner = self._runners.get(message.model)
@@ -229,8 +266,7 @@ class Engine:
             self._send(pipe, Tokens(batch))
 
     def _step_embedder(self, embedder: EmbeddingRunner) -> None:
-        runners = dict.fromkeys(self._runners.values())  # two ids may share one
-        num_running = sum(runner.num_running for runner in runners)
+        num_running = sum(runner.num_running for runner in self._generators)
         for key, message in embedder.step(num_running=num_running):
             self._embeds.pop(key, None)
             self._send(key[0], message)

@@ -11,6 +11,7 @@ from mlxnode.engine.blas import preload_blas
 from mlxnode.errors import ModelError
 from mlxnode.logs import set_up_logging
 from mlxnode.messages import Fatal, Progress
+from mlxnode.models.cache_folder import cache_folder
 from mlxnode.models.served import ServedModel
 
 preload_blas()  # has to come before the first import of mlx
@@ -21,6 +22,7 @@ from mlxnode.engine.core import Engine  # noqa: E402
 from mlxnode.engine.embedding import EmbeddingRunner  # noqa: E402
 from mlxnode.engine.grammar import GrammarCompiler  # noqa: E402
 from mlxnode.engine.loader import load_generation_model  # noqa: E402
+from mlxnode.engine.prefix_store import PrefixStore, fingerprint  # noqa: E402
 from mlxnode.engine.runner import Runner  # noqa: E402
 from mlxnode.engine.scheduler import MemoryBudget  # noqa: E402
 from mlxnode.kernels import backend  # noqa: E402
@@ -62,12 +64,24 @@ def _load(
                     budget,
                     functools.partial(GrammarCompiler, model.folder),
                     kernels,
+                    _prefix_store(model, config),
                 )
             runners[model.id] = loaded[model.weights]
         except ModelError as error:
             raise ModelError(f"api.models.{model.id}: {error}") from error
     budget.total = kv_cache_bytes(config)
     return runners, embedders
+
+
+def _prefix_store(model: ServedModel, config: EngineConfig) -> PrefixStore | None:
+    """Where the model's texts are kept on disk, if they shall be."""
+    if not config.prefix_cache_disk_gb:
+        return None
+    return PrefixStore(
+        cache_folder() / "prefixes",
+        fingerprint(model, config.kv_cache_bits),
+        int(config.prefix_cache_disk_gb * 1e9),
+    )
 
 
 def kv_cache_bytes(config: EngineConfig) -> int:

@@ -6,66 +6,19 @@ needed, the entry that was not used for the longest time goes, but first it is c
 other texts shared of it: system prompts stay longest.
 """
 
-import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
-from mlxnode.engine.cache import Row, can_be_cut, cut
+from mlxnode.engine.cache import Row, cut
+from mlxnode.engine.prefix_store import PrefixStore
 from mlxnode.engine.scheduler import MemoryBudget
+from mlxnode.engine.text import Entry, RunningText, Text
 
 MAX_ENTRIES = 256  # every one is compared with every prompt, which takes microseconds
 MIN_SHARED = 16  # tokens; less is not worth an entry of its own
-
-
-@dataclass(eq=False)
-class Text:
-    """Tokens whose caches are somewhere: ``take`` gives those of the first so many."""
-
-    tokens: np.ndarray  # [L] int32
-    take: Callable[[int], Row]
-    can_be_cut: bool = True  # otherwise all of it can be taken, or nothing
-    num_shared: int = 0  # as many of them another text began with, too
-    prompt_length: int = 0  # of the last prompt that the text began with
-    logits: mx.array | None = None  # [1, V], of the token behind that prompt
-
-    @classmethod
-    def of_prompt(
-        cls, prompt: Sequence[int], take: Callable[[int], Row], logits: mx.array
-    ) -> "Text":
-        """A whole prompt, with the logits of the token that follows, [1, V]."""
-        tokens = np.array(prompt, np.int32)
-        return cls(tokens, take, prompt_length=len(tokens), logits=logits)
-
-    def learn(self, prompt_length: int, logits: mx.array | None) -> None:
-        """Take the logits behind a prompt that the text begins with, if they are known."""
-        if logits is not None:
-            self.prompt_length, self.logits = prompt_length, logits
-
-    def num_common(self, tokens: np.ndarray) -> int:
-        """How many tokens the two texts have in common from the beginning."""
-        length = min(len(self.tokens), len(tokens))
-        differs = self.tokens[:length] != tokens[:length]
-        return int(differs.argmax()) if differs.any() else length
-
-
-class Entry(Text):
-    """A text that has ended; ``row``, its caches, is never written to."""
-
-    def __init__(self, tokens: Sequence[int], row: Row, num_shared: int = 0):
-        super().__init__(np.array(tokens, np.int32), self._copy, can_be_cut(row), num_shared)
-        self.row = row
-
-    @property
-    def nbytes(self) -> int:
-        size = sum(layer.nbytes for layer in self.row)
-        return size if self.logits is None else size + self.logits.nbytes
-
-    def _copy(self, length: int) -> Row:
-        return cut(self.row, length) if self.can_be_cut else copy.deepcopy(self.row)
 
 
 class Known(NamedTuple):
@@ -77,13 +30,20 @@ class Known(NamedTuple):
 
 
 class PrefixCache:
-    """The entries of one model, within ``limit`` bytes and what the budget has left over."""
+    """The entries of one model, within ``limit`` bytes and what the budget has left over.
 
-    def __init__(self, limit: Callable[[], int], budget: MemoryBudget):
+    With a ``store``, they are on disk as well once ``save_next`` wrote them, and come back
+    from there when a prompt begins like them.
+    """
+
+    def __init__(
+        self, limit: Callable[[], int], budget: MemoryBudget, store: PrefixStore | None = None
+    ):
         self._limit = limit
         self._budget = budget
+        self._store = store
         self._entries: list[Entry] = []  # the one not used for the longest time first
-        self._running: list[Text] = []
+        self._running: list[RunningText] = []
         budget.lenders.append(self.give_back)
 
     @property
@@ -101,16 +61,12 @@ class PrefixCache:
         has to be processed to know what follows.
         """
         wanted = np.array(prompt, np.int32)
-        best, length = None, 0
-        for text in (*self._running, *self._entries):
-            common = text.num_common(wanted)
-            if common == len(wanted) != text.prompt_length:
-                common -= 1
-            if common > length and (common == len(text.tokens) or text.can_be_cut):
-                best, length = text, common
+        best, length = _longest([*self._running, *self._entries], wanted)
+        if (entry := self._recall(wanted, length)) is not None:
+            best, length = _longest([entry], wanted)
         if best is None:
             return None
-        if isinstance(best, Entry):
+        if best in self._entries:
             self._entries.remove(best)
             self._entries.append(best)
         if length < len(wanted) - 1:
@@ -118,11 +74,11 @@ class PrefixCache:
         logits = best.logits if length == len(wanted) else None
         return Known(best.take(length), length, logits)
 
-    def begin(self, text: Text) -> None:
+    def begin(self, text: RunningText) -> None:
         """Let others begin like a text that runs, until it is given to ``end``."""
         self._running.append(text)
 
-    def end(self, text: Text, tokens: Sequence[int], row: Row | None) -> None:
+    def end(self, text: RunningText, tokens: Sequence[int], row: Row | None) -> None:
         """It runs no more; keep ``row``, the caches of all its ``tokens``, if there is one."""
         if text in self._running:
             self._running.remove(text)
@@ -142,7 +98,10 @@ class PrefixCache:
         if text is not None:
             entry.num_shared = text.num_shared
             entry.learn(text.prompt_length, text.logits)
-        if not self.is_enabled or not len(tokens) or entry.nbytes > self._limit():
+        self._keep(entry)
+
+    def _keep(self, entry: Entry) -> None:
+        if not self.is_enabled or not len(entry.tokens) or entry.nbytes > self._limit():
             return
         for other in list(self._entries):
             common = other.num_common(entry.tokens)
@@ -157,6 +116,33 @@ class PrefixCache:
         self._entries.append(entry)
         while not self._fits() and self._entries:
             self._evict()
+
+    @property
+    def has_unsaved(self) -> bool:
+        """Whether there are entries to write to disk."""
+        return self._store is not None and any(not entry.is_saved for entry in self._entries)
+
+    def save_next(self) -> None:
+        """Write the last used of the entries that are not on disk."""
+        entry = next(entry for entry in reversed(self._entries) if not entry.is_saved)
+        entry.is_saved = True  # or found not to be worth it
+        if len(entry.tokens) >= MIN_SHARED:
+            self._store.save(entry)
+
+    def _recall(self, wanted: np.ndarray, known: int) -> Entry | None:
+        """Bring back what is on disk of a beginning, if that is more than what is known."""
+        if self._store is None or not self.is_enabled:
+            return None
+        text, length = _longest(self._store.texts, wanted)
+        if text is None or length < known + MIN_SHARED or text.nbytes > self._limit():
+            return None
+        row = self._store.load(text)
+        if row is None:
+            return self._recall(wanted, known)  # it is gone, the next best may not be
+        entry = Entry(text.tokens, row, text.num_shared)
+        entry.is_saved = True
+        self._keep(entry)
+        return entry
 
     def give_back(self, size: int) -> None:
         """Free at least ``size`` bytes, if there are so many."""
@@ -180,3 +166,15 @@ class PrefixCache:
             row = cut(entry.row, entry.num_shared, is_copy=True)
             tokens = entry.tokens[: entry.num_shared]
             self._entries.append(Entry(tokens, row, entry.num_shared))
+
+
+def _longest(texts: Iterable[Text], wanted: np.ndarray) -> tuple[Text | None, int]:
+    """The text with the longest beginning of a prompt, and how many tokens that has."""
+    best, length = None, 0
+    for text in texts:
+        common = text.num_common(wanted)
+        if common == len(wanted) != text.prompt_length:
+            common -= 1
+        if common > length and (common == len(text.tokens) or text.can_be_cut):
+            best, length = text, common
+    return best, length

@@ -28,9 +28,11 @@ from mlxnode.engine.grammar import GrammarCompiler
 from mlxnode.engine.guidance import adjustments_of, columns_of, masks_of
 from mlxnode.engine.launch import Launch, Output, failure
 from mlxnode.engine.prefill import Prefiller
-from mlxnode.engine.prefix import PrefixCache, Text
+from mlxnode.engine.prefix import PrefixCache
+from mlxnode.engine.prefix_store import PrefixStore
 from mlxnode.engine.request import Request
 from mlxnode.engine.scheduler import MemoryBudget, PrefillClock, Refusal, Scheduler
+from mlxnode.engine.text import RunningText
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.kernels.columns import column
 from mlxnode.kernels.sample import Adjustments, Sampled, SamplingColumns
@@ -49,8 +51,12 @@ class Runner:
         budget: MemoryBudget,
         make_compiler: Callable[[int, frozenset[int]], GrammarCompiler],
         kernels: Kernels = OPS,
+        store: PrefixStore | None = None,
     ):
-        """``make_compiler`` takes the vocabulary size of the logits and the stop ids."""
+        """``make_compiler`` takes the vocabulary size of the logits and the stop ids.
+
+        ``store`` keeps known texts on disk.
+        """
         self._model = model
         self._make_compiler = make_compiler
         self._compiler: GrammarCompiler | None = None
@@ -65,6 +71,7 @@ class Runner:
                 else int(config.prefix_cache_gb * 1e9)
             ),
             budget,
+            store,
         )
         self._prompts = Prefiller(model, config.kv_cache_bits, self._prefixes, kernels)
         self._scheduler = Scheduler(
@@ -156,6 +163,15 @@ class Runner:
         return outputs + self._read(previous)
 
     @property
+    def has_unsaved(self) -> bool:
+        """Whether there are texts to write to disk, one by one with ``save_next``."""
+        return self._prefixes.has_unsaved
+
+    def save_next(self) -> None:
+        """Write a text that others may begin like to disk."""
+        self._prefixes.save_next()
+
+    @property
     def has_prompts(self) -> bool:
         """Whether there are prompts to process."""
         return self._scheduler.num_prefilling > 0
@@ -212,7 +228,7 @@ class Runner:
         """Its prompt is complete: it may begin, and others may begin like it."""
         self._scheduler.finish_prefill(request)
         self._beginning.append(request)
-        request.text = Text.of_prompt(
+        request.text = RunningText(
             request.prompt, functools.partial(self._take, request), request.logits
         )
         if can_be_cut(request.cache):

@@ -7,15 +7,9 @@ import sys
 
 import mlx.core as mx
 import pytest
-from engine_process import serve_tiny
+from engine_process import generate, serve_tiny
 
-from mlxnode.messages import Abort, Embed, Failed, Fatal, Generate, Ping, Pong, Sampling
-
-
-def generate(uid: int, prompt: int = 10, max_tokens: int = 12, **changes) -> Generate:
-    ids = [3 + (uid * 7 + i * i) % 250 for i in range(prompt)]
-    fields = {"model": "tiny", "stop_ids": [], "sampling": Sampling(temperature=0.0)}
-    return Generate(uid=uid, prompt=ids, max_tokens=max_tokens, **(fields | changes))
+from mlxnode.messages import Abort, Embed, Failed, Fatal, Ping, Pong, Sampling
 
 
 def test_engine_serves_several_workers_at_once(start_engine, tiny_folder):

@@ -6,8 +6,9 @@ import pytest
 from mlx_lm.models.cache import KVCache, RotatingKVCache
 from running import make, make_runner, run, step
 
-from mlxnode.engine.prefix import PrefixCache, Text
+from mlxnode.engine.prefix import PrefixCache
 from mlxnode.engine.scheduler import MemoryBudget
+from mlxnode.engine.text import RunningText
 
 TOKEN = 2 * 4 * 2  # bytes: keys and values, two floats each
 
@@ -32,7 +33,7 @@ def make_prefixes(limit: int, budget: int = 10**6) -> PrefixCache:
 
 def add(prefixes: PrefixCache, tokens: list[int], logits: mx.array | None = None) -> None:
     row = row_of(tokens)
-    prefixes.add(tokens, row, None if logits is None else Text.of_prompt(tokens, None, logits))
+    prefixes.add(tokens, row, None if logits is None else RunningText(tokens, None, logits))
 
 
 def find(prefixes: PrefixCache, tokens: list[int]) -> list[int]:
@@ -87,7 +88,7 @@ def test_a_text_that_runs_is_found_and_kept_when_it_ends():
         taken.append(length)
         return row_of([1, 2, 3][:length])
 
-    text = Text.of_prompt([1, 2, 3], take, mx.zeros((1, 16)))
+    text = RunningText([1, 2, 3], take, mx.zeros((1, 16)))
     prefixes.begin(text)
     assert prefixes.nbytes == 0
     assert find(prefixes, [1, 2]) == [1, 2]
@@ -101,7 +102,7 @@ def test_a_text_that_runs_is_found_and_kept_when_it_ends():
 
 def test_a_text_that_runs_is_forgotten_where_nothing_of_it_can_be_kept():
     prefixes = make_prefixes(1000)
-    text = Text.of_prompt([1, 2, 3], row_of, mx.zeros((1, 16)))
+    text = RunningText([1, 2, 3], row_of, mx.zeros((1, 16)))
     prefixes.begin(text)
     prefixes.end(text, [1, 2, 3, 4], None)
     assert prefixes.find([1, 2, 3, 5]) is None
@@ -272,6 +273,6 @@ def test_a_row_that_cannot_be_cut_is_found_whole_only():
     assert prefixes.find([1, 2, 3, 4, 5]) is None
     found = prefixes.find([1, 2, 3, 4, 5, 6])
     assert found.length == 5 and found.row[0] is not row and found.row[0].offset == 5
-    text = Text.of_prompt([1, 2, 3, 4, 5, 6], None, mx.zeros((1, 8)))
+    text = RunningText([1, 2, 3, 4, 5, 6], None, mx.zeros((1, 8)))
     prefixes.add([1, 2, 3, 4, 5, 6], [row], text)
     assert prefixes.find([1, 2, 3, 4, 5, 6]).logits is not None
