@@ -1,29 +1,27 @@
-"""Attention of a batch on the CPU: every row over its own length, and over nothing else.
+"""Attention on the CPU: every row over its own length, and over nothing else.
 
 On a GPU, mlx's fused kernel skips what the mask hides. On the CPU it does not, and the products
 of padding were the largest part of a decode step with texts of unequal lengths. There, rows are
 attended to one by one, with the query heads that share keys in one product.
+
+Prompts gain as much: their later tokens are not computed for earlier ones, and the softmax is
+made of operations that MLX has vector code for.
 """
 
-import sys
+import functools
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models import base
+from mlx_lm.models.cache import KVCache
 
 from mlxnode.engine.slots import SlotCache
+from mlxnode.kernels.exp2 import exp2
+from mlxnode.kernels.sample import LOG2_E
 
-_NAME = "scaled_dot_product_attention"  # each model's module has it by that name
 _batched = base.scaled_dot_product_attention
-
-
-def install() -> None:
-    """Let the models of mlx-lm that are imported use ``attend`` where MLX runs on the CPU."""
-    if mx.default_device() != mx.Device(mx.cpu):
-        return
-    for name, module in list(sys.modules.items()):
-        if name.startswith("mlx_lm.models.") and _NAME in vars(module):
-            setattr(module, _NAME, attend)
+_LARGE = 1 << 15  # scores; a softmax of fewer is faster in one operation
+_BLOCK = 1 << 18  # scores at a time, so that they stay in the processor's cache
 
 
 def attend(
@@ -35,25 +33,63 @@ def attend(
     mask: Any,
     sinks: mx.array | None = None,
 ) -> mx.array:
-    """``mlx_lm.models.base.scaled_dot_product_attention``, row by row for a batch in slots."""
-    if (
-        not isinstance(cache, SlotCache)
-        or cache.is_quantized
-        or sinks is not None
-        or not cache.slots.is_plain(mask)
-    ):
+    """``mlx_lm.models.base.scaled_dot_product_attention``, row by row where rows are whole."""
+    lengths = _lengths(cache, mask, queries.shape[2])
+    if lengths is None or sinks is not None or queries.dtype != mx.float32:
         return _batched(queries, keys, values, cache, scale, mask, sinks)
     batch, heads, count, size = queries.shape
-    num_kv = keys.shape[1]
-    group = heads // num_kv  # query heads that share keys
-    queries = (scale * queries).reshape(batch, num_kv, group * count, size)
-    rows = []
-    for i, before in enumerate(cache.slots.lengths):
-        length = before + count
-        row_keys, row_values = keys[i, :, :length], values[i, :, :length]
-        scores = queries[i] @ row_keys.swapaxes(-1, -2)  # [num_kv, group * count, length]
-        if count > 1:
-            is_seen = mx.tri(count, length, before, dtype=mx.bool_)
-            scores = mx.where(mx.tile(is_seen, (group, 1)), scores, -mx.inf)
-        rows.append(mx.softmax(scores, axis=-1, precise=True) @ row_values)
+    queries = (scale * queries).reshape(batch, keys.shape[1], -1, count, size)
+    rows = [
+        _attend_row(queries[i], keys[i, :, :length], values[i, :, :length])
+        for i, length in enumerate(lengths)
+    ]
     return mx.stack(rows).reshape(batch, heads, count, values.shape[-1])
+
+
+def _lengths(cache: Any, mask: Any, count: int) -> list[int] | None:
+    """Tokens of each row, new ones included, if ``mask`` hides nothing but what is to come."""
+    if isinstance(cache, SlotCache) and not cache.is_quantized and cache.slots.is_plain(mask):
+        return [length + count for length in cache.slots.lengths]
+    if type(cache) is KVCache and (mask is None or isinstance(mask, str)):
+        return [cache.offset]
+    return None
+
+
+def _attend_row(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+    """The last N tokens of a text attend to it, a few of them at a time.
+
+    Shapes:
+        queries: [H, G, N, D], G query heads for each of H; keys, values: [H, L, D]
+    """
+    H, G, N, _ = queries.shape
+    L = keys.shape[1]
+    step = min(max(_BLOCK // (H * G * L), 16), N)
+    blocks = []
+    for start in range(0, N, step):
+        block = queries[:, :, start : start + step]
+        end = L - N + start + block.shape[2]  # of what its last token sees
+        blocks.append(_attend_block(block, keys[:, :end], values[:, :end]))
+    return blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=2)
+
+
+def _attend_block(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+    H, G, N, D = queries.shape
+    L = keys.shape[1]
+    scores = queries.reshape(H, G * N, D) @ keys.swapaxes(-1, -2)  # [H, G * N, L]
+    if N > 1:
+        scores = (scores.reshape(H, G, N, L) + _later(N, L)).reshape(H, G * N, L)
+    if scores.size < _LARGE:
+        attended = mx.softmax(scores, axis=-1, precise=True) @ values
+    else:
+        weights = exp2((scores - scores.max(axis=-1, keepdims=True)) * LOG2_E)
+        attended = (weights @ values) / weights.sum(axis=-1, keepdims=True)
+    return attended.reshape(H, G, N, D)
+
+
+@functools.lru_cache(maxsize=64)
+def _later(count: int, length: int) -> mx.array:
+    """What hides later tokens from the last ``count``: 0 or -inf, [count, length].
+
+    All layers of a pass use the same.
+    """
+    return mx.where(mx.tri(count, length, length - count, dtype=mx.bool_), 0.0, -mx.inf)

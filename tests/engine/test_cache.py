@@ -3,7 +3,7 @@
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx_lm.models import base, llama
+from mlx_lm.models import llama
 
 from mlxnode.engine import attention, slots
 from mlxnode.engine.cache import BatchCache, make_row, measure_batch
@@ -189,11 +189,3 @@ def test_the_mask_hides_what_is_not_there():
     assert shared.mask(1, 2)[1, 0, 0].tolist() == [0, 0, 1, 1]
     assert shared.mask(2, None)[1, 0].tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
     assert shared.is_plain(shared.mask(1, None)) and not shared.is_plain(shared.mask(1, 2))
-
-
-def test_attention_is_installed_in_the_models_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(llama, "scaled_dot_product_attention", attention._batched)
-    monkeypatch.setattr(base, "scaled_dot_product_attention", attention._batched)
-    attention.install()
-    is_cpu = mx.default_device() == mx.Device(mx.cpu)
-    assert (llama.scaled_dot_product_attention is attention.attend) is is_cpu
