@@ -259,7 +259,7 @@ class Engine:
                 self._requests.pop(request.key, None)
                 self._fail(request.key, "internal", output.error)
                 continue
-            if request.finish_reason is not None:
+            if output.finish is not None:
                 self._requests.pop(request.key, None)
             updates[pipe].append(_update(uid, output))
         for pipe, batch in updates.items():
@@ -300,7 +300,7 @@ def _update(uid: int, output: Output) -> Update:
         uid,
         output.tokens,
         output.logprobs,
-        request.finish_reason,
+        output.finish,
         output.top_logprobs,
         scores.logprobs,
         scores.top_logprobs,

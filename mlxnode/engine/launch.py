@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from mlxnode.engine.request import Request
 from mlxnode.kernels.sample import Sampled
+from mlxnode.messages import FinishReason
 
 
 class Output(NamedTuple):
@@ -22,6 +23,7 @@ class Output(NamedTuple):
     tokens: list[int]
     logprobs: list[float]
     top_logprobs: list[dict[int, float]]  # the most likely tokens in each place, if asked for
+    finish: FinishReason | None = None  # with the last one of a request
     error: str | None = None
 
 
@@ -79,10 +81,11 @@ def _accept(request: Request, draws: Sampled, draft: Sequence[int]) -> Output:
                 output.top_logprobs.append(dict(top))
         if request.is_done or draft[i : i + 1] != [token]:
             break
-    return output
+    # A later step may have ended the request by the time this is told.
+    return output._replace(finish=request.finish_reason)
 
 
 def failure(request: Request, reason: str) -> Output:
     """The end of a row that cannot go on; the others do."""
     request.is_aborted = True
-    return Output(request, [], [], [], reason)
+    return Output(request, [], [], [], error=reason)

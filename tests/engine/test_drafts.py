@@ -156,6 +156,22 @@ def test_a_stop_id_inside_a_draft_ends_the_text(model, eager):
         assert drafted.finish_reason == plain.finish_reason == "stop"
 
 
+def test_the_end_is_told_once_and_with_the_last_tokens(model, eager):
+    """One step may read both the tokens under way and a draft that ends the text."""
+    runner = make_runner(model, num_speculative_tokens=8)
+    for uid in range(6):
+        runner.add(repetitive(uid, max_tokens=30 + uid))
+    ended: set[int] = set()
+    while runner.has_work:
+        for output in step(runner):
+            uid = output.request.key[1]
+            assert uid not in ended
+            if output.finish is not None:
+                ended.add(uid)
+                assert output.tokens[-1] == output.request.tokens[-1]
+    assert ended == set(range(6))
+
+
 def test_what_drafts_leave_in_the_cache_is_right_for_the_next_turn(model, eager):
     runner = make_runner(model, num_speculative_tokens=8)
     first = repetitive(0)
