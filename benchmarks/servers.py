@@ -1,9 +1,6 @@
-"""The servers that are compared, started on free ports, and one streamed answer of any."""
+"""The servers that are compared, started on free ports, and what they take of the machine."""
 
-import asyncio
 import contextlib
-import itertools
-import json
 import os
 import signal
 import socket
@@ -16,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2 as httpx
+import psutil
+
+NODE, PEER = "mlxnode", "mlx_lm.server"
+EMBEDDING = "all-minilm-l6-v2"
 
 # mlx_lm.server cannot be told about the system's BLAS: without it, the CPU backend is twelve
 # times slower and the comparison would be one of BLAS libraries.
-PEER = (
+_RUN_PEER = (
     "from mlxnode.engine.blas import preload_blas; preload_blas(); "
     "from mlx_lm.server import main; main()"
 )
-
-
-_RETRIES = 10
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,8 @@ class Server:
     name: str
     url: str
     model: str
-    pid: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One streamed answer. Times in seconds."""
-
-    tokens: int
-    ttft: float
-    gaps: list[float]  # between chunks
+    folder: Path | None = None  # of the model
+    pid: int | None = None  # None if it was not started here
 
 
 @contextlib.contextmanager
@@ -81,7 +71,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def node(folder: Path) -> Iterator[Server]:
+def node(folder: Path, *, has_embeddings: bool = False) -> Iterator[Server]:
     port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
         config = Path(scratch) / "config.toml"
@@ -89,17 +79,29 @@ def node(folder: Path) -> Iterator[Server]:
             f'[api]\naddress = "127.0.0.1:{port}"\nrequire_auth = false\n'
             f'[api.models.bench]\npath = "{folder}"\ntype = "chat"\n'
         )
+        if has_embeddings:
+            with config.open("a") as file:
+                file.write(
+                    f'[api.models.{EMBEDDING}]\npath = "demo/{EMBEDDING}"\ntype = "embedding"\n'
+                )
         command = [sys.executable, "-m", "mlxnode", "serve", "--config", str(config)]
         with started(command, f"http://127.0.0.1:{port}/health") as pid:
-            yield Server("mlxnode", f"http://127.0.0.1:{port}", "bench", pid)
+            yield Server(NODE, f"http://127.0.0.1:{port}", "bench", folder, pid)
 
 
 @contextlib.contextmanager
 def peer(folder: Path) -> Iterator[Server]:
     port = free_port()
-    command = [sys.executable, "-c", PEER, "--model", str(folder), "--port", str(port)]
+    command = [sys.executable, "-c", _RUN_PEER, "--model", str(folder), "--port", str(port)]
     with started(command, f"http://127.0.0.1:{port}/health", HF_HUB_OFFLINE="1") as pid:
-        yield Server("mlx_lm.server", f"http://127.0.0.1:{port}", str(folder), pid)
+        yield Server(PEER, f"http://127.0.0.1:{port}", str(folder), folder, pid)
+
+
+def other(url: str) -> Server:
+    """A server that runs already; its first model is asked."""
+    url = url.rstrip("/").removesuffix("/v1")
+    models = httpx.get(f"{url}/v1/models", timeout=30).raise_for_status().json()["data"]
+    return Server(url, url, models[0]["id"])
 
 
 def resident(pid: int) -> int:
@@ -107,72 +109,24 @@ def resident(pid: int) -> int:
 
     Where the system tells (Linux), what several of them share counts once.
     """
-    listed = subprocess.run(
-        ["ps", "-axo", "pid=,ppid=,rss="], capture_output=True, text=True, check=True
-    )
-    processes = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
-    family, total = {pid}, 0
-    for child, parent, size in sorted(processes):
-        if child in family or parent in family:
-            family.add(child)
-            total += 1024 * (_proportional(child) or size)
+    total = 0
+    for process in _family(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            memory = process.memory_full_info()
+            total += getattr(memory, "pss", memory.rss)
     return total
 
 
-def _proportional(pid: int) -> int | None:
-    """KiB of memory, each page divided by the number of processes that have it."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    return None
+def cpu_seconds(pid: int) -> dict[int, float]:
+    """What each process of a family has computed so far, by pid."""
+    seconds = {}
+    for process in _family(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            seconds[process.pid] = times.user + times.system
+    return seconds
 
 
-async def ask(
-    client: httpx.AsyncClient,
-    server: Server,
-    text: str,
-    max_tokens: int,
-    begun: asyncio.Queue[float] | None = None,
-    **sampling: float,
-) -> Answer:
-    """Stream one answer; its time to the first token is put into ``begun`` at once."""
-    body = {
-        "model": server.model,
-        "messages": [{"role": "user", "content": text}],
-        "max_tokens": max_tokens,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    started_at = time.perf_counter()
-    for _ in range(_RETRIES):
-        # mlx_lm.server turns connections away when many come at once.
-        with contextlib.suppress(httpx.TransportError):
-            return await _stream(client, server, body | sampling, started_at, begun)
-    return await _stream(client, server, body | sampling, started_at, begun)
-
-
-async def _stream(
-    client: httpx.AsyncClient,
-    server: Server,
-    body: dict[str, object],
-    started_at: float,
-    begun: asyncio.Queue[float] | None,
-) -> Answer:
-    arrivals, tokens = [], 0
-    url = f"{server.url}/v1/chat/completions"
-    async with client.stream("POST", url, json=body) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            chunk = json.loads(line.removeprefix("data: "))
-            if chunk.get("usage"):
-                tokens = chunk["usage"]["completion_tokens"]
-            if chunk.get("choices") and chunk["choices"][0]["delta"].get("content"):
-                arrivals.append(time.perf_counter())
-                if begun is not None and len(arrivals) == 1:
-                    begun.put_nowait(arrivals[0] - started_at)
-    arrivals = arrivals or [time.perf_counter()]  # an answer without words
-    gaps = [after - before for before, after in itertools.pairwise(arrivals)]
-    return Answer(tokens, arrivals[0] - started_at, gaps)
+def _family(pid: int) -> list[psutil.Process]:
+    first = psutil.Process(pid)
+    return [first, *first.children(recursive=True)]

@@ -156,20 +156,16 @@ def test_a_stop_id_inside_a_draft_ends_the_text(model, eager):
         assert drafted.finish_reason == plain.finish_reason == "stop"
 
 
-def test_the_end_is_told_once_and_with_the_last_tokens(model, eager):
+@pytest.mark.parametrize("max_tokens", range(4, 12))
+def test_the_end_is_told_once_and_with_the_last_tokens(model, eager, max_tokens):
     """One step may read both the tokens under way and a draft that ends the text."""
     runner = make_runner(model, num_speculative_tokens=8)
-    for uid in range(6):
-        runner.add(repetitive(uid, max_tokens=30 + uid))
-    ended: set[int] = set()
+    runner.add(repetitive(0, max_tokens=max_tokens, logit_bias={50: 100.0}))
+    told = []
     while runner.has_work:
-        for output in step(runner):
-            uid = output.request.key[1]
-            assert uid not in ended
-            if output.finish is not None:
-                ended.add(uid)
-                assert output.tokens[-1] == output.request.tokens[-1]
-    assert ended == set(range(6))
+        told += [(len(output.tokens), output.finish) for output in step(runner)]
+    assert sum(count for count, _ in told) == max_tokens
+    assert [finish for _, finish in told] == [None] * (len(told) - 1) + ["length"]
 
 
 def test_what_drafts_leave_in_the_cache_is_right_for_the_next_turn(model, eager):
