@@ -1,6 +1,6 @@
 """Texts per CPU-second of sentence-transformers, called with full batches.
 
-    PYTHON benchmarks/embedding_peer.py FOLDER < texts
+    PYTHON -P benchmarks/embedding_peer.py FOLDER < texts
 
 Run by ``serving.py --sentence-transformers PYTHON``. Texts come one a line.
 """

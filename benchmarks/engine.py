@@ -26,7 +26,7 @@ from mlx_lm.utils import load_model  # noqa: E402
 from models import export  # noqa: E402
 
 from mlxnode.config import EngineConfig  # noqa: E402
-from mlxnode.engine import cpu  # noqa: E402
+from mlxnode.engine import cpu, heap  # noqa: E402
 from mlxnode.engine.cache import BatchCache, make_row  # noqa: E402
 from mlxnode.engine.request import Request  # noqa: E402
 from mlxnode.engine.runner import Runner  # noqa: E402
@@ -123,6 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model, _ = load_model(export(Path(scratch) / "model", args.layers or None))
         cpu.install()
+        heap.keep_arrays()
         profiles = [profile(model, batch) for batch in args.batches]
     print("| batch | step ms | forward pass ms | ratio | join ms | leave ms |")
     print("|---|---|---|---|---|---|")

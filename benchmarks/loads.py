@@ -296,7 +296,8 @@ class Bench:
 def _sentence_transformers(python: str, texts: list[str]) -> float:
     """Texts a CPU-second of sentence-transformers."""
     script = Path(__file__).with_name("embedding_peer.py")
-    command = [python, str(script), str(fetch_demo_model(EMBEDDING))]
+    # -P: transformers would take the kernels.py beside the script for a package of that name.
+    command = [python, "-P", str(script), str(fetch_demo_model(EMBEDDING))]
     output = subprocess.run(
         command, input="\n".join(texts), capture_output=True, text=True, check=True
     )

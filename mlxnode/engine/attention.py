@@ -46,6 +46,34 @@ def attend(
     return mx.stack(rows).reshape(batch, heads, count, values.shape[-1])
 
 
+def attend_everywhere(
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array
+) -> mx.array:
+    """Attention of an encoder; on the CPU, of a few texts or heads at a time.
+
+    Shapes:
+        queries, keys, values: [B, H, L, D]; mask: [B or 1, 1, L or 1, L], true where a token is
+        seen -> [B, H, L, D]
+    """
+    if mx.default_device() != mx.cpu:
+        return mx.fast.scaled_dot_product_attention(
+            queries, keys, values, scale=scale, mask=mask
+        )
+    B, H, L, _ = queries.shape
+    hidden = mx.broadcast_to(mx.where(mask, 0.0, -mx.inf), (B, 1, mask.shape[2], L))
+    num_heads = min(max(_BLOCK // (L * L), 1), H)
+    num_texts = max(_BLOCK // (H * L * L), 1)
+    rows = []
+    for b in range(0, B, num_texts):
+        texts = slice(b, b + num_texts)
+        parts = []
+        for h in range(0, H, num_heads):
+            q, k, v = (x[texts, h : h + num_heads] for x in (queries, keys, values))
+            parts.append(_weigh(scale * q @ k.swapaxes(-1, -2) + hidden[texts], v))
+        rows.append(mx.concatenate(parts, axis=1))
+    return mx.concatenate(rows)
+
+
 def _lengths(cache: Any, mask: Any, count: int) -> list[int] | None:
     """Tokens of each row, new ones included, if ``mask`` hides nothing but what is to come."""
     if isinstance(cache, SlotCache) and not cache.is_quantized and cache.slots.is_plain(mask):
@@ -78,12 +106,15 @@ def _attend_block(queries: mx.array, keys: mx.array, values: mx.array) -> mx.arr
     scores = queries.reshape(H, G * N, D) @ keys.swapaxes(-1, -2)  # [H, G * N, L]
     if N > 1:
         scores = (scores.reshape(H, G, N, L) + _later(N, L)).reshape(H, G * N, L)
+    return _weigh(scores, values).reshape(H, G, N, D)
+
+
+def _weigh(scores: mx.array, values: mx.array) -> mx.array:
+    """The softmax of ``scores`` [..., N, L], times ``values`` [..., L, D]."""
     if scores.size < _LARGE:
-        attended = mx.softmax(scores, axis=-1, precise=True) @ values
-    else:
-        weights = exp2((scores - scores.max(axis=-1, keepdims=True)) * LOG2_E)
-        attended = (weights @ values) / weights.sum(axis=-1, keepdims=True)
-    return attended.reshape(H, G, N, D)
+        return mx.softmax(scores, axis=-1, precise=True) @ values
+    weights = exp2((scores - scores.max(axis=-1, keepdims=True)) * LOG2_E)
+    return (weights @ values) / weights.sum(axis=-1, keepdims=True)
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 
 import mlx.core as mx
 
+from mlxnode.engine import heap
 from mlxnode.engine.embedding import EmbeddingRunner
 from mlxnode.engine.launch import Output
 from mlxnode.engine.request import PromptScores, Request, RequestKey
@@ -43,9 +44,11 @@ from mlxnode.pipes import Pipe
 
 log = logging.getLogger("mlxnode.engine")
 
-# Known texts are written to disk when nothing was to do for so many seconds, and at the end,
-# for which the supervisor does not wait much longer than that.
-SAVE_AFTER, SAVE_WITHIN = 2.0, 2.0
+# When nothing was to do for so many seconds, memory of finished work is given back and known
+# texts are written to disk.
+TIDY_AFTER = 2.0
+# At the end, texts are written for as long, and the supervisor waits little longer.
+SAVE_WITHIN = 2.0
 # So many steps that raise, one after the other, are no accident of one request's data: the
 # process ends, and the supervisor starts a new one.
 MAX_FAILED_STEPS = 3
@@ -72,6 +75,7 @@ class Engine:
         self._num_failed_steps = 0
         self._is_stopping = False
         self._idle_since = time.monotonic()
+        self._is_tidy = False
         self._supervisor = Pipe(
             control,
             SupervisorToChild,
@@ -98,8 +102,7 @@ class Engine:
             if self._has_work:
                 self._step()
                 if not self._has_work:
-                    self._idle_since = time.monotonic()
-                    mx.clear_cache()  # give the memory of finished work back while idle
+                    self._idle_since, self._is_tidy = time.monotonic(), False
         deadline = time.monotonic() + SAVE_WITHIN
         while self._save_next() and time.monotonic() < deadline:
             pass
@@ -159,19 +162,21 @@ class Engine:
                     return
 
     def _next_event(self) -> SupervisorToChild | FromWorker:
-        """The next message; while there is none and nothing else to do, texts are saved.
+        """The next message; while there is none and nothing else to do, the engine tidies up.
 
         Raises:
             queue.Empty: there is none, but work.
         """
         if self._has_work:
             return self._inbox.get_nowait()
-        while any(runner.has_unsaved for runner in self._generators):
-            wait = self._idle_since + SAVE_AFTER - time.monotonic()
+        while not self._is_tidy:
+            wait = self._idle_since + TIDY_AFTER - time.monotonic()
             try:
                 return self._inbox.get(timeout=max(wait, 0))
             except queue.Empty:
-                self._save_next()
+                mx.clear_cache()
+                heap.give_back()
+                self._is_tidy = not self._save_next()
         return self._inbox.get()
 
     def _save_next(self) -> bool:
@@ -266,8 +271,9 @@ class Engine:
             self._send(pipe, Tokens(batch))
 
     def _step_embedder(self, embedder: EmbeddingRunner) -> None:
-        num_running = sum(runner.num_running for runner in self._generators)
-        for key, message in embedder.step(num_running=num_running):
+        steps = [runner.decode_seconds for runner in self._generators]
+        longest = max((seconds for seconds in steps if seconds is not None), default=None)
+        for key, message in embedder.step(decode_seconds=longest):
             self._embeds.pop(key, None)
             self._send(key[0], message)
 

@@ -6,7 +6,6 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from mlxnode.engine.embedding_queue import padded_length
 from mlxnode.engine.encoders import Encoder, load_encoder
 from mlxnode.engine.encoders.checkpoint import fill, read_safetensors
 from mlxnode.errors import ModelError
@@ -69,7 +68,7 @@ class Embedder:
         Shapes:
             N inputs of at least one token, N dimensions -> N arrays [dimensions] float32
         """
-        B, L = len(inputs), padded_length(max(map(len, inputs)))
+        B, L = len(inputs), max(1, *map(len, inputs))
         ids = np.zeros((B, L), np.int32)
         for row, tokens in zip(ids, inputs, strict=True):
             row[: len(tokens)] = tokens

@@ -6,9 +6,9 @@ import numpy as np
 
 from mlxnode.config import EngineConfig
 from mlxnode.engine.embedder import Embedder
-from mlxnode.engine.embedding_queue import EmbeddingQueue, EmbedItem, padded_length
+from mlxnode.engine.embedding_queue import EmbeddingQueue, EmbedItem
 from mlxnode.engine.request import RequestKey
-from mlxnode.engine.scheduler import PrefillClock, Refusal
+from mlxnode.engine.scheduler import Refusal, Throughput
 from mlxnode.kernels.backend import Kernels
 from mlxnode.messages import Embed, Embedded, Failed
 from mlxnode.models.served import ServedModel
@@ -22,7 +22,7 @@ class EmbeddingRunner:
         self._config = config
         self._queue = EmbeddingQueue()
         self._batch: list[EmbedItem] = []  # being computed
-        self._clock = PrefillClock(config.prefill_stall_ms / 1000)
+        self._throughput = Throughput()
 
     @classmethod
     def load(
@@ -48,22 +48,25 @@ class EmbeddingRunner:
         """Drop the requests of the batch whose step raised, and return them."""
         return [request.key for request in self._queue.fail(self._batch)]
 
-    def step(self, *, num_running: int) -> list[tuple[RequestKey, Embedded | Failed]]:
+    def step(
+        self, *, decode_seconds: float | None
+    ) -> list[tuple[RequestKey, Embedded | Failed]]:
         """Compute one batch; returns the answers of the requests that are whole with it.
 
-        While texts are being generated, ``num_running`` of them, the batch is only as large
-        as fits in the time that they may be kept waiting.
+        While texts are being generated, in steps of ``decode_seconds``, the batch is only as
+        large as fits in the time of a step: both get half of the device.
         """
         limit = self._config.embedding_batch_tokens
-        if num_running:
-            limit = min(limit, self._clock.chunk_size(num_running=num_running))
+        if decode_seconds is not None:
+            stall = min(self._config.prefill_stall_ms / 1000, decode_seconds)
+            limit = min(limit, self._throughput.tokens_in(stall))
         self._batch = self._queue.next_batch(limit)
         started = time.perf_counter()
         vectors = self._embedder.embed(
             [item.tokens for item in self._batch], [item.dimensions for item in self._batch]
         )
-        length = padded_length(max(len(item.tokens) for item in self._batch))
-        self._clock.observe_chunk(length * len(self._batch), time.perf_counter() - started)
+        length = max(len(item.tokens) for item in self._batch)
+        self._throughput.observe(length * len(self._batch), time.perf_counter() - started)
         return [
             (request.key, _answer(request.key, request.vectors))
             for request in self._queue.complete(self._batch, vectors)

@@ -11,12 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-LENGTH_STEP = 16  # batches are padded to multiples of this many tokens
-
-
-def padded_length(num_tokens: int) -> int:
-    """The length of a batch whose longest text has ``num_tokens`` tokens."""
-    return -(-max(num_tokens, 1) // LENGTH_STEP) * LENGTH_STEP
+_SHORT = 16  # tokens; in a batch of shorter texts, padding costs less than another batch
 
 
 @dataclass(eq=False)
@@ -51,7 +46,7 @@ class EmbeddingQueue:
     def __init__(self):
         self.num_tokens = 0  # waiting, without padding
         self._requests: dict[Hashable, EmbedRequest] = {}
-        self._buckets: dict[int, list[EmbedItem]] = {}  # heaps, by padded length
+        self._buckets: dict[int, list[EmbedItem]] = {}  # heaps, by length
         self._num_items = 0
         self._num_taken = 0  # tokens given out so far: the clock of ``due``
         self._sequence = 0
@@ -78,7 +73,7 @@ class EmbeddingQueue:
         due = self._num_taken
         for index, tokens in enumerate(inputs):
             item = EmbedItem(due, self._sequence, request, index, tokens)
-            bucket = self._buckets.setdefault(padded_length(len(tokens)), [])
+            bucket = self._buckets.setdefault(max(len(tokens), 1), [])
             heapq.heappush(bucket, item)
             due += len(tokens)
             self._sequence += 1
@@ -104,7 +99,8 @@ class EmbeddingQueue:
 
         A batch holds at most ``max_tokens`` tokens, padding counted, unless its one text
         alone has more. Beginning with the most overdue text, it grows by that text's length
-        first and then by the nearest ones, none less than half of the longest.
+        first and then by the nearest ones, none less than half of the longest, unless all
+        are short.
         """
         if not self._buckets:
             return []
@@ -114,7 +110,7 @@ class EmbeddingQueue:
         for length in sorted(self._buckets, key=lambda length: abs(length - start)):
             low, high = min(shortest, length), max(longest, length)
             room = max(max_tokens // high, 0 if batch else 1) - len(batch)
-            if high > 2 * low or room <= 0:
+            if high > 2 * max(low, _SHORT) or room <= 0:
                 continue
             batch += self._take(length, room)
             shortest, longest = low, high

@@ -7,6 +7,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from mlxnode.config import EngineConfig, NodeConfig
+from mlxnode.engine import heap
 from mlxnode.engine.blas import preload_blas
 from mlxnode.errors import ModelError
 from mlxnode.logs import set_up_logging
@@ -34,6 +35,7 @@ def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     set_up_logging(config.server.log_level)
+    heap.keep_arrays()
     engine = Engine(control)
     try:
         engine.serve(*_load(models, config.engine, engine))

@@ -102,6 +102,11 @@ class Runner:
         return len(self._rows)
 
     @property
+    def decode_seconds(self) -> float | None:
+        """How long a decode step takes, None when nothing runs."""
+        return self._clock.step_seconds if self._rows else None
+
+    @property
     def lengths(self) -> list[int]:
         """Tokens in the cache of each running row."""
         return self._cache.lengths

@@ -44,6 +44,24 @@ class MemoryBudget:
         return sum(size for holder, size in self._claims.items() if holder is not owner)
 
 
+class Throughput:
+    """How many tokens a second a model runs on, as measured."""
+
+    MIN_CHUNK, MAX_CHUNK = 16, 2048
+
+    def __init__(self) -> None:
+        self._tokens_per_second = 1000.0
+
+    def tokens_in(self, seconds: float) -> int:
+        """As many as take so long, within bounds."""
+        return min(max(int(self._tokens_per_second * seconds), self.MIN_CHUNK), self.MAX_CHUNK)
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """Learn from a pass over that many."""
+        if tokens >= self.MIN_CHUNK and seconds > 0:
+            self._tokens_per_second += 0.3 * (tokens / seconds - self._tokens_per_second)
+
+
 class PrefillClock:
     """How many prompt tokens fit in the time that running rows may be kept waiting.
 
@@ -53,32 +71,30 @@ class PrefillClock:
     like ``WEIGHT`` who have one.
     """
 
-    MIN_CHUNK, MAX_CHUNK = 16, 2048
     MAX_SHARE = 4
     WEIGHT = 2
     ALONE = 10  # times the stall when no row runs: efficient, yet an abort is heard soon
 
     def __init__(self, stall_seconds: float):
         self._stall_seconds = stall_seconds
-        self._tokens_per_second = 1000.0
-        self._step_seconds = 0.0
+        self._throughput = Throughput()
+        self.step_seconds = 0.0  # of a decode step
 
     def chunk_size(self, *, num_running: int, num_prompts: int = 1) -> int:
         """Tokens of prompt to process before the next decode step."""
         seconds = self.ALONE * self._stall_seconds
         if num_running:
             share = min(max(self.WEIGHT * num_prompts / num_running, 1), self.MAX_SHARE)
-            seconds = share * max(self._stall_seconds, self._step_seconds)
-        return min(max(int(self._tokens_per_second * seconds), self.MIN_CHUNK), self.MAX_CHUNK)
+            seconds = share * max(self._stall_seconds, self.step_seconds)
+        return self._throughput.tokens_in(seconds)
 
     def observe_chunk(self, tokens: int, seconds: float) -> None:
         """Learn from a piece of prompt that was processed."""
-        if tokens >= self.MIN_CHUNK and seconds > 0:
-            self._tokens_per_second += 0.3 * (tokens / seconds - self._tokens_per_second)
+        self._throughput.observe(tokens, seconds)
 
     def observe_step(self, seconds: float) -> None:
         """Learn from a decode step."""
-        self._step_seconds += 0.3 * (seconds - self._step_seconds)
+        self.step_seconds += 0.3 * (seconds - self.step_seconds)
 
 
 class Scheduler:

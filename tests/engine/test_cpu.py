@@ -9,6 +9,7 @@ from mlx_lm.models import activations, base, llama
 from mlx_lm.models.cache import KVCache
 
 from mlxnode.engine import attention, cpu
+from mlxnode.engine.encoders.checkpoint import mask_padding
 
 
 def normal(seed: int, *shape: int) -> mx.array:
@@ -58,6 +59,20 @@ def test_a_window_is_left_to_the_fused_attention():
     mask = base.create_causal_mask(20, window_size=5)
     expected = attention._batched(queries, keys, values, cache, 0.25, mask)
     assert np.array_equal(attention.attend(queries, keys, values, cache, 0.25, mask), expected)
+
+
+@pytest.mark.parametrize(("texts", "length"), [(1, 1), (5, 20), (9, 130), (2, 300), (1, 700)])
+@pytest.mark.parametrize("window", [None, 9])
+def test_encoders_attend_as_in_one_piece(texts, length, window):
+    q, k, v = (normal(seed, texts, 6, length, 16) for seed in range(3))
+    lengths = mx.array([max(1, length - 7 * i) for i in range(texts)])
+    mask = mask_padding(lengths, length)
+    if window is not None:
+        distance = mx.abs(mx.arange(length)[:, None] - mx.arange(length))
+        mask = (mask & (distance <= window)) | (distance == 0)
+    expected = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.25, mask=mask)
+    got = attention.attend_everywhere(q, k, v, 0.25, mask)
+    assert np.allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_models_are_given_it_on_the_cpu_alone(monkeypatch):

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from mlxnode.engine.embedding_queue import EmbeddingQueue, padded_length
+from mlxnode.engine.embedding_queue import EmbeddingQueue
 
 
 def text(length: int) -> list[int]:
@@ -20,11 +20,6 @@ def drain(queue: EmbeddingQueue, max_tokens: int = 64) -> list:
     while batch := queue.next_batch(max_tokens):
         batches.append(batch)
     return batches
-
-
-@pytest.mark.parametrize(("tokens", "padded"), [(0, 16), (1, 16), (16, 16), (17, 32), (32, 32)])
-def test_padded_length_rounds_up(tokens, padded):
-    assert padded_length(tokens) == padded
 
 
 def test_queue_returns_vectors_in_input_order():
@@ -53,13 +48,13 @@ def test_queue_merges_requests_into_one_batch():
 
 def test_queue_budget_counts_padding():
     queue = EmbeddingQueue()
-    queue.add("a", [text(1)] * 10)
-    assert [len(batch) for batch in drain(queue)] == [4, 4, 2]
+    queue.add("a", [text(16), *[text(9)] * 9])
+    assert [len(batch) for batch in drain(queue)] == [4, 6]
 
 
 def test_next_batch_bound_may_change_between_batches():
     queue = EmbeddingQueue()
-    queue.add("a", [text(10)] * 6)
+    queue.add("a", [text(16)] * 6)
     assert [len(queue.next_batch(bound)) for bound in (32, 1, 1000)] == [2, 1, 3]
 
 
@@ -172,9 +167,9 @@ def test_queue_counts_agree_over_random_operations():
             queue.abort(aborted)
             del waiting[aborted]
         batch = queue.next_batch(200)
-        longest = max(padded_length(len(item.tokens)) for item in batch)
+        longest = max(len(item.tokens) for item in batch)
         assert longest * len(batch) <= 200 or len(batch) == 1
-        assert longest <= 2 * min(padded_length(len(item.tokens)) for item in batch)
+        assert longest <= 2 * max(16, min(len(item.tokens) for item in batch))
         for request in queue.complete(batch, vectors_of(batch)):
             assert request.vectors == [
                 (request.key, i) for i in range(waiting.pop(request.key))

@@ -1,7 +1,13 @@
 import pytest
 
 from mlxnode.engine.request import Request
-from mlxnode.engine.scheduler import MAX_OVERTAKEN, MemoryBudget, PrefillClock, Scheduler
+from mlxnode.engine.scheduler import (
+    MAX_OVERTAKEN,
+    MemoryBudget,
+    PrefillClock,
+    Scheduler,
+    Throughput,
+)
 from mlxnode.messages import Generate, Sampling
 
 
@@ -97,7 +103,7 @@ def test_clock_sizes_chunks_by_the_time_they_take():
     assert clock.chunk_size(num_running=0) == pytest.approx(2000, abs=10)
     for _ in range(50):
         clock.observe_chunk(16, 10.0)
-    assert clock.chunk_size(num_running=8) == PrefillClock.MIN_CHUNK
+    assert clock.chunk_size(num_running=8) == Throughput.MIN_CHUNK
 
 
 def test_clock_takes_as_long_as_a_slow_decode_step():

@@ -1,49 +1,33 @@
 """Activation functions by the names that config.json files use."""
 
-import math
 from collections.abc import Callable
 
 import mlx.core as mx
 import mlx.nn as nn
 
-# erf(x) on [-4, 4] is x P(x^2) / Q(x^2) to 4e-7: the float coefficients of Eigen's erf.
-_ERF_P = (
-    -2.72614225801306e-10,
-    2.77068142495902e-08,
-    -2.10102402082508e-06,
-    -5.69250639462346e-05,
-    -7.34990630326855e-04,
-    -2.95459980854025e-03,
-    -1.60960333262415e-02,
-)
-_ERF_Q = (
-    -1.45660718464996e-05,
-    -2.13374055278905e-04,
-    -1.68282697438203e-03,
-    -7.37332916720468e-03,
-    -1.42647390514189e-02,
-)
+# 1 / (1 + a1 z + ... + a6 z^6)^16 is 1 - erf(z) to 3e-7 for z >= 0 (Abramowitz and Stegun,
+# 7.1.28). The highest power first.
+_ERFC = (4.30638e-5, 2.765672e-4, 1.520143e-4, 9.2705272e-3, 4.22820123e-2, 7.05230784e-2, 1.0)
+# The same of x / sqrt(2), halved.
+_TAIL = [2 ** (1 / 16) * a * 0.5 ** (3 - i / 2) for i, a in enumerate(_ERFC)]
 
 
 def gelu(x: mx.array) -> mx.array:
-    """The exact GELU, to 2e-6 in float32.
+    """The exact GELU, to 1e-6 in float32.
 
     MLX computes erf one number at a time on the CPU, where that took a third of the time
     of a small encoder.
     """
     if mx.default_device() != mx.cpu:
         return nn.gelu(x)
-    z = mx.clip(x * math.sqrt(0.5), -4, 4)
-    erf = z * _polynomial(_ERF_P, z * z) / _polynomial(_ERF_Q, z * z)
-    return x * (1 + erf) * 0.5
-
-
-def _polynomial(coefficients: tuple[float, ...], x: mx.array) -> mx.array:
-    first, second, *rest = coefficients
-    value = x * first + second
-    for coefficient in rest:
-        value = value * x + coefficient
-    return value
+    distance = mx.abs(x)
+    root = distance * _TAIL[0] + _TAIL[1]
+    for coefficient in _TAIL[2:]:
+        root = root * distance + coefficient
+    for _ in range(4):
+        root = root * root
+    # What is missing from 0 or x falls off on both sides alike.
+    return mx.maximum(x, 0) - distance / root
 
 
 _ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {

@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.base import BaseModelArgs
 
+from mlxnode.engine.attention import attend_everywhere
 from mlxnode.engine.encoders.activations import activation
 from mlxnode.engine.encoders.checkpoint import mask_padding
 
@@ -76,13 +77,8 @@ class BertSelfAttention(nn.Module):
         def heads(projected: mx.array) -> mx.array:  # [B, L, D] -> [B, H, L, D/H]
             return projected.reshape(B, L, self.num_heads, head_dim).transpose(0, 2, 1, 3)
 
-        out = mx.fast.scaled_dot_product_attention(
-            heads(self.query(x)),
-            heads(self.key(x)),
-            heads(self.value(x)),
-            scale=head_dim**-0.5,
-            mask=mask,
-        )
+        q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        out = attend_everywhere(q, k, v, head_dim**-0.5, mask)
         return out.transpose(0, 2, 1, 3).reshape(B, L, D)
 
 

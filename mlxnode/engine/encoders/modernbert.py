@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.base import BaseModelArgs
 
+from mlxnode.engine.attention import attend_everywhere
 from mlxnode.engine.encoders.activations import activation
 from mlxnode.engine.encoders.checkpoint import mask_padding
 
@@ -75,9 +76,7 @@ class ModernBertAttention(nn.Module):
         head_dim = D // self.num_heads
         qkv = self.Wqkv(x).reshape(B, L, 3, self.num_heads, head_dim)
         q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # each [B, H, L, D/H]
-        out = mx.fast.scaled_dot_product_attention(
-            self.rope(q), self.rope(k), v, scale=head_dim**-0.5, mask=mask
-        )
+        out = attend_everywhere(self.rope(q), self.rope(k), v, head_dim**-0.5, mask)
         return self.Wo(out.transpose(0, 2, 1, 3).reshape(B, L, D))
 
 
