@@ -1,18 +1,20 @@
-"""A decode step without HTTP, beside the bare forward pass of a batch of the same lengths.
+"""Where a decode step spends its time, without HTTP.
 
 One batch decodes with parameters of its own for every row; in turn with it, the model runs on
-another cache without drawing anything.
+another cache of the same lengths without drawing anything, and draws are made without it.
 
     python benchmarks/engine.py --batches 1 16 --json engine.json
 """
 
 import argparse
 import json
+import multiprocessing
+import queue
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
 from mlxnode.engine.blas import preload_blas
@@ -28,11 +30,14 @@ from models import export  # noqa: E402
 from mlxnode.config import EngineConfig  # noqa: E402
 from mlxnode.engine import cpu, heap  # noqa: E402
 from mlxnode.engine.cache import BatchCache, make_row  # noqa: E402
+from mlxnode.engine.guidance import columns_of  # noqa: E402
 from mlxnode.engine.request import Request  # noqa: E402
 from mlxnode.engine.runner import Runner  # noqa: E402
 from mlxnode.engine.scheduler import MemoryBudget  # noqa: E402
 from mlxnode.kernels import backend  # noqa: E402
-from mlxnode.messages import Generate, Sampling  # noqa: E402
+from mlxnode.kernels.columns import column  # noqa: E402
+from mlxnode.messages import Generate, Sampling, Tokens, Update  # noqa: E402
+from mlxnode.pipes import Pipe  # noqa: E402
 
 LENGTHS = (40, 200, 800)
 STEPS = 15
@@ -46,6 +51,9 @@ class Profile:
     step: float
     forward: float
     ratio: float
+    sampling: float  # one draw for every row, on its own
+    python: float  # CPU time of the engine's thread in a step, most of it beside the device's
+    pipe: float  # from the engine's thread to the worker's, with a token for every row
     join: float  # of one row of 200 tokens into the batch
     leave: float  # of one row out of it
 
@@ -59,14 +67,18 @@ def timed(function: Callable[[], object], count: int) -> float:
     return 1000 * statistics.median(times)
 
 
+def generate(i: int) -> Generate:
+    """A request with a length and parameters of its own."""
+    prompt = np.random.default_rng(i).integers(20, 40_000, LENGTHS[i % 3]).tolist()
+    sampling = Sampling(temperature=0.7 + 0.01 * i, top_p=0.9)
+    return Generate(i, "bench", prompt, 2000, [], sampling)
+
+
 def filled_runner(model: nn.Module, batch: int) -> Runner:
     """A runner whose batch is complete: prompts of mixed lengths, parameters of their own."""
     runner = Runner(model, EngineConfig(), MemoryBudget(10**11), None, backend.choose("auto"))
     for i in range(batch):
-        prompt = np.random.default_rng(i).integers(20, 40_000, LENGTHS[i % 3]).tolist()
-        sampling = Sampling(temperature=0.7 + 0.01 * i, top_p=0.9)
-        message = Generate(i, "bench", prompt, 2000, [], sampling)
-        runner.add(Request.of(0, message, random_seed=i))
+        runner.add(Request.of(0, generate(i), random_seed=i))
     while runner.num_running < batch:
         runner.settle()
         runner.prefill()
@@ -91,16 +103,28 @@ def profile(model: nn.Module, batch: int) -> Profile:
     runner = filled_runner(model, batch)
     cache = filled_cache(model, runner.lengths)
     tokens = mx.ones((batch, 1), mx.int32)
+    sample = backend.choose("auto").sample
+    rows = [Request.of(0, generate(i), random_seed=i) for i in range(batch)]
+    columns, positions = columns_of(rows), column([0] * batch, np.uint32, 0)
+    logits = model(tokens, cache=cache.layers)[:, -1]
+    cache.advance([1] * batch)
+    mx.eval(logits)
 
     def forward() -> None:
         logits = model(tokens, cache=cache.layers)
         cache.advance([1] * batch)
         mx.eval(logits)
 
-    steps, forwards = [], []
-    for _ in range(STEPS):  # in turn, so that whatever else the machine does hits both
+    def draw() -> None:
+        mx.eval(sample(logits, columns, positions, None, None, None).tokens)
+
+    steps, pythons, forwards, draws = [], [], [], []
+    for _ in range(STEPS):  # in turn, so that whatever else the machine does hits all
+        busy = time.thread_time()
         steps.append(timed(runner.decode, 1))
+        pythons.append(1000 * (time.thread_time() - busy))
         forwards.append(timed(forward, 1))
+        draws.append(timed(draw, 1))
     row = make_row(model)
     model(mx.ones((1, 200), mx.int32), cache=row)
     mx.eval([layer.state for layer in row])
@@ -108,10 +132,32 @@ def profile(model: nn.Module, batch: int) -> Profile:
     def finished(function: Callable[[], object]) -> Callable[[], None]:
         return lambda: (function(), mx.eval([layer._arrays for layer in cache.layers]))
 
-    join = timed(finished(lambda: cache.join([row])), 1)
-    leave = timed(finished(lambda: cache.leave([0])), 1)
     step, bare = statistics.median(steps), statistics.median(forwards)
-    return Profile(batch, step, bare, step / bare, join, leave)
+    return Profile(
+        batch,
+        step,
+        bare,
+        step / bare,
+        statistics.median(draws),
+        statistics.median(pythons),
+        pipe_time(batch),
+        join=timed(finished(lambda: cache.join([row])), 1),
+        leave=timed(finished(lambda: cache.leave([0])), 1),
+    )
+
+
+def pipe_time(batch: int) -> float:
+    """Milliseconds of a step's message from one thread to another, through a pipe."""
+    arrived: queue.SimpleQueue[Tokens] = queue.SimpleQueue()
+    ends = [
+        Pipe(end, Tokens, arrived.put, lambda: None).start() for end in multiprocessing.Pipe()
+    ]
+    message = Tokens([Update(uid, [1000], [0.0]) for uid in range(batch)])
+    try:
+        return timed(lambda: (ends[0].send(message), arrived.get(timeout=10)), 200)
+    finally:
+        for end in ends:
+            end.close()
 
 
 def main() -> None:
@@ -125,13 +171,11 @@ def main() -> None:
         cpu.install()
         heap.keep_arrays()
         profiles = [profile(model, batch) for batch in args.batches]
-    print("| batch | step ms | forward pass ms | ratio | join ms | leave ms |")
-    print("|---|---|---|---|---|---|")
+    names = [field.name for field in fields(Profile)]
+    print(f"| {' | '.join(names)} |")
+    print("|---" * len(names) + "|")
     for p in profiles:
-        print(
-            f"| {p.batch} | {p.step:.1f} | {p.forward:.1f} | {p.ratio:.2f} | {p.join:.2f} "
-            f"| {p.leave:.2f} |"
-        )
+        print(f"| {p.batch} | {' | '.join(f'{value:.2f}' for value in astuple(p)[1:])} |")
     if args.json:
         args.json.write_text(json.dumps([asdict(p) for p in profiles], indent=2))
 

@@ -137,11 +137,11 @@ class Bench:
         return [self.figure("repeated turn: TTFT over the first one's", again / cold, "times")]
 
     async def long_prompt(self) -> list[Figure]:
-        """Eight running answers while a prompt of 4,000 words is processed."""
+        """Eight running answers while a prompt that fills the context is processed."""
         long, *running = self.seeds(11, 9)
         alone, _ = await self._beside(running)
         beside, _ = await self._beside(
-            [n + 500 for n in running], lambda: self._ttft(prompt(long, 4000))
+            [n + 500 for n in running], lambda: self._ttft(prompt(long, 6400))
         )
         name = "8 streams beside a long prompt: ITL p95 over that without"
         return [self.figure(name, beside / alone, "times")]
@@ -158,13 +158,13 @@ class Bench:
     # --- the node alone -------------------------------------------------------------
 
     async def http(self) -> list[Figure]:
-        """The same requests over HTTP and to an engine without it, twice each in turn."""
+        """The same requests over HTTP and to an engine without it, three times in turn."""
         sampling = [messages.Sampling(**mixed(n)) for n in range(16)]
         ratios, cpu, tokens = [], 0.0, 0
         with engine_alone(self.server.folder) as engine:
             await asyncio.to_thread(engine.throughput, [prompt_ids(1)], 8, sampling[:1])
-            for half in range(2):
-                ids = [prompt_ids(n) for n in self.seeds(13 + half, 16)]
+            for turn in range(3):
+                ids = [prompt_ids(n) for n in self.seeds(20 + turn, 16)]
                 before = self._cpu()
                 rate, answers = await self._ask_all(ids, [mixed(n) for n in range(16)])
                 # The engine computes the most by far; the rest is what HTTP takes.

@@ -2,14 +2,14 @@
 
 import mlx.core as mx
 
-# 2**f on [-1/2, 1/2] to 1e-7, the highest power first: the coefficients of Cephes' exp2f.
+# The polynomial of the fifth degree that is 1 at 0 and nearest to 2**f on [-1/2, 1/2] in
+# relative terms: to 1e-7. The highest power first.
 _COEFFICIENTS = (
-    1.535336188319500e-4,
-    1.339887440266574e-3,
-    9.618437357674640e-3,
-    5.550332471162809e-2,
-    2.402264791363012e-1,
-    6.931472028550421e-1,
+    1.3264721184e-3,
+    9.6715127196e-3,
+    5.5507337582e-2,
+    2.4022242084e-1,
+    6.9314697759e-1,
     1.0,
 )
 _ROUND = 1.5 * 2**23  # added to a float, it leaves the nearest integer in the lowest bits
@@ -20,7 +20,7 @@ def exp2(x: mx.array) -> mx.array:
     """2**x for x below 128; what is less than 2**-126 may come out as zero.
 
     On the CPU, MLX computes ``exp`` one number at a time, in 9 ns on the machine this was
-    written on, and a power of two in 3; these products and sums take 1.7.
+    written on, and a power of two in 3; these products and sums take 1.5.
 
     Shapes:
         x: any, float32

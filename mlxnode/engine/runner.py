@@ -1,11 +1,10 @@
 """Continuous batching for one model: requests join and leave the batch at any step.
 
-A step is ``decode``, which launches the next token of every row before it reads the previous
-one, so that Python's work hides behind the device's. A row that ends is noticed one step late;
-its surplus token is dropped. Where the next token depends on the text so far (penalties,
-grammars), only the forward pass is launched before the previous token is read, and what
-follows from it is worked out meanwhile. Drafts depend on it, too: they are tried where that
-saves more time than it costs (``drafts.py``).
+A step is ``decode``, which launches the next forward pass before it reads the previous token of
+every row, so that Python's work hides behind the device's. Where the draw depends on the text
+so far (penalties, grammars), what follows from that token is worked out meanwhile, too. A row
+that ends is noticed one step late; its surplus token is dropped. Drafts depend on the text as
+well: they are tried where that saves more time than it costs (``drafts.py``).
 
 While there are prompts, ``settle`` and ``prefill`` come before it: what runs is read, and a
 piece of prompt is processed. ``begin`` draws the first token of the prompts that are complete;
@@ -161,11 +160,10 @@ class Runner:
             return outputs + self._decode_drafts(drafts, started_at)
         logits = self._model(tokens[:, None], cache=self._cache.layers)[:, -1]
         self._cache.advance([1] * len(self._rows))
-        if any(request.needs_text for request in self._rows):
-            mx.async_eval(logits)  # the device goes on while the host reads
-            outputs += self._read(previous)
+        mx.async_eval(logits)  # the device goes on while the host reads
+        outputs += self._read(previous)
         self._in_flight = self._launch(logits, started_at)
-        return outputs + self._read(previous)
+        return outputs
 
     @property
     def has_unsaved(self) -> bool:
