@@ -55,6 +55,7 @@ class Profile:
     python: float  # CPU time of the engine's thread in a step, most of it beside the device's
     pipe: float  # from the engine's thread to the worker's, with a token for every row
     join: float  # of one row of 200 tokens into the batch
+    grow: float  # the same where the arrays have to grow, which every fourth row needs
     leave: float  # of one row out of it
 
 
@@ -132,6 +133,7 @@ def profile(model: nn.Module, batch: int) -> Profile:
     def finished(function: Callable[[], object]) -> Callable[[], None]:
         return lambda: (function(), mx.eval([layer._arrays for layer in cache.layers]))
 
+    joins = [timed(finished(lambda: cache.join([row])), 1) for _ in range(8)]
     step, bare = statistics.median(steps), statistics.median(forwards)
     return Profile(
         batch,
@@ -141,7 +143,8 @@ def profile(model: nn.Module, batch: int) -> Profile:
         statistics.median(draws),
         statistics.median(pythons),
         pipe_time(batch),
-        join=timed(finished(lambda: cache.join([row])), 1),
+        join=min(joins),
+        grow=max(joins),
         leave=timed(finished(lambda: cache.leave([0])), 1),
     )
 
