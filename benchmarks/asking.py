@@ -23,7 +23,15 @@ class Answer:
 
     tokens: int
     ttft: float
-    gaps: list[float]  # between chunks
+    arrivals: list[float]  # of its chunks, on the clock of ``time.perf_counter``
+
+    def gaps(self, since: float = 0.0) -> list[float]:
+        """Between chunks that came after ``since``."""
+        return [
+            after - before
+            for before, after in itertools.pairwise(self.arrivals)
+            if before > since
+        ]
 
 
 def words(number: int, count: int) -> str:
@@ -98,8 +106,7 @@ async def _stream(
                 if begun is not None and len(arrivals) == 1:
                     begun.put_nowait(arrivals[0] - started_at)
     arrivals = arrivals or [time.perf_counter()]  # an answer without words
-    gaps = [after - before for before, after in itertools.pairwise(arrivals)]
-    return Answer(tokens, arrivals[0] - started_at, gaps)
+    return Answer(tokens, arrivals[0] - started_at, arrivals)
 
 
 def _text(choice: dict) -> str | None:

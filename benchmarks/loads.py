@@ -36,8 +36,8 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(int(share * len(values)), len(values) - 1)]
 
 
-def itl_p95(answers: list[Answer]) -> float:
-    return quantile([gap for answer in answers for gap in answer.gaps], 0.95)
+def itl_p95(answers: list[Answer], since: float = 0.0) -> float:
+    return quantile([gap for answer in answers for gap in answer.gaps(since)], 0.95)
 
 
 class Bench:
@@ -270,7 +270,7 @@ class Bench:
         seconds = time.perf_counter() - started_at
         if beside is not None and not beside.cancel():
             beside.result()  # raises what it raised
-        return itl_p95(answers), seconds
+        return itl_p95(answers, started_at), seconds
 
     async def _ttft(self, text: str) -> float:
         return (await ask(self.client, self.server, text, 1, temperature=0.0)).ttft
