@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 
 import mlx.core as mx
 
+from mlxnode import garbage
 from mlxnode.engine import heap
 from mlxnode.engine.embedding import EmbeddingRunner
 from mlxnode.engine.launch import Output
@@ -89,6 +90,7 @@ class Engine:
     def serve(self, runners: dict[str, Runner], embedders: dict[str, EmbeddingRunner]) -> None:
         """Take the loaded models, by id, and say that workers can be connected."""
         self._runners, self._embedders = runners, embedders
+        garbage.freeze()
         self.report(Ready())
 
     def report(self, message: ChildToSupervisor) -> None:

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 import uvloop
 from sanic.server import AsyncioServer
 
+from mlxnode import garbage
 from mlxnode.api_keys import ApiKey
 from mlxnode.config import NodeConfig
 from mlxnode.errors import ModelError
@@ -107,6 +108,7 @@ class Worker:
             keyring=Keyring(api_keys, required=api.require_auth),
             cors=Cors(api.cors_origins if api.cors_enabled else []),
         )
+        garbage.freeze()
         self._server = await self._serve()
         self._control.send(Ready())
         await self._stopped.wait()
