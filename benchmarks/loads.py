@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import statistics
 import subprocess
 import time
@@ -122,13 +123,22 @@ class Bench:
 
     async def newcomer(self) -> list[Figure]:
         """Short questions to an idle server, and to one with fifteen running answers."""
-        numbers = self.seeds(9, 21)
-        idle = [await self._ttft(prompt(n, 30)) for n in numbers[:3]]
-        tasks = await self._begun(numbers[6:], 2 * self.max_tokens)
-        busy = [await self._ttft(prompt(n, 30)) for n in numbers[3:6]]
+        numbers = self.seeds(9, 25)
+
+        async def median_ttft(numbers: list[int]) -> float:
+            ttfts = []
+            for n in numbers:
+                # At any moment of a step, not always behind the last answer.
+                await asyncio.sleep(random.Random(n).uniform(0, 0.1))
+                ttfts.append(await self._ttft(prompt(n, 30)))
+            return statistics.median(ttfts)
+
+        idle = await median_ttft(numbers[:5])
+        tasks = await self._begun(numbers[10:], 2 * self.max_tokens)
+        busy = await median_ttft(numbers[5:10])
         await asyncio.gather(*tasks)
         name = "newcomer beside 15: TTFT over that of an idle node"
-        return [self.figure(name, statistics.median(busy) / statistics.median(idle), "times")]
+        return [self.figure(name, busy / idle, "times")]
 
     async def turn(self) -> list[Figure]:
         """The same conversation once more."""

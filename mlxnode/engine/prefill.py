@@ -16,6 +16,9 @@ SCORED_CHUNK = 128  # prompt tokens at a time whose logits are all needed at onc
 # A pass over fewer tokens than these, padding included, is no faster: others may be in it.
 MAX_TOGETHER = 256
 MAX_PADDING = 1.25  # times the tokens that there are
+# A piece may be so many times longer if nothing is left then: a rest would cost a pass more,
+# and a decode step of waiting for it.
+MAX_REST = 1.5
 
 
 class Prefiller:
@@ -54,7 +57,8 @@ class Prefiller:
     def process(self, requests: list[Request], most: int) -> int:
         """Process a piece of one prompt, or the rest of several that fit together.
 
-        Returns the number of tokens that the model ran on, at most ``most``.
+        Returns the number of tokens that the model ran on: ``most``, fewer if there are no
+        more, or up to ``MAX_REST`` times as many if that is all.
         """
         if len(requests) > 1:
             return self._process_together(requests)
@@ -78,7 +82,9 @@ class Prefiller:
         return length
 
     def _piece_length(self, request: Request, most: int) -> int:
-        length = min(most, request.num_to_prefill)
+        length = request.num_to_prefill
+        if length > MAX_REST * most:
+            length = most
         if request.scores is not None:
             return min(length, SCORED_CHUNK)
         if length == request.num_to_prefill > 1 and not self._has_narrow_head:
