@@ -144,7 +144,7 @@ class EngineConfig(Table):
     prefix_cache_disk_gb: Annotated[float, Field(ge=0)] = 0.0  # 0: in memory only
     kv_cache_bits: Literal[4, 8] | None = None  # None: as the model computes them
     num_speculative_tokens: Annotated[int, Field(ge=0, le=32)] = 8  # 0: none
-    prefill_stall_ms: Annotated[int, Field(ge=1)] = 50
+    prefill_stall_ms: Annotated[int, Field(ge=1)] = 25
     embedding_batch_tokens: Annotated[int, Field(ge=1)] = 4096
     kernels: Literal["auto", "metal", "ops"] = "auto"
 

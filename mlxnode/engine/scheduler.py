@@ -71,9 +71,9 @@ class PrefillClock:
     like ``WEIGHT`` who have one.
     """
 
-    MAX_SHARE = 4
-    WEIGHT = 2
-    ALONE = 10  # times the stall when no row runs: efficient, yet an abort is heard soon
+    MAX_SHARE = 8
+    WEIGHT = 4
+    ALONE = 20  # times the stall when no row runs: efficient, yet an abort is heard soon
 
     def __init__(self, stall_seconds: float):
         self._stall_seconds = stall_seconds
