@@ -68,6 +68,11 @@ def timed(function: Callable[[], object], count: int) -> float:
     return 1000 * statistics.median(times)
 
 
+def decode(runner: Runner) -> None:
+    runner.decode()
+    runner.draw()
+
+
 def generate(i: int) -> Generate:
     """A request with a length and parameters of its own."""
     prompt = np.random.default_rng(i).integers(20, 40_000, LENGTHS[i % 3]).tolist()
@@ -84,7 +89,7 @@ def filled_runner(model: nn.Module, batch: int) -> Runner:
         runner.settle()
         runner.prefill()
         runner.begin()
-        runner.decode()
+        decode(runner)
     return runner
 
 
@@ -122,7 +127,7 @@ def profile(model: nn.Module, batch: int) -> Profile:
     steps, pythons, forwards, draws = [], [], [], []
     for _ in range(STEPS):  # in turn, so that whatever else the machine does hits all
         busy = time.thread_time()
-        steps.append(timed(runner.decode, 1))
+        steps.append(timed(lambda: decode(runner), 1))
         pythons.append(1000 * (time.thread_time() - busy))
         forwards.append(timed(forward, 1))
         draws.append(timed(draw, 1))

@@ -13,7 +13,7 @@ from typing import Literal
 
 import httpx2 as httpx
 from alone import engine_alone
-from asking import Answer, Sampling, ask, embed, mixed, prompt, prompt_ids, words
+from asking import Answer, Sampling, ask, embed, mixed, prompt, prompt_ids, steady, words
 from servers import EMBEDDING, Server, cpu_seconds, resident
 
 from mlxnode import messages
@@ -258,7 +258,7 @@ class Bench:
         begun: asyncio.Queue[float] = asyncio.Queue()
         tasks = [
             asyncio.create_task(
-                ask(self.client, self.server, prompt(n, 30), length, begun, **mixed(n))
+                ask(self.client, self.server, prompt(n, 30), length, begun, **steady(n))
             )
             for n in numbers
         ]

@@ -37,7 +37,9 @@ def step(runner: Runner) -> list[Output]:
         outputs += runner.settle()
         runner.prefill()
     outputs += runner.begin()
-    return outputs + runner.decode()
+    outputs += runner.decode()
+    runner.draw()
+    return outputs
 
 
 def collect(runner: Runner, tokens: dict[int, list[int]]) -> None:

@@ -34,10 +34,10 @@ def attend(
     sinks: mx.array | None = None,
 ) -> mx.array:
     """``mlx_lm.models.base.scaled_dot_product_attention``, row by row where rows are whole."""
-    lengths = _lengths(cache, mask, queries.shape[2])
+    batch, heads, count, size = queries.shape
+    lengths = _lengths(cache, mask, batch, count)
     if lengths is None or sinks is not None or queries.dtype != mx.float32:
         return _batched(queries, keys, values, cache, scale, mask, sinks)
-    batch, heads, count, size = queries.shape
     queries = (scale * queries).reshape(batch, keys.shape[1], -1, count, size)
     rows = [
         _attend_row(queries[i], keys[i, :, :length], values[i, :, :length])
@@ -74,12 +74,13 @@ def attend_everywhere(
     return mx.concatenate(rows)
 
 
-def _lengths(cache: Any, mask: Any, count: int) -> list[int] | None:
+def _lengths(cache: Any, mask: Any, batch: int, count: int) -> list[int] | None:
     """Tokens of each row, new ones included, if ``mask`` hides nothing but what is to come."""
     if isinstance(cache, SlotCache) and not cache.is_quantized and cache.slots.is_plain(mask):
         return [length + count for length in cache.slots.lengths]
-    if type(cache) is KVCache and (mask is None or isinstance(mask, str)):
-        return [cache.offset]
+    is_causal = isinstance(mask, str) or (mask is None and count == 1)
+    if type(cache) is KVCache and is_causal:
+        return [cache.offset] * batch
     return None
 
 

@@ -255,6 +255,7 @@ class Engine:
             runner.prefill()
         self._tell(runner.begin())
         self._tell(runner.decode())
+        runner.draw()
 
     def _tell(self, outputs: list[Output]) -> None:
         """Send what a step brought, in one message a worker."""

@@ -1,10 +1,11 @@
 """Continuous batching for one model: requests join and leave the batch at any step.
 
 A step is ``decode``, which launches the next forward pass before it reads the previous token of
-every row, so that Python's work hides behind the device's. Where the draw depends on the text
-so far (penalties, grammars), what follows from that token is worked out meanwhile, too. A row
-that ends is noticed one step late; its surplus token is dropped. Drafts depend on the text as
-well: they are tried where that saves more time than it costs (``drafts.py``).
+every row, and ``draw``. So Python's work hides behind the device's: what was read can be told
+between the two, and where a draw depends on the text so far (penalties, grammars), what follows
+from it is worked out meanwhile. A row that ends is noticed one step late; its surplus token is
+dropped. Drafts depend on the text as well: they are tried where that saves more time than it
+costs (``drafts.py``).
 
 While there are prompts, ``settle`` and ``prefill`` come before it: what runs is read, and a
 piece of prompt is processed. ``begin`` draws the first token of the prompts that are complete;
@@ -88,6 +89,7 @@ class Runner:
         self._cache = BatchCache()
         self._columns: SamplingColumns | None = None
         self._adjustments: Adjustments | None = None
+        self._undrawn: tuple[mx.array, float] | None = None  # logits [B, V], launched when
         self._in_flight: Launch | None = None
         self._read_at = 0.0  # when the last launch was read
         self._prefixes.forget_running()
@@ -144,7 +146,7 @@ class Runner:
         return [request for request in requests if not request.is_done]
 
     def decode(self) -> list[Output]:
-        """Launch the next token of every row, and read the previous ones."""
+        """Launch the forward pass to every row's next token, and read the tokens before it."""
         started_at = time.perf_counter()
         self._scheduler.admit()
         previous, outputs = self._in_flight, []
@@ -161,9 +163,15 @@ class Runner:
         logits = self._model(tokens[:, None], cache=self._cache.layers)[:, -1]
         self._cache.advance([1] * len(self._rows))
         mx.async_eval(logits)  # the device goes on while the host reads
-        outputs += self._read(previous)
-        self._in_flight = self._launch(logits, started_at)
-        return outputs
+        self._undrawn = logits, started_at
+        return outputs + self._read(previous)
+
+    def draw(self) -> None:
+        """Launch the draws behind the forward pass that ``decode`` launched."""
+        if self._undrawn is not None:
+            logits, started_at = self._undrawn
+            self._undrawn = None
+            self._in_flight = self._launch(logits, started_at)
 
     @property
     def has_unsaved(self) -> bool:

@@ -65,12 +65,13 @@ class Throughput:
 class PrefillClock:
     """How many prompt tokens fit in the time that running rows may be kept waiting.
 
-    That is the configured stall, or as long as a decode step takes where that is slower:
-    a prompt then at most doubles the time between two tokens. When many prompts wait, more
-    time goes to them, up to ``MAX_SHARE`` times as much: someone without a first word counts
-    like ``WEIGHT`` who have one.
+    That is the configured stall, or nearly as long as a decode step takes where that is slower:
+    a prompt then at most doubles the time between two tokens. When others wait behind it, more
+    time goes to them, up to ``MAX_SHARE`` times as much: someone who waits counts like
+    ``WEIGHT`` who have their first word.
     """
 
+    OF_A_STEP = 0.85  # the rest is for what a piece costs besides its pass
     MAX_SHARE = 8
     WEIGHT = 4
     ALONE = 20  # times the stall when no row runs: efficient, yet an abort is heard soon
@@ -84,8 +85,8 @@ class PrefillClock:
         """Tokens of prompt to process before the next decode step."""
         seconds = self.ALONE * self._stall_seconds
         if num_running:
-            share = min(max(self.WEIGHT * num_prompts / num_running, 1), self.MAX_SHARE)
-            seconds = share * max(self._stall_seconds, self.step_seconds)
+            share = min(max(self.WEIGHT * (num_prompts - 1) / num_running, 1), self.MAX_SHARE)
+            seconds = share * max(self._stall_seconds, self.OF_A_STEP * self.step_seconds)
         return self._throughput.tokens_in(seconds)
 
     def observe_chunk(self, tokens: int, seconds: float) -> None:

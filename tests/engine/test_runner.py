@@ -222,4 +222,5 @@ def test_runner_takes_a_complete_prompt_into_the_very_next_launch(model):
     runner.prefill()
     assert [output.request for output in runner.begin()] == [newcomer]  # its first token
     assert runner.decode() == [] and runner.num_running == 2
+    runner.draw()
     assert {output.request for output in runner.decode()} == {running, newcomer}

@@ -111,12 +111,12 @@ def test_clock_takes_as_long_as_a_slow_decode_step():
     for _ in range(50):
         clock.observe_chunk(100, 0.1)
         clock.observe_step(0.3)
-    assert clock.chunk_size(num_running=8) == pytest.approx(300, abs=3)
+    assert clock.chunk_size(num_running=8) == pytest.approx(300 * clock.OF_A_STEP, abs=3)
 
 
 def test_clock_gives_more_time_when_many_prompts_wait():
     clock = PrefillClock(stall_seconds=0.1)
     for _ in range(50):
         clock.observe_chunk(100, 0.1)
-    sizes = [clock.chunk_size(num_running=4, num_prompts=n) for n in (1, 2, 4, 100)]
-    assert sizes == pytest.approx([100, 200, 400, 800], abs=8)
+    sizes = [clock.chunk_size(num_running=4, num_prompts=n) for n in (1, 2, 3, 5, 100)]
+    assert sizes == pytest.approx([100, 100, 200, 400, 800], abs=8)
