@@ -7,7 +7,7 @@ import pytest
 from mlx import nn
 from running import collect, make, make_runner, mixed, run, step
 
-from mlxnode.kernels.backend import METAL
+from mlxnode.kernels.backend import METAL, OPS
 
 
 def test_runner_batch_of_sixteen_equals_each_alone(model):
@@ -224,3 +224,41 @@ def test_runner_takes_a_complete_prompt_into_the_very_next_launch(model):
     assert runner.decode() == [] and runner.num_running == 2
     runner.draw()
     assert {output.request for output in runner.decode()} == {running, newcomer}
+
+
+def test_runner_tells_tokens_before_it_draws_the_next_ones(model):
+    draws = []
+
+    def sample(logits: mx.array, *arguments):
+        draws.append(len(logits))
+        return OPS.sample(logits, *arguments)
+
+    runner = make_runner(model, OPS._replace(sample=sample))
+    runner.add(make(0))
+    for _ in range(3):
+        step(runner)
+    draws.clear()
+    [output] = runner.decode()
+    assert len(output.tokens) == 1 and draws == []
+    runner.draw()
+    assert draws == [1]
+    runner.draw()
+    assert draws == [1]
+
+
+def test_runner_pieces_of_prompt_leave_no_small_rest(model):
+    runner = make_runner(model, prefill_stall_ms=1)
+    running, long = make(0, max_tokens=400), make(1, prompt=230)
+    runner.add(running)
+    while len(running.tokens) < 3:
+        step(runner)
+    runner.add(long)
+    pieces = []
+    while long.num_to_prefill:
+        runner.settle()
+        runner._clock.chunk_size = lambda **_: 100
+        runner.prefill()
+        pieces.append(long.num_prefilled)
+        runner.decode()
+        runner.draw()
+    assert pieces == [100, 230]
