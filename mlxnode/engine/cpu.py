@@ -14,11 +14,12 @@ from mlxnode.kernels.exp2 import exp2
 from mlxnode.kernels.sample import LOG2_E
 
 _swiglu = activations.swiglu
+_SMALL = 1 << 13  # numbers; for fewer, so many operations are no faster than one slow one
 
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     """``mlx_lm.models.activations.swiglu``: the SiLU of ``gate``, times ``x``."""
-    if gate.dtype != mx.float32:
+    if gate.dtype != mx.float32 or gate.size < _SMALL:
         return _swiglu(gate, x)
     return gate * x / (1 + exp2(mx.minimum(gate * -LOG2_E, 126.0)))
 
