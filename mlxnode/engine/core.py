@@ -256,6 +256,8 @@ class Engine:
         self._tell(runner.begin())
         self._tell(runner.decode())
         runner.draw()
+        if any(embedder.has_work for embedder in self._embedders.values()):
+            self._tell(runner.settle())  # nor for the texts that are embedded next
 
     def _tell(self, outputs: list[Output]) -> None:
         """Send what a step brought, in one message a worker."""
