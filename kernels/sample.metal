@@ -418,8 +418,9 @@ struct Ranking {
 
 // ---- drawing
 
-// Philox4x32-10, the first word; see philox.py.
-METAL_FUNC float uniform(ulong seed, uint position) {
+// A number in [0, 1) from the first word of Philox4x32-10; see philox.py. Not "uniform": Metal has
+// a class template of that name, and MLX puts `using namespace metal` before a kernel.
+METAL_FUNC float philox_uniform(ulong seed, uint position) {
   uint4 counter = uint4(position, 0, 0, 0);
   uint key_0 = uint(seed), key_1 = uint(seed >> 32);
   for (uint i = 0; i < 10; i++) {

@@ -91,7 +91,7 @@ _BODY = """
                           source.mass < INFINITY;
     uint drawn = 0;
     if (is_valid) {
-      const float number = uniform(seeds[index], positions[index]);
+      const float number = philox_uniform(seeds[index], positions[index]);
       if (is_greedy[index]) drawn = most_likely(source, edited.index, shared, at);
       else if (is_truncated[index])
         drawn = draw_truncated(source, uint(top_k[index]), top_p[index], min_p[index], number,
