@@ -9,7 +9,7 @@ from openai.types.chat import completion_create_params as chat_params
 from mlxnode.server.chat_schemas import ChatBody, ContentPart, Message, ToolCall
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.schemas import CompletionBody, EmbeddingBody, StreamOptions
-from mlxnode.server.validation import parse_json, validate
+from mlxnode.server.validation import _object_without_duplicates, parse_json, validate
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -47,6 +47,31 @@ def refuse(schema, **fields) -> InvalidRequest:
 def test_parse_json_refuses(body):
     with pytest.raises(InvalidRequest):
         parse_json(body)
+
+
+class Key(str):
+    """A key that counts how often keys are compared."""
+
+    num_compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Key.num_compared += 1
+        return str.__eq__(self, other)
+
+
+@pytest.mark.parametrize("repeated", [0, 1234, 4999])
+def test_a_repeated_key_is_found_in_linear_time(repeated):
+    Key.num_compared = 0
+    keys = [Key(number) for number in [*range(5000), repeated]]
+    with pytest.raises(ValueError, match=f"'{repeated}' is given twice"):
+        _object_without_duplicates([(key, None) for key in keys])
+    assert Key.num_compared < 3 * len(keys)
+
+
+def test_the_first_repeated_key_is_named():
+    with pytest.raises(InvalidRequest, match="'a' is given twice"):
+        parse_json(b'{"a": 1, "b": 2, "a": 3, "b": 4}')
 
 
 def test_parse_json_reads_escaped_pairs():
