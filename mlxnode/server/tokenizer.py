@@ -138,16 +138,21 @@ class TextTokenizer:
             if conversation.reasons and not is_reasoning:
                 text, is_reasoning = f"{text}{begin}\n", True
         # The template writes the special tokens itself.
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        [ids] = self._encode_batch([text], add_special_tokens=False)
         return ChatPrompt(ids, is_reasoning)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        encoded = [self._tokenizer.encode(text).ids for text in texts]
+        encoded = self._encode_batch(texts, add_special_tokens=True)
         for ids in encoded:
             # A prompt that was written with the token that the tokenizer adds by itself.
             if self._bos_id is not None and ids[:2] == [self._bos_id, self._bos_id]:
                 del ids[0]
         return encoded
+
+    def _encode_batch(self, texts: list[str], *, add_special_tokens: bool) -> list[list[int]]:
+        # Unlike ``encode``, ``encode_batch`` releases the GIL: streams go on meanwhile.
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
+        return [encoding.ids for encoding in encodings]
 
 
 class Detokenizer:

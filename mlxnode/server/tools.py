@@ -52,7 +52,8 @@ class ToolUse:
         syntax = template.tool_syntax
         if syntax is None or (is_enforced and not syntax.is_json):
             syntax = PLAIN_SYNTAX
-        is_parallel = body.parallel_tool_calls is not False
+        # To name a function asks for one call of it.
+        is_parallel = body.parallel_tool_calls is not False and isinstance(choice, str)
         return cls(functions, syntax, must_call, is_enforced, is_parallel)
 
     @property

@@ -2,6 +2,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,6 +66,23 @@ async def test_encode_chat_is_the_same_in_a_thread(tokenizer):
     conversation = Conversation([{"role": "user", "content": "long " * 10_000}])
     ids = await tokenizer.encode_chat(conversation)
     assert ids == tokenizer._encode_chat(conversation)
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+async def test_the_event_loop_runs_while_a_megabyte_is_encoded(tokenizer, is_chat):
+    text = "word and others " * 60_000
+    if is_chat:
+        encoding = tokenizer.encode_chat(Conversation([{"role": "user", "content": text}]))
+    else:
+        encoding = tokenizer.encode([text])
+    task = asyncio.ensure_future(encoding)
+    started_at = last = time.perf_counter()
+    longest = 0.0  # time without a turn of the loop
+    while not task.done():
+        await asyncio.sleep(0.001)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    assert longest < (last - started_at) / 2
 
 
 async def test_encode_survives_many_threads(tokenizer):

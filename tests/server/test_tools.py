@@ -149,6 +149,27 @@ def test_without_parallel_calls_the_engine_stops_at_the_first(native):
     assert native.engine.next(Abort)
 
 
+@pytest.mark.parametrize("parallel", [True, False, None])
+def test_a_named_tool_choice_is_one_call(native, parallel):
+    native.engine.on_generate = lambda message: native.engine.update(
+        message.uid, f"{CALL_NOW}\n{CALL_NOW}\n<"
+    )
+    named = {"type": "function", "function": {"name": "now"}}
+    options = {} if parallel is None else {"parallel_tool_calls": parallel}
+    [choice] = chat(native, tools=[WEATHER, NOW], tool_choice=named, **options).choices
+    assert [call.function.name for call in choice.message.tool_calls] == ["now"]
+    lark = json.loads(native.engine.next(Generate).sampling.grammar)["grammars"][0]
+    assert "start: call\n" in lark["lark_grammar"]
+    assert native.engine.next(Abort)
+
+
+def test_required_calls_may_be_several(native):
+    native.engine.answer = f"{CALL}\n{CALL_NOW}"
+    [choice] = chat(native, tools=[WEATHER, NOW], tool_choice="required").choices
+    names = [call.function.name for call in choice.message.tool_calls]
+    assert names == ["get_weather", "now"]
+
+
 @pytest.mark.parametrize(
     ("choice", "names"),
     [
