@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from mlxnode.api_keys import ApiKey
 from mlxnode.children import Child
 from mlxnode.config import NodeConfig
+from mlxnode.descriptors import raise_descriptor_limit
 from mlxnode.ledger import Ledger
 from mlxnode.messages import (
     ChildToSupervisor,
@@ -86,6 +87,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve; returns the exit code of the command."""
+        raise_descriptor_limit()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self._events.put(signal.Signals(number)))
         try:

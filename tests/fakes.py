@@ -5,6 +5,7 @@ What they do is written to a folder, one file an event, so that a test can wait 
 """
 
 import os
+import resource
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -62,6 +63,7 @@ class Fake:
         elif not self._is_ordered("load"):
             self._control.send(Ready())
         self._tell("started")
+        self._tell(f"descriptors-{resource.getrlimit(resource.RLIMIT_NOFILE)[0]}")
         self._ended.wait()
 
     def _handle(self, message: object) -> None:

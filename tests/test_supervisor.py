@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -26,7 +27,10 @@ TIMEOUT = 30
 class Node:
     """A supervisor with two fake workers and a fake engine."""
 
-    def __init__(self, folder: Path, **server: object):
+    def __init__(
+        self, folder: Path, descriptors: tuple[int, int] | None = None, **server: object
+    ):
+        """``descriptors``: the limits, soft and hard, that the supervisor begins with."""
         self.folder = folder
         server = {"workers": 2, "drain_timeout": 1.0} | server
         code = (
@@ -39,6 +43,8 @@ class Node:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # so that all of its processes can be told from others
+            preexec_fn=descriptors
+            and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)),
         )
 
     def order(self, name: str, what: str) -> None:
@@ -101,8 +107,8 @@ def folder(tmp_path) -> Path:
 def start(folder) -> Iterator:
     nodes: list[Node] = []
 
-    def start(**server: object) -> Node:
-        nodes.append(Node(folder, **server))
+    def start(**options: object) -> Node:
+        nodes.append(Node(folder, **options))
         return nodes[-1]
 
     yield start
@@ -116,6 +122,16 @@ def test_supervisor_wires_each_worker_with_the_engine(start):
     for index in (0, 1):
         (generation,) = [f.name for f in node.folder.glob(f"worker{index}-*-connected-*")]
         assert list(node.folder.glob("engine-*" + generation[generation.index("-conn") :]))
+
+
+@pytest.mark.parametrize("hard", [None, 1024])
+def test_supervisor_raises_the_soft_limit_of_descriptors(start, hard):
+    own = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    node = start(descriptors=(256, hard or own))
+    node.wait_ready()
+    allowed = hard or (65_536 if own == resource.RLIM_INFINITY else min(own, 65_536))
+    for name in ("engine", "worker0", "worker1"):
+        node.wait_for(name, f"descriptors-{allowed}")
 
 
 def test_supervisor_replaces_a_killed_engine_and_wires_the_running_workers(start):
