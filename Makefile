@@ -30,7 +30,7 @@ bench-engine: $(VENV)/.installed-bench  ## a decode step without HTTP
 	$(BIN)/python benchmarks/engine.py --json build/engine.json
 
 bench-kernels: $(VENV)/.installed-bench  ## sampling: kernel, operations and mlx-lm's samplers
-	$(BIN)/python benchmarks/kernels.py --json build/kernels.json --plot build/kernels.svg
+	$(BIN)/python benchmarks/sampling.py --json build/kernels.json --plot build/kernels.svg
 
 clean:  ## remove the environment
 	rm -rf $(VENV) build *.egg-info

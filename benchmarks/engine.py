@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
-from mlxnode.engine.blas import preload_blas
+from mlxnode.engine.cpu.blas import preload_blas
 
 preload_blas()  # has to come before the first import of mlx
 
@@ -27,17 +27,17 @@ from mlx import nn  # noqa: E402
 from mlx_lm.utils import load_model  # noqa: E402
 from models import export  # noqa: E402
 
-from mlxnode.config import EngineConfig  # noqa: E402
-from mlxnode.engine import cpu, heap  # noqa: E402
-from mlxnode.engine.cache import BatchCache, make_row  # noqa: E402
-from mlxnode.engine.guidance import columns_of  # noqa: E402
-from mlxnode.engine.request import Request  # noqa: E402
-from mlxnode.engine.runner import Runner  # noqa: E402
-from mlxnode.engine.scheduler import MemoryBudget  # noqa: E402
+from mlxnode.config.tables import EngineConfig  # noqa: E402
+from mlxnode.engine.cpu import functions, malloc  # noqa: E402
+from mlxnode.engine.decode.request import Request  # noqa: E402
+from mlxnode.engine.decode.runner import Runner  # noqa: E402
+from mlxnode.engine.decode.sampling import columns_of  # noqa: E402
+from mlxnode.engine.decode.scheduler import MemoryBudget  # noqa: E402
+from mlxnode.engine.kvcache.batch import BatchCache, make_row  # noqa: E402
 from mlxnode.kernels import backend  # noqa: E402
 from mlxnode.kernels.columns import column  # noqa: E402
 from mlxnode.messages import Generate, Sampling, Tokens, Update  # noqa: E402
-from mlxnode.pipes import Pipe  # noqa: E402
+from mlxnode.process.pipe import Pipe  # noqa: E402
 
 LENGTHS = (40, 200, 800)
 STEPS = 15
@@ -176,8 +176,8 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         model, _ = load_model(export(Path(scratch) / "model", args.layers or None))
-        cpu.install()
-        heap.keep_arrays()
+        functions.install()
+        malloc.keep_arrays()
         profiles = [profile(model, batch) for batch in args.batches]
     names = [field.name for field in fields(Profile)]
     print(f"| {' | '.join(names)} |")

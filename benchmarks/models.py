@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from mlxnode.config import ModelConfig, NodeConfig
+from mlxnode.config.tables import ModelConfig, NodeConfig
 from mlxnode.models.demo import fetch_demo_model
 from mlxnode.models.gguf import model_folder
 from mlxnode.models.resolve import resolve_models

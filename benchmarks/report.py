@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from loads import Figure
 from servers import NODE, PEER
+from workloads import Figure
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ EMBEDDING = "all-minilm-l6-v2"
 # mlx_lm.server cannot be told about the system's BLAS: without it, the CPU backend is twelve
 # times slower and the comparison would be one of BLAS libraries.
 _RUN_PEER = (
-    "from mlxnode.engine.blas import preload_blas; preload_blas(); "
+    "from mlxnode.engine.cpu.blas import preload_blas; preload_blas(); "
     "from mlx_lm.server import main; main()"
 )
 

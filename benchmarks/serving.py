@@ -24,10 +24,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import httpx2 as httpx
-from loads import LOADS, Bench, Figure
 from models import export
 from report import plot, table
 from servers import NODE, Server, node, other, peer
+from workloads import LOADS, Bench, Figure
 
 
 async def play(server: Server, load: str, *settings: object) -> list[Figure]:

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from mlxnode import __version__
-from mlxnode.config_file import LoadedConfig, load_config
+from mlxnode.config.file import LoadedConfig, load_config
 from mlxnode.errors import NodeError
-from mlxnode.logs import set_up_logging
 from mlxnode.models.served import ServedModel
+from mlxnode.process.logging import set_up_logging
 
 EXAMPLES = """examples:
   mlxnode serve                         serve the models of config.toml, else the demo models
@@ -79,8 +79,8 @@ def _serve(options: argparse.Namespace) -> int:
         return 0
 
     # Not at the top: spawned children import this module again.
-    from mlxnode.listen import listen, url_of
-    from mlxnode.supervisor import Supervisor
+    from mlxnode.process.listener import listen, url_of
+    from mlxnode.process.supervisor import Supervisor
 
     listener = listen(loaded.host, loaded.port)
     models = _resolve(loaded)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
+from support import tiny
 
 from mlxnode import __version__
 

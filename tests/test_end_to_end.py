@@ -12,9 +12,9 @@ import httpx2 as httpx
 import jsonschema
 import openai
 import pytest
-from node_process import API_KEY, CHAT, CONFIG, EMBEDDING, NodeProcess, is_running
 from pydantic import BaseModel, Field
-from random_schemas import SchemaMaker, closed
+from support.node_process import API_KEY, CHAT, CONFIG, EMBEDDING, NodeProcess, is_running
+from support.random_schemas import SchemaMaker, closed
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 

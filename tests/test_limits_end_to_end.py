@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import tiny
-from node_process import NodeProcess
+from support import tiny
+from support.node_process import NodeProcess
 
 NUM_WORKERS = 8
 CONNECTIONS = 8  # to each worker

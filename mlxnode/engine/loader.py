@@ -10,7 +10,7 @@ from mlx.utils import tree_map
 from mlx_lm.models import llama
 from mlx_lm.utils import dequantize_model, load_model
 
-from mlxnode.engine import cpu
+from mlxnode.engine.cpu import functions
 from mlxnode.errors import ModelError
 from mlxnode.models.served import ServedModel
 
@@ -47,7 +47,7 @@ def load_generation_model(served: ServedModel) -> nn.Module:
     if mx.default_device() == mx.Device(mx.cpu):
         model = _to_float32(model)
     mx.eval(model.parameters())
-    cpu.install()
+    functions.install()
     return model
 
 

@@ -6,26 +6,26 @@ import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from mlxnode.config import EngineConfig, NodeConfig
-from mlxnode.engine import heap
-from mlxnode.engine.blas import preload_blas
+from mlxnode.config.tables import EngineConfig, NodeConfig
+from mlxnode.engine.cpu import malloc
+from mlxnode.engine.cpu.blas import preload_blas
 from mlxnode.errors import ModelError
-from mlxnode.logs import set_up_logging
 from mlxnode.messages import Fatal, Progress
 from mlxnode.models.cache_folder import cache_folder
 from mlxnode.models.served import ServedModel
+from mlxnode.process.logging import set_up_logging
 
 preload_blas()  # has to come before the first import of mlx
 
 import mlx.core as mx  # noqa: E402
 
-from mlxnode.engine.core import Engine  # noqa: E402
-from mlxnode.engine.embedding import EmbeddingRunner  # noqa: E402
-from mlxnode.engine.grammar import GrammarCompiler  # noqa: E402
+from mlxnode.engine.decode.grammar import GrammarCompiler  # noqa: E402
+from mlxnode.engine.decode.runner import Runner  # noqa: E402
+from mlxnode.engine.decode.scheduler import MemoryBudget  # noqa: E402
+from mlxnode.engine.embedding.runner import EmbeddingRunner  # noqa: E402
+from mlxnode.engine.kvcache.disk import PrefixStore, fingerprint  # noqa: E402
 from mlxnode.engine.loader import load_generation_model  # noqa: E402
-from mlxnode.engine.prefix_store import PrefixStore, fingerprint  # noqa: E402
-from mlxnode.engine.runner import Runner  # noqa: E402
-from mlxnode.engine.scheduler import MemoryBudget  # noqa: E402
+from mlxnode.engine.loop import Engine  # noqa: E402
 from mlxnode.kernels import backend  # noqa: E402
 
 
@@ -35,7 +35,7 @@ def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     set_up_logging(config.server.log_level)
-    heap.keep_arrays()
+    malloc.keep_arrays()
     engine = Engine(control)
     try:
         engine.serve(*_load(models, config.engine, engine))

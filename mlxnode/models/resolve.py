@@ -8,7 +8,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from mlxnode.config import ApiConfig, ModelConfig, NodeConfig
+from mlxnode.config.tables import ApiConfig, ModelConfig, NodeConfig
 from mlxnode.errors import ConfigError, ModelError
 from mlxnode.models import gguf
 from mlxnode.models.demo import DEMO_MODELS, demo_path, fetch_demo_model

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxnode.config import ModelType
+from mlxnode.config.tables import ModelType
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP
 
-from mlxnode.server import embedding_routes, info_routes, text_routes
-from mlxnode.server.body import TimedRequest, json_response
 from mlxnode.server.errors import ApiError, Unavailable, from_exception
-from mlxnode.server.node import Node, node_of
+from mlxnode.server.http.body import TimedRequest, json_response
+from mlxnode.server.http.context import Node, node_of
+from mlxnode.server.routes import embeddings, info, text
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -45,7 +45,7 @@ def build_app(name: str, node: Node) -> Sanic:
     app.ctx.node = node
     # Sanic sends an empty alt-svc header unless it knows that HTTP/1.1 is all it serves.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
-    for routes in (info_routes, text_routes, embedding_routes):
+    for routes in (info, text, embeddings):
         app.blueprint(routes.blueprint)
     app.ctx.documents = {}  # /openapi.json, by the models that a key may use
     app.register_middleware(_admit, "request")

@@ -21,7 +21,7 @@ from mlxnode.messages import (
     Tokens,
     Update,
 )
-from mlxnode.pipes import Pipe
+from mlxnode.process.pipe import Pipe
 from mlxnode.server.errors import ApiError, EngineFailed, InvalidRequest, Unavailable
 
 logger = logging.getLogger("mlxnode.server")

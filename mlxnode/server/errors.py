@@ -18,7 +18,7 @@ import math
 
 from sanic import exceptions
 
-from mlxnode.server.responses import ErrorBody, ErrorEnvelope
+from mlxnode.server.formats.answers import ErrorBody, ErrorEnvelope
 
 _LONGEST = 1000  # characters of a message or param: both quote what a client sent
 RETRY_AFTER = 2  # seconds; an engine that was replaced has usually loaded by then

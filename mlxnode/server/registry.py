@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxnode.config import ModelType
+from mlxnode.config.tables import ModelType
 from mlxnode.errors import ModelError
 from mlxnode.messages import Sampling
 from mlxnode.models.sentence import SentenceConfig, SentenceTokenizer, read_sentence_config
 from mlxnode.models.served import ServedModel
 from mlxnode.server.errors import InvalidRequest, NotFound
-from mlxnode.server.schemas import GenerationBody
-from mlxnode.server.tokenizer import TextTokenizer
+from mlxnode.server.formats.schemas import GenerationBody
+from mlxnode.server.prompt.tokenizers import TextTokenizer
 
 _DOORS: dict[ModelType, str] = {
     "chat": "/v1/chat/completions and /v1/completions",

@@ -12,11 +12,9 @@ from multiprocessing.connection import Connection
 import uvloop
 from sanic.server import AsyncioServer
 
-from mlxnode import garbage
-from mlxnode.api_keys import ApiKey
-from mlxnode.config import NodeConfig
+from mlxnode.config.keys import ApiKey
+from mlxnode.config.tables import NodeConfig
 from mlxnode.errors import ModelError
-from mlxnode.logs import set_up_logging
 from mlxnode.messages import (
     Connect,
     Connected,
@@ -30,13 +28,15 @@ from mlxnode.messages import (
     SupervisorToChild,
 )
 from mlxnode.models.served import ServedModel
-from mlxnode.pipes import Pipe
+from mlxnode.process import garbage
+from mlxnode.process.logging import set_up_logging
+from mlxnode.process.pipe import Pipe
 from mlxnode.server.app import build_app
-from mlxnode.server.auth import Keyring
 from mlxnode.server.client import EngineClient
-from mlxnode.server.cors import Cors
-from mlxnode.server.limits import Limits
-from mlxnode.server.node import Node
+from mlxnode.server.http.auth import Keyring
+from mlxnode.server.http.context import Node
+from mlxnode.server.http.cors import Cors
+from mlxnode.server.http.rate_limits import Limits
 from mlxnode.server.registry import Registry
 
 _BACKLOG = 2048  # connections waiting to be accepted; listen() is called once more here

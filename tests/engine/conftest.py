@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import tiny
-from engine_process import EngineProcess
 from mlx import nn
 from mlx_lm.utils import load_model
+from support import tiny
+from support.engine_process import EngineProcess
 
-from mlxnode.config import EngineConfig, NodeConfig
+from mlxnode.config.tables import EngineConfig, NodeConfig
 from mlxnode.models.served import ServedModel
 
 

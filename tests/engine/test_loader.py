@@ -9,19 +9,19 @@ import gguf
 import mlx.core as mx
 import numpy as np
 import pytest
-import tiny
-from engine_process import serve_tiny
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
 from safetensors.numpy import load_file
+from support import tiny
+from support.engine_process import serve_tiny
 
 from mlxnode.engine.loader import load_generation_model
 from mlxnode.errors import ModelError
 from mlxnode.models.gguf import model_folder
 from mlxnode.models.resolve import demo_config, resolve_models
-from mlxnode.server.chat_template import Conversation
-from mlxnode.server.tokenizer import TextTokenizer
+from mlxnode.server.prompt.templates import Conversation
+from mlxnode.server.prompt.tokenizers import TextTokenizer
 
 HEADS, KV_HEADS = 4, 2
 PROMPT = mx.array([[5, 77, 200, 13, 42]])
@@ -173,7 +173,7 @@ def write_gguf(folder: Path, file: Path, kind: gguf.GGMLQuantizationType) -> Pat
 def test_loader_gguf_gives_the_logits_of_the_same_weights(folder, tmp_path, monkeypatch, kind):
     monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path / "cache"))
     kind = gguf.GGMLQuantizationType[kind]
-    file = write_gguf(folder, tmp_path / "tiny.gguf", kind)
+    file = write_gguf(folder, tmp_path / "support.tiny.gguf", kind)
     loaded = load_generation_model(serve_tiny(model_folder(file), weights=file))
 
     # The same rounding on both sides, so that only the arithmetic is left to differ.

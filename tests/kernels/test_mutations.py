@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from metal.emulator import MetalFault
-from sampling_reference import RowCase, batch_of, expected, log_softmax, ranked
+from support.sampling_reference import RowCase, batch_of, expected, log_softmax, ranked
 
 from mlxnode.kernels import pool_metal, sample_metal
 from mlxnode.kernels.pool import PoolingColumns
@@ -323,7 +323,7 @@ CHECKS = sorted({check for *_, check in MUTATIONS.values()}, key=lambda check: c
 def few_threads(emulated, monkeypatch):
     """Two SIMD groups are enough to go wrong, and 256 tokens exceed the capacity."""
     monkeypatch.setattr(sample_metal, "GROUPS", 2)
-    monkeypatch.setattr("sampling_reference.GROUPS", 2)
+    monkeypatch.setattr("support.sampling_reference.GROUPS", 2)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

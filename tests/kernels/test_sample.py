@@ -5,7 +5,7 @@ import math
 import mlx.core as mx
 import numpy as np
 import pytest
-from sampling_reference import (
+from support.sampling_reference import (
     RowCase,
     batch_of,
     expected,

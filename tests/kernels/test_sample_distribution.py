@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sampling_reference import RowCase, batch_of, probabilities
+from support.sampling_reference import RowCase, batch_of, probabilities
 
 from mlxnode.kernels import sample_metal
 from mlxnode.kernels.sample_ops import sample_ops

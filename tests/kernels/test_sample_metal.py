@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from metal.emulator import Run
-from sampling_reference import RowCase, batch_of, expected, random_case
+from support.sampling_reference import RowCase, batch_of, expected, random_case
 
 from mlxnode.kernels import pool_metal, sample_metal
 from mlxnode.kernels.pool import PoolingColumns

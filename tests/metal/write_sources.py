@@ -22,7 +22,7 @@ DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 
 
 def sampling_runs() -> list[Run]:
-    from sampling_reference import RowCase, batch_of
+    from support.sampling_reference import RowCase, batch_of
 
     from mlxnode.kernels import sample_metal
 

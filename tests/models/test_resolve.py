@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
+from support import tiny
 
-from mlxnode.config import ApiConfig, ModelConfig, NodeConfig
+from mlxnode.config.tables import ApiConfig, ModelConfig, NodeConfig
 from mlxnode.errors import ConfigError, ModelError
 from mlxnode.models.resolve import demo_config, describe_models, resolve_models
 from mlxnode.models.served import ServedModel

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import tiny
+from support import tiny
 
 from mlxnode.errors import ModelError
 from mlxnode.models.sentence import SentenceTokenizer, read_sentence_config

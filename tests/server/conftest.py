@@ -18,11 +18,11 @@ import msgspec
 import numpy as np
 import openai
 import pytest
-import tiny
+from support import tiny
 from tokenizers import Tokenizer
 
-from mlxnode.api_keys import ApiKey, digest_of
-from mlxnode.config import ApiConfig, NodeConfig, ServerConfig
+from mlxnode.config.keys import ApiKey, digest_of
+from mlxnode.config.tables import ApiConfig, NodeConfig, ServerConfig
 from mlxnode.messages import (
     Abort,
     ChildToSupervisor,
@@ -43,7 +43,7 @@ from mlxnode.messages import (
     WorkerToEngine,
 )
 from mlxnode.models.served import ServedModel
-from mlxnode.pipes import Pipe
+from mlxnode.process.pipe import Pipe
 from mlxnode.server.worker import run_worker
 
 KEY = "sk-test-0123456789abcdef"

@@ -2,13 +2,13 @@ import dataclasses
 import json
 
 import pytest
-import tiny
+from support import tiny
 
 from mlxnode.errors import ModelError
 from mlxnode.messages import Sampling
 from mlxnode.server.errors import ApiError
+from mlxnode.server.formats.schemas import CompletionBody
 from mlxnode.server.registry import Registry
-from mlxnode.server.schemas import CompletionBody
 
 
 def registry_with(served_models, tmp_path, generation_config, **facts) -> Registry:

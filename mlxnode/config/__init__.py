@@ -1,0 +1,1 @@
+"""The configuration: its tables, its file, its keys. Imports ``errors`` only."""

@@ -1,0 +1,4 @@
+"""All that only MLX's CPU backend needs.
+
+May import ``kvcache`` and the kernels.
+"""

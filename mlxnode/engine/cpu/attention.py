@@ -1,0 +1,127 @@
+"""Attention on the CPU: every row over its own length, and over nothing else.
+
+On a GPU, mlx's fused kernel skips what the mask hides. On the CPU it does not, and the products
+of padding were the largest part of a decode step with texts of unequal lengths. There, rows are
+attended to one by one, with the query heads that share keys in one product.
+
+Prompts gain as much: their later tokens are not computed for earlier ones, and the softmax is
+made of operations that MLX has vector code for.
+"""
+
+import functools
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models import base
+from mlx_lm.models.cache import KVCache
+
+from mlxnode.engine.kvcache.slots import SlotCache
+from mlxnode.kernels.exp2 import exp2
+from mlxnode.kernels.sample import LOG2_E
+
+_batched = base.scaled_dot_product_attention
+_LARGE = 1 << 15  # scores; a softmax of fewer is faster in one operation
+_BLOCK = 1 << 18  # scores at a time, so that they stay in the processor's cache
+
+
+def attend(
+    queries: mx.array,
+    keys: Any,
+    values: Any,
+    cache: Any,
+    scale: float,
+    mask: Any,
+    sinks: mx.array | None = None,
+) -> mx.array:
+    """``mlx_lm.models.base.scaled_dot_product_attention``, row by row where rows are whole."""
+    batch, heads, count, size = queries.shape
+    lengths = _lengths(cache, mask, batch, count)
+    if lengths is None or sinks is not None or queries.dtype != mx.float32:
+        return _batched(queries, keys, values, cache, scale, mask, sinks)
+    queries = (scale * queries).reshape(batch, keys.shape[1], -1, count, size)
+    rows = [
+        _attend_row(queries[i], keys[i, :, :length], values[i, :, :length])
+        for i, length in enumerate(lengths)
+    ]
+    return mx.stack(rows).reshape(batch, heads, count, values.shape[-1])
+
+
+def attend_everywhere(
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array
+) -> mx.array:
+    """Attention of an encoder; on the CPU, of a few texts or heads at a time.
+
+    Shapes:
+        queries, keys, values: [B, H, L, D]; mask: [B or 1, 1, L or 1, L], true where a token is
+        seen -> [B, H, L, D]
+    """
+    if mx.default_device() != mx.cpu:
+        return mx.fast.scaled_dot_product_attention(
+            queries, keys, values, scale=scale, mask=mask
+        )
+    B, H, L, _ = queries.shape
+    hidden = mx.broadcast_to(mx.where(mask, 0.0, -mx.inf), (B, 1, mask.shape[2], L))
+    num_heads = min(max(_BLOCK // (L * L), 1), H)
+    num_texts = max(_BLOCK // (H * L * L), 1)
+    rows = []
+    for b in range(0, B, num_texts):
+        texts = slice(b, b + num_texts)
+        parts = []
+        for h in range(0, H, num_heads):
+            q, k, v = (x[texts, h : h + num_heads] for x in (queries, keys, values))
+            parts.append(_weigh(scale * q @ k.swapaxes(-1, -2) + hidden[texts], v))
+        rows.append(mx.concatenate(parts, axis=1))
+    return mx.concatenate(rows)
+
+
+def _lengths(cache: Any, mask: Any, batch: int, count: int) -> list[int] | None:
+    """Tokens of each row, new ones included, if ``mask`` hides nothing but what is to come."""
+    if isinstance(cache, SlotCache) and not cache.is_quantized and cache.slots.is_plain(mask):
+        return [length + count for length in cache.slots.lengths]
+    is_causal = isinstance(mask, str) or (mask is None and count == 1)
+    if type(cache) is KVCache and is_causal:
+        return [cache.offset] * batch
+    return None
+
+
+def _attend_row(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+    """The last N tokens of a text attend to it, a few of them at a time.
+
+    Shapes:
+        queries: [H, G, N, D], G query heads for each of H; keys, values: [H, L, D]
+    """
+    H, G, N, _ = queries.shape
+    L = keys.shape[1]
+    step = min(max(_BLOCK // (H * G * L), 16), N)
+    blocks = []
+    for start in range(0, N, step):
+        block = queries[:, :, start : start + step]
+        end = L - N + start + block.shape[2]  # of what its last token sees
+        blocks.append(_attend_block(block, keys[:, :end], values[:, :end]))
+    return blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=2)
+
+
+def _attend_block(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+    H, G, N, D = queries.shape
+    L = keys.shape[1]
+    scores = queries.reshape(H, G * N, D) @ keys.swapaxes(-1, -2)  # [H, G * N, L]
+    if N > 1:
+        scores = (scores.reshape(H, G, N, L) + _later(N, L)).reshape(H, G * N, L)
+    return _weigh(scores, values).reshape(H, G, N, D)
+
+
+def _weigh(scores: mx.array, values: mx.array) -> mx.array:
+    """The softmax of ``scores`` [..., N, L], times ``values`` [..., L, D]."""
+    if scores.size < _LARGE:
+        return mx.softmax(scores, axis=-1, precise=True) @ values
+    weights = exp2((scores - scores.max(axis=-1, keepdims=True)) * LOG2_E)
+    return (weights @ values) / weights.sum(axis=-1, keepdims=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _later(count: int, length: int) -> mx.array:
+    """What hides later tokens from the last ``count``: 0 or -inf, [count, length].
+
+    All layers of a pass use the same.
+    """
+    return mx.where(mx.tri(count, length, length - count, dtype=mx.bool_), 0.0, -mx.inf)

@@ -1,0 +1,132 @@
+"""Constrained decoding: which tokens a grammar allows next, as bit masks.
+
+Imports no mlx: masks are made on the CPU while the device runs the forward pass.
+"""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+from llguidance import LLExecutor, LLMatcher, LLTokenizer
+from llguidance.numpy import fill_next_token_bitmask_par
+
+from mlxnode.grammar import GrammarError, compile_grammar, compile_thread, describe_error
+
+_ALL = 0xFFFFFFFF
+_MAX_CACHED = 32  # compiled grammars; clients tend to send the same few
+
+
+def mask_words(vocabulary_size: int) -> int:
+    """32-bit words in a mask."""
+    return -(-vocabulary_size // 32)
+
+
+def fill_masks(states: Sequence["GrammarState | None"], masks: np.ndarray) -> None:
+    """Write the mask of the next token of every row, several rows at a time.
+
+    Shapes:
+        states: B rows; None for a row without a grammar, which allows every token.
+        masks: [B, W] uint32, contiguous; token i is allowed when bit i % 32 of word i // 32
+            is set, counted from the least significant.
+    """
+    constrained = []
+    for i, state in enumerate(states):
+        if state is None:
+            masks[i] = _ALL
+        else:
+            constrained.append((state.matcher, i))
+    if constrained:
+        fill_next_token_bitmask_par(_executor(), constrained, masks.view(np.int32))
+
+
+@functools.cache
+def _executor() -> LLExecutor:
+    return LLExecutor()
+
+
+class GrammarState:
+    """How far one text has come in its grammar.
+
+    An ``error`` is for good: the grammar turned out too complex, or a token was accepted
+    that it does not allow. Its masks then allow the stop tokens only.
+    """
+
+    def __init__(self, matcher: LLMatcher):
+        self.matcher = matcher
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the text is complete, and only a stop token may follow."""
+        return self.matcher.is_stopped() and not self.matcher.is_error()
+
+    @property
+    def error(self) -> str | None:
+        return describe_error(self.matcher) if self.matcher.is_error() else None
+
+    def accept(self, token: int) -> None:
+        """Take the token that was sampled; a stop token may be left out."""
+        self.matcher.consume_token(token)
+
+    def fill(self, row: np.ndarray) -> None:
+        """Write the mask of the next token into ``row``, [W] uint32, as ``fill_masks`` does."""
+        fill_masks([self], row[None])
+
+
+class GrammarCompiler:
+    """Compiles grammars for one model. Loads the model's tokenizer with the first of them."""
+
+    def __init__(self, folder: Path, vocabulary_size: int, stop_ids: Iterable[int]):
+        """``folder`` has tokenizer.json; ``vocabulary_size`` is the logits', padding included.
+
+        ``stop_ids`` are the model's own end-of-sequence ids: what a mask allows where a text
+        may end.
+        """
+        self._file = folder / "tokenizer.json"
+        self._vocabulary_size = vocabulary_size
+        self._stop_ids = sorted(stop_ids)
+        self._thread = compile_thread("grammar")
+        # Used in that thread only.
+        self._tokenizer: LLTokenizer | None = None
+        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+
+    def submit(self, grammar: str) -> Future[GrammarState]:
+        """Compile off this thread; the future raises what ``start`` does."""
+        return self._thread.submit(self._start, grammar)
+
+    def start(self, grammar: str) -> GrammarState:
+        """The state of a text that has not begun.
+
+        Raises:
+            GrammarError: the grammar is malformed or too complex, or the model's tokenizer
+                is of a kind that llguidance does not know.
+        """
+        return self.submit(grammar).result()
+
+    def close(self) -> None:
+        """End the thread; what was submitted and has not begun is cancelled."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _start(self, grammar: str) -> GrammarState:
+        matcher = self._compiled.pop(grammar, None)
+        if matcher is None:
+            matcher = compile_grammar(self._load_tokenizer(), grammar)
+        self._compiled[grammar] = matcher
+        if len(self._compiled) > _MAX_CACHED:
+            self._compiled.popitem(last=False)
+        return GrammarState(matcher.deep_copy())
+
+    def _load_tokenizer(self) -> LLTokenizer:
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = LLTokenizer(
+                    self._file.read_text(encoding="utf-8"),
+                    n_vocab=self._vocabulary_size,
+                    eos_token=self._stop_ids,
+                )
+            except (OSError, ValueError) as error:
+                reason = f"this model's answers cannot be constrained: {error}"
+                raise GrammarError(reason) from error
+        return self._tokenizer

@@ -1,0 +1,34 @@
+"""Log-probabilities of a prompt's own tokens."""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import numpy as np
+
+from mlxnode.engine.decode.request import PromptScores
+from mlxnode.kernels.columns import column
+from mlxnode.kernels.sample import Sampled, SamplingColumns
+
+
+def score(
+    scores: PromptScores,
+    logits: mx.array,
+    following: list[int],
+    num_top: int,
+    sample: Callable[..., Sampled],
+) -> None:
+    """Append to ``scores`` those of the tokens that follow each position of a prompt.
+
+    Shapes:
+        logits: [L, V], following: L token ids
+    """
+    L, _ = logits.shape
+    greedy = SamplingColumns.of([0.0] * L, [0] * L, [1.0] * L, [0.0] * L, [0] * L)
+    best = sample(logits, greedy, column([0] * L, np.uint32, 0), None, None, num_top)
+    # What the best token's logit and log-probability tell of the others.
+    ids = mx.stack([mx.array(following, mx.int32), best.tokens], axis=-1)  # [L, 2]
+    of_next, of_best = mx.take_along_axis(logits, ids, axis=-1).astype(mx.float32).T
+    scores.logprobs += (of_next - of_best + best.logprobs).tolist()
+    if num_top:
+        tops = zip(best.top_ids.tolist(), best.top_logprobs.tolist(), strict=True)
+        scores.top_logprobs += [dict(zip(*top, strict=True)) for top in tops]

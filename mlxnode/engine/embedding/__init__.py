@@ -1,0 +1,4 @@
+"""Embedding models: their requests, their batches, their encoders.
+
+May import the kernels.
+"""

@@ -1,0 +1,105 @@
+"""An embedding model, loaded: token ids of several texts in, one vector each out."""
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from mlxnode.engine.embedding.encoders import Encoder, load_encoder
+from mlxnode.engine.embedding.encoders.checkpoint import fill, read_safetensors
+from mlxnode.errors import ModelError
+from mlxnode.kernels.backend import OPS, Kernels
+from mlxnode.kernels.pool import PoolingColumns, finish
+from mlxnode.models.sentence import DenseConfig, SentenceConfig, read_sentence_config
+from mlxnode.models.served import ServedModel
+
+_ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
+    "Identity": lambda x: x,
+    "Tanh": mx.tanh,
+    "ReLU": nn.relu,
+    "GELU": nn.gelu,
+    "Sigmoid": mx.sigmoid,
+    "SiLU": nn.silu,
+}
+
+
+class Embedder:
+    """Encoder, pooling and the layers after it. Used by one thread, the one that loaded it."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: SentenceConfig,
+        dense: Sequence["Dense"],
+        dimensions: int,
+        kernels: Kernels = OPS,
+    ):
+        self.dimensions = dimensions
+        self._pool = kernels.pool
+        self._encoder = encoder
+        self._config = config
+        self._dense = dense
+
+    @classmethod
+    def load(cls, served: ServedModel, kernels: Kernels = OPS) -> "Embedder":
+        """Load ``served``, an embedding model.
+
+        Raises:
+            ModelError: the folder cannot be read or asks for what is not supported.
+        """
+        config = read_sentence_config(served.folder)
+        dimensions = served.dimensions or config.dimensions
+        if dimensions > config.dimensions:
+            raise ModelError(
+                f"{served.id}: dimensions must be at most {config.dimensions}, got {dimensions}"
+            )
+        dense = [Dense(layer) for layer in config.dense]
+        return cls(load_encoder(served), config, dense, dimensions, kernels)
+
+    def embed(
+        self, inputs: Sequence[list[int]], dimensions: Sequence[int | None]
+    ) -> list[np.ndarray]:
+        """The vectors of ``inputs``, token ids with special tokens in place.
+
+        A vector is cut to its ``dimensions`` entry (by default the served size) before it
+        is normalised. What a text gets does not depend on the others.
+
+        Shapes:
+            N inputs of at least one token, N dimensions -> N arrays [dimensions] float32
+        """
+        B, L = len(inputs), max(1, *map(len, inputs))
+        ids = np.zeros((B, L), np.int32)
+        for row, tokens in zip(ids, inputs, strict=True):
+            row[: len(tokens)] = tokens
+        lengths = [len(tokens) for tokens in inputs]
+        sizes = [size or self.dimensions for size in dimensions]
+        hidden = self._encoder(mx.array(ids), mx.array(lengths))  # [B, L, hidden_size]
+        vectors = np.array(self._vectors(hidden, lengths, sizes))
+        return [vector[:size] for vector, size in zip(vectors, sizes, strict=True)]
+
+    def _vectors(self, hidden: mx.array, lengths: list[int], sizes: list[int]) -> mx.array:
+        B, _, D = hidden.shape
+        modes, normalize = [self._config.pooling] * B, self._config.normalize
+        if not self._dense:
+            columns = PoolingColumns.of(lengths, modes, sizes)
+            return self._pool(hidden, columns, normalize=normalize)
+        columns = PoolingColumns.of(lengths, modes, [D] * B)
+        vectors = self._pool(hidden, columns, normalize=False)
+        for layer in self._dense:
+            vectors = layer(vectors)
+        return finish(vectors, mx.array(sizes), normalize=normalize)
+
+
+class Dense(nn.Module):
+    """A sentence-transformers ``Dense`` module, in float32 like the pooled vector."""
+
+    def __init__(self, config: DenseConfig):
+        super().__init__()
+        self.linear = nn.Linear(config.in_features, config.out_features, bias=config.bias)
+        self._activation = _ACTIVATIONS[config.activation]
+        fill(self, read_safetensors(config.weights.parent), config.weights)
+        self.set_dtype(mx.float32)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self._activation(self.linear(x))

@@ -1,0 +1,54 @@
+"""Embedding models: text encoders written in MLX, one architecture family a file.
+
+An encoder maps ids [B, L] and lengths [B] to hidden states [B, L, D]. What it says about a
+text does not depend on the padding or on the other texts of the batch.
+"""
+
+import json
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from mlxnode.engine.embedding.encoders.bert import Bert
+from mlxnode.engine.embedding.encoders.checkpoint import load_weights
+from mlxnode.engine.embedding.encoders.decoder import load_decoder
+from mlxnode.engine.embedding.encoders.modernbert import ModernBert
+from mlxnode.engine.embedding.encoders.roberta import Roberta
+from mlxnode.errors import ModelError
+from mlxnode.models.served import ServedModel
+
+Encoder = Callable[[mx.array, mx.array], mx.array]
+
+ENCODERS = {
+    "bert": Bert,
+    "camembert": Roberta,
+    "modernbert": ModernBert,
+    "roberta": Roberta,
+    "xlm-roberta": Roberta,
+}
+
+
+def load_encoder(served: ServedModel) -> Encoder:
+    """The encoder of ``served``, loaded; an architecture not in ``ENCODERS`` is a decoder.
+
+    Weights are float32 on the CPU and as in the file elsewhere.
+
+    Raises:
+        ModelError: an architecture, option or file that is not supported.
+    """
+    if served.weights != served.folder:
+        raise ModelError(f"{served.weights}: an embedding model must be a safetensors folder")
+    config = json.loads((served.folder / "config.json").read_text(encoding="utf-8"))
+    encoder_class = ENCODERS.get(served.architecture)
+    if encoder_class is None:
+        return load_decoder(served.folder, config)
+    if "quantization" in config:
+        raise ModelError(f"{served.folder}: quantized {served.architecture} is not supported")
+    try:
+        encoder = encoder_class(encoder_class.Config.from_dict(config))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{served.folder / 'config.json'}: {error}") from error
+    load_weights(
+        encoder, served.folder, prefixes=encoder_class.prefixes, ignored=encoder_class.ignored
+    )
+    return encoder

@@ -1,0 +1,269 @@
+"""Starts the engine and the workers, wires them, watches them, and ends them in order.
+
+The supervisor imports neither sanic nor mlx and handles no request, so nothing that a
+request does can take it down. Signal handlers and pipes only put events in a queue; the
+loop acts on them.
+"""
+
+import logging
+import queue
+import signal
+import socket
+import time
+from collections.abc import Callable
+from multiprocessing import Pipe as make_pipe
+from multiprocessing.connection import Connection
+
+from mlxnode.config.keys import ApiKey
+from mlxnode.config.tables import NodeConfig
+from mlxnode.messages import (
+    ChildToSupervisor,
+    Connect,
+    Connected,
+    Drain,
+    Fatal,
+    Ping,
+    Pong,
+    Progress,
+    Ready,
+    Reserve,
+    Settle,
+    Stop,
+)
+from mlxnode.models.served import ServedModel
+from mlxnode.process.child import Child
+from mlxnode.process.descriptors import raise_descriptor_limit
+from mlxnode.process.ledger import Ledger
+
+log = logging.getLogger("mlxnode.process.supervisor")
+
+TICK = 0.1  # seconds
+LATE = 1.0  # seconds between two ticks that tell that the supervisor itself did not run
+DRAIN_GRACE = 3.0  # seconds beyond drain_timeout before a worker is killed
+STOP_GRACE = 3.0  # seconds for the engine to end
+MAX_FAILED_STARTS = 3  # of a child that never was ready
+
+ENGINE = "mlxnode.engine.main:run_engine"
+WORKER = "mlxnode.server.worker:run_worker"
+
+Event = tuple[Child, int, ChildToSupervisor | None] | signal.Signals
+
+
+class Supervisor:
+    """Runs one node until a signal, or until it cannot start."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        models: list[ServedModel],
+        api_keys: list[ApiKey],
+        listener: socket.socket,
+        *,
+        on_ready: Callable[[], None] = lambda: None,
+        on_progress: Callable[[str], None] = lambda text: None,
+        engine_entry: str = ENGINE,
+        worker_entry: str = WORKER,
+    ):
+        self._config = config
+        self._listener = listener
+        self._on_ready = on_ready
+        self._on_progress = on_progress
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._ledger = Ledger(config.api)
+        self._engine = Child("engine", engine_entry, (config, models), self._put)
+        self._workers = [
+            Child(
+                f"worker {i}", worker_entry, (i, listener, config, models, api_keys), self._put
+            )
+            for i in range(config.server.num_workers)
+        ]
+        self._num_wires = 0
+        self._wires: dict[int, dict[Child, Connection]] = {}  # our copies, until taken over
+        self._was_ready = False
+        self._deadline: float | None = None  # of the drain, or of the engine's end
+        self._is_draining = False
+        self._ticked_at = time.monotonic()
+        self._exit_code: int | None = None
+
+    def run(self) -> int:
+        """Serve; returns the exit code of the command."""
+        raise_descriptor_limit()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: self._events.put(signal.Signals(number)))
+        try:
+            for child in self._children:
+                self._start(child)
+            while self._exit_code is None:
+                self._handle_next()
+                self._tick(time.monotonic())
+        finally:
+            self._kill_all()
+        return self._exit_code
+
+    @property
+    def _children(self) -> list[Child]:
+        return [self._engine, *self._workers]
+
+    def _put(self, child: Child, generation: int, message: ChildToSupervisor | None) -> None:
+        self._events.put((child, generation, message))
+
+    # --- events ---------------------------------------------------------------------
+
+    def _handle_next(self) -> None:
+        try:
+            event = self._events.get(timeout=TICK)
+        except queue.Empty:
+            return
+        if isinstance(event, signal.Signals):
+            self._on_signal(event)
+            return
+        child, generation, message = event
+        if generation != child.generation or not child.is_alive:
+            return
+        if message is None:
+            self._on_death(child)
+        else:
+            self._on_child_message(child, message)
+
+    def _on_child_message(self, child: Child, message: ChildToSupervisor) -> None:
+        match message:
+            case Pong():
+                child.heard()
+            case Progress(text):
+                child.heard()
+                self._on_progress(text)
+            case Ready():
+                child.mark_ready()
+                self._wire(child)
+            case Connected(generation):
+                self._hand_over(generation, child)
+            case Fatal(text):
+                self._fail(text)
+            case Reserve(ticket, key, model, tokens):
+                child.send(self._ledger.reserve(_holder(child), ticket, key, model, tokens))
+            case Settle(ticket, tokens):
+                self._ledger.settle(_holder(child), ticket, tokens)
+
+    def _start(self, child: Child) -> None:
+        try:
+            child.start()
+        except OSError as error:
+            self._start_again(child, f"{child.name} cannot be started: {error.strerror}")
+
+    def _start_again(self, child: Child, why: str) -> None:
+        if not child.was_ever_ready and child.generation >= MAX_FAILED_STARTS:
+            self._fail(f"{why}; it does not start")
+            return
+        log.warning("%s; starting it again in %.1f s", why, child.schedule_restart())
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._is_draining:
+            log.info("%s again: ending now", number.name)
+            self._exit_code = 128 + number
+            return
+        log.info("%s: draining", number.name)
+        self._is_draining = True
+        self._listener.close()
+        timeout = self._config.server.drain_timeout
+        self._deadline = time.monotonic() + timeout + DRAIN_GRACE
+        for child in self._children:
+            child.restart_at = None
+        for worker in self._workers:
+            worker.send(Drain(timeout) if worker.is_ready else Stop())
+        self._end_engine_after_workers()
+
+    def _on_death(self, child: Child) -> None:
+        how = child.reap()
+        for generation in list(self._wires):
+            self._drop_copy(generation, child)
+        if child is not self._engine:
+            self._ledger.forget(_holder(child))
+        if self._is_draining:
+            log.debug("%s", how)
+            self._end_engine_after_workers()
+            return
+        self._start_again(child, how)
+
+    def _end_engine_after_workers(self) -> None:
+        if any(worker.is_alive for worker in self._workers):
+            return
+        if not self._engine.is_alive:
+            self._exit_code = 0
+            return
+        self._engine.send(Stop())
+        self._deadline = time.monotonic() + STOP_GRACE
+
+    def _fail(self, text: str) -> None:
+        """A child that cannot start: there is nothing to serve."""
+        log.error("%s", text)
+        self._exit_code = 1
+
+    # --- wiring ---------------------------------------------------------------------
+
+    def _wire(self, child: Child) -> None:
+        """Connect a child that has become ready with the other side, as far as it is ready."""
+        if self._is_draining:
+            return
+        workers = self._workers if child is self._engine else [child]
+        for worker in workers:
+            if worker.is_ready and self._engine.is_ready:
+                self._connect(worker)
+
+    def _connect(self, worker: Child) -> None:
+        # A fresh pair each time: a killed writer may have left half a message in the old.
+        self._num_wires += 1
+        ends = dict(zip((worker, self._engine), make_pipe(duplex=True), strict=True))
+        self._wires[self._num_wires] = ends
+        for child, end in ends.items():
+            message = Connect(self._workers.index(worker), self._num_wires)
+            child.send(message, end.fileno())
+
+    def _hand_over(self, generation: int, child: Child) -> None:
+        """The child holds its end: close our copy, or no end-of-file would ever arrive."""
+        self._drop_copy(generation, child)
+        if not self._was_ready and self._is_complete:
+            self._was_ready = True
+            self._on_ready()
+
+    def _drop_copy(self, generation: int, child: Child) -> None:
+        ends = self._wires.get(generation, {})
+        if child in ends:
+            ends.pop(child).close()
+        if not ends:
+            self._wires.pop(generation, None)
+
+    @property
+    def _is_complete(self) -> bool:
+        return all(child.is_ready for child in self._children) and not self._wires
+
+    # --- time -----------------------------------------------------------------------
+
+    def _tick(self, now: float) -> None:
+        if now - self._ticked_at > LATE:  # stopped, say by ctrl-Z, and probably they as well
+            for child in self._children:
+                child.heard()
+        self._ticked_at = now
+        for child in self._children:
+            if child.restart_at is not None and now >= child.restart_at:
+                self._start(child)
+            if child.is_ping_due(now):
+                child.send(Ping(child.generation))
+            if child.is_hung(now, self._config.server.hang_timeout):
+                log.warning("%s does not answer; killing it", child.name)
+                child.kill()
+        if self._deadline is not None and now > self._deadline:
+            late = [child for child in self._workers if child.is_alive] or [self._engine]
+            for child in late:
+                log.warning("%s did not end in time; killing it", child.name)
+                child.kill()
+            self._deadline = now + STOP_GRACE
+
+    def _kill_all(self) -> None:
+        for child in self._children:
+            if child.is_alive:
+                child.kill()
+                child.reap()
+
+
+def _holder(worker: Child) -> tuple[str, int]:
+    return worker.name, worker.generation

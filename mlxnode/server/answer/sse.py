@@ -1,0 +1,51 @@
+"""Server-sent events: a generation, written to the client as it grows."""
+
+import logging
+
+import msgspec
+from sanic import Request
+
+from mlxnode.server.answer.generation import Generation
+from mlxnode.server.errors import ApiError
+from mlxnode.server.formats.answers import ErrorBody, ErrorEnvelope, encode_json
+from mlxnode.server.formats.writers import Format
+
+logger = logging.getLogger("mlxnode.server")
+
+_DONE = b"data: [DONE]\n\n"
+
+
+async def stream_generation(request: Request, generation: Generation, form: Format) -> None:
+    """Answer ``request`` with events, in one write for all that arrived together.
+
+    Nothing is sent before the engine has said something, so that a failure up to then is an
+    HTTP status. A later one is an ``error`` event and the end, without ``[DONE]``: clients
+    would take a stream that just ends for a complete one.
+
+    Raises:
+        ApiError: the engine refused or failed before the first token.
+    """
+    deltas = await generation.receive()
+    events: list[msgspec.Struct] = form.opening()
+    response = await request.respond(
+        content_type="text/event-stream; charset=utf-8", headers={"cache-control": "no-cache"}
+    )
+    try:
+        while True:
+            events += [chunk for delta in deltas for chunk in form.chunks(delta)]
+            if generation.is_finished:
+                break
+            if events:
+                await response.send(_encode(events))
+            events = []
+            deltas = await generation.receive()
+        events += form.closing(generation.usage)
+        await response.send(_encode(events) + _DONE, end_stream=True)
+    except ApiError as error:
+        logger.warning("stream %s ended early: %s", request.ctx.request_id, error.message)
+        body = ErrorBody(error.message, "server_error", None, error.code)
+        await response.send(_encode([*events, ErrorEnvelope(body)]), end_stream=True)
+
+
+def _encode(bodies: list[msgspec.Struct]) -> bytes:
+    return b"".join(b"data: %b\n\n" % encode_json(body) for body in bodies)

@@ -1,0 +1,232 @@
+"""The OpenAPI document of what is served, put together from what serves it.
+
+Paths and methods come from Sanic's routes, request bodies from the pydantic schemas, answers
+from the msgspec structs. A route says what it takes and gives with ``ctx_body``,
+``ctx_answer`` and, where it streams, ``ctx_event``; its handler's docstring describes it.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+from pydantic.json_schema import models_json_schema
+from sanic import Sanic
+from sanic_routing import Route
+
+import mlxnode
+from mlxnode.server import errors
+from mlxnode.server.formats.answers import ErrorEnvelope
+from mlxnode.server.http.context import Node
+from mlxnode.server.registry import Registry
+
+_SCHEMAS = "#/components/schemas/"
+_REQUEST = "Request"  # before the names of request schemas: answers have a ToolCall, too
+ERRORS: dict[type[errors.ApiError], str] = {
+    errors.InvalidRequest: "The request cannot be served as it is; the error says why.",
+    errors.Unauthorized: "No key, or a wrong one.",
+    errors.NotFound: "No such model.",
+    errors.TooLate: "The request took too long to arrive.",
+    errors.TooLarge: "The body is larger than the configuration allows.",
+    errors.RateLimited: "The key has used up its requests or tokens.",
+    errors.EngineFailed: "The server had an error.",
+    errors.Unavailable: "Not now: shutting down, the engine loading, or the queue full.",
+}
+_TEXT = {"type": "string"}
+_COUNT = {"type": "string", "pattern": "^[0-9]+$"}
+_HEADERS = {  # of every response
+    "x-request-id": ("The client's own if it was printable and short.", _TEXT),
+    "openai-processing-ms": ("Milliseconds until the head of this response.", _COUNT),
+    "openai-version": ("The version of OpenAI's API that this is.", _TEXT),
+}
+_ERROR_HEADERS = {
+    errors.Unauthorized: {"www-authenticate": ("Bearer", _TEXT)},
+    errors.RateLimited: {
+        "retry-after": ("Seconds.", _COUNT),
+        "retry-after-ms": ("Milliseconds.", _COUNT),
+    },
+    errors.Unavailable: {"retry-after": ("Seconds.", _COUNT)},
+}
+
+
+def _limit_headers() -> dict[str, Any]:
+    about = {
+        "limit": ("The most that may be used in a minute.", _COUNT),
+        "remaining": ("What is left of it now.", _COUNT),
+        "reset": ("Until it is full again, as Go writes durations (6m0s, 1.5s).", _TEXT),
+    }
+    return {
+        f"x-ratelimit-{name}-{kind}": _header(f"{kind}: {text}", schema, required=False)
+        for kind in ("requests", "tokens")
+        for name, (text, schema) in about.items()
+    }
+
+
+def describe(app: Sanic, node: Node, registry: Registry) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of ``app`` as ``node`` is configured, for these models."""
+    routes = sorted(app.router.routes, key=lambda route: route.path)
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths[_path(route)] = _parameters(route, registry) | {
+            method.lower(): _operation(route, method, node) for method in sorted(route.methods)
+        }
+    document = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "mlxnode",
+            "version": mlxnode.__version__,
+            "description": "OpenAI's API over the models of this node.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": _request_schemas(routes, node, registry) | _answer_schemas(routes),
+            "responses": {kind.__name__: _error(kind) for kind in ERRORS},
+        },
+    }
+    if node.config.api.require_auth:
+        document["security"] = [{"key": []}]
+        document["components"]["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer"}
+        }
+    return document
+
+
+def _path(route: Route) -> str:
+    return "/" + re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.path)
+
+
+def _parameters(route: Route, registry: Registry) -> dict[str, Any]:
+    """The parameters of a path: the only one there is, is the id of a model."""
+    ids = {"type": "string", "enum": list(registry.served)}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": ids}
+        for name in re.findall(r"<(\w+)", route.path)
+    ]
+    return {"parameters": parameters} if parameters else {}
+
+
+def _operation(route: Route, method: str, node: Node) -> dict[str, Any]:
+    is_public = getattr(route.ctx, "public", False)
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__ + ("_head" if method == "HEAD" else ""),
+        "summary": route.handler.__doc__,
+        "responses": {"200": _answer(route, method, node)},
+    }
+    kinds = [errors.InvalidRequest, errors.EngineFailed, errors.Unavailable]
+    if is_public:
+        operation["security"] = []
+    elif node.config.api.require_auth:
+        kinds.append(errors.Unauthorized)
+    if body := getattr(route.ctx, "body", None):
+        schema = {"$ref": f"{_SCHEMAS}{_REQUEST}{body.__name__}"}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+        kinds += [errors.NotFound, errors.TooLate, errors.TooLarge]
+        if node.limits.enabled:
+            kinds.append(errors.RateLimited)
+    elif "<" in route.path:
+        kinds.append(errors.NotFound)
+    for kind in sorted(kinds, key=lambda kind: kind.status):
+        reference = {"$ref": f"#/components/responses/{kind.__name__}"}
+        operation["responses"][str(kind.status)] = reference
+    return operation
+
+
+def _answer(route: Route, method: str, node: Node) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "description": route.handler.__doc__,
+        "headers": {name: _header(*about) for name, about in _HEADERS.items()},
+    }
+    if hasattr(route.ctx, "body"):
+        ignored = "The fields of the request that nobody documents."
+        answer["headers"]["x-mlxnode-ignored"] = _header(ignored, _TEXT, required=False)
+        if node.limits.enabled:
+            answer["headers"] |= _limit_headers()
+    if method == "HEAD":
+        return answer
+    schema = getattr(route.ctx, "answer", None)
+    schema = {"$ref": _SCHEMAS + schema.__name__} if schema else {"type": "object"}
+    answer["content"] = {"application/json": {"schema": schema}}
+    if event := getattr(route.ctx, "event", None):
+        answer["content"]["text/event-stream"] = {"schema": _event(event)}
+    return answer
+
+
+def _event(chunk: type[msgspec.Struct]) -> dict[str, Any]:
+    """One event of a stream, in the form that OpenAPI 3.2 wrote down."""
+    bodies = [{"$ref": _SCHEMAS + struct.__name__} for struct in (chunk, ErrorEnvelope)]
+    body = {"contentMediaType": "application/json", "contentSchema": {"anyOf": bodies}}
+    return {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"data": {"type": "string", "anyOf": [{"const": "[DONE]"}, body]}},
+    }
+
+
+def _error(kind: type[errors.ApiError]) -> dict[str, Any]:
+    headers = _HEADERS | _ERROR_HEADERS.get(kind, {})
+    schema = {"$ref": _SCHEMAS + ErrorEnvelope.__name__}
+    return {
+        "description": ERRORS[kind],
+        "headers": {name: _header(*about) for name, about in headers.items()},
+        "content": {"application/json": {"schema": schema}},
+    }
+
+
+def _header(
+    description: str, schema: dict[str, Any], *, required: bool = True
+) -> dict[str, Any]:
+    return {"description": description, "required": required, "schema": schema}
+
+
+def _request_schemas(routes: list[Route], node: Node, registry: Registry) -> dict[str, Any]:
+    """The bodies by name, each with the ids of the models that it may ask for."""
+    bodies = {
+        route.ctx.body: route.ctx.models for route in routes if hasattr(route.ctx, "body")
+    }
+    _, schema = models_json_schema(
+        [(body, "validation") for body in bodies], ref_template=f"{_SCHEMAS}{_REQUEST}{{model}}"
+    )
+    schemas = {f"{_REQUEST}{name}": value for name, value in schema["$defs"].items()}
+    for body, types in bodies.items():
+        models = [model for model in registry.served.values() if model.type in types]
+        properties = schemas[f"{_REQUEST}{body.__name__}"]["properties"]
+        properties["model"]["enum"] = [model.id for model in models]
+        if "dimensions" in properties:
+            sizes = {size for model in models for size in (*model.matryoshka, model.dimensions)}
+            properties["dimensions"] = {"enum": [*sorted(sizes), None]}
+    _narrow(schemas, registry)
+    if node.config.server.strict_fields:
+        for value in schemas.values():
+            if "properties" in value:
+                value["additionalProperties"] = False
+    return schemas
+
+
+def _narrow(schemas: dict[str, Any], registry: Registry) -> None:
+    """Leave out what no model served here can do."""
+    tokenizers = [model.tokenizer for model in registry.text_models]
+    if not any(tokenizer.fill_in_the_middle for tokenizer in tokenizers):
+        schemas[f"{_REQUEST}CompletionBody"]["properties"]["suffix"] = {"enum": ["", None]}
+    if not any(tokenizer.chat_template.knows_effort for tokenizer in tokenizers):
+        schemas[f"{_REQUEST}ChatBody"]["properties"]["reasoning_effort"] = {"type": "null"}
+
+
+def _answer_schemas(routes: list[Route]) -> dict[str, Any]:
+    structs = {
+        getattr(route.ctx, name)
+        for route in routes
+        for name in ("answer", "event")
+        if hasattr(route.ctx, name)
+    }
+    ordered = sorted(structs, key=lambda struct: struct.__name__)
+    _, schemas = msgspec.json.schema_components(
+        [*ordered, ErrorEnvelope], ref_template=_SCHEMAS + "{name}"
+    )
+    for schema in schemas.values():
+        # Of what we write ourselves, a default is always there; only UNSET is left out.
+        present = {name for name, value in schema["properties"].items() if "default" in value}
+        schema["required"] = sorted(present.union(schema.get("required", ())))
+    return schemas

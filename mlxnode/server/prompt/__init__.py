@@ -1,0 +1,4 @@
+"""Text in: conversations, chat templates, tools, constraints and tokenizers.
+
+May import ``notation``.
+"""

@@ -1,0 +1,264 @@
+"""Continuous batching on a tiny model with random weights."""
+
+import importlib
+
+import mlx.core as mx
+import pytest
+from mlx import nn
+from support.running import collect, make, make_runner, mixed, run, step
+
+from mlxnode.kernels.backend import METAL, OPS
+
+
+def test_runner_batch_of_sixteen_equals_each_alone(model):
+    together = run(make_runner(model), *(mixed(uid) for uid in range(16)))
+    for uid in range(16):
+        assert len(together[uid]) == 10 + uid
+        assert run(make_runner(model), mixed(uid))[uid] == together[uid]
+
+
+def test_runner_generates_the_same_with_the_metal_kernel(model, emulated):
+    requests = [mixed(uid) for uid in range(10)]
+    by_kernel = run(make_runner(model, METAL), *requests)
+    assert by_kernel == run(make_runner(model), *(mixed(uid) for uid in range(10)))
+
+
+def test_runner_rows_join_and_leave_at_any_step(model):
+    runner, tokens = make_runner(model, max_batch_size=3), {}
+    for uid in range(9):
+        runner.add(mixed(uid))
+        for _ in range(uid % 4):
+            collect(runner, tokens)
+    while runner.has_work:
+        collect(runner, tokens)
+    for uid in range(9):
+        assert tokens[uid] == run(make_runner(model), mixed(uid))[uid]
+
+
+def test_runner_prefill_in_chunks_equals_prefill_at_once(model):
+    runner = make_runner(model, prefill_stall_ms=1)
+    assert runner._clock.chunk_size(num_running=1) < 40
+    long = make(0, prompt=300)
+    assert run(runner, long, make(1))[0] == run(make_runner(model), make(0, prompt=300))[0]
+
+
+def test_runner_goes_on_decoding_while_a_long_prompt_is_prefilled(model):
+    runner, tokens = make_runner(model, prefill_stall_ms=1), {}
+    runner.add(make(0, max_tokens=40))
+    while len(tokens.get(0, [])) < 3:
+        collect(runner, tokens)
+    runner.add(make(1, prompt=400))
+    while 1 not in tokens:
+        before = len(tokens[0])
+        collect(runner, tokens)
+        assert len(tokens[0]) == before + 1 or before == 40
+
+
+def test_runner_ends_a_text_at_a_stop_id(model):
+    free = run(make_runner(model), make(0))[0]
+    stop = free[7]
+    request = make(0, stop=[stop])
+    assert run(make_runner(model), request)[0] == free[: free.index(stop)]
+    assert request.finish_reason == "stop"
+
+
+def test_runner_abort_frees_the_row_within_one_step(model):
+    runner, tokens = make_runner(model, max_batch_size=1), {}
+    running, waiting = make(0, max_tokens=400), make(1)
+    runner.add(running)
+    runner.add(waiting)
+    while len(tokens.get(0, [])) < 3:
+        collect(runner, tokens)
+    runner.abort(running)
+    count = len(tokens[0])
+    collect(runner, tokens)
+    assert runner.num_running == 0
+    while runner.has_work:
+        collect(runner, tokens)
+    assert len(tokens[0]) == count
+    assert tokens[1] == run(make_runner(model), make(1))[1]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+def test_runner_abort_works_in_every_phase(model, steps):
+    runner, tokens = make_runner(model, prefill_stall_ms=1), {}
+    request = make(0, prompt=60, max_tokens=2)
+    runner.add(request)
+    for _ in range(steps):
+        collect(runner, tokens)
+    runner.abort(request)
+    assert run(runner, make(1))[1] == run(make_runner(model), make(1))[1]
+    assert not runner.has_work
+
+
+class Poisoned(nn.Module):
+    """A model whose logits are NaN for one token; everything else is the inner model's."""
+
+    def __init__(self, inner: nn.Module, poison: int):
+        super().__init__()
+        self.inner = inner
+        self.poison = poison
+
+    @property
+    def layers(self):
+        return self.inner.layers
+
+    def __call__(self, tokens: mx.array, cache=None) -> mx.array:
+        logits = self.inner(tokens, cache=cache)
+        return mx.where(tokens[:, -1:, None] == self.poison, mx.nan, logits)
+
+
+def test_runner_row_with_nan_fails_alone(model):
+    poison = 1
+    runner = make_runner(Poisoned(model, poison))
+    bad, good = make(0), make(1)
+    bad.prompt[-1] = poison
+    runner.add(bad)
+    runner.add(good)
+    errors, tokens = [], []
+    while runner.has_work:
+        for output in step(runner):
+            if output.error is not None:
+                errors.append((output.request, output.error))
+            else:
+                tokens += output.tokens
+    assert [request for request, _ in errors] == [bad]
+    assert "not finite" in errors[0][1]
+    assert tokens == run(make_runner(model), make(1))[1]
+    again = make(0)
+    again.prompt = [*bad.prompt, 5]
+    run(runner, again)
+    assert again.num_cached == 0  # nothing of a failed row is used again
+
+
+def test_runner_fail_returns_every_request_and_starts_afresh(model):
+    runner = make_runner(model, max_batch_size=2)
+    requests = [make(uid) for uid in range(4)]
+    for request in requests:
+        runner.add(request)
+    for _ in range(3):
+        step(runner)
+    assert set(runner.fail()) == set(requests)
+    assert not runner.has_work
+    assert run(runner, make(9))[9] == run(make_runner(model), make(9))[9]
+
+
+def test_runner_refuses_what_the_memory_cannot_hold(model):
+    runner = make_runner(model, budget=100_000)
+    refusal = runner.add(make(0, max_tokens=400))
+    assert refusal.reason == "too_large"
+    assert not runner.has_work
+
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "vocab_size": 259,
+    "max_position_embeddings": 512,
+    "rope_theta": 10000.0,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
+# One architecture for each kind of cache: growing, sliding window, convolution, recurrent.
+ARCHITECTURES = {
+    "qwen3": {},
+    "gemma3_text": {
+        "sliding_window": 16,
+        "sliding_window_pattern": 2,
+        "query_pre_attn_scalar": 8,
+    },
+    "lfm2": {
+        "norm_eps": 1e-5,
+        "conv_bias": False,
+        "conv_L_cache": 3,
+        "block_dim": 32,
+        "block_ff_dim": 64,
+        "block_multiple_of": 8,
+        "block_ffn_dim_multiplier": 1.0,
+        "block_auto_adjust_ff_dim": True,
+        "full_attn_idxs": [1],
+    },
+    "mamba2": {
+        "num_heads": 8,
+        "state_size": 16,
+        "layer_norm_epsilon": 1e-5,
+        "conv_kernel": 4,
+        "n_groups": 1,
+        "use_bias": False,
+        "use_conv_bias": True,
+        "time_step_limit": [0.0, 100.0],
+        "time_step_rank": "auto",
+        "ssm_state_size": 16,
+    },
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_runner_batches_every_kind_of_cache(name):
+    mx.random.seed(0)
+    module = importlib.import_module(f"mlx_lm.models.{name}")
+    config = SMALL | {"model_type": name} | ARCHITECTURES[name]
+    model = module.Model(module.ModelArgs.from_dict(config))
+    mx.eval(model.parameters())
+    together = run(make_runner(model), *(mixed(uid) for uid in range(5)))
+    for uid in range(5):
+        assert together[uid] == run(make_runner(model), mixed(uid))[uid]
+
+
+def test_runner_takes_a_complete_prompt_into_the_very_next_launch(model):
+    runner = make_runner(model)
+    running, newcomer = make(0, max_tokens=100), make(1, prompt=10)
+    runner.add(running)
+    for _ in range(5):
+        step(runner)
+    runner.add(newcomer)
+    told = runner.settle()
+    assert [output.request for output in told] == [running]  # before the prompt is processed
+    assert runner.settle() == []
+    runner.prefill()
+    assert [output.request for output in runner.begin()] == [newcomer]  # its first token
+    assert runner.decode() == [] and runner.num_running == 2
+    runner.draw()
+    assert {output.request for output in runner.decode()} == {running, newcomer}
+
+
+def test_runner_tells_tokens_before_it_draws_the_next_ones(model):
+    draws = []
+
+    def sample(logits: mx.array, *arguments):
+        draws.append(len(logits))
+        return OPS.sample(logits, *arguments)
+
+    runner = make_runner(model, OPS._replace(sample=sample))
+    runner.add(make(0))
+    for _ in range(3):
+        step(runner)
+    draws.clear()
+    [output] = runner.decode()
+    assert len(output.tokens) == 1 and draws == []
+    runner.draw()
+    assert draws == [1]
+    runner.draw()
+    assert draws == [1]
+
+
+def test_runner_pieces_of_prompt_leave_no_small_rest(model):
+    runner = make_runner(model, prefill_stall_ms=1)
+    running, long = make(0, max_tokens=400), make(1, prompt=230)
+    runner.add(running)
+    while len(running.tokens) < 3:
+        step(runner)
+    runner.add(long)
+    pieces = []
+    while long.num_to_prefill:
+        runner.settle()
+        runner._clock.chunk_size = lambda **_: 100
+        runner.prefill()
+        pieces.append(long.num_prefilled)
+        runner.decode()
+        runner.draw()
+    assert pieces == [100, 230]

@@ -1,0 +1,314 @@
+"""The supervisor over fake children, in a process of its own."""
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.node_process import is_running
+
+from mlxnode.config.tables import NodeConfig
+from mlxnode.process.child import START_TIMEOUT, Child
+from mlxnode.process.supervisor import Supervisor
+
+TIMEOUT = 30
+
+
+class Node:
+    """A supervisor with two fake workers and a fake engine."""
+
+    def __init__(
+        self, folder: Path, descriptors: tuple[int, int] | None = None, **server: object
+    ):
+        """``descriptors``: the limits, soft and hard, that the supervisor begins with."""
+        self.folder = folder
+        server = {"workers": 2, "drain_timeout": 1.0} | server
+        code = (
+            "import sys, json, pathlib; sys.path.insert(0, sys.argv[1]);"
+            "from support import fakes;"
+            "sys.exit(fakes.supervise(pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3])))"
+        )
+        arguments = [str(Path(__file__).parents[1]), str(folder), json.dumps(server)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # so that all of its processes can be told from others
+            preexec_fn=descriptors
+            and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)),
+        )
+
+    def order(self, name: str, what: str) -> None:
+        (self.folder / f"{name}-{what}").touch()
+
+    def undo(self, name: str, what: str) -> None:
+        (self.folder / f"{name}-{what}").unlink()
+
+    def wait_for(self, name: str, event: str, count: int = 1) -> list[int]:
+        """The pids of the children that told ``event``, once ``count`` of them did."""
+        paused = threading.Event()
+        for _ in range(TIMEOUT * 50):
+            found = sorted(self.folder.glob(f"{name}-*-{event}"), key=os.path.getmtime)
+            if len(found) >= count:
+                return [int(file.name.split("-")[1]) for file in found]
+            assert self.process.poll() is None, self.process.stderr.read()
+            paused.wait(0.02)
+        raise AssertionError(f"{name} never told {event}")
+
+    def wait_ready(self) -> str:
+        """What the supervisor had imported when everything was ready."""
+        paused = threading.Event()
+        for _ in range(TIMEOUT * 50):
+            if found := list(self.folder.glob("ready-*")):
+                return found[0].name.removeprefix("ready-")
+            assert self.process.poll() is None, self.process.stderr.read()
+            paused.wait(0.02)
+        raise AssertionError("never ready")
+
+    def pids(self) -> list[int]:
+        """Every process that runs in its session, the resource tracker's too."""
+        command = ["ps", "-A", "-o", "pid=,pgid=,stat="]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        rows = [line.split() for line in listing.splitlines()]
+        return [
+            int(pid)
+            for pid, group, state in rows
+            if int(group) == self.process.pid and not state.startswith("Z")
+        ]
+
+    def is_gone(self) -> bool:
+        """Whether nothing of it is left, now or in a moment."""
+        paused = threading.Event()
+        return any(not self.pids() or paused.wait(0.05) for _ in range(TIMEOUT * 10))
+
+    def end(self) -> None:
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def start(folder) -> Iterator:
+    nodes: list[Node] = []
+
+    def start(**options: object) -> Node:
+        nodes.append(Node(folder, **options))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.end()
+
+
+def test_supervisor_wires_each_worker_with_the_engine(start):
+    node = start()
+    assert node.wait_ready() == "light"  # neither mlx nor sanic nor numpy
+    for index in (0, 1):
+        (generation,) = [f.name for f in node.folder.glob(f"worker{index}-*-connected-*")]
+        assert list(node.folder.glob("engine-*" + generation[generation.index("-conn") :]))
+
+
+@pytest.mark.parametrize("hard", [None, 1024])
+def test_supervisor_raises_the_soft_limit_of_descriptors(start, hard):
+    own = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    node = start(descriptors=(256, hard or own))
+    node.wait_ready()
+    allowed = hard or (65_536 if own == resource.RLIM_INFINITY else min(own, 65_536))
+    for name in ("engine", "worker0", "worker1"):
+        node.wait_for(name, f"descriptors-{allowed}")
+
+
+def test_supervisor_replaces_a_killed_engine_and_wires_the_running_workers(start):
+    node = start()
+    node.wait_ready()
+    (engine,) = node.wait_for("engine", "started")
+    workers = node.wait_for("worker?", "started", 2)
+    os.kill(engine, signal.SIGKILL)
+    engines = node.wait_for("engine", "started", 2)
+    assert engines[0] != engines[1]
+    for index in (0, 1):
+        first, second = node.wait_for(f"worker{index}", "connected-*", 2)
+        assert first == second
+    assert all(is_running(pid) for pid in workers)
+
+
+def test_supervisor_replaces_a_killed_worker_and_leaves_the_others(start):
+    node = start()
+    node.wait_ready()
+    (killed,) = node.wait_for("worker0", "started")
+    os.kill(killed, signal.SIGKILL)
+    _, replaced = node.wait_for("worker0", "connected-*", 2)
+    assert replaced != killed
+    assert len(node.wait_for("worker1", "connected-*")) == 1
+    assert len(node.wait_for("engine", "connected-*", 3)) == 3
+
+
+def test_supervisor_becomes_ready_although_a_worker_dies_while_it_is_wired(start, folder):
+    (folder / "worker0-vanish").touch()
+    node = start()
+    node.wait_ready()
+    assert len(node.wait_for("worker0", "connected-*")) == 1
+
+
+def test_supervisor_that_was_stopped_with_its_children_keeps_them(start):
+    node = start(hang_timeout=2.0)
+    node.wait_ready()
+    before = set(node.pids())
+    os.killpg(node.process.pid, signal.SIGSTOP)
+    threading.Event().wait(2.5)  # longer than the hang timeout
+    os.killpg(node.process.pid, signal.SIGCONT)
+    node.order("worker0", "hang")  # once this is seen, so would be the others' silence
+    (hung,) = {node.wait_for("worker0", "started", 2)[0]}
+    node.undo("worker0", "hang")
+    assert before - set(node.pids()) == {hung}
+
+
+def test_supervisor_replaces_a_hung_child(start):
+    node = start(hang_timeout=2.0)
+    node.wait_ready()
+    (hung,) = node.wait_for("engine", "started")
+    node.order("engine", "hang")
+    engines = node.wait_for("engine", "started", 2)
+    node.undo("engine", "hang")
+    assert hung in engines
+    assert not is_running(hung)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_supervisor_drains_the_workers_then_stops_the_engine(start, number):
+    node = start()
+    node.wait_ready()
+    os.killpg(node.process.pid, number)  # to all, as terminals and some service managers do
+    assert node.process.wait(TIMEOUT) == 0
+    drained = [file.stat().st_mtime_ns for file in node.folder.glob("worker*-drained")]
+    (stopped,) = [file.stat().st_mtime_ns for file in node.folder.glob("engine-*-stopped")]
+    assert len(drained) == 2
+    assert stopped > max(drained)
+    assert node.is_gone()
+
+
+def test_supervisor_ends_while_the_engine_loads(start, folder):
+    (folder / "engine-load").touch()
+    node = start()
+    node.wait_for("engine", "started")
+    node.wait_for("worker?", "started", 2)
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(TIMEOUT) == 0
+    assert node.is_gone()
+
+
+def test_supervisor_kills_what_does_not_end_in_time(start):
+    node = start(drain_timeout=0.0)
+    node.wait_ready()
+    node.order("worker1", "linger")
+    (engine,) = node.wait_for("engine", "started")
+    os.kill(engine, signal.SIGSTOP)  # it cannot even see that it should stop
+    node.process.send_signal(signal.SIGINT)
+    assert node.process.wait(TIMEOUT) == 0
+    assert node.is_gone()
+
+
+def test_supervisor_ends_at_once_at_the_second_signal(start):
+    node = start(drain_timeout=600.0)
+    node.wait_ready()
+    node.order("worker0", "linger")
+    node.process.send_signal(signal.SIGTERM)
+    node.wait_for("worker0", "drained")
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(TIMEOUT) == 128 + signal.SIGTERM
+    assert node.is_gone()
+
+
+def test_supervisor_that_is_killed_leaves_no_child(start):
+    node = start()
+    node.wait_ready()
+    assert len(node.pids()) >= 4
+    node.process.kill()
+    node.process.wait()
+    assert node.is_gone()
+
+
+@pytest.mark.parametrize("name", ["engine", "worker1"])
+def test_supervisor_gives_up_at_a_fatal_error_and_says_why(start, folder, name):
+    (folder / f"{name}-fatal").touch()
+    node = start()
+    assert node.process.wait(TIMEOUT) == 1
+    assert f"{name} cannot start" in node.process.stderr.read()
+    assert node.is_gone()
+
+
+def test_supervisor_gives_up_on_a_child_that_never_starts(start, folder):
+    (folder / "engine-crash").touch()
+    node = start()
+    assert node.process.wait(TIMEOUT) == 1
+    assert "ended: exit code 3; it does not start" in node.process.stderr.read()
+
+
+def test_supervisor_gives_up_when_no_process_is_to_be_had(monkeypatch, caplog):
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("multiprocessing.util.spawnv_passfds", refuse)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert Supervisor(NodeConfig(), [], [], listener).run() == 1
+    assert f"engine cannot be started: {os.strerror(errno.EAGAIN)}" in caplog.text
+    assert "it does not start" in caplog.text
+
+
+def test_supervisor_keeps_the_ledger_across_the_generations_of_a_worker(start, folder):
+    (folder / "worker0-reserve").touch()
+    node = start()
+    # Granted only because the first one was settled, and in the order of the pipe.
+    (worker,) = node.wait_for("worker0", "reserved-2-None")
+    os.kill(worker, signal.SIGKILL)
+    assert node.wait_for("worker0", "reserved-1-tokens") != [worker]
+
+
+def test_child_can_be_started_after_a_failed_start():
+    child = Child("engine", "support.fakes:run_engine", (), lambda *_: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multiprocessing.util.spawnv_passfds", lambda *_: os.open("/no/file", 0))
+        with pytest.raises(OSError, match="No such file"):
+            child.start()
+    assert not child.is_alive
+    child.start()
+    try:
+        assert child.is_alive
+        assert child.generation == 2
+    finally:
+        child.kill()
+        child.reap()
+
+
+def test_child_that_loads_may_be_silent_for_longer():
+    child = Child("engine", "support.fakes:run_engine", (), lambda *_: None)
+    assert not child.is_hung(time.monotonic() + 10**6, 60)  # it was never started
+    child.start()
+    try:
+        now = time.monotonic()
+        assert not child.is_hung(now + START_TIMEOUT - 1, 60)
+        assert child.is_hung(now + START_TIMEOUT + 1, 60)
+        child.mark_ready()
+        assert not child.is_hung(now + 59, 60)
+        assert child.is_hung(now + 61, 60)
+    finally:
+        child.kill()
+        child.reap()

@@ -1,0 +1,185 @@
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support import tiny
+from tokenizers import Tokenizer
+
+from mlxnode.errors import ModelError
+from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.formats.schemas import CompletionBody
+from mlxnode.server.prompt.templates import Conversation
+from mlxnode.server.prompt.tokenizers import TextTokenizer
+from mlxnode.server.routes.text import _encode_prompts
+
+HARD = "Zürich 日本語 👍🏽 👨‍👩‍👧 a\u0301  double  spaces\n\ttab ﷽ 🇨🇭"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tiny.make_chat_model(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder) -> TextTokenizer:
+    return TextTokenizer(folder)
+
+
+def render(folder: Path, *messages: dict) -> str:
+    return TextTokenizer(folder).chat_template.render(Conversation(list(messages)))
+
+
+def rewrite(folder: Path, name: str, **changes) -> None:
+    file = folder / name
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(known | changes))
+
+
+def test_a_worker_never_imports_mlx_nor_the_engine(folder):
+    code = (
+        "import sys, pathlib, mlxnode.server.worker\n"
+        "from mlxnode.server.prompt.tokenizers import TextTokenizer\n"
+        f"TextTokenizer(pathlib.Path({str(folder)!r}))\n"
+        "loaded = {m for m in sys.modules if m.split('.')[0] == 'mlx'}\n"
+        "assert not loaded and 'mlxnode.engine' not in sys.modules, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tokenizer_names_the_folder_it_cannot_load(tmp_path):
+    with pytest.raises(ModelError, match=tmp_path.name):
+        TextTokenizer(tmp_path)
+
+
+async def test_encode_chat_writes_the_template_and_no_token_twice(tokenizer):
+    ids = (await tokenizer.encode_chat(Conversation([{"role": "user", "content": "hé"}]))).ids
+    assert ids[0] == 1 and ids.count(1) == 2 and ids.count(2) == 1
+    assert len(ids) == len("user\nhassistant\n") + len("é".encode()) + 3 + 1
+
+
+async def test_encode_chat_is_the_same_in_a_thread(tokenizer):
+    conversation = Conversation([{"role": "user", "content": "long " * 10_000}])
+    ids = await tokenizer.encode_chat(conversation)
+    assert ids == tokenizer._encode_chat(conversation)
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+async def test_the_event_loop_runs_while_a_megabyte_is_encoded(tokenizer, is_chat):
+    text = "word and others " * 60_000
+    if is_chat:
+        encoding = tokenizer.encode_chat(Conversation([{"role": "user", "content": text}]))
+    else:
+        encoding = tokenizer.encode([text])
+    task = asyncio.ensure_future(encoding)
+    started_at = last = time.perf_counter()
+    longest = 0.0  # time without a turn of the loop
+    while not task.done():
+        await asyncio.sleep(0.001)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    assert longest < (last - started_at) / 2
+
+
+async def test_encode_survives_many_threads(tokenizer):
+    texts = ["word " * 5_000 + str(i) for i in range(16)]
+    many = await asyncio.gather(*(tokenizer.encode([text]) for text in texts))
+    assert [ids for [ids] in many] == await tokenizer.encode(texts)
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [("", "system"), ("{# developer #}", "developer")],
+)
+def test_developer_becomes_system_unless_the_template_knows_it(tmp_path, template, shown):
+    tiny.make_chat_model(tmp_path)
+    rewrite(tmp_path, "tokenizer_config.json", chat_template=template + tiny.CHAT_TEMPLATE)
+    text = render(tmp_path, {"role": "developer", "content": "x"})
+    assert text.startswith(f"<|im_start|>{shown}\n")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ raise_exception('roles must alternate') }}", "{{ messages[0].nothing.at_all }}"],
+)
+def test_template_errors_are_the_request_s(tmp_path, template):
+    tiny.make_chat_model(tmp_path)
+    rewrite(tmp_path, "tokenizer_config.json", chat_template=template)
+    with pytest.raises(InvalidRequest) as caught:
+        render(tmp_path, {"role": "user", "content": "x"})
+    assert caught.value.param == "messages"
+
+
+def test_templates_run_in_a_sandbox(tmp_path):
+    tiny.make_chat_model(tmp_path)
+    escape = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
+    rewrite(tmp_path, "tokenizer_config.json", chat_template=escape)
+    with pytest.raises(InvalidRequest):
+        render(tmp_path, {"role": "user", "content": "x"})
+
+
+def test_stop_ids_come_from_all_the_files(tmp_path):
+    tiny.make_chat_model(tmp_path)
+    rewrite(tmp_path, "generation_config.json", eos_token_id=[0, 2])
+    assert TextTokenizer(tmp_path).stop_ids == [0, 2]
+
+
+def test_detokenizer_gives_whole_characters_and_loses_nothing(tokenizer):
+    [ids] = tokenizer._encode([HARD])
+    detokenizer = tokenizer.detokenizer([])
+    pieces = [detokenizer.feed(token) for token in ids]
+    assert "".join(pieces) == HARD
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_detokenizer_keeps_the_space_that_begins_a_continuation(tokenizer):
+    [prompt] = tokenizer._encode(["The capital of France is"])
+    detokenizer = tokenizer.detokenizer(prompt)
+    [ids] = tokenizer._encode([" Paris"])
+    assert "".join(map(detokenizer.feed, ids)) == " Paris"
+
+
+def test_detokenizer_drops_special_tokens_and_half_characters(tokenizer):
+    [ids] = tokenizer._encode(["ok👍"])
+    detokenizer = tokenizer.detokenizer([])
+    assert "".join(map(detokenizer.feed, [0, *ids[:-1]])) == "ok"
+
+
+def test_detokenizer_never_shows_the_prompt(tokenizer):
+    [ids] = tokenizer._encode(["日本👍"])
+    for cut in range(len(ids)):
+        detokenizer = tokenizer.detokenizer(ids[:cut])
+        text = "".join(map(detokenizer.feed, ids[cut:]))
+        assert "日" not in text or cut < 3, cut
+
+
+def test_detokenizer_shows_what_is_no_utf8(tokenizer):
+    [ids] = tokenizer._encode(["é"])
+    [letter] = tokenizer._encode(["a"])
+    detokenizer = tokenizer.detokenizer([])
+    assert "".join(map(detokenizer.feed, [ids[1], ids[1], *letter])) == "\ufffd\ufffda"
+
+
+async def test_a_gap_is_told_in_the_notation_of_the_model(tmp_path, tokenizer):
+    markers = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
+    tiny.make_chat_model(tmp_path)
+    file = str(tmp_path / "tokenizer.json")
+    with_gaps = Tokenizer.from_file(file)
+    with_gaps.add_special_tokens(list(markers))
+    with_gaps.save(file)
+    loaded = TextTokenizer(tmp_path)
+    assert loaded.fill_in_the_middle == markers and tokenizer.fill_in_the_middle is None
+    model = SimpleNamespace(tokenizer=loaded)
+    body = CompletionBody(model="m", prompt=["a", "b"], suffix="c")
+    before, between, after = (with_gaps.token_to_id(marker) for marker in markers)
+    a, b, c = (with_gaps.token_to_id(letter) for letter in "abc")
+    assert await _encode_prompts(model, body) == [
+        [before, a, between, c, after],
+        [before, b, between, c, after],
+    ]
+    with pytest.raises(InvalidRequest, match="not token ids"):
+        await _encode_prompts(model, CompletionBody(model="m", prompt=[a], suffix="c"))

@@ -1,0 +1,113 @@
+"""The openai package of npm, where Node and the package can be had."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mlxnode.messages import Failed, Limit, Reserved
+
+SOURCE = Path(__file__).parents[2] / "node"
+
+
+@pytest.fixture(scope="session")
+def node_project(tmp_path_factory) -> Path:
+    """A folder with the package installed; skips where that is not possible."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout
+    if int(version.lstrip("v").partition(".")[0]) < 20:
+        pytest.skip(f"the package needs Node 20, this is {version.strip()}")
+    folder = tmp_path_factory.mktemp("node")
+    for name in ("package.json", "flows.mjs"):
+        shutil.copy(SOURCE / name, folder)
+    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
+    try:
+        done = subprocess.run(
+            [*command, "--fetch-retries=0"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm install did not end: no registry can be reached")
+    if done.returncode != 0:
+        pytest.skip(f"npm install failed: {(done.stderr or done.stdout).strip()[-200:]}")
+    return folder
+
+
+@pytest.fixture
+def run(node_project, worker):
+    def run_flow(name: str):
+        done = subprocess.run(
+            ["node", "flows.mjs", f"{worker.url}/v1", worker.key, name],
+            cwd=node_project,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run_flow
+
+
+def test_node_models(run):
+    models = ["tiny-chat", "org/tiny-text", "tiny-embedding"]
+    assert run("models") == {"listed": models, "one": "org/tiny-text"}
+
+
+def test_node_chat(run):
+    answer = run("chat")
+    assert answer["content"] == "Hello!"
+    assert answer["usage"]["completion_tokens"] == 7
+    assert answer["headers"]["x-ratelimit-limit-requests"] == "60"
+
+
+def test_node_stream(run):
+    answer = run("stream")
+    assert answer["content"] == "Hello!" and answer["usage"]["completion_tokens"] == 7
+
+
+def test_node_tools_make_a_round_trip(run, worker):
+    worker.engine.answer = '<tool_call>{"name": "f", "arguments": {"city": "Bern"}}</tool_call>'
+    answer = run("tools")
+    assert answer["call"] == {"name": "f", "arguments": '{"city": "Bern"}'}
+    assert (answer["finish"], answer["next"]) == ("tool_calls", "tool_calls")
+
+
+def test_node_embeddings_with_the_default_encoding(run, worker):
+    ids = [[1.0, *worker.engine.ids("a")], [2.0, *worker.engine.ids("bc")]]
+    assert run("embeddings") == [(row + [0] * 8)[:8] for row in ids]
+
+
+def test_node_errors_are_typed(run):
+    caught = run("errors")
+    assert all(error["requestID"].startswith("req_") for error in caught.values())
+    facts = {name: (e["kind"], e["status"], e["code"]) for name, e in caught.items()}
+    assert facts == {
+        "badRequest": ("BadRequestError", 400, "decimal_above_max_value"),
+        "notFound": ("NotFoundError", 404, "model_not_found"),
+        "unauthorized": ("AuthenticationError", 401, "invalid_api_key"),
+    }
+    assert caught["badRequest"]["param"] == "temperature"
+
+
+def test_node_retries_when_it_was_told_to(run, worker):
+    limits = Limit(60, 0, 30.0), Limit(100_000, 100_000, 0.0)
+    worker.refuse, worker.num_refusals = Reserved(0, "requests", 0.3, *limits), 1
+    answer = run("retry")
+    assert answer["content"] == "Hello!" and answer["waited"] >= 300
+
+
+def test_node_broken_stream_is_an_error(run, worker):
+    def break_off(message) -> None:
+        worker.engine.update(message.uid, "abc")
+        worker.engine.send(Failed(message.uid, "internal", "broken"))
+
+    worker.engine.on_generate = break_off
+    assert run("brokenStream") == {"content": "abc", "kind": "APIError", "type": "server_error"}

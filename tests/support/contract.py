@@ -1,0 +1,54 @@
+"""Requests to every endpoint that takes a body, and what every error has."""
+
+import json
+from types import SimpleNamespace
+
+import httpx2 as httpx
+
+from mlxnode.server.formats.chat_schema import ChatBody
+from mlxnode.server.formats.schemas import CompletionBody, EmbeddingBody
+from mlxnode.server.http.validation import validate
+from mlxnode.server.notation.output_parser import ToolSyntax
+from mlxnode.server.prompt.tools import ToolUse
+
+CHATS, TEXTS, VECTORS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
+COMPLETION = {"model": "org/tiny-text", "prompt": "Once"}
+EMBEDDING = {"model": "tiny-embedding", "input": "a"}
+ENDPOINTS = {
+    CHATS: (ChatBody, CHAT),
+    TEXTS: (CompletionBody, COMPLETION),
+    VECTORS: (EmbeddingBody, EMBEDDING),
+}
+ALWAYS = ("x-request-id", "openai-processing-ms", "openai-version")
+
+
+def chat(worker, **options):
+    """Through the OpenAI SDK."""
+    return worker.client().chat.completions.create(**(CHAT | options))
+
+
+def complete(worker, **options):
+    """Through the OpenAI SDK."""
+    return worker.client().completions.create(**(COMPLETION | options))
+
+
+def post(worker, path, body, **headers):
+    headers = worker.headers | {"content-type": "application/json"} | headers
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return httpx.post(worker.url + path, content=content, headers=headers)
+
+
+def error_of(response) -> dict:
+    error = response.json()["error"]
+    assert list(error) == ["message", "type", "param", "code"]
+    assert isinstance(error["message"], str) and error["message"]
+    assert all(name in response.headers for name in ALWAYS)
+    return error
+
+
+def tool_use(*functions: dict, syntax: ToolSyntax | None = None, **options) -> ToolUse:
+    """What a request with these functions offers a model of that ``syntax``."""
+    tools = [{"type": "function", "function": function} for function in functions]
+    body, _ = validate(ChatBody, CHAT | {"tools": tools} | options)
+    return ToolUse.of(body, SimpleNamespace(tool_syntax=syntax))

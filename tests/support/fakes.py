@@ -1,0 +1,140 @@
+"""Stand-ins for the engine and the workers, as far as the supervisor sees them.
+
+What they do is written to a folder, one file an event, so that a test can wait for it:
+``<name>-<pid>-<event>``. A file ``<name>-<order>`` in the folder makes them misbehave.
+"""
+
+import os
+import resource
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from mlxnode.config.tables import NodeConfig
+from mlxnode.messages import (
+    Connect,
+    Connected,
+    Drain,
+    Fatal,
+    Ping,
+    Pong,
+    Ready,
+    Reserve,
+    Reserved,
+    Settle,
+    Stop,
+    SupervisorToChild,
+)
+from mlxnode.process.pipe import Pipe
+
+TOKEN_LIMIT = 150
+RESERVED = 140
+
+
+def run_engine(control: Connection, config: NodeConfig, models: list) -> None:
+    Fake("engine", control, config).run()
+
+
+def run_worker(
+    control: Connection, index: int, listener: object, config: NodeConfig, *_: object
+) -> None:
+    Fake(f"worker{index}", control, config).run()
+
+
+class Fake:
+    """A child that follows the supervisor's protocol and tells what it was told."""
+
+    def __init__(self, name: str, control: Connection, config: NodeConfig):
+        self._name = name
+        self._folder = Path(config.api.models["folder"].path)
+        self._ended = threading.Event()
+        self._pipes: list[Connection] = []
+        self._control = Pipe(
+            control, SupervisorToChild, self._handle, on_close=lambda: os._exit(0)
+        )
+
+    def run(self) -> None:
+        self._control.start()
+        if self._is_ordered("fatal"):
+            self._control.send(Fatal(f"{self._name} cannot start"))
+        elif self._is_ordered("crash"):
+            os._exit(3)
+        elif not self._is_ordered("load"):
+            self._control.send(Ready())
+        self._tell("started")
+        self._tell(f"descriptors-{resource.getrlimit(resource.RLIMIT_NOFILE)[0]}")
+        self._ended.wait()
+
+    def _handle(self, message: object) -> None:
+        match message:
+            case Ping(sequence):
+                if not self._is_ordered("hang"):
+                    self._control.send(Pong(sequence))
+            case Connect(peer, generation):
+                if self._is_ordered("vanish"):
+                    self._vanish(generation)
+                self._pipes.append(Connection(self._control.receive_fd()))
+                self._control.send(Connected(generation))
+                self._tell(f"connected-{peer}-{generation}")
+                if self._name == "worker0" and self._is_ordered("reserve"):
+                    self._control.send(Reserve(1, "key", "model", RESERVED))
+            case Reserved(ticket, refused):
+                self._tell(f"reserved-{ticket}-{refused}")
+                if ticket == 1:  # the second one stays open
+                    self._control.send(Settle(1, 10))
+                    self._control.send(Reserve(2, "key", "model", RESERVED))
+            case Drain():
+                self._tell("drained")
+                if not self._is_ordered("linger"):
+                    self._ended.set()
+            case Stop():
+                self._tell("stopped")
+                self._ended.set()
+
+    def _vanish(self, generation: int) -> None:
+        """Die before answering, once the engine has its end of the pipe."""
+        (self._folder / f"{self._name}-vanish").unlink()
+        while not list(self._folder.glob(f"engine-*-connected-*-{generation}")):
+            time.sleep(0.01)
+        os._exit(4)
+
+    def _is_ordered(self, order: str) -> bool:
+        return (self._folder / f"{self._name}-{order}").exists()
+
+    def _tell(self, event: str) -> None:
+        (self._folder / f"{self._name}-{os.getpid()}-{event}").touch()
+
+
+def supervise(folder: Path, **server: object) -> int:
+    """Run a supervisor over fakes; the child process of a test."""
+    import logging
+    import socket
+
+    from mlxnode.config.tables import ApiConfig, ModelConfig, ServerConfig
+    from mlxnode.process.supervisor import Supervisor
+
+    logging.basicConfig(level="INFO", format="%(message)s")
+    api = ApiConfig(
+        max_tokens_per_minute=TOKEN_LIMIT,
+        models={"folder": ModelConfig(path=str(folder), type="chat")},
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    started = time.monotonic()
+
+    def on_ready() -> None:
+        import sys
+
+        loaded = sorted({"mlx", "sanic", "numpy"} & set(sys.modules))
+        (folder / f"ready-{','.join(loaded) or 'light'}").touch()
+        print(f"ready in {time.monotonic() - started:.1f} s", flush=True)
+
+    return Supervisor(
+        NodeConfig(api=api, server=ServerConfig(**server)),
+        [],
+        [],
+        listener,
+        on_ready=on_ready,
+        engine_entry="support.fakes:run_engine",
+        worker_entry="support.fakes:run_worker",
+    ).run()

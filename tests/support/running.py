@@ -1,0 +1,74 @@
+"""A runner on a tiny model, stepped by the test itself."""
+
+from mlx import nn
+
+from mlxnode.config.tables import EngineConfig
+from mlxnode.engine.decode.grammar import GrammarCompiler
+from mlxnode.engine.decode.pending_step import Output
+from mlxnode.engine.decode.request import Request
+from mlxnode.engine.decode.runner import Runner
+from mlxnode.engine.decode.scheduler import MemoryBudget
+from mlxnode.kernels.backend import OPS, Kernels
+from mlxnode.messages import Generate, Sampling
+
+
+def make_runner(
+    model: nn.Module, kernels: Kernels = OPS, budget: int = 10**9, **config
+) -> Runner:
+    """Without drafts, unless asked for: a step then brings one token for each row."""
+
+    def make_compiler(vocabulary_size: int, stop_ids: frozenset[int]) -> GrammarCompiler:
+        return GrammarCompiler(model.folder, vocabulary_size, stop_ids)
+
+    config = {"num_speculative_tokens": 0} | config
+    return Runner(model, EngineConfig(**config), MemoryBudget(budget), make_compiler, kernels)
+
+
+def make(uid: int, prompt: int = 12, max_tokens: int = 20, stop=(), **sampling) -> Request:
+    ids = [3 + (uid * 7 + i * i) % 250 for i in range(prompt)]
+    sampling = {"temperature": 0.0, "seed": uid} | sampling
+    message = Generate(uid, "m", ids, max_tokens, list(stop), Sampling(**sampling))
+    return Request.of(1, message, random_seed=0)
+
+
+def step(runner: Runner) -> list[Output]:
+    outputs = []
+    if runner.has_prompts:
+        outputs += runner.settle()
+        runner.prefill()
+    outputs += runner.begin()
+    outputs += runner.decode()
+    runner.draw()
+    return outputs
+
+
+def collect(runner: Runner, tokens: dict[int, list[int]]) -> None:
+    for output in step(runner):
+        if output.tokens:
+            tokens.setdefault(output.request.key[1], []).extend(output.tokens)
+
+
+def run(runner: Runner, *requests: Request) -> dict[int, list[int]]:
+    """The tokens of each request by uid, from one batch."""
+    for request in requests:
+        assert runner.add(request) is None
+    tokens: dict[int, list[int]] = {}
+    for _ in range(2000):
+        if not runner.has_work:
+            return tokens
+        collect(runner, tokens)
+    raise AssertionError("the batch does not come to an end")
+
+
+MIXED = [
+    {},
+    {"temperature": 0.9, "top_p": 0.8},
+    {"temperature": 1.2, "top_k": 20},
+    {"temperature": 0.8, "min_p": 0.1},
+    {"temperature": 1.0},
+]
+
+
+def mixed(uid: int) -> Request:
+    parameters = MIXED[uid % len(MIXED)]
+    return make(uid, prompt=1 + uid * 13, max_tokens=10 + uid, **parameters)
