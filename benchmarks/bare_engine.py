@@ -39,7 +39,15 @@ class EngineAlone:
         started_at, tokens, missing = time.perf_counter(), 0, len(prompts)
         for ids, parameters in zip(prompts, sampling, strict=True):
             self._num_asked += 1
-            self._pipe.send(Generate(self._num_asked, "bench", ids, max_tokens, [], parameters))
+            message = Generate(
+                uid=self._num_asked,
+                model="bench",
+                prompt=ids,
+                max_tokens=max_tokens,
+                stop_ids=[],
+                sampling=parameters,
+            )
+            self._pipe.send(message)
         while missing:
             message = self._inbox.get(timeout=300)
             if not isinstance(message, Tokens):
@@ -64,7 +72,7 @@ def engine_alone(folder: Path) -> Iterator[EngineAlone]:
     try:
         _wait_for(said, Ready())
         ours, theirs = spawn.Pipe()
-        control.send(Connect(0, 1), theirs.fileno())
+        control.send(Connect(1), theirs.fileno())
         _wait_for(said, Connected(1))
         theirs.close()
         inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()

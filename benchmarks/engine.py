@@ -36,7 +36,7 @@ from mlxnode.engine.decode.scheduler import MemoryBudget  # noqa: E402
 from mlxnode.engine.kvcache.batch import BatchCache, make_row  # noqa: E402
 from mlxnode.kernels import backend  # noqa: E402
 from mlxnode.kernels.columns import column  # noqa: E402
-from mlxnode.messages import Generate, Sampling, Tokens, Update  # noqa: E402
+from mlxnode.messages import Generate, Sampling, Token, Tokens, Update  # noqa: E402
 from mlxnode.process.pipe import Pipe  # noqa: E402
 
 LENGTHS = (40, 200, 800)
@@ -77,7 +77,9 @@ def generate(i: int) -> Generate:
     """A request with a length and parameters of its own."""
     prompt = np.random.default_rng(i).integers(20, 40_000, LENGTHS[i % 3]).tolist()
     sampling = Sampling(temperature=0.7 + 0.01 * i, top_p=0.9)
-    return Generate(i, "bench", prompt, 2000, [], sampling)
+    return Generate(
+        uid=i, model="bench", prompt=prompt, max_tokens=2000, stop_ids=[], sampling=sampling
+    )
 
 
 def filled_runner(model: nn.Module, batch: int) -> Runner:
@@ -160,7 +162,7 @@ def pipe_time(batch: int) -> float:
     ends = [
         Pipe(end, Tokens, arrived.put, lambda: None).start() for end in multiprocessing.Pipe()
     ]
-    message = Tokens([Update(uid, [1000], [0.0]) for uid in range(batch)])
+    message = Tokens([Update(uid=uid, tokens=[Token(1000, 0.0)]) for uid in range(batch)])
     try:
         return timed(lambda: (ends[0].send(message), arrived.get(timeout=10)), 200)
     finally:

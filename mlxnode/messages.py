@@ -1,11 +1,11 @@
-"""What the processes say to each other: small typed structs, sent as msgpack.
+"""The messages between the processes: small typed structs, sent as msgpack.
 
-Three conversations, each a tagged union:
+There are three conversations, each a tagged union:
 
-- ``WorkerToEngine`` and ``EngineToWorker``, over one data pipe per worker and engine.
-- ``SupervisorToChild`` and ``ChildToSupervisor``, over one control pipe per child.
+- ``WorkerToEngine`` and ``EngineToWorker``, over one data pipe for each worker and engine.
+- ``SupervisorToChild`` and ``ChildToSupervisor``, over one control pipe for each child.
 
-A ``uid`` is chosen by the worker and is unique among the requests of its pipe.
+A worker chooses the ``uid`` of a request. It is unique among the requests of one pipe.
 """
 
 from typing import Literal
@@ -16,19 +16,22 @@ FinishReason = Literal["stop", "length"]
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
-    """Base of every message; encoded as an array that begins with the class name."""
+    """Base of all messages. The encoding is an array whose first element is the class name."""
 
 
-class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How the next token is drawn.
+class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """The sampling parameters of one request.
 
-    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch the
-    respective truncation off. Without a ``seed`` the engine picks one at random. A
-    ``grammar`` is what the text must follow, in llguidance's JSON form, from its beginning or
-    from behind the first occurrence of the tokens ``grammar_after``. Penalties and
-    ``logit_bias`` are explained in ``kernels/sample.py``. Stop ids are held back for the
-    first ``min_tokens`` tokens. ``top_logprobs`` asks for the log-probability of each
-    token and for so many most likely ones in its place; without it, neither need be true.
+    ``temperature`` 0 means greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch the
+    truncation off. Without a ``seed``, the engine chooses one at random. The penalties and
+    ``logit_bias`` are defined in ``kernels/sample.py``.
+
+    ``grammar`` constrains the generated text; it has llguidance's JSON form. The constraint
+    applies from the first token, or after the first occurrence of the tokens
+    ``grammar_after``. Stop ids cannot be sampled in the first ``min_tokens`` tokens.
+    ``top_logprobs`` requests the log-probability of each token, and of that many most likely
+    tokens at the same position. Without it, the log-probabilities are not computed.
+    ``scores_prompt`` requests the log-probabilities of the prompt tokens.
     """
 
     temperature: float = 1.0
@@ -44,34 +47,34 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     presence_penalty: float = 0.0
     min_tokens: int = 0
     top_logprobs: int | None = None  # at most 20
-    scores_prompt: bool = False  # with the first token, tell the prompt's log-probabilities
+    scores_prompt: bool = False
 
 
 # --- worker to engine ---------------------------------------------------------------
 
 
-class Generate(Message):
-    """Continue ``prompt`` by at most ``max_tokens`` tokens."""
+class Generate(Message, frozen=True, kw_only=True):
+    """Generate at most ``max_tokens`` tokens after ``prompt``."""
 
     uid: int
     model: str
     prompt: list[int]
     max_tokens: int
-    stop_ids: list[int]  # end-of-sequence ids; the one that ends a text is not reported
+    stop_ids: list[int]  # end-of-sequence ids; the id that ends a sequence is not reported
     sampling: Sampling
 
 
-class Embed(Message):
-    """Embed each of ``inputs``, token ids with the model's special tokens in place."""
+class Embed(Message, frozen=True, kw_only=True):
+    """Embed each of ``inputs``: token ids, with the special tokens of the model."""
 
     uid: int
     model: str
     inputs: list[list[int]]
-    dimensions: int | None = None  # truncate to that many, then normalise again
+    dimensions: int | None = None  # truncate the vectors to this size, then normalize again
 
 
-class Abort(Message):
-    """Stop working on a request; nothing more is sent for it."""
+class Abort(Message, frozen=True):
+    """Stop a request. The engine sends nothing more for it."""
 
     uid: int
 
@@ -82,43 +85,48 @@ WorkerToEngine = Generate | Embed | Abort
 # --- engine to worker ---------------------------------------------------------------
 
 
-class Update(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """New tokens of one request. The update with a ``finish`` is its last.
+class Token(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One token with its log-probability: natural, of the raw logits of the model.
 
-    Log-probabilities are natural ones, of the model's raw logits.
+    ``logprob`` and ``top_logprobs`` (of the most likely tokens at the same position) are
+    meaningful only if the request asked for them. A prompt's first token has no ``logprob``.
     """
 
+    id: int
+    logprob: float | None
+    top_logprobs: dict[int, float] | None = None
+
+
+class Update(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """New tokens of one request. The update with a ``finish`` is the last of a request."""
+
     uid: int
-    tokens: list[int]
-    logprobs: list[float]  # of each token
+    tokens: list[Token] = []
     finish: FinishReason | None = None
-    top_logprobs: list[dict[int, float]] = []  # of each token, if asked for: the most likely
-    # If asked for, with the first token: of each prompt token but the first.
-    prompt_logprobs: list[float] = []
-    prompt_top_logprobs: list[dict[int, float]] = []
-    num_cached: int = 0  # tokens of the prompt that were known from other texts
+    prompt: list[Token] | None = None  # the scored prompt, once, with the first tokens
+    num_cached: int = 0  # prompt tokens that came from the prefix cache
 
 
-class Tokens(Message):
-    """What one engine step produced for one worker."""
+class Tokens(Message, frozen=True):
+    """The tokens of one engine step for one worker."""
 
     updates: list[Update]
 
 
-class Embedded(Message):
-    """The vectors of one ``Embed``: float32, little-endian, row after row."""
+class Embedded(Message, frozen=True):
+    """The vectors of one ``Embed``: float32, little-endian, row by row."""
 
     uid: int
     dimensions: int
     vectors: bytes
 
 
-class Failed(Message):
-    """A request that ended without a result.
+class Failed(Message, frozen=True):
+    """A request ended without a result.
 
-    ``overloaded``: refused for lack of room, may be tried again. ``too_large``: needs more
-    memory than the node has, will never fit. ``internal``: the engine's fault, alone or with
-    the other requests of a failed step.
+    ``overloaded``: there is no room now; the request can be tried again. ``too_large``: the
+    request needs more memory than the node has. ``internal``: the engine failed on this
+    request, or on a step that this request was part of.
     """
 
     uid: int
@@ -132,49 +140,44 @@ EngineToWorker = Tokens | Embedded | Failed
 # --- supervisor to child ------------------------------------------------------------
 
 
-class Ping(Message):
-    """Answered with a ``Pong`` by the child's main loop, not by a helper thread."""
+class Ping(Message, frozen=True):
+    """The main loop of the child, not a helper thread, answers with a ``Pong``."""
 
     sequence: int
 
 
-class Connect(Message):
-    """A new data pipe; its file descriptor follows on the control pipe (``pipes.send_fd``).
+class Connect(Message, frozen=True):
+    """A new data pipe. Its file descriptor follows on the control pipe (``pipe.send_fd``)."""
 
-    ``peer`` names the worker (to the engine), and ``generation`` counts pipes, so that
-    the two sides and the supervisor mean the same one.
-    """
-
-    peer: int
-    generation: int
+    pipe_id: int
 
 
-class Drain(Message):
-    """To a worker: accept nothing new, finish what runs within ``timeout`` seconds, exit."""
+class Drain(Message, frozen=True):
+    """To a worker: accept nothing new, finish running requests within ``timeout`` s, exit."""
 
     timeout: float
 
 
-class Stop(Message):
+class Stop(Message, frozen=True):
     """Exit now."""
 
 
-class Reserved(Message):
-    """The answer to ``Reserve``: granted when ``refused`` is None."""
-
-    ticket: int
-    refused: Literal["requests", "tokens"] | None
-    retry_after: float  # seconds until the same request would be granted; 0 for now or never
-    requests: "Limit | None"
-    tokens: "Limit | None"
-
-
 class Limit(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The tightest bucket of its kind, as the x-ratelimit headers tell it."""
+    """The bucket that is closest to its end, as the x-ratelimit headers report it."""
 
     limit: int
     remaining: int
     reset: float  # seconds until the bucket is full
+
+
+class Reserved(Message, frozen=True):
+    """The answer to ``Reserve``: granted if ``refused`` is None."""
+
+    ticket: int
+    refused: Literal["requests", "tokens"] | None
+    retry_after: float  # seconds until the same request would be granted; 0 for now or never
+    requests: Limit | None
+    tokens: Limit | None
 
 
 SupervisorToChild = Ping | Connect | Drain | Stop | Reserved
@@ -183,43 +186,45 @@ SupervisorToChild = Ping | Connect | Drain | Stop | Reserved
 # --- child to supervisor ------------------------------------------------------------
 
 
-class Pong(Message):
+class Pong(Message, frozen=True):
+    """The answer to ``Ping``."""
+
     sequence: int
 
 
-class Progress(Message):
-    """A line about loading, for the person who started the node."""
+class Progress(Message, frozen=True):
+    """One line about loading, for the user who started the node."""
 
     text: str
 
 
-class Ready(Message):
-    """The child has loaded what it needs and can be connected."""
+class Ready(Message, frozen=True):
+    """The child has loaded everything and can be connected."""
 
 
-class Connected(Message):
-    """The child holds its end of that pipe: the supervisor may close its own copy."""
+class Connected(Message, frozen=True):
+    """The child has its end of the data pipe: the supervisor may close its own copy."""
 
-    generation: int
+    pipe_id: int
 
 
-class Fatal(Message):
-    """The child cannot start, for a reason that the person can mend."""
+class Fatal(Message, frozen=True):
+    """The child cannot start, for a reason that the user can remove."""
 
     message: str
 
 
-class Reserve(Message):
+class Reserve(Message, frozen=True):
     """May ``key`` make one request to ``model`` of at most ``tokens`` tokens now?"""
 
-    ticket: int  # unique among the tickets of that worker
-    key: str  # its id, not itself
+    ticket: int  # unique among the tickets of one worker
+    key: str  # the id of the key, not the key
     model: str
     tokens: int
 
 
-class Settle(Message):
-    """The granted ``ticket`` used that many ``tokens``; the rest goes back."""
+class Settle(Message, frozen=True):
+    """The request of the granted ``ticket`` used ``tokens``. The remaining tokens are free."""
 
     ticket: int
     tokens: int

@@ -9,20 +9,41 @@ from mlxnode import messages as m
 
 UNIONS = {
     m.WorkerToEngine: [
-        m.Generate(1, "a/b", [1, 2], 5, [0], m.Sampling()),
-        m.Generate(2**62, "m", [], 1, [], m.Sampling(0.5, 0.9, 40, 0.1, 2**64 - 1)),
-        m.Embed(2, "e", [[1], [2, 3]]),
-        m.Embed(2, "e", [[1]], dimensions=64),
+        m.Generate(
+            uid=1,
+            model="a/b",
+            prompt=[1, 2],
+            max_tokens=5,
+            stop_ids=[0],
+            sampling=m.Sampling(),
+        ),
+        m.Generate(
+            uid=2**62,
+            model="m",
+            prompt=[],
+            max_tokens=1,
+            stop_ids=[],
+            sampling=m.Sampling(
+                temperature=0.5, top_p=0.9, top_k=40, min_p=0.1, seed=2**64 - 1
+            ),
+        ),
+        m.Embed(uid=2, model="e", inputs=[[1], [2, 3]]),
+        m.Embed(uid=2, model="e", inputs=[[1]], dimensions=64),
         m.Abort(3),
     ],
     m.EngineToWorker: [
-        m.Tokens([m.Update(1, [5, 6], [-0.5, -1e-30]), m.Update(2, [], [], "length")]),
+        m.Tokens(
+            [
+                m.Update(uid=1, tokens=[m.Token(5, -0.5), m.Token(6, -1e-30, {6: -1e-30})]),
+                m.Update(uid=2, finish="length", prompt=[m.Token(1, None)], num_cached=1),
+            ]
+        ),
         m.Embedded(1, 2, bytes(range(8))),
         m.Failed(1, "too_large", "caf\u00e9"),
     ],
     m.SupervisorToChild: [
         m.Ping(1),
-        m.Connect(0, 7),
+        m.Connect(7),
         m.Drain(0.5),
         m.Stop(),
         m.Reserved(1, None, 0.0, m.Limit(60, 59, 1.0), None),

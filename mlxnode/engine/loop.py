@@ -18,7 +18,7 @@ import mlx.core as mx
 
 from mlxnode.engine.cpu import malloc
 from mlxnode.engine.decode.pending_step import Output
-from mlxnode.engine.decode.request import PromptScores, Request, RequestKey
+from mlxnode.engine.decode.request import Request, RequestKey
 from mlxnode.engine.decode.runner import Runner
 from mlxnode.engine.embedding.runner import EmbeddingRunner
 from mlxnode.messages import (
@@ -127,7 +127,7 @@ class Engine:
     def _on_control(self, message: SupervisorToChild) -> None:
         # On the reader thread, where the descriptor after a Connect has to be read.
         if isinstance(message, Connect):
-            self._connect(message.generation, self._supervisor.receive_fd())
+            self._connect(message.pipe_id, self._supervisor.receive_fd())
         else:
             self._inbox.put(message)
 
@@ -306,14 +306,11 @@ class Engine:
 
 def _update(uid: int, output: Output) -> Update:
     request = output.request
-    scores, request.scores = request.scores or PromptScores(), None  # told once
+    scores, request.scores = request.scores, None  # told once
     return Update(
-        uid,
-        output.tokens,
-        output.logprobs,
-        output.finish,
-        output.top_logprobs,
-        scores.logprobs,
-        scores.top_logprobs,
-        request.num_cached,
+        uid=uid,
+        tokens=output.tokens,
+        finish=output.finish,
+        prompt=scores,
+        num_cached=request.num_cached,
     )

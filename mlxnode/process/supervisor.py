@@ -135,8 +135,8 @@ class Supervisor:
             case Ready():
                 child.mark_ready()
                 self._wire(child)
-            case Connected(generation):
-                self._hand_over(generation, child)
+            case Connected(pipe_id):
+                self._hand_over(pipe_id, child)
             case Fatal(text):
                 self._fail(text)
             case Reserve(ticket, key, model, tokens):
@@ -215,8 +215,7 @@ class Supervisor:
         ends = dict(zip((worker, self._engine), make_pipe(duplex=True), strict=True))
         self._wires[self._num_wires] = ends
         for child, end in ends.items():
-            message = Connect(self._workers.index(worker), self._num_wires)
-            child.send(message, end.fileno())
+            child.send(Connect(self._num_wires), end.fileno())
 
     def _hand_over(self, generation: int, child: Child) -> None:
         """The child holds its end: close our copy, or no end-of-file would ever arrive."""

@@ -137,13 +137,23 @@ class EngineClient:
         for prompt, most in zip(prompts, max_tokens, strict=True):
             for sampling in samplings:
                 uid = self._register(call)
-                self._send(Generate(uid, model, prompt, most, stop_ids, sampling), call)
+                message = Generate(
+                    uid=uid,
+                    model=model,
+                    prompt=prompt,
+                    max_tokens=most,
+                    stop_ids=stop_ids,
+                    sampling=sampling,
+                )
+                self._send(message, call)
         return call
 
     def embed(self, model: str, inputs: list[list[int]], dimensions: int | None) -> Call:
         """Embed ``inputs``; one ``Embedded`` comes back."""
         call = Call(self)
-        self._send(Embed(self._register(call), model, inputs, dimensions), call)
+        uid = self._register(call)
+        message = Embed(uid=uid, model=model, inputs=inputs, dimensions=dimensions)
+        self._send(message, call)
         return call
 
     def abort(self, uid: int) -> None:

@@ -162,7 +162,7 @@ class Worker:
 
     def _connect(self, message: Connect, connection: Connection) -> None:
         self._engine.connect(connection)
-        self._control.send(Connected(message.generation))
+        self._control.send(Connected(message.pipe_id))
 
     async def _drain(self, timeout: float) -> None:
         """Accept nothing new, let what runs finish, then stop."""

@@ -125,7 +125,8 @@ def test_engine_serves_chat_and_embeddings_in_turn(start_engine, tiny_folder, de
     worker = engine.connect()
     worker.send(generate(1, max_tokens=300))
     for uid in range(10, 14):
-        worker.send(Embed(uid, "embedding", [[101, 2000 + uid, 102], [101, 102]]))
+        inputs = [[101, 2000 + uid, 102], [101, 102]]
+        worker.send(Embed(uid=uid, model="embedding", inputs=inputs))
     vectors, tokens = {}, 0
     while len(vectors) < 4 or tokens < 300:
         message = worker.receive()

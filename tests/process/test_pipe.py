@@ -51,7 +51,14 @@ def connections():
 
 
 def big_request(uid: int) -> Generate:
-    return Generate(uid, "m", list(range(1_000_000)), 5, [2], Sampling(seed=2**64 - 1))
+    return Generate(
+        uid=uid,
+        model="m",
+        prompt=list(range(1_000_000)),
+        max_tokens=5,
+        stop_ids=[2],
+        sampling=Sampling(seed=2**64 - 1),
+    )
 
 
 def test_pipe_carries_big_messages_both_ways_at_once(connections):
@@ -127,8 +134,8 @@ def _answer_on_the_new_pipe(connection: Connection) -> None:
 
     def on_message(message: Connect) -> None:
         passed = Connection(control.receive_fd())
-        passed.send_bytes(f"hello {message.peer}".encode())
-        control.send(Connected(message.generation))
+        passed.send_bytes(f"hello {message.pipe_id}".encode())
+        control.send(Connected(message.pipe_id))
 
     control = Pipe(connection, SupervisorToChild, on_message, done.set)
     control.start()
@@ -145,10 +152,10 @@ def test_pipe_passes_descriptors_to_a_running_process():
     try:
         for generation in range(3):
             left, right = multiprocessing.Pipe(duplex=True)
-            end.pipe.send(Connect(7, generation), right.fileno())
+            end.pipe.send(Connect(generation), right.fileno())
             assert end.received.get(timeout=TIMEOUT) == Connected(generation)
             right.close()
-            assert left.recv_bytes() == b"hello 7"
+            assert left.recv_bytes() == f"hello {generation}".encode()
             left.close()
     finally:
         end.pipe.close()

@@ -38,6 +38,7 @@ from mlxnode.messages import (
     Reserve,
     Reserved,
     Settle,
+    Token,
     Tokens,
     Update,
     WorkerToEngine,
@@ -96,7 +97,8 @@ class FakeEngine:
 
     def update(self, uid: int, text: str | list[int], finish: str | None = None) -> None:
         ids = self.ids(text) if isinstance(text, str) else text
-        self.send(Tokens([Update(uid, ids, [-1.0] * len(ids), finish)]))
+        tokens = [Token(id, -1.0) for id in ids]
+        self.send(Tokens([Update(uid=uid, tokens=tokens, finish=finish)]))
 
     def say(self, message: Generate) -> None:
         """All of ``answer``, one step after the other, within the request's max_tokens."""
@@ -184,8 +186,8 @@ class WorkerProcess:
         ours, theirs = multiprocessing.Pipe(duplex=True)
         self._generation += 1
         self.engine.connect(ours)
-        self._control.send(Connect(0, self._generation), theirs.fileno())
-        assert self.wait_for(Connected).generation == self._generation
+        self._control.send(Connect(self._generation), theirs.fileno())
+        assert self.wait_for(Connected).pipe_id == self._generation
         theirs.close()
 
     def client(self, **options: Any) -> openai.OpenAI:

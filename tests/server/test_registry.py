@@ -24,15 +24,19 @@ def body(**fields) -> CompletionBody:
 
 def test_sampling_defaults_are_openai_s(served_models, tmp_path):
     model = registry_with(served_models, tmp_path, {}).find_text("m")
-    assert model.sampling(body()) == Sampling(1.0, 1.0, 0, 0.0, None)
+    assert model.sampling(body()) == Sampling(
+        temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, seed=None
+    )
 
 
 def test_sampling_request_over_config_over_model(served_models, tmp_path):
     own = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
     model = registry_with(served_models, tmp_path, own).find_text("m")
-    assert model.sampling(body()) == Sampling(0.6, 0.95, 20, 0.0, None)
+    assert model.sampling(body()) == Sampling(
+        temperature=0.6, top_p=0.95, top_k=20, min_p=0.0, seed=None
+    )
     asked = model.sampling(body(temperature=0.0, top_p=0.5, top_k=-1, min_p=0.1, seed=-1))
-    assert asked == Sampling(0.0, 0.5, 0, 0.1, 2**64 - 1)
+    assert asked == Sampling(temperature=0.0, top_p=0.5, top_k=0, min_p=0.1, seed=2**64 - 1)
 
 
 def test_sampling_configured_temperature_wins_over_the_model_s(served_models, tmp_path):

@@ -55,7 +55,7 @@ class Mailbox:
 
     def tokens(self, *uids: int) -> dict[int, list[int]]:
         return {
-            uid: [token for update in updates for token in update.tokens]
+            uid: [token.id for update in updates for token in update.tokens]
             for uid, updates in self.updates(*uids).items()
         }
 
@@ -80,7 +80,7 @@ class EngineProcess:
         """A worker's end of a new data pipe."""
         self._generation += 1
         ours, theirs = multiprocessing.Pipe(duplex=True)
-        self.control.pipe.send(Connect(peer=0, generation=self._generation), theirs.fileno())
+        self.control.pipe.send(Connect(self._generation), theirs.fileno())
         assert self.control.receive() == Connected(self._generation)
         theirs.close()
         return Mailbox(ours, EngineToWorker)

@@ -71,12 +71,12 @@ class Fake:
             case Ping(sequence):
                 if not self._is_ordered("hang"):
                     self._control.send(Pong(sequence))
-            case Connect(peer, generation):
+            case Connect(pipe_id):
                 if self._is_ordered("vanish"):
-                    self._vanish(generation)
+                    self._vanish(pipe_id)
                 self._pipes.append(Connection(self._control.receive_fd()))
-                self._control.send(Connected(generation))
-                self._tell(f"connected-{peer}-{generation}")
+                self._control.send(Connected(pipe_id))
+                self._tell(f"connected-{pipe_id}")
                 if self._name == "worker0" and self._is_ordered("reserve"):
                     self._control.send(Reserve(1, "key", "model", RESERVED))
             case Reserved(ticket, refused):
@@ -92,10 +92,10 @@ class Fake:
                 self._tell("stopped")
                 self._ended.set()
 
-    def _vanish(self, generation: int) -> None:
+    def _vanish(self, pipe_id: int) -> None:
         """Die before answering, once the engine has its end of the pipe."""
         (self._folder / f"{self._name}-vanish").unlink()
-        while not list(self._folder.glob(f"engine-*-connected-*-{generation}")):
+        while not list(self._folder.glob(f"engine-*-connected-{pipe_id}")):
             time.sleep(0.01)
         os._exit(4)
 

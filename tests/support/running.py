@@ -27,7 +27,14 @@ def make_runner(
 def make(uid: int, prompt: int = 12, max_tokens: int = 20, stop=(), **sampling) -> Request:
     ids = [3 + (uid * 7 + i * i) % 250 for i in range(prompt)]
     sampling = {"temperature": 0.0, "seed": uid} | sampling
-    message = Generate(uid, "m", ids, max_tokens, list(stop), Sampling(**sampling))
+    message = Generate(
+        uid=uid,
+        model="m",
+        prompt=ids,
+        max_tokens=max_tokens,
+        stop_ids=list(stop),
+        sampling=Sampling(**sampling),
+    )
     return Request.of(1, message, random_seed=0)
 
 
@@ -42,10 +49,14 @@ def step(runner: Runner) -> list[Output]:
     return outputs
 
 
+def ids_of(output: Output) -> list[int]:
+    return [token.id for token in output.tokens]
+
+
 def collect(runner: Runner, tokens: dict[int, list[int]]) -> None:
     for output in step(runner):
         if output.tokens:
-            tokens.setdefault(output.request.key[1], []).extend(output.tokens)
+            tokens.setdefault(output.request.key[1], []).extend(ids_of(output))
 
 
 def run(runner: Runner, *requests: Request) -> dict[int, list[int]]:

@@ -10,19 +10,14 @@ import mlx.core as mx
 
 from mlxnode.engine.decode.request import Request
 from mlxnode.kernels.sample import Sampled
-from mlxnode.messages import FinishReason
+from mlxnode.messages import FinishReason, Token
 
 
 class Output(NamedTuple):
-    """What one step brought for one request.
-
-    There are no tokens when only an end came, and one for each of ``logprobs`` otherwise.
-    """
+    """The result of one step for one request. ``tokens`` is empty if only the end came."""
 
     request: Request
-    tokens: list[int]
-    logprobs: list[float]
-    top_logprobs: list[dict[int, float]]  # the most likely tokens in each place, if asked for
+    tokens: list[Token]
     finish: FinishReason | None = None  # with the last one of a request
     error: str | None = None
 
@@ -64,7 +59,7 @@ class Launch:
 
 def _accept(request: Request, draws: Sampled, draft: Sequence[int]) -> Output:
     """Take the draws that follow right guesses; lists instead of arrays."""
-    output = Output(request, [], [], [])
+    output = Output(request, [])
     for i, (token, logprob) in enumerate(zip(draws.tokens, draws.logprobs, strict=True)):
         if math.isnan(logprob):
             reason = request.grammar and request.grammar.error
@@ -74,11 +69,11 @@ def _accept(request: Request, draws: Sampled, draft: Sequence[int]) -> Output:
         if request.grammar is not None and request.grammar.error is not None and is_text:
             return failure(request, request.grammar.error)
         if is_text:
-            output.tokens.append(token)
-            output.logprobs.append(logprob)
+            top = None
             if count := request.sampling.top_logprobs:
-                top = zip(draws.top_ids[i][:count], draws.top_logprobs[i][:count], strict=True)
-                output.top_logprobs.append(dict(top))
+                tops = zip(draws.top_ids[i][:count], draws.top_logprobs[i][:count], strict=True)
+                top = dict(tops)
+            output.tokens.append(Token(token, logprob, top))
         if request.is_done or draft[i : i + 1] != [token]:
             break
     # A later step may have ended the request by the time this is told.
@@ -88,4 +83,4 @@ def _accept(request: Request, draws: Sampled, draft: Sequence[int]) -> Output:
 def failure(request: Request, reason: str) -> Output:
     """The end of a row that cannot go on; the others do."""
     request.is_aborted = True
-    return Output(request, [], [], [], error=reason)
+    return Output(request, [], error=reason)

@@ -11,6 +11,7 @@ from mlxnode.engine.decode.scoring import score
 from mlxnode.engine.kvcache.batch import BatchCache, can_be_cut, make_row
 from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.kernels.backend import Kernels
+from mlxnode.messages import Token
 
 SCORED_CHUNK = 128  # prompt tokens at a time whose logits are all needed at once
 # A pass over fewer tokens than these, padding included, is no faster: others may be in it.
@@ -71,6 +72,8 @@ class Prefiller:
         start = request.num_prefilled
         piece = mx.array([request.prompt[start : start + length]], mx.int32)
         is_scored, is_last = request.scores is not None, length == request.num_to_prefill
+        if is_scored and start == 0:
+            request.scores.append(Token(request.prompt[0], None))
         with contextlib.nullcontext() if is_scored else projection.only_at([length - 1]):
             logits = self._model(piece, cache=request.cache)[0]  # [length or 1, V]
         if is_scored and (following := request.prompt[start + 1 : start + length + 1]):

@@ -7,19 +7,11 @@ from typing import Any
 
 from mlxnode.engine.decode.grammar import GrammarState
 from mlxnode.engine.decode.prompt_lookup import Drafter
-from mlxnode.messages import FinishReason, Generate, Sampling
+from mlxnode.messages import FinishReason, Generate, Sampling, Token
 
 _WORTH_WAITING = 64  # tokens of a beginning that another one is processing
 # A request is known by the data pipe it came through and the uid its worker gave it.
 RequestKey = tuple[int, int]
-
-
-@dataclass
-class PromptScores:
-    """Log-probabilities of the prompt's tokens after the first, as far as it is prefilled."""
-
-    logprobs: list[float] = field(default_factory=list)
-    top_logprobs: list[dict[int, float]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -33,7 +25,7 @@ class Request:
     sampling: Sampling
     seed: int  # 0 <= seed < 2**64
     counts: dict[int, int] | None = None  # with penalties: times generated, 0 in the prompt
-    scores: PromptScores | None = None
+    scores: list[Token] | None = None  # of the prompt, as far as it is prefilled
     compiling: Future[GrammarState] | None = None  # the grammar on its way
     grammar: GrammarState | None = None
     ending: list[int] = field(default_factory=list)  # the last tokens, before a grammar begins
@@ -61,7 +53,7 @@ class Request:
             stop_ids=frozenset(message.stop_ids),
             sampling=sampling,
             seed=random_seed if seed is None else seed,
-            scores=PromptScores() if sampling.scores_prompt else None,
+            scores=[] if sampling.scores_prompt else None,
             counts=dict.fromkeys(message.prompt, 0) if _has_penalties(sampling) else None,
         )
 

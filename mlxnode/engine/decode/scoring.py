@@ -5,13 +5,13 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
-from mlxnode.engine.decode.request import PromptScores
 from mlxnode.kernels.columns import column
 from mlxnode.kernels.sample import Sampled, SamplingColumns
+from mlxnode.messages import Token
 
 
 def score(
-    scores: PromptScores,
+    scores: list[Token],
     logits: mx.array,
     following: list[int],
     num_top: int,
@@ -28,7 +28,9 @@ def score(
     # What the best token's logit and log-probability tell of the others.
     ids = mx.stack([mx.array(following, mx.int32), best.tokens], axis=-1)  # [L, 2]
     of_next, of_best = mx.take_along_axis(logits, ids, axis=-1).astype(mx.float32).T
-    scores.logprobs += (of_next - of_best + best.logprobs).tolist()
-    if num_top:
-        tops = zip(best.top_ids.tolist(), best.top_logprobs.tolist(), strict=True)
-        scores.top_logprobs += [dict(zip(*top, strict=True)) for top in tops]
+    logprobs = (of_next - of_best + best.logprobs).tolist()
+    tops: list[dict[int, float] | None] = [None] * L
+    if best.top_ids is not None and best.top_logprobs is not None:
+        pairs = zip(best.top_ids.tolist(), best.top_logprobs.tolist(), strict=True)
+        tops = [dict(zip(*pair, strict=True)) for pair in pairs]
+    scores += map(Token, following, logprobs, tops)

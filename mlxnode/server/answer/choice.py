@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mlxnode.messages import FinishReason, Update
+from mlxnode.messages import FinishReason, Token, Update
 from mlxnode.server.answer.stop_strings import StopStrings
 from mlxnode.server.formats.answers import ChatFinishReason
 from mlxnode.server.notation.output_parser import Reply, ReplyReader
@@ -11,11 +11,9 @@ from mlxnode.server.registry import TextModel
 
 @dataclass(frozen=True)
 class ScoredToken:
-    """A token with its log-probability, and where it begins in the choice's text."""
+    """A token with its log-probability, and where it begins in the text of the choice."""
 
-    id: int
-    logprob: float | None  # None for the first token of a prompt
-    top: dict[int, float]  # the most likely tokens in its place
+    token: Token
     offset: int  # characters
 
 
@@ -76,13 +74,12 @@ class Choice:
         if self._is_empty:
             self.finish_reason = "length"
             return
-        for i, (token, logprob) in enumerate(zip(update.tokens, update.logprobs, strict=True)):
+        for token in update.tokens:
             self.num_tokens += 1
-            self.total_logprob += logprob
+            self.total_logprob += token.logprob or 0.0
             if self._scores:
-                top = update.top_logprobs[i] if update.top_logprobs else {}
-                self._scored.append(ScoredToken(token, logprob, top, self._length))
-            text = self._text_of(token)
+                self._scored.append(ScoredToken(token, self._length))
+            text = self._text_of(token.id)
             self._length += len(text)
             self._tell(text)
             if self.finish_reason is not None:
@@ -134,14 +131,13 @@ class Choice:
     def _tell_prompt(self, update: Update) -> None:
         """The prompt's text; its tokens are scored by the first update."""
         if self._scores:
-            self._score_prompt([None, *update.prompt_logprobs], update.prompt_top_logprobs)
+            self._score_prompt(update.prompt or [])
         text = self._tokenizer.decode(self._prompt)
         self._length = len(text)
         self._reply.content = text
 
-    def _score_prompt(self, logprobs: list[float | None], tops: list[dict[int, float]]) -> None:
+    def _score_prompt(self, tokens: list[Token]) -> None:
         detokenizer, offset = self._tokenizer.detokenizer([]), 0
-        tops = [{}, *tops] if tops else [{}] * len(logprobs)
-        for token, logprob, top in zip(self._prompt, logprobs, tops, strict=True):
-            self._scored.append(ScoredToken(token, logprob, top, offset))
-            offset += len(detokenizer.feed(token))
+        for token in tokens:
+            self._scored.append(ScoredToken(token, offset))
+            offset += len(detokenizer.feed(token.id))

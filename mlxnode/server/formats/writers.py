@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 import mlxnode
+from mlxnode.messages import Token
 from mlxnode.models.served import ServedModel
 from mlxnode.server.answer.choice import Delta, ScoredToken
 from mlxnode.server.formats.answers import (
@@ -138,10 +139,11 @@ class ChatFormat(_Identity):
     def _logprobs(self, tokens: list[ScoredToken]) -> ChatLogprobs | None:
         if self._token_text is None:
             return None
-        return ChatLogprobs([self._scored(token) for token in tokens])
+        return ChatLogprobs([self._scored(scored.token) for scored in tokens])
 
-    def _scored(self, token: ScoredToken) -> TokenLogprob:
-        top = [TopLogprob(*self._named(i, logprob)) for i, logprob in token.top.items()]
+    def _scored(self, token: Token) -> TokenLogprob:
+        tops = token.top_logprobs or {}
+        top = [TopLogprob(*self._named(i, logprob)) for i, logprob in tops.items()]
         return TokenLogprob(*self._named(token.id, token.logprob), top)
 
     def _named(self, token: int, logprob: float) -> tuple[str, float, list[int]]:
@@ -185,20 +187,20 @@ class TextFormat(_Identity):
 
     def _logprobs(self, tokens: list[ScoredToken]) -> TextLogprobs:
         return TextLogprobs(
-            tokens=[self._name(token.id) for token in tokens],
+            tokens=[self._name(scored.token.id) for scored in tokens],
             token_logprobs=[
-                None if token.logprob is None else max(token.logprob, LEAST_LOGPROB)
-                for token in tokens
+                None if logprob is None else max(logprob, LEAST_LOGPROB)
+                for logprob in (scored.token.logprob for scored in tokens)
             ],
-            top_logprobs=[self._top(token) for token in tokens],
-            text_offset=[token.offset for token in tokens],
+            top_logprobs=[self._top(scored.token) for scored in tokens],
+            text_offset=[scored.offset for scored in tokens],
         )
 
-    def _top(self, token: ScoredToken) -> dict[str, float] | None:
+    def _top(self, token: Token) -> dict[str, float] | None:
         """The most likely tokens, and the one that came, as OpenAI does."""
         if token.logprob is None:
             return None
-        top = token.top | {token.id: token.logprob}
+        top = (token.top_logprobs or {}) | {token.id: token.logprob}
         return {self._name(i): max(value, LEAST_LOGPROB) for i, value in top.items()}
 
     def _name(self, token: int) -> str:

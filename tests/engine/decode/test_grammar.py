@@ -347,5 +347,5 @@ def test_compiler_forgets_the_grammars_not_used_for_longest(tiny_walker: Walker)
 
 
 def test_grammar_modules_import_no_mlx():
-    code = "import sys, mlxnode.engine.grammar; sys.exit('mlx.core' in sys.modules)"
+    code = "import sys, mlxnode.engine.decode.grammar; sys.exit('mlx.core' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import pytest
 from mlx import nn
-from support.running import make, make_runner, run, step
+from support.running import ids_of, make, make_runner, run, step
 
 from mlxnode.engine.decode.prompt_lookup import Allowance, Drafter
 from mlxnode.engine.decode.request import Request
@@ -184,10 +184,10 @@ def test_rows_join_and_leave_among_drafts(model, eager):
         runner.add(repetitive(uid, max_tokens=30 + 10 * uid))
         for _ in range(8):
             for output in step(runner):
-                tokens.setdefault(output.request.key[1], []).extend(output.tokens)
+                tokens.setdefault(output.request.key[1], []).extend(ids_of(output))
     while runner.has_work:
         for output in step(runner):
-            tokens.setdefault(output.request.key[1], []).extend(output.tokens)
+            tokens.setdefault(output.request.key[1], []).extend(ids_of(output))
     for uid in range(6):
         alone = repetitive(uid, max_tokens=30 + 10 * uid)
         assert run(make_runner(model), alone)[uid] == tokens[uid]

@@ -3,7 +3,14 @@ from mlxnode.messages import Generate, Sampling
 
 
 def make(max_tokens: int = 3, seed: int | None = 1) -> Request:
-    message = Generate(5, "m", [10, 11, 12], max_tokens, [2], Sampling(seed=seed))
+    message = Generate(
+        uid=5,
+        model="m",
+        prompt=[10, 11, 12],
+        max_tokens=max_tokens,
+        stop_ids=[2],
+        sampling=Sampling(seed=seed),
+    )
     return Request.of(9, message, random_seed=77)
 
 

@@ -5,7 +5,7 @@ import importlib
 import mlx.core as mx
 import pytest
 from mlx import nn
-from support.running import collect, make, make_runner, mixed, run, step
+from support.running import collect, ids_of, make, make_runner, mixed, run, step
 
 from mlxnode.kernels.backend import METAL, OPS
 
@@ -121,7 +121,7 @@ def test_runner_row_with_nan_fails_alone(model):
             if output.error is not None:
                 errors.append((output.request, output.error))
             else:
-                tokens += output.tokens
+                tokens += ids_of(output)
     assert [request for request, _ in errors] == [bad]
     assert "not finite" in errors[0][1]
     assert tokens == run(make_runner(model), make(1))[1]

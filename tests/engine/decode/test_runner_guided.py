@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from mlxnode.engine.decode.request import Request
 from mlxnode.kernels.backend import METAL, OPS
+from mlxnode.messages import Token
 
 PENALTIES = {"repetition_penalty": 1.3, "frequency_penalty": 0.5, "presence_penalty": 0.2}
 
@@ -60,18 +61,17 @@ def test_runner_reports_the_most_likely_tokens_of_those_who_ask(model):
     while runner.has_work:
         for output in step(runner):
             count = output.request.sampling.top_logprobs
-            if not count:
-                assert output.top_logprobs == []
-                continue
-            for token, logprob, top in zip(
-                output.tokens, output.logprobs, output.top_logprobs, strict=True
-            ):
+            for token in output.tokens:
+                top = token.top_logprobs
+                if not count:
+                    assert top is None
+                    continue
                 assert len(top) == count
                 assert list(top.values()) == sorted(top.values(), reverse=True)
-                if token in top:
-                    assert top[token] == pytest.approx(logprob)
+                if token.id in top:
+                    assert top[token.id] == pytest.approx(token.logprob)
                 if output.request is requests[0]:
-                    assert next(iter(top)) == token
+                    assert next(iter(top)) == token.id
 
 
 def test_runner_keeps_to_a_grammar(model):
@@ -99,7 +99,7 @@ def test_runner_grammar_that_cannot_be_compiled_fails_alone(model):
     while runner.has_work:
         outputs += step(runner)
     assert [output.request for output in outputs if output.error] == [bad]
-    tokens = [token for output in outputs for token in output.tokens]
+    tokens = [token.id for output in outputs for token in output.tokens]
     assert tokens == run(make_runner(model), make(1))[1]
 
 
@@ -127,15 +127,13 @@ def test_runner_scores_prompts(model, kernels, emulated):
     run(make_runner(model, kernels), request, make(1, prompt=30))
     logits = model(mx.array([request.prompt]))[0]
     expected = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-    scores = request.scores
-    assert len(scores.logprobs) == len(scores.top_logprobs) == 149
-    for i, (token, logprob, top) in enumerate(
-        zip(request.prompt[1:], scores.logprobs, scores.top_logprobs, strict=True)
-    ):
-        assert logprob == pytest.approx(expected[i, token].item(), abs=1e-4)
+    assert [token.id for token in request.scores] == request.prompt
+    assert request.scores[0] == Token(request.prompt[0], None)
+    for i, token in enumerate(request.scores[1:]):
+        assert token.logprob == pytest.approx(expected[i, token.id].item(), abs=1e-4)
         best = mx.argmax(expected[i]).item()
-        assert next(iter(top)) == best
-        assert top[best] == pytest.approx(expected[i, best].item(), abs=1e-4)
+        assert next(iter(token.top_logprobs)) == best
+        assert token.top_logprobs[best] == pytest.approx(expected[i, best].item(), abs=1e-4)
 
 
 class Counting(nn.Module):
@@ -181,8 +179,8 @@ def test_runner_scores_a_prompt_also_beside_one_that_does_not_ask(model):
     counting.num_prompt_tokens = 0
     run(runner, plain, asking, again)
     assert plain.scores is None
-    assert asking.scores.logprobs == again.scores.logprobs
-    assert len(asking.scores.logprobs) == 39
+    assert asking.scores == again.scores
+    assert len(asking.scores) == 40
     assert counting.num_prompt_tokens == 3 * 40  # scores need the logits of every position
 
 

@@ -12,7 +12,14 @@ from mlxnode.messages import Generate, Sampling
 
 
 def make(uid: int, prompt: int = 10, max_tokens: int = 10) -> Request:
-    message = Generate(uid, "m", [1] * prompt, max_tokens, [], Sampling())
+    message = Generate(
+        uid=uid,
+        model="m",
+        prompt=[1] * prompt,
+        max_tokens=max_tokens,
+        stop_ids=[],
+        sampling=Sampling(),
+    )
     return Request.of(1, message, random_seed=0)
 
 

@@ -210,7 +210,7 @@ def ask(engine) -> tuple[list[int], int]:
     worker = engine.connect()
     worker.send(generate(1, prompt=60))
     updates = worker.updates(1)[1]
-    return [token for update in updates for token in update.tokens], updates[0].num_cached
+    return [token.id for update in updates for token in update.tokens], updates[0].num_cached
 
 
 def test_a_prompt_is_known_after_a_restart(start_engine, tiny_folder, files):

@@ -6,7 +6,7 @@ from support import tiny
 from support.contract import chat, complete
 from tokenizers import Tokenizer, decoders, models
 
-from mlxnode.messages import Generate, Tokens, Update
+from mlxnode.messages import Generate, Token, Tokens, Update
 from mlxnode.server.prompt.token_text import TokenText
 
 
@@ -16,7 +16,8 @@ def answer_by_seed(worker, texts: dict[int, tuple[str, float]]) -> None:
     def say(message: Generate) -> None:
         text, logprob = texts[message.sampling.seed]
         ids = worker.engine.ids(text)
-        update = Update(message.uid, ids, [logprob] * len(ids), "length")
+        tokens = [Token(id, logprob) for id in ids]
+        update = Update(uid=message.uid, tokens=tokens, finish="length")
         worker.engine.send(Tokens([update]))
 
     worker.engine.on_generate = say
@@ -79,24 +80,17 @@ def score_prompts(worker) -> None:
     """The engine's part of scoring: minus the token id for each prompt token but the first."""
 
     def say(message: Generate) -> None:
-        rest = message.prompt[1:] if message.sampling.scores_prompt else []
         count = message.sampling.top_logprobs
-        tops = [{token: -1.0 * token} for token in rest] if count else []
-        worker.engine.send(
-            Tokens(
-                [
-                    Update(
-                        message.uid,
-                        worker.engine.ids("!"),
-                        [-0.5],
-                        "length",
-                        [{worker.engine.ids("!")[0]: -0.5}] if count else [],
-                        [-1.0 * token for token in rest],
-                        tops,
-                    )
-                ]
-            )
+        first, *rest = message.prompt
+        scored = [Token(id, -1.0 * id, {id: -1.0 * id} if count else None) for id in rest]
+        [id] = worker.engine.ids("!")
+        update = Update(
+            uid=message.uid,
+            tokens=[Token(id, -0.5, {id: -0.5} if count else None)],
+            finish="length",
+            prompt=[Token(first, None), *scored] if message.sampling.scores_prompt else None,
         )
+        worker.engine.send(Tokens([update]))
 
     worker.engine.on_generate = say
 
@@ -137,11 +131,10 @@ def say_with_tops(worker, text: str) -> None:
         ids = worker.engine.ids(text)
         tops = [{token: -0.5, token + 1: -float("inf")} for token in ids]
         count = message.sampling.top_logprobs
-        tops = [dict(list(top.items())[:count]) for top in tops] if count else []
-        for i, token in enumerate(ids):
-            update = Update(message.uid, [token], [-0.5], None, tops[i : i + 1])
-            worker.engine.send(Tokens([update]))
-        worker.engine.send(Tokens([Update(message.uid, [], [], "stop")]))
+        for token, top in zip(ids, tops, strict=True):
+            scored = Token(token, -0.5, dict(list(top.items())[:count]) if count else None)
+            worker.engine.send(Tokens([Update(uid=message.uid, tokens=[scored])]))
+        worker.engine.send(Tokens([Update(uid=message.uid, finish="stop")]))
 
     worker.engine.on_generate = say
 
@@ -237,8 +230,12 @@ def test_usage_tells_what_was_cached_once_for_all_answers_to_a_prompt(worker):
     cached = iter([0, 7, 3, 5])
 
     def say(message: Generate) -> None:
+        [id] = worker.engine.ids("a")
         update = Update(
-            message.uid, worker.engine.ids("a"), [-1.0], "length", num_cached=next(cached)
+            uid=message.uid,
+            tokens=[Token(id, -1.0)],
+            finish="length",
+            num_cached=next(cached),
         )
         worker.engine.send(Tokens([update]))
 

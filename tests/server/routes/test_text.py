@@ -37,7 +37,7 @@ def test_chat_sends_the_engine_the_rendered_prompt(worker):
     assert message.model == "tiny-chat"
     assert message.stop_ids == [2]
     assert message.max_tokens == 1024 - NUM_PROMPT
-    assert message.sampling == Sampling(0.7, 0.5, 3, 0.25, 7)
+    assert message.sampling == Sampling(temperature=0.7, top_p=0.5, top_k=3, min_p=0.25, seed=7)
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
