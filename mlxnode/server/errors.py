@@ -16,12 +16,22 @@
 
 import math
 
+from msgspec import Struct
 from sanic import exceptions
-
-from mlxnode.server.formats.answers import ErrorBody, ErrorEnvelope
 
 _LONGEST = 1000  # characters of a message or param: both quote what a client sent
 RETRY_AFTER = 2  # seconds; an engine that was replaced has usually loaded by then
+
+
+class ErrorBody(Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(Struct):
+    error: ErrorBody
 
 
 class ApiError(Exception):

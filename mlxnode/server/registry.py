@@ -12,7 +12,7 @@ from mlxnode.messages import Sampling
 from mlxnode.models.sentence import SentenceConfig, SentenceTokenizer, read_sentence_config
 from mlxnode.models.served import ServedModel
 from mlxnode.server.errors import InvalidRequest, NotFound
-from mlxnode.server.formats.schemas import GenerationBody
+from mlxnode.server.formats.generation import GenerationBody
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 
 _DOORS: dict[ModelType, str] = {

@@ -7,7 +7,7 @@ from support import tiny
 from mlxnode.errors import ModelError
 from mlxnode.messages import Sampling
 from mlxnode.server.errors import ApiError
-from mlxnode.server.formats.schemas import CompletionBody
+from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.registry import Registry
 
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import httpx2 as httpx
 
-from mlxnode.server.formats.chat_schema import ChatBody
-from mlxnode.server.formats.schemas import CompletionBody, EmbeddingBody
+from mlxnode.server.formats.chat.schema import ChatBody
+from mlxnode.server.formats.completions.schema import CompletionBody
+from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.http.validation import validate
 from mlxnode.server.notation.output_parser import ToolSyntax
 from mlxnode.server.prompt.tools import ToolUse

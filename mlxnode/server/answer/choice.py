@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from mlxnode.messages import FinishReason, Token, Update
 from mlxnode.server.answer.stop_strings import StopStrings
-from mlxnode.server.formats.answers import ChatFinishReason
+from mlxnode.server.formats.chat.answers import ChatFinishReason
 from mlxnode.server.notation.output_parser import Reply, ReplyReader
 from mlxnode.server.registry import TextModel
 

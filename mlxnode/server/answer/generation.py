@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mlxnode.server.answer.choice import Choice, Delta
 from mlxnode.server.client import Call
-from mlxnode.server.formats.answers import CompletionTokensDetails, PromptTokensDetails, Usage
+from mlxnode.server.formats.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 
 
 class Generation:

@@ -6,9 +6,8 @@ import msgspec
 from sanic import Request
 
 from mlxnode.server.answer.generation import Generation
-from mlxnode.server.errors import ApiError
-from mlxnode.server.formats.answers import ErrorBody, ErrorEnvelope, encode_json
-from mlxnode.server.formats.writers import Format
+from mlxnode.server.errors import ApiError, ErrorBody, ErrorEnvelope
+from mlxnode.server.formats.writer import Format
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -48,4 +47,4 @@ async def stream_generation(request: Request, generation: Generation, form: Form
 
 
 def _encode(bodies: list[msgspec.Struct]) -> bytes:
-    return b"".join(b"data: %b\n\n" % encode_json(body) for body in bodies)
+    return b"".join(b"data: %b\n\n" % msgspec.json.encode(body) for body in bodies)

@@ -10,7 +10,6 @@ from sanic import HTTPResponse, Request
 from sanic.exceptions import PayloadTooLarge, RequestTimeout
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.answers import encode_json
 from mlxnode.server.http.context import node_of
 from mlxnode.server.http.validation import BodyType, parse_json, validate
 
@@ -87,7 +86,10 @@ def json_response(
     body: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None
 ) -> HTTPResponse:
     return HTTPResponse(
-        encode_json(body), status=status, headers=headers, content_type="application/json"
+        msgspec.json.encode(body),
+        status=status,
+        headers=headers,
+        content_type="application/json",
     )
 
 

@@ -15,7 +15,7 @@ from sanic_routing import Route
 
 import mlxnode
 from mlxnode.server import errors
-from mlxnode.server.formats.answers import ErrorEnvelope
+from mlxnode.server.errors import ErrorEnvelope
 from mlxnode.server.http.context import Node
 from mlxnode.server.registry import Registry
 

@@ -13,8 +13,8 @@ from llguidance import LLTokenizer, TokenizerWrapper, regex_to_lark
 
 from mlxnode.grammar import GrammarError, compile_grammar, compile_thread, try_mask
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.chat_schema import ResponseFormat
-from mlxnode.server.formats.schemas import GenerationBody
+from mlxnode.server.formats.chat.schema import ResponseFormat
+from mlxnode.server.formats.generation import GenerationBody
 from mlxnode.server.prompt.tools import ToolUse
 
 MAX_SCHEMA_BYTES = 65_536  # as compact JSON; such a schema compiles in half a second at most

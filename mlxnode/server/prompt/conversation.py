@@ -3,7 +3,7 @@
 from typing import Any
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.chat_schema import ChatBody
+from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.prompt.templates import ChatTemplate, Conversation
 from mlxnode.server.prompt.tools import ToolUse, in_plain_words
 

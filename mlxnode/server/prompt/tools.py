@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from mlxnode.server.formats.chat_schema import ChatBody, Function
+from mlxnode.server.formats.chat.schema import ChatBody, Function
 from mlxnode.server.notation.output_parser import PLAIN_SYNTAX, ToolSyntax
 from mlxnode.server.prompt.templates import ChatTemplate
 

@@ -7,8 +7,8 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.messages import Embedded
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.answers import Embedding, EmbeddingList, EmbeddingUsage
-from mlxnode.server.formats.schemas import EmbeddingBody
+from mlxnode.server.formats.embeddings.answers import Embedding, EmbeddingList, EmbeddingUsage
+from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.http.body import check_token_ids, json_response, read_body
 from mlxnode.server.http.context import node_of, registry_of
 from mlxnode.server.prompt.tokenizers import LARGE_TEXT, off_loop_if

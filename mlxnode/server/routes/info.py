@@ -2,11 +2,12 @@
 
 from urllib.parse import unquote
 
+import msgspec
 from msgspec import UNSET
 from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.models.served import ServedModel
-from mlxnode.server.formats.answers import Health, Model, ModelList, encode_json
+from mlxnode.server.formats.info import Health, Model, ModelList
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import node_of, registry_of
 from mlxnode.server.http.openapi import describe
@@ -37,7 +38,7 @@ async def openapi(request: Request) -> HTTPResponse:
     models = tuple(registry.served)
     if models not in documents:
         described = describe(request.app, node_of(request), registry)
-        documents[models] = encode_json(described)
+        documents[models] = msgspec.json.encode(described)
     return HTTPResponse(documents[models], content_type="application/json")
 
 

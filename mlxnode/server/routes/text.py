@@ -13,10 +13,14 @@ from mlxnode.server.answer.choice import Choice
 from mlxnode.server.answer.generation import Generation
 from mlxnode.server.answer.sse import stream_generation
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.answers import ChatChunk, ChatCompletion, TextCompletion
-from mlxnode.server.formats.chat_schema import ChatBody
-from mlxnode.server.formats.schemas import ENDINGS, CompletionBody, GenerationBody
-from mlxnode.server.formats.writers import ChatFormat, Format, TextFormat
+from mlxnode.server.formats.chat.answers import ChatChunk, ChatCompletion
+from mlxnode.server.formats.chat.schema import ChatBody
+from mlxnode.server.formats.chat.writer import ChatFormat
+from mlxnode.server.formats.completions.answers import TextCompletion
+from mlxnode.server.formats.completions.schema import CompletionBody
+from mlxnode.server.formats.completions.writer import TextFormat
+from mlxnode.server.formats.generation import ENDINGS, GenerationBody
+from mlxnode.server.formats.writer import Format
 from mlxnode.server.http.body import check_token_ids, json_response, read_body
 from mlxnode.server.http.context import node_of, registry_of
 from mlxnode.server.notation.output_parser import ReplyReader

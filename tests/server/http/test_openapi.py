@@ -8,8 +8,9 @@ import httpx2 as httpx
 import pytest
 
 from mlxnode.server import errors
-from mlxnode.server.formats.chat_schema import ChatBody
-from mlxnode.server.formats.schemas import CompletionBody, EmbeddingBody
+from mlxnode.server.formats.chat.schema import ChatBody
+from mlxnode.server.formats.completions.schema import CompletionBody
+from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.http.openapi import ERRORS
 
 PATHS = {

@@ -7,8 +7,10 @@ from openai.types import embedding_create_params as embedding_params
 from openai.types.chat import completion_create_params as chat_params
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.chat_schema import ChatBody, ContentPart, Message, ToolCall
-from mlxnode.server.formats.schemas import CompletionBody, EmbeddingBody, StreamOptions
+from mlxnode.server.formats.chat.schema import ChatBody, ContentPart, Message, ToolCall
+from mlxnode.server.formats.completions.schema import CompletionBody
+from mlxnode.server.formats.embeddings.schema import EmbeddingBody
+from mlxnode.server.formats.generation import StreamOptions
 from mlxnode.server.http.validation import _object_without_duplicates, parse_json, validate
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

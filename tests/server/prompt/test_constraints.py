@@ -11,7 +11,7 @@ from support.contract import tool_use
 
 from mlxnode.messages import Generate
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.chat_schema import ChatBody
+from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.http.validation import validate
 from mlxnode.server.prompt.constraints import (
     MAX_SCHEMA_BYTES,

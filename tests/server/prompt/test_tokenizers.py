@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from mlxnode.errors import ModelError
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.schemas import CompletionBody
+from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.prompt.templates import Conversation
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 from mlxnode.server.routes.text import _encode_prompts

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.fields import ANY, NO_NUMBER, NULL, Body, either
-from mlxnode.server.formats.schemas import GenerationBody
+from mlxnode.server.formats.generation import GenerationBody
 
 MAX_TOOLS = 128
 SCHEMA_TYPE = {"const": "json_schema"}

@@ -1,0 +1,115 @@
+"""The answers of ``/v1/chat/completions``: OpenAI's response bodies as typed structs.
+
+Fields appear in JSON in the order written here. A field that is ``UNSET`` is left out.
+"""
+
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from mlxnode.messages import FinishReason
+from mlxnode.server.formats.usage import Usage
+
+ChatFinishReason = FinishReason | Literal["tool_calls"]
+
+
+class TopLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Struct):
+    """A token's log-probability, of the model's raw logits; ``token`` may be a part of a
+    character, ``bytes`` are exact."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Struct):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class CalledFunction(Struct):
+    name: str
+    arguments: str  # JSON, as the model wrote it
+
+
+class ToolCall(Struct):
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
+class ChatMessage(Struct):
+    """``content`` is null when the model only called tools."""
+
+    content: str | None
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+
+
+class ChatChoice(Struct):
+    index: int
+    message: ChatMessage
+    finish_reason: ChatFinishReason
+    logprobs: ChatLogprobs | None = None
+
+
+class ChatCompletion(Struct):
+    """``service_tier`` is told to those who asked for one: there is one only."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: Usage
+    service_tier: Literal["default"] | UnsetType = UNSET
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+class CalledFunctionDelta(Struct):
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class ToolCallDelta(Struct):
+    """A piece of a call: id, type and name come with the first, the rest are arguments."""
+
+    index: int
+    function: CalledFunctionDelta
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+
+
+class ChatDelta(Struct):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    refusal: UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+
+
+class ChatChunkChoice(Struct):
+    index: int
+    delta: ChatDelta
+    finish_reason: ChatFinishReason | None = None
+    logprobs: ChatLogprobs | None = None
+
+
+class ChatChunk(Struct):
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChunkChoice]
+    usage: Usage | UnsetType | None = UNSET
+    service_tier: Literal["default"] | UnsetType = UNSET
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

@@ -1,0 +1,37 @@
+"""The answers of ``/v1/completions``."""
+
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from mlxnode.messages import FinishReason
+from mlxnode.server.formats.usage import Usage
+
+
+class TextLogprobs(Struct):
+    """Of each token, null for the first of an echoed prompt; ``text_offset`` counts characters
+    from the start of the choice's text."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class TextChoice(Struct):
+    index: int
+    text: str
+    finish_reason: FinishReason | None = None
+    logprobs: TextLogprobs | None = None
+
+
+class TextCompletion(Struct):
+    """The whole answer and, with ``usage`` unset or null, a chunk of a stream."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[TextChoice]
+    usage: Usage | UnsetType | None = UNSET
+    object: Literal["text_completion"] = "text_completion"

@@ -1,0 +1,1 @@
+"""``/v1/embeddings``: its request schema and its answers."""

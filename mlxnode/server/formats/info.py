@@ -1,0 +1,28 @@
+"""The answers of ``/v1/models`` and ``/health``."""
+
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+
+class Model(Struct):
+    """A model, with the extras that people look for."""
+
+    id: str
+    created: int
+    type: Literal["chat", "completion", "embedding"]
+    context_length: int
+    max_model_len: int  # the same, by vLLM's name
+    dimensions: int | UnsetType = UNSET
+    owned_by: str = "mlxnode"
+    object: Literal["model"] = "model"
+
+
+class ModelList(Struct):
+    data: list[Model]
+    object: Literal["list"] = "list"
+
+
+class Health(Struct):
+    status: Literal["ok"]
+    engine: Literal["ok"]

@@ -1,0 +1,21 @@
+"""The token counts of an answer, as OpenAI reports them."""
+
+from msgspec import Struct
+
+
+class PromptTokensDetails(Struct):
+    cached_tokens: int = 0  # known from an earlier request, so not computed again
+
+
+class CompletionTokensDetails(Struct):
+    reasoning_tokens: int = 0
+
+
+class Usage(Struct):
+    """Exact counts. The stop token that ends a text is counted, as it was generated."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
