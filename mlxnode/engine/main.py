@@ -20,12 +20,13 @@ preload_blas()  # has to come before the first import of mlx
 import mlx.core as mx  # noqa: E402
 
 from mlxnode.engine.decode.grammar import GrammarCompiler  # noqa: E402
-from mlxnode.engine.decode.runner import Runner  # noqa: E402
-from mlxnode.engine.decode.scheduler import MemoryBudget  # noqa: E402
+from mlxnode.engine.decode.runner import TextRunner  # noqa: E402
 from mlxnode.engine.embedding.runner import EmbeddingRunner  # noqa: E402
+from mlxnode.engine.kvcache.budget import MemoryBudget  # noqa: E402
 from mlxnode.engine.kvcache.disk import PrefixStore, fingerprint  # noqa: E402
 from mlxnode.engine.loader import load_generation_model  # noqa: E402
 from mlxnode.engine.loop import Engine  # noqa: E402
+from mlxnode.engine.work import Runner  # noqa: E402
 from mlxnode.kernels import backend  # noqa: E402
 
 
@@ -38,29 +39,26 @@ def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel
     malloc.keep_arrays()
     engine = Engine(control)
     try:
-        engine.serve(*_load(models, config.engine, engine))
+        engine.serve(_load(models, config.engine, engine))
     except (ModelError, backend.BackendError) as error:
         engine.report(Fatal(str(error)))
     engine.run()
 
 
-def _load(
-    models: list[ServedModel], config: EngineConfig, engine: Engine
-) -> tuple[dict[str, Runner], dict[str, EmbeddingRunner]]:
+def _load(models: list[ServedModel], config: EngineConfig, engine: Engine) -> dict[str, Runner]:
     """Load each model once, also where several ids serve the same weights."""
     kernels = backend.choose(config.kernels)
     budget = MemoryBudget()
     runners: dict[str, Runner] = {}
-    embedders: dict[str, EmbeddingRunner] = {}
-    loaded: dict[Path, Runner] = {}
+    loaded: dict[Path, TextRunner] = {}
     for model in models:
         engine.report(Progress(f"loading {model.id} ({model.size_bytes / 1e6:.0f} MB)"))
         try:
             if model.type == "embedding":
-                embedders[model.id] = EmbeddingRunner.load(model, config, kernels)
+                runners[model.id] = EmbeddingRunner.load(model, config, kernels)
                 continue
             if model.weights not in loaded:
-                loaded[model.weights] = Runner(
+                loaded[model.weights] = TextRunner(
                     load_generation_model(model),
                     config,
                     budget,
@@ -72,7 +70,7 @@ def _load(
         except ModelError as error:
             raise ModelError(f"api.models.{model.id}: {error}") from error
     budget.total = kv_cache_bytes(config)
-    return runners, embedders
+    return runners
 
 
 def _prefix_store(model: ServedModel, config: EngineConfig) -> PrefixStore | None:

@@ -4,24 +4,26 @@ from mlx import nn
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.decode.grammar import GrammarCompiler
-from mlxnode.engine.decode.pending_step import Output
 from mlxnode.engine.decode.request import Request
-from mlxnode.engine.decode.runner import Runner
-from mlxnode.engine.decode.scheduler import MemoryBudget
+from mlxnode.engine.decode.runner import TextRunner
+from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.work import Output, RequestKey
 from mlxnode.kernels.backend import OPS, Kernels
-from mlxnode.messages import Generate, Sampling
+from mlxnode.messages import Generate, Sampling, Update
 
 
 def make_runner(
     model: nn.Module, kernels: Kernels = OPS, budget: int = 10**9, **config
-) -> Runner:
+) -> TextRunner:
     """Without drafts, unless asked for: a step then brings one token for each row."""
 
     def make_compiler(vocabulary_size: int, stop_ids: frozenset[int]) -> GrammarCompiler:
         return GrammarCompiler(model.folder, vocabulary_size, stop_ids)
 
     config = {"num_speculative_tokens": 0} | config
-    return Runner(model, EngineConfig(**config), MemoryBudget(budget), make_compiler, kernels)
+    return TextRunner(
+        model, EngineConfig(**config), MemoryBudget(budget), make_compiler, kernels
+    )
 
 
 def make(uid: int, prompt: int = 12, max_tokens: int = 20, stop=(), **sampling) -> Request:
@@ -35,34 +37,41 @@ def make(uid: int, prompt: int = 12, max_tokens: int = 20, stop=(), **sampling) 
         stop_ids=list(stop),
         sampling=Sampling(**sampling),
     )
-    return Request.of(1, message, random_seed=0)
+    return Request.of(RequestKey(1, uid), message, random_seed=0)
 
 
-def step(runner: Runner) -> list[Output]:
-    outputs = []
-    if runner.has_prompts:
-        outputs += runner.settle()
-        runner.prefill()
-    outputs += runner.begin()
-    outputs += runner.decode()
-    runner.draw()
-    return outputs
+def step(runner: TextRunner) -> list[Output]:
+    """The outputs of one step."""
+    return [output for outputs in runner.step() for output in outputs]
 
 
 def ids_of(output: Output) -> list[int]:
-    return [token.id for token in output.tokens]
+    assert isinstance(output.message, Update), output
+    return [token.id for token in output.message.tokens]
 
 
-def collect(runner: Runner, tokens: dict[int, list[int]]) -> None:
+def collect(runner: TextRunner, tokens: dict[int, list[int]]) -> None:
     for output in step(runner):
-        if output.tokens:
-            tokens.setdefault(output.request.key[1], []).extend(ids_of(output))
+        if ids := ids_of(output):
+            tokens.setdefault(output.message.uid, []).extend(ids)
 
 
-def run(runner: Runner, *requests: Request) -> dict[int, list[int]]:
+def updates(runner: TextRunner, *requests: Request) -> list[Update]:
+    """All updates of the requests, from one batch."""
+    for request in requests:
+        assert runner.add_request(request) is None
+    found: list[Update] = []
+    while runner.has_work:
+        for output in step(runner):
+            assert isinstance(output.message, Update), output
+            found.append(output.message)
+    return found
+
+
+def run(runner: TextRunner, *requests: Request) -> dict[int, list[int]]:
     """The tokens of each request by uid, from one batch."""
     for request in requests:
-        assert runner.add(request) is None
+        assert runner.add_request(request) is None
     tokens: dict[int, list[int]] = {}
     for _ in range(2000):
         if not runner.has_work:

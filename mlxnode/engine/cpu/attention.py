@@ -76,7 +76,7 @@ def attend_everywhere(
 
 def _lengths(cache: Any, mask: Any, batch: int, count: int) -> list[int] | None:
     """Tokens of each row, new ones included, if ``mask`` hides nothing but what is to come."""
-    if isinstance(cache, SlotCache) and not cache.is_quantized and cache.slots.is_plain(mask):
+    if isinstance(cache, SlotCache) and not cache.is_quantized and cache.slots.is_causal(mask):
         return [length + count for length in cache.slots.lengths]
     is_causal = isinstance(mask, str) or (mask is None and count == 1)
     if type(cache) is KVCache and is_causal:

@@ -1,86 +1,88 @@
-"""Draws on their way, and what they bring once they are read."""
+"""Sampled tokens that are not read yet, and the outputs made from them."""
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import mlx.core as mx
 
 from mlxnode.engine.decode.request import Request
+from mlxnode.engine.work import Output
 from mlxnode.kernels.sample import Sampled
-from mlxnode.messages import FinishReason, Token
-
-
-class Output(NamedTuple):
-    """The result of one step for one request. ``tokens`` is empty if only the end came."""
-
-    request: Request
-    tokens: list[Token]
-    finish: FinishReason | None = None  # with the last one of a request
-    error: str | None = None
+from mlxnode.messages import Failed, Token, Update
 
 
 @dataclass
-class Launch:
-    """The next token of each row; with ``drafts``, those at every place of the drafts, too.
+class PendingStep:
+    """The next token of each row. With ``drafts``, also the tokens after each draft token.
 
-    Each row has as many places in ``sampled`` as the longest draft needs, all of its own first.
+    ``sampled`` has the same number of positions for each row: one more than the longest draft.
+    The positions of a row follow each other.
     """
 
     rows: list[Request]
     sampled: Sampled
     drafts: Sequence[Sequence[int]] | None = None
-    is_read: bool = False
     started_at: float = field(default_factory=time.perf_counter)
 
-    @property
-    def last_tokens(self) -> mx.array:
-        """The last token of each row, [B], known to the host or not."""
-        if self.drafts is None:
-            return self.sampled.tokens
-        return mx.array([request.tokens[-1] for request in self.rows], mx.int32)
-
     def read(self) -> list[Output]:
-        """Wait for the draws and hand them to their requests, which may end with that."""
-        self.is_read = True
-        arrays = [None if array is None else array.tolist() for array in self.sampled]
-        width = len(arrays[0]) // len(self.rows)
+        """Wait for the tokens and append them to their requests, which may end with them."""
+        tokens = _to_host(self.sampled)
+        width = len(tokens) // len(self.rows)
         outputs = []
         for i, request in enumerate(self.rows):
-            if not request.is_done:
+            if not request.has_ended:
                 draft = [] if self.drafts is None else self.drafts[i]
-                places = slice(i * width, i * width + len(draft) + 1)
-                draws = Sampled(*(array and array[places] for array in arrays))
-                outputs.append(_accept(request, draws, draft))
+                outputs.append(_accept(request, tokens[i * width :][: len(draft) + 1], draft))
         return outputs
 
 
-def _accept(request: Request, draws: Sampled, draft: Sequence[int]) -> Output:
-    """Take the draws that follow right guesses; lists instead of arrays."""
-    output = Output(request, [])
-    for i, (token, logprob) in enumerate(zip(draws.tokens, draws.logprobs, strict=True)):
-        if math.isnan(logprob):
-            reason = request.grammar and request.grammar.error
-            request.has_failed = not reason
+def _to_host(sampled: Sampled) -> list[Token]:
+    ids, logprobs = sampled.tokens.tolist(), sampled.logprobs.tolist()
+    if sampled.top_ids is None or sampled.top_logprobs is None:
+        return list(map(Token, ids, logprobs))
+    pairs = zip(sampled.top_ids.tolist(), sampled.top_logprobs.tolist(), strict=True)
+    tops = [dict(zip(*pair, strict=True)) for pair in pairs]
+    return list(map(Token, ids, logprobs, tops))
+
+
+def _accept(request: Request, tokens: Sequence[Token], draft: Sequence[int]) -> Output:
+    """Append the first token, and each token that follows a correct draft token."""
+    accepted = []
+    for i, token in enumerate(tokens):
+        grammar = request.grammar
+        if token.logprob is not None and math.isnan(token.logprob):
+            reason = grammar and grammar.error
+            request.has_bad_logits = not reason
             return failure(request, reason or "the model's logits are not finite")
-        is_text = request.accept(token)
-        if request.grammar is not None and request.grammar.error is not None and is_text:
-            return failure(request, request.grammar.error)
+        is_text = request.accept(token.id)
+        if is_text and grammar is not None and grammar.error is not None:
+            return failure(request, grammar.error)
         if is_text:
-            top = None
-            if count := request.sampling.top_logprobs:
-                tops = zip(draws.top_ids[i][:count], draws.top_logprobs[i][:count], strict=True)
-                top = dict(tops)
-            output.tokens.append(Token(token, logprob, top))
-        if request.is_done or draft[i : i + 1] != [token]:
+            accepted.append(_as_requested(token, request.sampling.top_logprobs))
+        if request.has_ended or draft[i : i + 1] != [token.id]:
             break
-    # A later step may have ended the request by the time this is told.
-    return output._replace(finish=request.finish_reason)
+    scores, request.scores = request.scores, None  # emitted once
+    update = Update(
+        uid=request.key.uid,
+        tokens=accepted,
+        # Read now: a later step of the same batch may end the request before it is emitted.
+        finish=request.finish_reason,
+        prompt=scores,
+        num_cached=request.num_cached,
+    )
+    return Output(request.key.pipe_id, update)
+
+
+def _as_requested(token: Token, num_top: int | None) -> Token:
+    """The token with as many most likely tokens as its request asked for."""
+    if token.top_logprobs is None:
+        return token
+    top = dict(itertools.islice(token.top_logprobs.items(), num_top)) if num_top else None
+    return Token(token.id, token.logprob, top)
 
 
 def failure(request: Request, reason: str) -> Output:
-    """The end of a row that cannot go on; the others do."""
+    """End a row that cannot continue. The other rows of the batch do continue."""
     request.is_aborted = True
-    return Output(request, [], error=reason)
+    return Output(request.key.pipe_id, Failed(request.key.uid, "internal", reason))

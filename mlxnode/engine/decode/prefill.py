@@ -1,4 +1,4 @@
-"""Prompts into the KV cache: in pieces, short ones together, from what is known on."""
+"""Prefill: prompts are processed in chunks, short prompts together, after a cached prefix."""
 
 import contextlib
 
@@ -8,18 +8,23 @@ from mlx import nn
 from mlxnode.engine.decode import projection
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.scoring import score
-from mlxnode.engine.kvcache.batch import BatchCache, can_be_cut, make_row
+from mlxnode.engine.kvcache.batch import BatchCache
 from mlxnode.engine.kvcache.prefix import PrefixCache
+from mlxnode.engine.kvcache.prompt_cache import (
+    evaluate,
+    is_trimmable,
+    new_prompt_cache,
+)
 from mlxnode.kernels.backend import Kernels
 from mlxnode.messages import Token
 
-SCORED_CHUNK = 128  # prompt tokens at a time whose logits are all needed at once
-# A pass over fewer tokens than these, padding included, is no faster: others may be in it.
+SCORED_CHUNK = 128  # prompt tokens, when the logits of all of them are needed at once
+# A pass on fewer tokens than this, padding included, is not faster: prompts can share it.
 MAX_TOGETHER = 256
-MAX_PADDING = 1.25  # times the tokens that there are
-# A piece may be so many times longer if nothing is left then: a rest would cost a pass more,
-# and a decode step of waiting for it.
-MAX_REST = 1.5
+MAX_PADDING = 1.25  # tokens with padding, as a multiple of the tokens without
+# A chunk may be longer by this factor if it completes the prompt: a small remainder would cost
+# another pass, and the prompt would wait for another decode step.
+MAX_REMAINDER = 1.5
 
 
 class Prefiller:
@@ -34,77 +39,86 @@ class Prefiller:
         self._prefixes = prefixes
         self._sample = kernels.sample
 
-    def begin(self, request: Request) -> None:
-        """Start from what is known of the prompt's beginning, which may be all of it."""
+    def start(self, request: Request) -> None:
+        """Load the longest cached prefix; it may be the whole prompt."""
         # Scores need the logits of every position.
-        known = None if request.scores is not None else self._prefixes.find(request.prompt)
-        if known is None:
-            request.cache = make_row(self._model, self._kv_bits)
+        cached = None if request.scores is not None else self._prefixes.find(request.prompt)
+        if cached is None:
+            request.cache = new_prompt_cache(self._model, self._kv_bits)
         else:
-            request.cache, request.num_cached, request.logits = known
+            request.cache, request.num_cached, request.logits = cached
             request.num_prefilled = request.num_cached
 
-    def fit_together(self, requests: list[Request], most: int) -> bool:
-        """Whether a pass over the rest of all these prompts costs less than one for each."""
+    def fit_together(self, requests: list[Request], budget: int) -> bool:
+        """True if one pass on the remaining tokens of all prompts costs less than several."""
         lengths = [request.num_to_prefill for request in requests]
         padded = len(lengths) * max(lengths)
         return (
-            padded <= min(most, MAX_TOGETHER, MAX_PADDING * sum(lengths))
+            padded <= min(budget, MAX_TOGETHER, MAX_PADDING * sum(lengths))
             and min(lengths) > 0
             and self._has_narrow_head
-            and all(r.scores is None and can_be_cut(r.cache) for r in requests)
+            and all(r.scores is None and is_trimmable(r.own_cache) for r in requests)
         )
 
-    def process(self, requests: list[Request], most: int) -> int:
-        """Process a piece of one prompt, or the rest of several that fit together.
+    def process(self, requests: list[Request], budget: int) -> int:
+        """Process a chunk of one prompt, or the remaining tokens of several that fit together.
 
-        Returns the number of tokens that the model ran on: ``most``, fewer if there are no
-        more, or up to ``MAX_REST`` times as many if that is all.
+        Returns the number of tokens that the model ran on: ``budget``, fewer if there are no
+        more, or up to ``MAX_REMAINDER`` times as many if that completes the prompt.
         """
         if len(requests) > 1:
             return self._process_together(requests)
-        return self._process_piece(requests[0], most)
+        return self._process_chunk(requests[0], budget)
 
-    def _process_piece(self, request: Request, most: int) -> int:
-        length = self._piece_length(request, most)
+    def _process_chunk(self, request: Request, budget: int) -> int:
+        length = self._chunk_length(request, budget)
         if length == 0:
-            return 0  # all of it was known
-        start = request.num_prefilled
-        piece = mx.array([request.prompt[start : start + length]], mx.int32)
+            return 0  # the whole prompt was cached
+        start, cache = request.num_prefilled, request.own_cache
+        chunk = mx.array([request.prompt[start : start + length]], mx.int32)
         is_scored, is_last = request.scores is not None, length == request.num_to_prefill
-        if is_scored and start == 0:
-            request.scores.append(Token(request.prompt[0], None))
         with contextlib.nullcontext() if is_scored else projection.only_at([length - 1]):
-            logits = self._model(piece, cache=request.cache)[0]  # [length or 1, V]
-        if is_scored and (following := request.prompt[start + 1 : start + length + 1]):
-            num_top = request.sampling.top_logprobs or 0
-            score(request.scores, logits[: len(following)], following, num_top, self._sample)
-        request.logits = logits[-1:] if is_last else None  # others are not even evaluated
-        mx.eval([layer.state for layer in request.cache], request.logits)
+            logits = self._model(chunk, cache=cache)[0]  # [length or 1, V]
+        if request.scores is not None:
+            self._score(request, request.scores, logits, start)
+        # Without a reference, the logits of other chunks are not even computed.
+        request.logits = logits[-1:] if is_last else None
+        evaluate(cache, request.logits)
         request.num_prefilled += length
         return length
 
-    def _piece_length(self, request: Request, most: int) -> int:
+    def _score(
+        self, request: Request, scores: list[Token], logits: mx.array, start: int
+    ) -> None:
+        """Append the scores of the tokens that follow each position of a chunk."""
+        if start == 0:
+            scores.append(Token(request.prompt[0], None))
+        following = request.prompt[start + 1 : start + len(logits) + 1]
+        if following:
+            num_top = request.sampling.top_logprobs or 0
+            score(scores, logits[: len(following)], following, num_top, self._sample)
+
+    def _chunk_length(self, request: Request, budget: int) -> int:
         length = request.num_to_prefill
-        if length > MAX_REST * most:
-            length = most
+        if length > MAX_REMAINDER * budget:
+            length = budget
         if request.scores is not None:
             return min(length, SCORED_CHUNK)
         if length == request.num_to_prefill > 1 and not self._has_narrow_head:
-            return length - 1  # the last one alone: all of a piece would be projected
+            return length - 1  # the last token alone: all tokens of a chunk would be projected
         return length
 
     def _process_together(self, requests: list[Request]) -> int:
-        """Run the model on the rest of each prompt, filled up on the right."""
+        """Run the model on the remaining tokens of each prompt, padded on the right."""
         batch = BatchCache()
-        batch.join([request.cache for request in requests])
-        rests = [request.prompt[request.num_prefilled :] for request in requests]
-        longest = max(map(len, rests))
-        padded = mx.array([rest + [0] * (longest - len(rest)) for rest in rests], mx.int32)
-        with projection.only_at([len(rest) - 1 for rest in rests]):
+        batch.join([request.own_cache for request in requests])
+        remaining = [request.prompt[request.num_prefilled :] for request in requests]
+        longest = max(map(len, remaining))
+        padded = mx.array([ids + [0] * (longest - len(ids)) for ids in remaining], mx.int32)
+        with projection.only_at([len(ids) - 1 for ids in remaining]):
             logits = self._model(padded, cache=batch.layers)[:, 0]  # [B, V]
         mx.eval(logits)
-        batch.advance([len(rest) for rest in rests])
+        batch.advance([len(ids) for ids in remaining])
         for i, request in enumerate(requests):
             request.cache = batch.extract(i, batch.lengths[i])
             request.logits = logits[i : i + 1]

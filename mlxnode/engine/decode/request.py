@@ -1,22 +1,36 @@
 """One generation request inside the engine."""
 
+import enum
 import math
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+
+import mlx.core as mx
 
 from mlxnode.engine.decode.grammar import GrammarState
 from mlxnode.engine.decode.prompt_lookup import Drafter
+from mlxnode.engine.kvcache.entries import PrefixEntry
+from mlxnode.engine.kvcache.prompt_cache import PromptCache
+from mlxnode.engine.work import RequestKey
 from mlxnode.messages import FinishReason, Generate, Sampling, Token
 
-_WORTH_WAITING = 64  # tokens of a beginning that another one is processing
-# A request is known by the data pipe it came through and the uid its worker gave it.
-RequestKey = tuple[int, int]
+_WORTH_WAITING = 64  # tokens of a prefix that another request is prefilling
 
 
-@dataclass(eq=False)
+class Stage(enum.Enum):
+    """The stages of a request. ``Scheduler`` moves a request from one stage to the next."""
+
+    WAITING = enum.auto()  # in the queue
+    ADMITTED = enum.auto()  # has memory; no token of its prompt is processed yet
+    PREFILLING = enum.auto()  # has a KV cache of its own
+    PREFILLED = enum.auto()  # the prompt is complete; no token is sampled yet
+    RUNNING = enum.auto()  # a row of the batch
+    FINISHED = enum.auto()  # has no memory any more
+
+
+@dataclass(eq=False, kw_only=True)
 class Request:
-    """A text being continued: what was asked for, and how far it has come."""
+    """A request with its parameters and its progress."""
 
     key: RequestKey
     prompt: list[int]
@@ -24,65 +38,76 @@ class Request:
     stop_ids: frozenset[int]
     sampling: Sampling
     seed: int  # 0 <= seed < 2**64
-    counts: dict[int, int] | None = None  # with penalties: times generated, 0 in the prompt
-    scores: list[Token] | None = None  # of the prompt, as far as it is prefilled
-    compiling: Future[GrammarState] | None = None  # the grammar on its way
-    grammar: GrammarState | None = None
-    ending: list[int] = field(default_factory=list)  # the last tokens, before a grammar begins
-    cache: list[Any] | None = field(default=None, repr=False)  # one row, until it joins
-    logits: Any = field(default=None, repr=False)  # [1, V], of the first token to draw
-    text: Any = field(default=None, repr=False)  # what the prefix cache knows of it
-    drafter: Drafter | None = field(default=None, repr=False)  # in small batches
-    num_prefilled: int = 0  # prompt tokens in the cache
-    num_launched: int = 0  # tokens drawn, read or not
-    num_cached: int = 0  # prompt tokens that were known from other texts
-    tokens: list[int] = field(default_factory=list)  # generated and read
+
+    stage: Stage = Stage.WAITING
+    num_prefilled: int = 0  # prompt tokens in the KV cache
+    num_cached: int = 0  # prompt tokens that came from the prefix cache
+    num_sampled: int = 0  # sampled tokens, read or not
+    tokens: list[int] = field(default_factory=list)  # sampled and read
     finish_reason: FinishReason | None = None
     is_aborted: bool = False
-    has_failed: bool = False  # its logits are not finite: nothing of it may be used
+    has_bad_logits: bool = False  # not finite: its KV cache must not be reused
+
+    cache: PromptCache | None = field(default=None, repr=False)  # until it joins the batch
+    logits: mx.array | None = field(default=None, repr=False)  # [1, V], after the prompt
+    prefix_entry: PrefixEntry | None = field(default=None, repr=False)
+    drafter: Drafter | None = field(default=None, repr=False)  # only in small batches
+
+    counts: dict[int, int] | None = None  # with penalties: times sampled; 0 in the prompt
+    scores: list[Token] | None = None  # of the prompt, if requested and not yet emitted
+    compiling: Future[GrammarState] | None = None  # a grammar that is not compiled yet
+    grammar: GrammarState | None = None
+    last_tokens: list[int] = field(default_factory=list)  # before the grammar starts
 
     @classmethod
-    def of(cls, pipe: int, message: Generate, random_seed: int) -> "Request":
-        """The request of ``message``; ``random_seed`` serves where it brings none."""
+    def of(cls, key: RequestKey, message: Generate, random_seed: int) -> "Request":
+        """The request of ``message``, with ``random_seed`` if the message has no seed."""
         sampling = message.sampling
-        seed = sampling.seed
         return cls(
-            key=(pipe, message.uid),
+            key=key,
             prompt=message.prompt,
             max_tokens=message.max_tokens,
             stop_ids=frozenset(message.stop_ids),
             sampling=sampling,
-            seed=random_seed if seed is None else seed,
+            seed=random_seed if sampling.seed is None else sampling.seed,
             scores=[] if sampling.scores_prompt else None,
             counts=dict.fromkeys(message.prompt, 0) if _has_penalties(sampling) else None,
         )
 
     @property
+    def own_cache(self) -> PromptCache:
+        """The KV cache of a started request that has not joined the batch."""
+        if self.cache is None:
+            raise RuntimeError(f"a {self.stage.name} request has no KV cache of its own")
+        return self.cache
+
+    @property
     def max_length(self) -> int:
-        """Tokens in the cache at the most."""
+        """The maximum number of tokens in the KV cache."""
         return len(self.prompt) + self.max_tokens
 
     @property
     def num_to_prefill(self) -> int:
-        """Prompt tokens left to process."""
+        """The remaining prompt tokens."""
         return len(self.prompt) - self.num_prefilled
 
     @property
-    def num_to_launch(self) -> int:
-        """Tokens that may still be drawn."""
-        return self.max_tokens - self.num_launched
+    def num_remaining(self) -> int:
+        """The number of tokens that may still be sampled."""
+        return self.max_tokens - self.num_sampled
 
     @property
-    def is_done(self) -> bool:
+    def has_ended(self) -> bool:
+        """True if no further token is accepted."""
         return self.is_aborted or self.finish_reason is not None
 
     @property
-    def is_fully_launched(self) -> bool:
-        """Whether its last token is on its way, so that no further step needs its row."""
-        return self.num_to_launch <= 0
+    def needs_no_step(self) -> bool:
+        """True if the row can leave the batch: its last token is sampled, read or not."""
+        return self.has_ended or self.num_remaining <= 0
 
-    def begins_like(self, other: "Request") -> bool:
-        """Whether so much of the prompt is in ``other``'s, too, that waiting for it pays."""
+    def shares_prefix(self, other: "Request") -> bool:
+        """True if it pays to wait until ``other`` has prefilled the prefix that both share."""
         if self.scores is not None:
             return False  # needs the logits of every position
         length = len(self.prompt) - 1
@@ -90,44 +115,44 @@ class Request:
         return self.prompt[:count] == other.prompt[:count]
 
     @property
-    def needs_text(self) -> bool:
-        """Whether its next token cannot be drawn before its last one is known."""
+    def depends_on_last_token(self) -> bool:
+        """True if the next token cannot be sampled before the last one is read."""
         return self.counts is not None or self.grammar is not None
 
     @property
-    def is_constrained(self) -> bool:
-        """Whether its grammar decides on the next token."""
-        return self.grammar is not None and self.ending == self.sampling.grammar_after
+    def active_grammar(self) -> GrammarState | None:
+        """The grammar, if it constrains the next token."""
+        return self.grammar if self.last_tokens == self.sampling.grammar_after else None
 
     @property
     def holds_back_stops(self) -> bool:
-        """Whether its next token may not end the text yet."""
-        return self.num_launched < self.sampling.min_tokens
+        """True if the next token cannot be a stop id."""
+        return self.num_sampled < self.sampling.min_tokens
 
     @property
     def changes_adjustments(self) -> bool:
-        """Whether its penalties or biases may differ from those of its last step."""
-        return self.counts is not None or 0 < self.num_launched <= self.sampling.min_tokens
+        """True if penalties or biases may differ from those of the last step."""
+        return self.counts is not None or 0 < self.num_sampled <= self.sampling.min_tokens
 
     @property
     def bias(self) -> dict[int, float]:
-        """What is added to logits, by token id."""
+        """The bias that is added to the logits, by token id."""
         if not self.holds_back_stops:
             return self.sampling.logit_bias
         return self.sampling.logit_bias | dict.fromkeys(self.stop_ids, -math.inf)
 
     def accept(self, token: int) -> bool:
-        """Count a token that was read; False when it ends the text and is not part of it."""
+        """Append a token that was read; False if it is a stop id, which ends the text."""
         self.tokens.append(token)
         if self.drafter is not None:
             self.drafter.add(token)
         if self.counts is not None:
             self.counts[token] = self.counts.get(token, 0) + 1
-        if self.is_constrained:
-            self.grammar.accept(token)
+        if (grammar := self.active_grammar) is not None:
+            grammar.accept(token)
         elif self.grammar is not None:
             length = len(self.sampling.grammar_after)
-            self.ending = [*self.ending, token][-length:]
+            self.last_tokens = [*self.last_tokens, token][-length:]
         if token in self.stop_ids:
             self.finish_reason = "stop"
             return False

@@ -1,48 +1,43 @@
 """Continuous batching for one model: requests join and leave the batch at any step.
 
-A step is ``decode``, which launches the next forward pass before it reads the previous token of
-every row, and ``draw``. So Python's work hides behind the device's: what was read can be told
-between the two, and where a draw depends on the text so far (penalties, grammars), what follows
-from it is worked out meanwhile. A row that ends is noticed one step late; its surplus token is
-dropped. Drafts depend on the text as well: they are tried where that saves more time than it
-costs (``drafts.py``).
-
-While there are prompts, ``settle`` and ``prefill`` come before it: what runs is read, and a
-piece of prompt is processed. ``begin`` draws the first token of the prompts that are complete;
-they are in the next launch.
+``TextRunner.step`` is the whole engine for one model. It launches the next forward pass before
+it reads the tokens of the previous one, so the work of the host is hidden behind the device's.
 """
 
 import functools
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 
 import mlx.core as mx
-import numpy as np
 from mlx import nn
 
 from mlxnode.config.tables import EngineConfig
+from mlxnode.engine.decode.batch import Batch
 from mlxnode.engine.decode.grammar import GrammarCompiler
-from mlxnode.engine.decode.pending_step import Launch, Output, failure
+from mlxnode.engine.decode.pending_step import PendingStep, failure
 from mlxnode.engine.decode.prefill import Prefiller
-from mlxnode.engine.decode.prompt_lookup import Allowance, Drafter
-from mlxnode.engine.decode.request import Request
-from mlxnode.engine.decode.sampling import adjustments_of, columns_of, masks_of
-from mlxnode.engine.decode.scheduler import MemoryBudget, PrefillClock, Refusal, Scheduler
-from mlxnode.engine.kvcache.batch import BatchCache, Row, can_be_cut, cut, measure_batch
+from mlxnode.engine.decode.prompt_lookup import PromptLookup
+from mlxnode.engine.decode.request import Request, Stage
+from mlxnode.engine.decode.sampling import Sampler, adjustments_of, columns_of
+from mlxnode.engine.decode.scheduler import Scheduler
+from mlxnode.engine.kvcache.budget import MemoryBudget, measure_batch
 from mlxnode.engine.kvcache.disk import PrefixStore
-from mlxnode.engine.kvcache.entries import RunningText
+from mlxnode.engine.kvcache.entries import PrefixEntry, RunningEntry
 from mlxnode.engine.kvcache.prefix import PrefixCache
+from mlxnode.engine.kvcache.prompt_cache import PromptCache, is_trimmable, trimmed
+from mlxnode.engine.pacing import PrefillPacing
+from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.grammar import GrammarError
 from mlxnode.kernels.backend import OPS, Kernels
-from mlxnode.kernels.columns import column
-from mlxnode.kernels.sample import Adjustments, Sampled, SamplingColumns
+from mlxnode.messages import Embed, Failed, Generate, Update
 
-MAX_DRAFTED_ROWS = 8  # larger batches keep the device busy without drafts
+_GRAMMAR_WAIT = 0.01  # seconds, when nothing else is to do
 
 
-class Runner:
-    """The running batch of one model, and the requests that wait to join it."""
+class TextRunner:
+    """The requests of one model that generates text, and its batch."""
 
     def __init__(
         self,
@@ -55,15 +50,14 @@ class Runner:
     ):
         """``make_compiler`` takes the vocabulary size of the logits and the stop ids.
 
-        ``store`` keeps known texts on disk.
+        ``store`` keeps prefixes on disk.
         """
         self._model = model
         self._make_compiler = make_compiler
         self._compiler: GrammarCompiler | None = None
-        self._sample = kernels.sample
-        self._clock = PrefillClock(config.prefill_stall_ms / 1000)
-        self._max_draft = config.num_speculative_tokens
-        self._allowance = Allowance()
+        self._sampler = Sampler(kernels)
+        self._pacing = PrefillPacing(config.prefill_stall_ms / 1000)
+        self._lookup = PromptLookup(config.num_speculative_tokens)
         self._prefixes = PrefixCache(
             lambda: (
                 budget.total // 4
@@ -73,348 +67,265 @@ class Runner:
             budget,
             store,
         )
-        self._prompts = Prefiller(model, config.kv_cache_bits, self._prefixes, kernels)
+        self._prefiller = Prefiller(model, config.kv_cache_bits, self._prefixes, kernels)
         self._scheduler = Scheduler(
             config.max_batch_size,
             config.max_queue_size,
             budget,
             measure_batch(model, config.kv_cache_bits, surplus=config.num_speculative_tokens),
         )
-        self._reset()
+        self._requests: dict[RequestKey, Request] = {}
+        self._batch = Batch(model, self._sampler)
+        self._read_at = 0.0  # when the last tokens were read
 
-    def _reset(self) -> None:
-        self._rows: list[Request] = []  # in the order of the cache's rows
-        self._beginning: list[Request] = []  # prefilled, without a first token
-        self._joining: list[Request] = []  # with one, in the batch from the next launch on
-        self._cache = BatchCache()
-        self._columns: SamplingColumns | None = None
-        self._adjustments: Adjustments | None = None
-        self._undrawn: tuple[mx.array, float] | None = None  # logits [B, V], launched when
-        self._in_flight: Launch | None = None
-        self._read_at = 0.0  # when the last launch was read
-        self._prefixes.forget_running()
+    # --- requests -------------------------------------------------------------------
 
     @property
     def has_work(self) -> bool:
-        return self._scheduler.has_work or self._in_flight is not None
+        return self._scheduler.has_work or self._batch.pending is not None
 
     @property
     def num_running(self) -> int:
-        return len(self._rows)
+        return len(self._batch)
 
     @property
-    def decode_seconds(self) -> float | None:
-        """How long a decode step takes, None when nothing runs."""
-        return self._clock.step_seconds if self._rows else None
+    def step_seconds(self) -> float | None:
+        return self._pacing.step_seconds if len(self._batch) else None
 
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens in the cache of each running row."""
-        return self._cache.lengths
+    def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
+        """Queue a request, or return why it is refused."""
+        if not isinstance(message, Generate) or not message.prompt or message.max_tokens < 1:
+            return Failed(key.uid, "internal", CANNOT_SERVE)
+        return self.add_request(Request.of(key, message, random_seed=random.getrandbits(64)))
 
-    @property
-    def num_waiting(self) -> int:
-        return self._scheduler.num_waiting
-
-    def add(self, request: Request) -> Refusal | None:
-        """Queue a request, or say why it is refused."""
+    def add_request(self, request: Request) -> Failed | None:
+        """Queue a request, or return why it is refused."""
         refusal = self._scheduler.refusal(request)
         if refusal is None:
             if request.sampling.grammar is not None:
-                request.compiling = self._grammars(request).submit(request.sampling.grammar)
+                request.compiling = self._compiler_for(request).submit(request.sampling.grammar)
+            self._requests[request.key] = request
             self._scheduler.add(request)
             self._scheduler.admit()
         return refusal
 
-    def abort(self, request: Request) -> None:
-        """Stop a request wherever it is; a row leaves the batch with the next launch."""
+    def abort(self, key: RequestKey) -> None:
+        """Stop a request in any stage. A running row leaves the batch in the next step."""
+        request = self._requests.pop(key, None)
+        if request is None:
+            return
         request.is_aborted = True
-        for requests in (self._beginning, self._joining):
-            if request in requests:
-                requests.remove(request)
-                self._release(request)
-                return
-        if request not in self._rows:
-            self._scheduler.discard(request)
+        if request.stage is not Stage.RUNNING:
+            self._finish(request)
 
-    def fail(self) -> list[Request]:
-        """Drop every request, after a step that raised; returns those it had."""
-        requests = self._scheduler.drop_all()
-        if self._in_flight is not None:
-            requests += [r for r in self._in_flight.rows if r not in requests]
-        self._reset()
-        return [request for request in requests if not request.is_done]
+    def fail(self) -> list[RequestKey]:
+        """Drop all requests after a step that raised; return those that have not ended."""
+        self._scheduler.clear()
+        self._prefixes.clear_running()
+        self._batch = Batch(self._model, self._sampler)
+        failed = list(self._requests)
+        self._requests.clear()
+        return failed
 
-    def decode(self) -> list[Output]:
-        """Launch the forward pass to every row's next token, and read the tokens before it."""
+    # --- the step -------------------------------------------------------------------
+
+    def step(self, others: Sequence[Runner] = ()) -> Iterator[list[Output]]:
+        """Prefill, then decode one step. Yields outputs as soon as they are known."""
+        if self._scheduler.num_prefilling:
+            yield self._read()  # tokens do not wait for the prompts of others
+            self._prefill()
+        yield self._start_grammars()
+        joining, outputs = self._sample_first_tokens()
+        yield outputs
+
         started_at = time.perf_counter()
         self._scheduler.admit()
-        previous, outputs = self._in_flight, []
-        is_drafting = self._may_draft()
-        if is_drafting:
-            outputs += self._read(previous)
-        tokens = self._update_rows()
-        if tokens is None:
-            self._in_flight = None
-            return outputs + self._read(previous)
-        drafts = self._draft() if is_drafting else None
-        if drafts:
-            return outputs + self._decode_drafts(drafts, started_at)
-        logits = self._model(tokens[:, None], cache=self._cache.layers)[:, -1]
-        self._cache.advance([1] * len(self._rows))
-        mx.async_eval(logits)  # the device goes on while the host reads
-        self._undrawn = logits, started_at
-        return outputs + self._read(previous)
+        uses_drafts = not joining and self._may_draft()
+        if uses_drafts:
+            yield self._read()  # a draft continues the tokens that are known
+        self._update_rows(joining)
+        rows = self._batch.rows
+        if rows and uses_drafts and (drafts := self._lookup.draft(rows)) is not None:
+            self._batch.verify(drafts, started_at)
+            yield self._read()
+        elif rows:
+            self._batch.forward()
+            yield self._read()  # the tokens of the last step, while the device computes
+            self._batch.sample(started_at)
+        else:
+            yield self._read()
+        if any(other.has_work and other.step_seconds is None for other in others):
+            yield self._read()  # nor for a batch of texts to embed
 
-    def draw(self) -> None:
-        """Launch the draws behind the forward pass that ``decode`` launched."""
-        if self._undrawn is not None:
-            logits, started_at = self._undrawn
-            self._undrawn = None
-            self._in_flight = self._launch(logits, started_at)
+    def _read(self) -> list[Output]:
+        """Wait for the sampled tokens, if there are any, and measure their step."""
+        step = self._batch.pending
+        if step is None:
+            return []
+        outputs = self._batch.read()
+        now = time.perf_counter()
+        # The device started the step after its launch and after the step before it.
+        seconds, self._read_at = now - max(step.started_at, self._read_at), now
+        self._pacing.observe_step(seconds)
+        num_tokens = sum(_num_tokens(output) for output in outputs)
+        is_drafted = step.drafts is not None
+        self._lookup.budget.observe(len(step.rows), seconds, num_tokens, is_drafted=is_drafted)
+        return self._forget_ended(outputs)
 
-    @property
-    def has_unsaved(self) -> bool:
-        """Whether there are texts to write to disk, one by one with ``save_next``."""
-        return self._prefixes.has_unsaved
+    def _forget_ended(self, outputs: list[Output]) -> list[Output]:
+        """Forget the requests that end with ``outputs``; their rows may leave later."""
+        for output in outputs:
+            if output.is_last:
+                self._requests.pop(output.key, None)
+        return outputs
 
-    def save_next(self) -> None:
-        """Write a text that others may begin like to disk."""
-        self._prefixes.save_next()
+    def _may_draft(self) -> bool:
+        return self._batch.can_verify and self._lookup.is_promising(self._batch.rows)
 
-    @property
-    def has_prompts(self) -> bool:
-        """Whether there are prompts to process."""
-        return self._scheduler.num_prefilling > 0
+    def _update_rows(self, joining: list[Request]) -> None:
+        """Remove rows that need no further step, and append ``joining``."""
+        leaving = [request for request in self._batch.rows if request.needs_no_step]
+        if leaving:
+            for request in leaving:
+                self._finish(request)
+            self._batch.leave(leaving)
+        joining = [request for request in joining if not request.has_ended]  # aborted meanwhile
+        if joining:
+            self._batch.join(joining)
+            for request in joining:
+                self._scheduler.start(request)
 
-    def settle(self) -> list[Output]:
-        """Wait for the tokens under way: prompts come next, and none has to wait for them."""
-        return self._read(self._in_flight)
+    # --- prompts --------------------------------------------------------------------
 
-    def prefill(self) -> None:
-        """Process prompts for as long as the running rows may be kept waiting."""
-        num_left = self._clock.chunk_size(
-            num_running=len(self._rows), num_prompts=self._scheduler.num_prefilling
+    def _prefill(self) -> None:
+        """Process prompts for as long as the running rows may be delayed."""
+        budget = self._pacing.chunk_size(
+            num_running=len(self._batch), num_prompts=self._scheduler.num_prefilling
         )
-        while num_left > 0 and (requests := self._next_prompts(num_left)):
+        while budget > 0 and (requests := self._next_prompts(budget)):
             started_at = time.perf_counter()
-            num_processed = self._prompts.process(requests, num_left)
-            self._clock.observe_chunk(num_processed, time.perf_counter() - started_at)
-            num_left -= max(num_processed, 1)
+            num_processed = self._prefiller.process(requests, budget)
+            self._pacing.observe_chunk(num_processed, time.perf_counter() - started_at)
+            budget -= max(num_processed, 1)
             for request in requests:
                 if request.num_to_prefill == 0:
                     self._finish_prefill(request)
 
-    def begin(self) -> list[Output]:
-        """Draw the first tokens of complete prompts, and read them at once."""
-        outputs = self._start_grammars()
-        rows = [request for request in self._beginning if request.compiling is None]
-        if not rows:
-            return outputs
-        logits = mx.concatenate([request.logits for request in rows])
-        sampled = self._draw(rows, logits, columns_of(rows), adjustments_of(rows))
-        outputs += Launch(rows, sampled).read()
-        for request in rows:
-            request.logits = None
-            request.num_launched = 1
-            self._beginning.remove(request)
-            if request.is_done:
-                self._release(request)
-            else:
-                self._joining.append(request)
-        return outputs
-
-    def _next_prompts(self, most: int) -> list[Request]:
+    def _next_prompts(self, budget: int) -> list[Request]:
         """The next prompt to process, and others that cost little in the same pass."""
         chosen: list[Request] = []
         while (request := self._scheduler.next_prefill(chosen)) is not None:
-            if request.cache is None:
-                self._prompts.begin(request)
-            if chosen and not self._prompts.fit_together([*chosen, request], most):
+            if request.stage is Stage.ADMITTED:
+                self._prefiller.start(request)
+                self._scheduler.start_prefill(request)
+            if chosen and not self._prefiller.fit_together([*chosen, request], budget):
                 break
             chosen.append(request)
         return chosen
 
     def _finish_prefill(self, request: Request) -> None:
-        """Its prompt is complete: it may begin, and others may begin like it."""
+        """The prompt is complete: other requests can reuse it as a prefix."""
         self._scheduler.finish_prefill(request)
-        self._beginning.append(request)
-        request.text = RunningText(
-            request.prompt, functools.partial(self._take, request), request.logits
-        )
-        if can_be_cut(request.cache):
-            self._prefixes.begin(request.text)
-        else:  # the batch could not give it back
-            self._prefixes.add(request.prompt, request.cache, request.text)
+        if is_trimmable(request.own_cache):
+            entry = RunningEntry(request.prompt, functools.partial(self._copy, request))
+            self._prefixes.add_running(entry)
+        else:  # the batch could not copy it later
+            entry = PrefixEntry(request.prompt)
+        entry.remember(len(request.prompt), request.logits)
+        request.prefix_entry = entry
+        if not isinstance(entry, RunningEntry):
+            self._prefixes.add(request.prompt, request.own_cache, entry)
 
-    def _launch(self, logits: mx.array, started_at: float) -> Launch:
-        """Launch the draw of every row's next token."""
-        rows = self._rows
-        if self._columns is None:
-            self._columns = columns_of(rows)
-            self._adjustments = adjustments_of(rows)
-        elif any(request.changes_adjustments for request in rows):
-            self._adjustments = adjustments_of(rows)
-        sampled = self._draw(rows, logits, self._columns, self._adjustments)
-        for request in rows:
-            request.num_launched += 1
-        return Launch(list(rows), sampled, started_at=started_at)
+    def _sample_first_tokens(self) -> tuple[list[Request], list[Output]]:
+        """Sample and read the first token of each complete prompt.
 
-    def _draw(
-        self,
-        rows: Sequence[Request],
-        logits: mx.array,
-        columns: SamplingColumns,
-        adjustments: Adjustments | None,
-        places: Sequence[int] | None = None,
-    ) -> Sampled:
-        """Launch a draw for each row; ``places`` are those ahead of its next token, if not 0.
-
-        Shapes:
-            rows: B, logits: [B, V], places: B
+        Returns the requests that continue, and the outputs of all.
         """
-        places = places or [0] * len(rows)
-        at = [request.num_launched + place for request, place in zip(rows, places, strict=True)]
-        asked = [n for row in rows if (n := row.sampling.top_logprobs) is not None]
-        sampled = self._sample(
-            logits,
-            columns,
-            column(at, np.uint32, 0),
-            adjustments,
-            masks_of(rows, logits.shape[-1]),
-            max(asked, default=None),
-        )
-        mx.async_eval(*(array for array in sampled if array is not None))
-        return sampled
-
-    # --- drafts ---------------------------------------------------------------------
-
-    def _may_draft(self) -> bool:
-        """Whether to read the previous tokens first, in order to guess the next ones."""
-        rows = self._rows
-        is_small = 0 < len(rows) <= MAX_DRAFTED_ROWS
-        if not (self._max_draft and is_small and self._cache.can_rewind) or self._joining:
-            return False
+        rows = [request for request in self._scheduler.prefilled if request.compiling is None]
+        if not rows:
+            return [], []
+        logits = mx.concatenate([r.logits for r in rows if r.logits is not None])
+        sampled = self._sampler.launch(rows, logits, columns_of(rows), adjustments_of(rows))
+        outputs = self._forget_ended(PendingStep(rows, sampled).read())
         for request in rows:
-            if request.drafter is None:
-                request.drafter = Drafter(request.prompt + request.tokens)
-        return (
-            self._allowance.has_room(len(rows))
-            and not any(request.needs_text or request.holds_back_stops for request in rows)
-            and sum(bool(request.drafter.draft(1)) for request in rows) > len(rows) // 2
-        )
+            request.logits = None
+            request.num_sampled = 1
+            if request.has_ended:
+                self._finish(request)
+        return [request for request in rows if not request.has_ended], outputs
 
-    def _draft(self) -> list[list[int]] | None:
-        """Guesses at the next tokens of every row, None if there are none."""
-        drafts = [
-            request.drafter.draft(min(self._max_draft, request.num_to_launch - 1))
-            for request in self._rows
-        ]
-        return drafts if any(drafts) else None
-
-    def _decode_drafts(self, drafts: list[list[int]], started_at: float) -> list[Output]:
-        """Draw the next token at every place of the drafts; read those that hold."""
-        width = 1 + max(map(len, drafts))
-        padded = [
-            (request.tokens[-1:] + draft + [0] * width)[:width]
-            for request, draft in zip(self._rows, drafts, strict=True)
-        ]
-        logits = self._model(mx.array(padded, mx.int32), cache=self._cache.layers)
-        rows = [request for request in self._rows for _ in range(width)]
-        places = [*range(width)] * len(self._rows)
-        columns, adjustments = columns_of(rows), adjustments_of(rows)
-        sampled = self._draw(rows, logits.flatten(0, 1), columns, adjustments, places)
-        self._in_flight = Launch(list(self._rows), sampled, drafts, started_at=started_at)
-        outputs = self._read(self._in_flight)
-        # What was written of wrong guesses is behind the end, and will be written again.
-        self._cache.advance([len(r.tokens) - r.num_launched for r in self._rows])
-        for request in self._rows:
-            request.num_launched = len(request.tokens)
-        return outputs
-
-    # --- rows -----------------------------------------------------------------------
+    # --- grammars -------------------------------------------------------------------
 
     def _start_grammars(self) -> list[Output]:
-        """Give its grammar to each joining row, and end those whose grammar failed."""
+        """Give each complete prompt its compiled grammar; fail those that do not compile."""
+        compiling = [r for r in self._scheduler.prefilled if r.compiling is not None]
+        if compiling and not len(self._batch):
+            wait([r.compiling for r in compiling if r.compiling], timeout=_GRAMMAR_WAIT)
         failed = []
-        waiting = [r.compiling for r in self._beginning if r.compiling]
-        if waiting and not self._rows:
-            wait(waiting, timeout=0.01)  # nothing else to do: no reason to spin
-        for request in [r for r in self._beginning if r.compiling and r.compiling.done()]:
+        for request in compiling:
+            if request.compiling is None or not request.compiling.done():
+                continue
             try:
                 request.grammar = request.compiling.result()
             except GrammarError as error:
-                self.abort(request)
                 failed.append(failure(request, str(error)))
+                self._finish(request)
             request.compiling = None
-        return failed
+        return self._forget_ended(failed)
 
-    def _grammars(self, request: Request) -> GrammarCompiler:
-        """The compiler of the model's grammars, made when it is first needed."""
+    def _compiler_for(self, request: Request) -> GrammarCompiler:
+        """The grammar compiler of the model; the first request with a grammar creates it."""
         if self._compiler is None:
-            # Nothing is evaluated: the shape of the logits is enough.
+            # Only the shape of the logits is needed, so nothing is computed.
             logits = self._model(mx.zeros((1, 1), mx.int32))
             self._compiler = self._make_compiler(logits.shape[-1], request.stop_ids)
         return self._compiler
 
-    def _update_rows(self) -> mx.array | None:
-        """Let rows leave and join; returns the input token of each row, [B], if any is left."""
-        leaving = [r for r in self._rows if r.is_done or r.is_fully_launched]
-        inputs = []
-        if len(leaving) < len(self._rows):
-            inputs = [self._in_flight.last_tokens]
-        if leaving:
-            places = [i for i, request in enumerate(self._rows) if request in leaving]
-            for request in leaving:
-                self._release(request)
-            kept = self._cache.leave(places)
-            self._rows = [self._rows[i] for i in kept]
-            self._columns = None
-            inputs = [tokens[mx.array(kept)] for tokens in inputs]
-        if self._joining:
-            self._cache.join([request.cache for request in self._joining])
-            first = [request.tokens[0] for request in self._joining]
-            inputs.append(mx.array(first, mx.int32))
-            for request in self._joining:
-                request.cache = None
-            self._rows += self._joining
-            self._joining = []
-            self._columns = None
-        if not inputs:
-            return None
-        return inputs[0] if len(inputs) == 1 else mx.concatenate(inputs)
+    # --- prefixes -------------------------------------------------------------------
 
-    def _release(self, request: Request) -> None:
-        """Give up its place; later turns of the conversation find what it holds."""
-        self._scheduler.release(request)
-        row, text = None, request.prompt + request.tokens
-        if self._prefixes.is_enabled and not request.has_failed:
-            text = text[: self._length(request)]
-            row = self._take(request, len(text))
-        self._prefixes.end(request.text, text, row)
+    def _finish(self, request: Request) -> None:
+        """Release the memory of a request, and keep its KV cache as a prefix."""
+        if request.stage in (Stage.PREFILLED, Stage.RUNNING):
+            self._keep_prefix(request)
+        self._scheduler.finish(request)
 
-    def _length(self, request: Request) -> int:
-        """Tokens in its caches, which may be one more than were read."""
-        if request.cache is not None:
-            return len(request.prompt)
-        return self._cache.lengths[self._rows.index(request)]
+    def _keep_prefix(self, request: Request) -> None:
+        entry = request.prefix_entry
+        if entry is None:
+            raise RuntimeError("the prompt is not complete")
+        if self._prefixes.is_enabled and not request.has_bad_logits:
+            tokens = [*request.prompt, *request.tokens][: self._num_cached(request)]
+            if (cache := self._try_copy(request, len(tokens))) is not None:
+                self._prefixes.add(tokens, cache, entry)
+        self._prefixes.remove_running(entry)
 
-    def _take(self, request: Request, length: int) -> Row | None:
-        """A copy of the caches of the first so many tokens, None where that cannot be."""
-        if request.cache is None:
-            return self._cache.extract(self._rows.index(request), length)
-        return cut(request.cache, length, is_copy=True) if can_be_cut(request.cache) else None
+    def _num_cached(self, request: Request) -> int:
+        """Tokens in the KV cache of a request. It may have one more token than was read."""
+        if request.stage is Stage.RUNNING:
+            return self._batch.lengths[self._batch.rows.index(request)]
+        return len(request.prompt)
 
-    def _read(self, launch: Launch | None) -> list[Output]:
-        """What a launch brought, if it is not read yet."""
-        if launch is None or launch.is_read:
-            return []
-        outputs = launch.read()
-        now = time.perf_counter()
-        # It began when it was launched, or when the device had finished the one before.
-        seconds, self._read_at = now - max(launch.started_at, self._read_at), now
-        self._clock.observe_step(seconds)
-        num_tokens = sum(max(len(output.tokens), 1) for output in outputs)
-        is_drafted = launch.drafts is not None
-        self._allowance.observe(len(launch.rows), seconds, num_tokens, is_drafted=is_drafted)
-        return outputs
+    def _try_copy(self, request: Request, length: int) -> PromptCache | None:
+        """A copy of the KV cache of the first tokens; None if a layer does not allow it."""
+        if request.stage is Stage.RUNNING:
+            return self._batch.extract(request, length)
+        cache = request.own_cache
+        return trimmed(cache, length, copy=True) if is_trimmable(cache) else None
+
+    def _copy(self, request: Request, length: int) -> PromptCache:
+        """A copy of the KV cache of the first tokens of a request with a trimmable cache."""
+        if (cache := self._try_copy(request, length)) is None:
+            raise RuntimeError("the KV cache is not trimmable")
+        return cache
+
+    def do_idle_work(self) -> bool:
+        """Write one prefix to disk; False if all are written."""
+        if not self._prefixes.has_unsaved:
+            return False
+        self._prefixes.save_next()
+        return True
+
+
+def _num_tokens(output: Output) -> int:
+    """Sampled tokens, a stop id included."""
+    return max(len(output.message.tokens), 1) if isinstance(output.message, Update) else 1

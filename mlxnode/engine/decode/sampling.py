@@ -1,12 +1,51 @@
-"""What the rows of a batch ask of their next token: parameters, biases, penalties, grammars."""
+"""Sampling for the rows of a batch: their parameters as columns, and the launch."""
 
 from collections.abc import Sequence
 
+import mlx.core as mx
 import numpy as np
 
 from mlxnode.engine.decode.grammar import fill_masks, mask_words
 from mlxnode.engine.decode.request import Request
-from mlxnode.kernels.sample import Adjustments, SamplingColumns, TokenMasks
+from mlxnode.kernels.backend import Kernels
+from mlxnode.kernels.columns import column
+from mlxnode.kernels.sample import Adjustments, Sampled, SamplingColumns, TokenMasks
+
+
+class Sampler:
+    """Launches the sampling kernel for rows of requests."""
+
+    def __init__(self, kernels: Kernels):
+        self._sample = kernels.sample
+
+    def launch(
+        self,
+        rows: Sequence[Request],
+        logits: mx.array,
+        columns: SamplingColumns,
+        adjustments: Adjustments | None,
+        ahead: Sequence[int] | None = None,
+    ) -> Sampled:
+        """Sample one token for each row, without waiting for the tokens.
+
+        ``ahead``: how many positions after its next token each row is sampled; default 0.
+
+        Shapes:
+            rows: B, logits: [B, V], ahead: B
+        """
+        ahead = ahead or [0] * len(rows)
+        positions = [row.num_sampled + n for row, n in zip(rows, ahead, strict=True)]
+        requested = [n for row in rows if (n := row.sampling.top_logprobs) is not None]
+        sampled = self._sample(
+            logits,
+            columns,
+            column(positions, np.uint32, 0),
+            adjustments,
+            masks_of(rows, logits.shape[-1]),
+            max(requested, default=None),
+        )
+        mx.async_eval(*(array for array in sampled if array is not None))
+        return sampled
 
 
 def columns_of(rows: Sequence[Request]) -> SamplingColumns:
@@ -22,7 +61,7 @@ def columns_of(rows: Sequence[Request]) -> SamplingColumns:
 
 
 def adjustments_of(rows: Sequence[Request]) -> Adjustments | None:
-    """The biases and penalties of the next token, None when no row has any."""
+    """The biases and penalties for the next token, None if no row has any."""
     biases = [row.bias for row in rows]
     counts = [row.counts or {} for row in rows]
     if not any(biases) and not any(counts):
@@ -37,11 +76,12 @@ def adjustments_of(rows: Sequence[Request]) -> Adjustments | None:
 
 
 def masks_of(rows: Sequence[Request], vocabulary_size: int) -> TokenMasks | None:
-    """What the grammars allow as the next token, None when no row has one."""
-    states = [row.grammar for row in rows if row.is_constrained]
-    if not states:
+    """The tokens that grammars allow next, None if no row has an active grammar."""
+    grammars = [row.active_grammar for row in rows]
+    active = [grammar for grammar in grammars if grammar is not None]
+    if not active:
         return None
-    bits = np.empty((len(states), mask_words(vocabulary_size)), np.uint32)
-    fill_masks(states, bits)
-    numbers = iter(range(len(states)))
-    return TokenMasks.of(bits, [next(numbers) if row.is_constrained else -1 for row in rows])
+    bits = np.empty((len(active), mask_words(vocabulary_size)), np.uint32)
+    fill_masks(active, bits)
+    numbers = iter(range(len(active)))
+    return TokenMasks.of(bits, [-1 if g is None else next(numbers) for g in grammars])

@@ -1,109 +1,23 @@
-"""Which request runs next. Plain Python, without mlx."""
+"""Which request runs next. Plain Python, without mlx arrays."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
 
-from mlxnode.engine.decode.request import Request, RequestKey
+from mlxnode.engine.decode.request import Request, Stage
+from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.work import RequestKey
+from mlxnode.messages import Failed
 
-# After this many shorter prompts went first, the oldest one has its turn.
+# After this many shorter prompts went first, the oldest prompt is next.
 MAX_OVERTAKEN = 4
 
 
-class Refusal(NamedTuple):
-    """Why the engine does not take a request, as ``messages.Failed`` tells it."""
-
-    reason: Literal["overloaded", "too_large"]
-    message: str
-
-
-class MemoryBudget:
-    """Bytes of KV cache, shared by the models of the engine.
-
-    ``total`` is what there is; it may be set once the models are loaded. ``lenders`` are asked
-    to give back so many bytes of what they hold when a claim does not fit.
-    """
-
-    def __init__(self, total: int = 0):
-        self.total = total
-        self.lenders: list[Callable[[int], None]] = []
-        self._claims: dict[object, int] = {}
-
-    def claim(self, owner: object, size: int, *, borrows: bool = True) -> bool:
-        """Set what ``owner`` holds to ``size``; False, and no change, if it does not fit."""
-        if borrows and size > self._claims.get(owner, 0):
-            for lend in self.lenders:
-                if (missing := self._others(owner) + size - self.total) > 0:
-                    lend(missing)
-        if self._others(owner) + size > self.total:
-            return False
-        self._claims[owner] = size
-        return True
-
-    def _others(self, owner: object) -> int:
-        return sum(size for holder, size in self._claims.items() if holder is not owner)
-
-
-class Throughput:
-    """How many tokens a second a model runs on, as measured."""
-
-    MIN_CHUNK, MAX_CHUNK = 16, 2048
-
-    def __init__(self) -> None:
-        self._tokens_per_second = 1000.0
-
-    def tokens_in(self, seconds: float) -> int:
-        """As many as take so long, within bounds."""
-        return min(max(int(self._tokens_per_second * seconds), self.MIN_CHUNK), self.MAX_CHUNK)
-
-    def observe(self, tokens: int, seconds: float) -> None:
-        """Learn from a pass over that many."""
-        if tokens >= self.MIN_CHUNK and seconds > 0:
-            self._tokens_per_second += 0.3 * (tokens / seconds - self._tokens_per_second)
-
-
-class PrefillClock:
-    """How many prompt tokens fit in the time that running rows may be kept waiting.
-
-    That is the configured stall, or nearly as long as a decode step takes where that is slower:
-    a prompt then at most doubles the time between two tokens. When others wait behind it, more
-    time goes to them, up to ``MAX_SHARE`` times as much: someone who waits counts like
-    ``WEIGHT`` who have their first word.
-    """
-
-    OF_A_STEP = 0.85  # the rest is for what a piece costs besides its pass
-    MAX_SHARE = 8
-    WEIGHT = 4
-    ALONE = 20  # times the stall when no row runs: efficient, yet an abort is heard soon
-
-    def __init__(self, stall_seconds: float):
-        self._stall_seconds = stall_seconds
-        self._throughput = Throughput()
-        self.step_seconds = 0.0  # of a decode step
-
-    def chunk_size(self, *, num_running: int, num_prompts: int = 1) -> int:
-        """Tokens of prompt to process before the next decode step."""
-        seconds = self.ALONE * self._stall_seconds
-        if num_running:
-            share = min(max(self.WEIGHT * (num_prompts - 1) / num_running, 1), self.MAX_SHARE)
-            seconds = share * max(self._stall_seconds, self.OF_A_STEP * self.step_seconds)
-        return self._throughput.tokens_in(seconds)
-
-    def observe_chunk(self, tokens: int, seconds: float) -> None:
-        """Learn from a piece of prompt that was processed."""
-        self._throughput.observe(tokens, seconds)
-
-    def observe_step(self, seconds: float) -> None:
-        """Learn from a decode step."""
-        self.step_seconds += 0.3 * (seconds - self.step_seconds)
-
-
 class Scheduler:
-    """The requests of one model: waiting, then prefilling, then running.
+    """The requests of one model. It moves each request through its stages.
 
-    ``batch_bytes`` tells the size of the KV cache of so many rows at a length in tokens. A
-    request leaves the queue when a row is free and the batch at its full length fits the
-    budget, so that the device never runs out of memory halfway.
+    ``batch_bytes`` gives the KV cache bytes of a batch: of the number of its rows, and of the
+    tokens of the longest row. A request is admitted when a row is free and the whole batch fits
+    the budget at its full length, so the device cannot run out of memory later.
     """
 
     def __init__(
@@ -118,8 +32,7 @@ class Scheduler:
         self._budget = budget
         self._batch_bytes = batch_bytes
         self._waiting: deque[Request] = deque()
-        self._prefilling: list[Request] = []
-        self._admitted: dict[RequestKey, Request] = {}
+        self._admitted: dict[RequestKey, Request] = {}  # all stages from ADMITTED to RUNNING
         self._num_overtakes = 0
 
     @property
@@ -127,51 +40,60 @@ class Scheduler:
         return bool(self._waiting or self._admitted)
 
     @property
-    def num_prefilling(self) -> int:
-        return len(self._prefilling)
-
-    @property
     def num_waiting(self) -> int:
         return len(self._waiting)
 
-    def refusal(self, request: Request) -> Refusal | None:
-        """Why the request cannot even wait, or None."""
-        size = self._batch_bytes(1, request.max_length)
+    @property
+    def num_prefilling(self) -> int:
+        """The prompts that are not complete, started or not."""
+        return len(self._prompts)
+
+    @property
+    def prefilled(self) -> list[Request]:
+        """The requests with a complete prompt and no sampled token."""
+        return self._in_stage(Stage.PREFILLED)
+
+    def refusal(self, request: Request) -> Failed | None:
+        """Why the request cannot be queued, None if it can."""
+        size, uid = self._batch_bytes(1, request.max_length), request.key.uid
         if size > self._budget.total:
-            return Refusal(
+            return Failed(
+                uid,
                 "too_large",
                 f"{len(request.prompt)} prompt tokens and max_tokens of {request.max_tokens} "
                 f"need {size / 1e9:.2f} GB of KV cache; this node has "
                 f"{self._budget.total / 1e9:.2f} GB",
             )
         if len(self._waiting) >= self._max_queue_size:
-            return Refusal("overloaded", f"{len(self._waiting)} requests are already waiting")
+            reason = f"{len(self._waiting)} requests are already waiting"
+            return Failed(uid, "overloaded", reason)
         return None
 
     def add(self, request: Request) -> None:
+        """Queue a request."""
         self._waiting.append(request)
 
     def admit(self) -> None:
-        """Move requests from the queue into free rows, in the order of their arrival."""
+        """Admit waiting requests to free rows, in the order of their arrival."""
         while self._waiting and len(self._admitted) < self._max_batch_size:
             request = self._waiting[0]
             if not self._claim([*self._admitted.values(), request]):
                 return
             self._admitted[request.key] = self._waiting.popleft()
-            self._prefilling.append(request)
+            request.stage = Stage.ADMITTED
 
     def next_prefill(self, besides: Sequence[Request] = ()) -> Request | None:
-        """The request whose prompt is processed next: the shortest rest, within fairness.
+        """The request to prefill next: the one with the fewest remaining tokens, but fair.
 
-        ``besides`` are those that were chosen already. One that begins like another under way
-        waits for it: what they share is then known.
+        ``besides`` are the requests that are chosen already. A request waits while another one
+        prefills a prefix that both share: that prefix is cached afterwards.
         """
-        begun = [request for request in self._prefilling if request.cache is not None]
+        started = self._in_stage(Stage.PREFILLING)
         ready = [
             request
-            for request in self._prefilling
+            for request in self._prompts
             if request not in besides
-            and (request in begun or not any(map(request.begins_like, begun)))
+            and (request in started or not any(map(request.shares_prefix, started)))
         ]
         if not ready:
             return None
@@ -183,33 +105,45 @@ class Scheduler:
         self._num_overtakes += 1
         return shortest
 
+    def start_prefill(self, request: Request) -> None:
+        """The first chunk of the prompt is next."""
+        request.stage = Stage.PREFILLING
+
     def finish_prefill(self, request: Request) -> None:
-        """Its prompt is in the cache: it leaves the prefill line and keeps its memory."""
-        self._prefilling.remove(request)
+        """The prompt is complete."""
+        request.stage = Stage.PREFILLED
 
-    def discard(self, request: Request) -> None:
-        """Forget a request that has no row in the batch yet, if it is still here."""
-        if request in self._waiting:
+    def start(self, request: Request) -> None:
+        """The request joins the batch."""
+        request.stage = Stage.RUNNING
+
+    def finish(self, request: Request) -> None:
+        """The request has no row any more: release its memory, or its place in the queue."""
+        if request.stage is Stage.WAITING:
             self._waiting.remove(request)
-        elif request in self._prefilling:
-            self._prefilling.remove(request)
-            self.release(request)
+        elif request.stage is not Stage.FINISHED:
+            del self._admitted[request.key]
+            self._claim([*self._admitted.values()])
+        request.stage = Stage.FINISHED
 
-    def drop_all(self) -> list[Request]:
-        """Forget every request; returns them."""
+    def clear(self) -> list[Request]:
+        """Finish all requests; returns them."""
         requests = [*self._waiting, *self._admitted.values()]
         self._waiting.clear()
-        self._prefilling.clear()
         self._admitted.clear()
         self._claim([])
+        for request in requests:
+            request.stage = Stage.FINISHED
         return requests
 
-    def release(self, request: Request) -> None:
-        """The row of an admitted request is gone: give its memory back."""
-        del self._admitted[request.key]
-        self._claim([*self._admitted.values()])
+    @property
+    def _prompts(self) -> list[Request]:
+        return self._in_stage(Stage.ADMITTED, Stage.PREFILLING)
+
+    def _in_stage(self, *stages: Stage) -> list[Request]:
+        return [request for request in self._admitted.values() if request.stage in stages]
 
     def _claim(self, requests: list[Request]) -> bool:
-        # Rows of one batch are padded to the longest.
+        # All rows of a batch allocate as many positions as the longest.
         longest = max((request.max_length for request in requests), default=0)
         return self._budget.claim(self, self._batch_bytes(len(requests), longest))

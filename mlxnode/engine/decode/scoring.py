@@ -1,4 +1,4 @@
-"""Log-probabilities of a prompt's own tokens."""
+"""Log-probabilities of the tokens of a prompt."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def score(
     num_top: int,
     sample: Callable[..., Sampled],
 ) -> None:
-    """Append to ``scores`` those of the tokens that follow each position of a prompt.
+    """Append the tokens that follow each position of a prompt, with their log-probabilities.
 
     Shapes:
         logits: [L, V], following: L token ids
@@ -25,7 +25,7 @@ def score(
     L, _ = logits.shape
     greedy = SamplingColumns.of([0.0] * L, [0] * L, [1.0] * L, [0.0] * L, [0] * L)
     best = sample(logits, greedy, column([0] * L, np.uint32, 0), None, None, num_top)
-    # What the best token's logit and log-probability tell of the others.
+    # The log-probability of the best token and the difference of the logits give the others.
     ids = mx.stack([mx.array(following, mx.int32), best.tokens], axis=-1)  # [L, 2]
     of_next, of_best = mx.take_along_axis(logits, ids, axis=-1).astype(mx.float32).T
     logprobs = (of_next - of_best + best.logprobs).tolist()

@@ -1,21 +1,22 @@
 """Embedding requests as scheduled work: one batch of texts at a time, between decode steps."""
 
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from mlxnode.config.tables import EngineConfig
-from mlxnode.engine.decode.request import RequestKey
-from mlxnode.engine.decode.scheduler import Refusal, Throughput
 from mlxnode.engine.embedding.embedder import Embedder
 from mlxnode.engine.embedding.queue import EmbeddingQueue, EmbedItem
+from mlxnode.engine.pacing import Throughput
+from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.kernels.backend import Kernels
-from mlxnode.messages import Embed, Embedded, Failed
+from mlxnode.messages import Embed, Embedded, Failed, Generate
 from mlxnode.models.served import ServedModel
 
 
 class EmbeddingRunner:
-    """One embedding model, and the requests of every worker that wait for it."""
+    """One embedding model, and the requests of all workers that wait for it."""
 
     def __init__(self, embedder: Embedder, config: EngineConfig):
         self._embedder = embedder
@@ -34,10 +35,17 @@ class EmbeddingRunner:
     def has_work(self) -> bool:
         return len(self._queue) > 0
 
-    def add(self, key: RequestKey, message: Embed) -> Refusal | None:
-        """Queue a request, or say why it is refused."""
+    @property
+    def step_seconds(self) -> None:
+        return None  # no row is ever decoding
+
+    def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
+        """Queue a request, or return why it is refused."""
+        if not isinstance(message, Embed):
+            return Failed(key.uid, "internal", CANNOT_SERVE)
         if self._queue.num_requests >= self._config.max_queue_size:
-            return Refusal("overloaded", f"{self._queue.num_requests} requests are waiting")
+            reason = f"{self._queue.num_requests} requests are waiting"
+            return Failed(key.uid, "overloaded", reason)
         self._queue.add(key, message.inputs, message.dimensions)
         return None
 
@@ -48,33 +56,39 @@ class EmbeddingRunner:
         """Drop the requests of the batch whose step raised, and return them."""
         return [request.key for request in self._queue.fail(self._batch)]
 
-    def step(
-        self, *, decode_seconds: float | None
-    ) -> list[tuple[RequestKey, Embedded | Failed]]:
-        """Compute one batch; returns the answers of the requests that are whole with it.
-
-        While texts are being generated, in steps of ``decode_seconds``, the batch is only as
-        large as fits in the time of a step: both get half of the device.
-        """
-        limit = self._config.embedding_batch_tokens
-        if decode_seconds is not None:
-            stall = min(self._config.prefill_stall_ms / 1000, decode_seconds)
-            limit = min(limit, self._throughput.tokens_in(stall))
-        self._batch = self._queue.next_batch(limit)
-        started = time.perf_counter()
+    def step(self, others: Sequence[Runner] = ()) -> Iterator[list[Output]]:
+        """Compute one batch. Yields the outputs of the requests that are complete with it."""
+        self._batch = self._queue.next_batch(self._batch_tokens(others))
+        started_at = time.perf_counter()
         vectors = self._embedder.embed(
             [item.tokens for item in self._batch], [item.dimensions for item in self._batch]
         )
         length = max(len(item.tokens) for item in self._batch)
-        self._throughput.observe(length * len(self._batch), time.perf_counter() - started)
-        return [
-            (request.key, _answer(request.key, request.vectors))
-            for request in self._queue.complete(self._batch, vectors)
-        ]
+        self._throughput.observe(length * len(self._batch), time.perf_counter() - started_at)
+        completed = self._queue.complete(self._batch, vectors)
+        yield [_output(request.key, request.vectors) for request in completed]
+
+    def do_idle_work(self) -> bool:
+        return False
+
+    def _batch_tokens(self, others: Sequence[Runner]) -> int:
+        """The maximum number of tokens in a batch, with padding.
+
+        While rows are decoding, a batch takes no longer than a decode step, so both get half
+        of the device.
+        """
+        limit = self._config.embedding_batch_tokens
+        steps = [other.step_seconds for other in others]
+        longest = max((seconds for seconds in steps if seconds is not None), default=None)
+        if longest is not None:
+            stall = min(self._config.prefill_stall_ms / 1000, longest)
+            limit = min(limit, self._throughput.tokens_in(stall))
+        return limit
 
 
-def _answer(key: RequestKey, vectors: list[np.ndarray]) -> Embedded | Failed:
+def _output(key: RequestKey, vectors: Sequence[np.ndarray]) -> Output:
     matrix = np.stack(vectors).astype("<f4")  # [N, D]
     if not np.isfinite(matrix).all():
-        return Failed(key[1], "internal", "the model's vectors are not finite")
-    return Embedded(key[1], matrix.shape[1], matrix.tobytes())
+        failed = Failed(key.uid, "internal", "the model's vectors are not finite")
+        return Output(key.pipe_id, failed)
+    return Output(key.pipe_id, Embedded(key.uid, matrix.shape[1], matrix.tobytes()))

@@ -1,9 +1,9 @@
-"""The prefix cache on disk, so that it outlives the process.
+"""The prefix cache on disk: prefixes survive a restart of the process.
 
-A file holds one text: its caches in mlx-lm's format of prompt caches, with the tokens among
-the metadata. The folder that it lies in is named after all that the caches depend on: another
-version of the model or of this program does not find them. Where room is needed, the files
-that were not used for the longest time go, those of other models and versions included.
+A file holds one sequence: its KV cache in mlx-lm's format of prompt caches, its tokens in the
+metadata. The name of the folder depends on everything that the KV cache depends on, so another
+version of the model or of mlxnode does not find the files. When the limit is reached, the least
+recently used files are removed, also those of other models and versions.
 """
 
 import hashlib
@@ -18,21 +18,21 @@ from mlx_lm.models.cache import load_prompt_cache, save_prompt_cache
 from safetensors import SafetensorError, safe_open
 
 from mlxnode import __version__
-from mlxnode.engine.kvcache.batch import Row
-from mlxnode.engine.kvcache.entries import Entry, StoredText
+from mlxnode.engine.kvcache.entries import DiskEntry, FinishedEntry
+from mlxnode.engine.kvcache.prompt_cache import PromptCache, evaluate
 from mlxnode.models.served import ServedModel
 
 log = logging.getLogger("mlxnode.engine")
 
 _SUFFIX = ".safetensors"
 _UNFINISHED = "unfinished-"
-_METADATA = "0."  # what mlx-lm puts before the names of a caller's metadata
+_METADATA = "0."  # mlx-lm's prefix for the names of a caller's metadata
 
 
 class PrefixStore:
-    """The texts of one model, in ``root/fingerprint``; all ``root`` is within ``limit`` bytes.
+    """The sequences of one model, in ``root/fingerprint``; ``root`` holds ``limit`` bytes.
 
-    What is told of a text on disk is in memory; its keys and values are read when needed.
+    The tokens of all files are in memory. Keys and values are read when they are needed.
     """
 
     def __init__(self, root: Path, fingerprint: str, limit: int):
@@ -40,26 +40,27 @@ class PrefixStore:
         for file in self._folder.glob(_UNFINISHED + "*"):
             file.unlink(missing_ok=True)
         read = map(_read, sorted(self._folder.glob("*" + _SUFFIX)))
-        self.texts = [text for text in read if text is not None]
+        self.entries = [entry for entry in read if entry is not None]
 
-    def load(self, text: StoredText) -> Row | None:
-        """The caches of all tokens of a text; None if they are gone, and so is the text."""
+    def load(self, entry: DiskEntry) -> PromptCache | None:
+        """The KV cache of all tokens. If the file is lost: None, and the entry is removed."""
         try:
-            row = load_prompt_cache(str(text.file))
-            mx.eval([layer.state for layer in row])
-            os.utime(text.file)
+            cache: PromptCache = load_prompt_cache(str(entry.file))
+            evaluate(cache)
+            os.utime(entry.file)
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            log.warning("the prefix cache lost %s on disk: %s", text.file.name, error)
-            self._remove(text.file)
+            log.warning("the prefix cache lost %s on disk: %s", entry.file.name, error)
+            self._remove(entry.file)
             return None
-        return row
+        return cache
 
-    def save(self, entry: Entry) -> None:
-        """Keep a text, unless a longer one that begins with it is kept already."""
-        common = [(text, text.num_common(entry.tokens)) for text in self.texts]
+    def save(self, entry: FinishedEntry) -> None:
+        """Write a sequence, unless a file holds a longer one that starts with it."""
+        common = [(stored, stored.num_common(entry.tokens)) for stored in self.entries]
         if any(
-            length == len(entry.tokens) and (text.can_be_cut or length == len(text.tokens))
-            for text, length in common
+            length == len(entry.tokens)
+            and (stored.is_trimmable or length == len(stored.tokens))
+            for stored, length in common
         ):
             return
         if entry.nbytes > self._limit:
@@ -68,38 +69,38 @@ class PrefixStore:
         file = self._folder / (name + _SUFFIX)
         try:
             self._write(file, entry)
-            self.texts.append(
-                StoredText(
+            self.entries.append(
+                DiskEntry(
                     entry.tokens,
                     file,
-                    can_be_cut=entry.can_be_cut,
+                    is_trimmable=entry.is_trimmable,
                     num_shared=entry.num_shared,
                 )
             )
-            for text, length in common:
-                if length == len(text.tokens) and entry.can_be_cut:
-                    self._remove(text.file)  # the beginning of the new one
+            for stored, length in common:
+                if length == len(stored.tokens) and entry.is_trimmable:
+                    self._remove(stored.file)  # the new file contains its sequence
             self._trim()
         except (OSError, RuntimeError) as error:
             log.warning("the prefix cache cannot be written to disk: %s", error)
 
-    def _write(self, file: Path, entry: Entry) -> None:
-        # Texts are their users' own: nobody else may read them.
+    def _write(self, file: Path, entry: FinishedEntry) -> None:
+        # The sequences belong to the users: no other account may read them.
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.mkdir(mode=0o700, exist_ok=True)
         metadata = {
             "tokens": json.dumps(entry.tokens.tolist()),
-            "can_be_cut": json.dumps(entry.can_be_cut),
+            "is_trimmable": json.dumps(entry.is_trimmable),
             "num_shared": json.dumps(entry.num_shared),
         }
         unfinished = file.with_name(_UNFINISHED + file.name)
-        save_prompt_cache(str(unfinished), entry.row, metadata)
+        save_prompt_cache(str(unfinished), list(entry.cache), metadata)
         with open(unfinished, "rb") as written:
-            os.fsync(written)  # or a loss of power may leave a whole file of nothing
+            os.fsync(written)  # a power loss could leave a file of zeros otherwise
         unfinished.replace(file)
 
     def _trim(self) -> None:
-        """Remove files until the rest is within the limit."""
+        """Remove files until the total size is within the limit."""
         files = {file: file.stat() for file in self._root.glob("*/*" + _SUFFIX)}
         total = sum(stat.st_size for stat in files.values())
         for file, stat in sorted(files.items(), key=lambda item: item[1].st_mtime_ns):
@@ -110,19 +111,19 @@ class PrefixStore:
 
     def _remove(self, file: Path) -> None:
         file.unlink(missing_ok=True)
-        self.texts = [text for text in self.texts if text.file != file]
+        self.entries = [entry for entry in self.entries if entry.file != file]
 
 
-def _read(file: Path) -> StoredText | None:
-    """What a file holds; None, and no file any more, if it is not whole."""
+def _read(file: Path) -> DiskEntry | None:
+    """The entry of a file. A damaged file is removed, and None returned."""
     try:
-        with safe_open(file, "numpy") as opened:  # compares the file's size with the header
+        with safe_open(file, "numpy") as opened:  # compares the size with the header
             metadata = opened.metadata()
-        tokens, can_be_cut, num_shared = (
+        tokens, is_trimmable, num_shared = (
             json.loads(metadata[_METADATA + key])
-            for key in ("tokens", "can_be_cut", "num_shared")
+            for key in ("tokens", "is_trimmable", "num_shared")
         )
-        return StoredText(tokens, file, can_be_cut=can_be_cut, num_shared=num_shared)
+        return DiskEntry(tokens, file, is_trimmable=is_trimmable, num_shared=num_shared)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         log.warning("the prefix cache drops %s on disk: %s", file.name, error)
         file.unlink(missing_ok=True)
@@ -130,7 +131,7 @@ def _read(file: Path) -> StoredText | None:
 
 
 def fingerprint(model: ServedModel, kv_bits: int | None) -> str:
-    """A name for all that decides on the keys and values of a text."""
+    """A name for everything that decides on the keys and values of a sequence."""
     is_file = model.weights.is_file()
     files = [model.weights] if is_file else sorted(model.weights.glob("*" + _SUFFIX))
     facts = [

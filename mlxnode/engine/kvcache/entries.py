@@ -1,73 +1,80 @@
-"""Texts whose keys and values are somewhere, for others to begin like them."""
+"""Token sequences whose KV cache other requests can reuse as a prefix."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
-from mlxnode.engine.kvcache.batch import Row, can_be_cut, cut
+from mlxnode.engine.kvcache.prompt_cache import PromptCache, is_trimmable, trimmed
+
+Tokens = Sequence[int] | np.ndarray
 
 
-class Text:
-    """Tokens, [L] int32, whose caches are known."""
+class PrefixEntry:
+    """A token sequence, [L] int32, and what is known about its use as a prefix."""
 
-    def __init__(self, tokens: Sequence[int], *, can_be_cut: bool = True, num_shared: int = 0):
+    def __init__(self, tokens: Tokens, *, is_trimmable: bool = True, num_shared: int = 0):
         self.tokens = np.array(tokens, np.int32)
-        self.can_be_cut = can_be_cut  # otherwise all of it can be taken, or nothing
-        self.num_shared = num_shared  # as many of them another text began with, too
-        self.prompt_length = 0  # of the last prompt that the text began with
-        self.logits: mx.array | None = None  # [1, V], of the token behind that prompt
+        self.is_trimmable = is_trimmable  # False: the cache serves the whole sequence only
+        self.num_shared = num_shared  # first tokens that another sequence also started with
+        self.prompt_length = 0  # of the last prompt whose logits are known
+        self.logits: mx.array | None = None  # [1, V], of the token after that prompt
 
-    def learn(self, prompt_length: int, logits: mx.array | None) -> None:
-        """Take the logits behind a prompt that the text begins with, if they are known."""
+    def remember(self, prompt_length: int, logits: mx.array | None) -> None:
+        """Keep the logits after a prompt that the sequence starts with, if they are known."""
         if logits is not None:
             self.prompt_length, self.logits = prompt_length, logits
 
     def num_common(self, tokens: np.ndarray) -> int:
-        """How many tokens the two texts have in common from the beginning."""
+        """The length of the common prefix of the two sequences."""
         length = min(len(self.tokens), len(tokens))
         differs = self.tokens[:length] != tokens[:length]
         return int(differs.argmax()) if differs.any() else length
 
 
-class RunningText(Text):
-    """A prompt in the batch, with the logits of the token that follows, [1, V].
+class LoadableEntry(PrefixEntry, ABC):
+    """An entry whose KV cache is in memory."""
 
-    ``take`` gives the caches of the first so many tokens.
-    """
+    @abstractmethod
+    def load(self, length: int) -> PromptCache:
+        """The cache of the first ``length`` tokens, for a request to continue from."""
 
-    def __init__(
-        self, prompt: Sequence[int], take: Callable[[int], Row], logits: mx.array | None
-    ):
+
+class RunningEntry(LoadableEntry):
+    """The prompt of a running request. ``copy`` copies the cache of the first tokens."""
+
+    def __init__(self, prompt: Tokens, copy: Callable[[int], PromptCache]):
         super().__init__(prompt)
-        self.take = take
-        self.learn(len(prompt), logits)
+        self._copy = copy
+
+    def load(self, length: int) -> PromptCache:
+        return self._copy(length)
 
 
-class Entry(Text):
-    """A text that has ended; ``row``, its caches, is never written to."""
+class FinishedEntry(LoadableEntry):
+    """A finished sequence, prompt and answer. Nothing ever writes to its ``cache``."""
 
-    def __init__(self, tokens: Sequence[int], row: Row, num_shared: int = 0):
-        super().__init__(tokens, can_be_cut=can_be_cut(row), num_shared=num_shared)
-        self.row = row
-        self.is_saved = False  # on disk, where there is a place for it
+    def __init__(self, tokens: Tokens, cache: PromptCache, num_shared: int = 0):
+        super().__init__(tokens, is_trimmable=is_trimmable(cache), num_shared=num_shared)
+        self.cache = cache
+        self.is_saved = False  # on disk, or not worth to be saved
 
     @property
     def nbytes(self) -> int:
-        size = sum(layer.nbytes for layer in self.row)
+        size = sum(layer.nbytes for layer in self.cache)
         return size if self.logits is None else size + self.logits.nbytes
 
-    def take(self, length: int) -> Row:
-        """Caches of the first so many tokens, to go on from."""
-        return cut(self.row, length) if self.can_be_cut else copy.deepcopy(self.row)
+    def load(self, length: int) -> PromptCache:
+        return trimmed(self.cache, length) if self.is_trimmable else copy.deepcopy(self.cache)
 
 
-class StoredText(Text):
-    """A text on disk, with the size of its file in bytes."""
+class DiskEntry(PrefixEntry):
+    """A sequence whose KV cache is in a file of ``nbytes``."""
 
-    def __init__(self, tokens: Sequence[int], file: Path, *, can_be_cut: bool, num_shared: int):
-        super().__init__(tokens, can_be_cut=can_be_cut, num_shared=num_shared)
+    def __init__(self, tokens: Tokens, file: Path, *, is_trimmable: bool, num_shared: int):
+        super().__init__(tokens, is_trimmable=is_trimmable, num_shared=num_shared)
         self.file = file
         self.nbytes = file.stat().st_size

@@ -1,39 +1,46 @@
-"""The prefix cache: what texts left in the KV cache, for requests that begin like them.
+"""The prefix cache: KV caches that later requests with the same prefix continue from.
 
-A request takes over the longest beginning that it shares with a text that runs, whose caches
-are in the batch, or with an entry: a text that has ended, prompt and answer. Where room is
-needed, the entry that was not used for the longest time goes, but first it is cut back to what
-other texts shared of it: system prompts stay longest.
+A request loads the longest prefix that it shares with a running request, whose cache is in the
+batch, or with a finished sequence (prompt and answer). When memory is needed, the least
+recently used sequence is evicted. The part that other sequences shared stays as an entry of its
+own, so system prompts stay longest.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import mlx.core as mx
 import numpy as np
 
-from mlxnode.engine.decode.scheduler import MemoryBudget
-from mlxnode.engine.kvcache.batch import Row, cut
+from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.kvcache.disk import PrefixStore
-from mlxnode.engine.kvcache.entries import Entry, RunningText, Text
+from mlxnode.engine.kvcache.entries import (
+    FinishedEntry,
+    LoadableEntry,
+    PrefixEntry,
+    RunningEntry,
+)
+from mlxnode.engine.kvcache.prompt_cache import PromptCache, trimmed
 
-MAX_ENTRIES = 256  # every one is compared with every prompt, which takes microseconds
-MIN_SHARED = 16  # tokens; less is not worth an entry of its own
+MAX_ENTRIES = 256  # a lookup compares a prompt with each entry, which takes microseconds
+MIN_SHARED = 16  # tokens; a shorter prefix does not get an entry of its own
+
+AnyEntry = TypeVar("AnyEntry", bound=PrefixEntry)
 
 
-class Known(NamedTuple):
-    """What is known of a prompt's beginning, for a request to go on from."""
+class CachedPrefix(NamedTuple):
+    """The cached prefix of a prompt, for a request to continue from."""
 
-    row: Row
-    length: int  # tokens in it
-    logits: mx.array | None  # [1, V], where it is the whole prompt
+    cache: PromptCache
+    length: int  # tokens
+    logits: mx.array | None  # [1, V] after the prefix, if it is the whole prompt
 
 
 class PrefixCache:
-    """The entries of one model, within ``limit`` bytes and what the budget has left over.
+    """The entries of one model, within ``limit`` bytes and the free part of the budget.
 
-    With a ``store``, they are on disk as well once ``save_next`` wrote them, and come back
-    from there when a prompt begins like them.
+    With a ``store``, ``save_next`` also writes the entries to disk. They are loaded from there
+    when a prompt starts with them.
     """
 
     def __init__(
@@ -42,139 +49,139 @@ class PrefixCache:
         self._limit = limit
         self._budget = budget
         self._store = store
-        self._entries: list[Entry] = []  # the one not used for the longest time first
-        self._running: list[RunningText] = []
-        budget.lenders.append(self.give_back)
+        self._finished: list[FinishedEntry] = []  # the least recently used first
+        self._running: list[RunningEntry] = []
+        budget.evictors.append(self.evict)
 
     @property
     def nbytes(self) -> int:
-        return sum(entry.nbytes for entry in self._entries)
+        return sum(entry.nbytes for entry in self._finished)
 
     @property
     def is_enabled(self) -> bool:
         return self._limit() > 0
 
-    def find(self, prompt: Sequence[int]) -> Known | None:
-        """What is known of the longest beginning of ``prompt``.
+    def find(self, prompt: Sequence[int]) -> CachedPrefix | None:
+        """The longest cached prefix of ``prompt``.
 
-        The last token is part of it only if the logits behind it are known, too: otherwise it
-        has to be processed to know what follows.
+        It includes the last token only if the logits after it are cached as well. Otherwise
+        the model has to run on the last token.
         """
-        wanted = np.array(prompt, np.int32)
-        best, length = _longest([*self._running, *self._entries], wanted)
-        if (entry := self._recall(wanted, length)) is not None:
-            best, length = _longest([entry], wanted)
+        tokens = np.array(prompt, np.int32)
+        loadable: list[LoadableEntry] = [*self._running, *self._finished]
+        best, length = _longest(loadable, tokens)
+        if (loaded := self._load_from_disk(tokens, length)) is not None:
+            best, length = _longest([loaded], tokens)
         if best is None:
             return None
-        if best in self._entries:
-            self._entries.remove(best)
-            self._entries.append(best)
-        if length < len(wanted) - 1:
+        if isinstance(best, FinishedEntry) and best in self._finished:
+            self._finished.remove(best)
+            self._finished.append(best)
+        if length < len(tokens) - 1:
             best.num_shared = max(best.num_shared, length)
-        logits = best.logits if length == len(wanted) else None
-        return Known(best.take(length), length, logits)
+        logits = best.logits if length == len(tokens) else None
+        return CachedPrefix(best.load(length), length, logits)
 
-    def begin(self, text: RunningText) -> None:
-        """Let others begin like a text that runs, until it is given to ``end``."""
-        self._running.append(text)
+    def add_running(self, entry: RunningEntry) -> None:
+        """Offer the prompt of a running request, until ``remove_running``."""
+        self._running.append(entry)
 
-    def end(self, text: RunningText, tokens: Sequence[int], row: Row | None) -> None:
-        """It runs no more; keep ``row``, the caches of all its ``tokens``, if there is one."""
-        if text in self._running:
-            self._running.remove(text)
-        if row is not None:
-            self.add(tokens, row, text)
+    def remove_running(self, entry: PrefixEntry) -> None:
+        """Stop to offer the prompt of a request that runs no more."""
+        self._running = [running for running in self._running if running is not entry]
 
-    def forget_running(self) -> None:
-        """Nothing runs any more."""
+    def clear_running(self) -> None:
+        """No request runs any more."""
         self._running.clear()
 
-    def add(self, tokens: Sequence[int], row: Row, text: Text | None = None) -> None:
-        """Keep ``row``, the caches of ``tokens``; nothing may write to it from now on.
+    def add(
+        self, tokens: Sequence[int], cache: PromptCache, running: PrefixEntry | None = None
+    ) -> None:
+        """Keep ``cache``, the cache of ``tokens``. Nothing may write to it from now on.
 
-        ``text`` is what was known of it before.
+        ``running`` is the entry of the same request while it ran.
         """
-        entry = Entry(tokens, row)
-        if text is not None:
-            entry.num_shared = text.num_shared
-            entry.learn(text.prompt_length, text.logits)
+        entry = FinishedEntry(tokens, cache)
+        if running is not None:
+            entry.num_shared = running.num_shared
+            entry.remember(running.prompt_length, running.logits)
         self._keep(entry)
-
-    def _keep(self, entry: Entry) -> None:
-        if not self.is_enabled or not len(entry.tokens) or entry.nbytes > self._limit():
-            return
-        for other in list(self._entries):
-            common = other.num_common(entry.tokens)
-            if common == len(entry.tokens) and other.can_be_cut:
-                other.learn(entry.prompt_length, entry.logits)
-                return  # known already
-            if common == len(other.tokens) and entry.can_be_cut:
-                entry.num_shared = max(entry.num_shared, other.num_shared)
-                if entry.logits is None:
-                    entry.learn(other.prompt_length, other.logits)
-                self._entries.remove(other)  # the beginning of the new one
-        self._entries.append(entry)
-        while not self._fits() and self._entries:
-            self._evict()
 
     @property
     def has_unsaved(self) -> bool:
-        """Whether there are entries to write to disk."""
-        return self._store is not None and any(not entry.is_saved for entry in self._entries)
+        """True if there are entries to write to disk."""
+        return self._store is not None and any(not entry.is_saved for entry in self._finished)
 
     def save_next(self) -> None:
-        """Write the last used of the entries that are not on disk."""
-        entry = next(entry for entry in reversed(self._entries) if not entry.is_saved)
-        entry.is_saved = True  # or found not to be worth it
-        if len(entry.tokens) >= MIN_SHARED:
+        """Write the most recently used unsaved entry to disk."""
+        entry = next(entry for entry in reversed(self._finished) if not entry.is_saved)
+        entry.is_saved = True
+        if self._store is not None and len(entry.tokens) >= MIN_SHARED:
             self._store.save(entry)
 
-    def _recall(self, wanted: np.ndarray, known: int) -> Entry | None:
-        """Bring back what is on disk of a beginning, if that is more than what is known."""
+    def evict(self, size: int) -> None:
+        """Release at least ``size`` bytes, or all that there are."""
+        target = max(self.nbytes - size, 0)
+        while self.nbytes > target:
+            self._evict_oldest()
+        self._budget.claim(self, self.nbytes)
+
+    def _keep(self, entry: FinishedEntry) -> None:
+        if not self.is_enabled or not len(entry.tokens) or entry.nbytes > self._limit():
+            return
+        for other in list(self._finished):
+            common = other.num_common(entry.tokens)
+            if common == len(entry.tokens) and other.is_trimmable:
+                other.remember(entry.prompt_length, entry.logits)
+                return  # the other entry contains the new one
+            if common == len(other.tokens) and entry.is_trimmable:
+                entry.num_shared = max(entry.num_shared, other.num_shared)
+                if entry.logits is None:
+                    entry.remember(other.prompt_length, other.logits)
+                self._finished.remove(other)  # the new entry contains the other one
+        self._finished.append(entry)
+        while not self._fits() and self._finished:
+            self._evict_oldest()
+
+    def _load_from_disk(self, tokens: np.ndarray, cached: int) -> FinishedEntry | None:
+        """Load the longest prefix on disk, if it is longer than the ``cached`` tokens."""
         if self._store is None or not self.is_enabled:
             return None
-        text, length = _longest(self._store.texts, wanted)
-        if text is None or length < known + MIN_SHARED or text.nbytes > self._limit():
+        stored, length = _longest(self._store.entries, tokens)
+        if stored is None or length < cached + MIN_SHARED or stored.nbytes > self._limit():
             return None
-        row = self._store.load(text)
-        if row is None:
-            return self._recall(wanted, known)  # it is gone, the next best may not be
-        entry = Entry(text.tokens, row, text.num_shared)
+        cache = self._store.load(stored)
+        if cache is None:
+            return self._load_from_disk(tokens, cached)  # without the entry that got lost
+        entry = FinishedEntry(stored.tokens, cache, stored.num_shared)
         entry.is_saved = True
         self._keep(entry)
         return entry
 
-    def give_back(self, size: int) -> None:
-        """Free at least ``size`` bytes, if there are so many."""
-        target = max(self.nbytes - size, 0)
-        while self.nbytes > target:
-            self._evict()
-        self._budget.claim(self, self.nbytes)
-
     def _fits(self) -> bool:
-        """Claim the memory that there is need of, if that may be."""
+        """Claim the memory of all entries, if the budget has it."""
         size = self.nbytes
         return (
-            len(self._entries) <= MAX_ENTRIES
+            len(self._finished) <= MAX_ENTRIES
             and size <= self._limit()
-            and self._budget.claim(self, size, borrows=False)
+            and self._budget.claim(self, size, evicts=False)
         )
 
-    def _evict(self) -> None:
-        entry = self._entries.pop(0)
-        if MIN_SHARED <= entry.num_shared < len(entry.tokens) and entry.can_be_cut:
-            row = cut(entry.row, entry.num_shared, is_copy=True)
+    def _evict_oldest(self) -> None:
+        entry = self._finished.pop(0)
+        if MIN_SHARED <= entry.num_shared < len(entry.tokens) and entry.is_trimmable:
+            cache = trimmed(entry.cache, entry.num_shared, copy=True)
             tokens = entry.tokens[: entry.num_shared]
-            self._entries.append(Entry(tokens, row, entry.num_shared))
+            self._finished.append(FinishedEntry(tokens, cache, entry.num_shared))
 
 
-def _longest(texts: Iterable[Text], wanted: np.ndarray) -> tuple[Text | None, int]:
-    """The text with the longest beginning of a prompt, and how many tokens that has."""
+def _longest(entries: Iterable[AnyEntry], tokens: np.ndarray) -> tuple[AnyEntry | None, int]:
+    """The entry with the longest usable prefix of ``tokens``, and the length of that prefix."""
     best, length = None, 0
-    for text in texts:
-        common = text.num_common(wanted)
-        if common == len(wanted) != text.prompt_length:
+    for entry in entries:
+        common = entry.num_common(tokens)
+        if common == len(tokens) != entry.prompt_length:
             common -= 1
-        if common > length and (common == len(text.tokens) or text.can_be_cut):
-            best, length = text, common
+        if common > length and (common == len(entry.tokens) or entry.is_trimmable):
+            best, length = entry, common
     return best, length

@@ -1,26 +1,32 @@
-"""The slots of a batch: keys and values of its rows, written and taken out in place.
+"""The slots of a batch: the keys and values of its rows, written and read in place.
 
-Keys and values of a layer lie in one array [S, H, C, D]: S slots, of which the first B hold the
-rows of the batch, left-aligned, and C positions. Arrays grow by steps, and shrink when half of
-them would do.
+The keys (and the values) of a layer are one array [S, H, C, D]: S slots, of which the first B
+hold the rows of the batch, left-aligned, and C positions. The arrays grow in steps. They shrink
+when half of the slots or positions are enough.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, QuantizedKVCache
 
-_PAGE = 128  # positions by which slots grow
-_SLOTS = 4  # slots by which a batch grows
+from mlxnode.engine.kvcache.prompt_cache import (
+    Arrays,
+    PlainCache,
+    arrays_of,
+    keys_and_values,
+    plain_cache,
+    quantization_of,
+)
 
-Arrays = tuple[mx.array, ...]  # keys and values, each quantized one as three arrays
+_POSITION_STEP = 128  # positions by which the arrays grow
+_SLOT_STEP = 4  # slots by which the arrays grow
 
 
 class Slots:
-    """What the layers of a batch share: how long each of its rows is.
+    """The state that all layers of a batch share: the length of each row.
 
-    Lengths are known to the host, so that nothing has to be read back from the device.
+    The host knows the lengths, so no layer has to read them from the device.
     """
 
     def __init__(self) -> None:
@@ -28,34 +34,36 @@ class Slots:
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens in the cache of each row."""
         return self._lengths
 
     @lengths.setter
     def lengths(self, lengths: list[int]) -> None:
         self._lengths = lengths
         self.longest = max(lengths, default=0)
+        # Computed once for all layers of a step.
         self._offsets: mx.array | None = None
         self._masks: dict[tuple[int, int | None], mx.array] = {}
-        self._places: dict[int, tuple[mx.array, mx.array]] = {}
+        self._targets: dict[int, tuple[mx.array, mx.array]] = {}
 
     @property
     def offsets(self) -> mx.array:
-        """The position of each row's next token, [B]."""
+        """The position of the next token of each row, [B]."""
         if self._offsets is None:
             self._offsets = mx.array(self.lengths, mx.int32)
         return self._offsets
 
-    def places(self, count: int) -> tuple[mx.array, mx.array]:
-        """Slots [B, 1] and positions [B, count] of that many new tokens of each row."""
-        if count not in self._places:
-            rows = mx.arange(len(self.lengths))[:, None]
-            self._places[count] = rows, self.offsets[:, None] + mx.arange(count)
-        return self._places[count]
+    def targets(self, count: int) -> tuple[mx.array, mx.array]:
+        """The slots [B, 1] and positions [B, count] of the next tokens of each row."""
+        if count not in self._targets:
+            slots = mx.arange(len(self.lengths))[:, None]
+            self._targets[count] = slots, self.offsets[:, None] + mx.arange(count)
+        return self._targets[count]
 
     def mask(self, count: int, window: int | None) -> mx.array:
-        """Which positions each of ``count`` new tokens may see, bool [B, 1, count, T]."""
+        """The positions that the next ``count`` tokens attend to, bool [B, 1, count, T]."""
         if (count, window) not in self._masks:
-            at = self.places(count)[1][:, None, :, None]
+            at = self.targets(count)[1][:, None, :, None]
             positions = mx.arange(self.longest + count)
             mask = positions <= at
             if window is not None:
@@ -63,28 +71,32 @@ class Slots:
             self._masks[count, window] = mask
         return self._masks[count, window]
 
-    def is_plain(self, mask: Any) -> bool:
-        """Whether ``mask`` hides nothing but what is not there."""
+    def is_causal(self, mask: Any) -> bool:
+        """True if the mask is plain causal (no sliding window)."""
         return any(known is mask and key[1] is None for key, known in self._masks.items())
 
 
 class SlotCache:
-    """Keys and values of one layer, in the form in which mlx-lm's models use caches."""
+    """The keys and values of one layer, with the interface of mlx-lm's caches."""
 
-    def __init__(self, slots: Slots, like: KVCache | QuantizedKVCache):
+    def __init__(self, slots: Slots, like: PlainCache):
         self.slots = slots
         self._arrays: Arrays = ()
-        if isinstance(like, QuantizedKVCache):
-            # mlx-lm tells by these attributes that keys and values are quantized.
-            self.group_size, self.bits = like.group_size, like.bits
+        if (quantization := quantization_of(like)) is not None:
+            self.group_size, self.bits = quantization.group_size, quantization.bits
 
     @property
     def is_quantized(self) -> bool:
-        return hasattr(self, "bits")
+        return quantization_of(self) is not None
+
+    @property
+    def state(self) -> Arrays:
+        """All keys and values, [S, H, C, D] each."""
+        return self._arrays
 
     @property
     def offset(self) -> mx.array:
-        """The position of each row's next token, [B]."""
+        """The position of the next token of each row, [B]."""
         return self.slots.offsets
 
     @property
@@ -97,35 +109,37 @@ class SlotCache:
         return self.slots.mask(N, window_size)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Any, Any]:
-        """Take new ``keys`` and ``values``, [B, H, N, D]; returns all of them, [B, H, T, D]."""
-        batch, _, count, _ = keys.shape
+        """Append ``keys`` and ``values``, [B, H, N, D]; return all of them, [B, H, T, D]."""
+        B, _, N, _ = keys.shape
         arrays: Arrays = (keys, values)
-        if self.is_quantized:
+        if (quantization := quantization_of(self)) is not None:
             arrays = tuple(
                 part
                 for array in arrays
-                for part in mx.quantize(array, group_size=self.group_size, bits=self.bits)
+                for part in mx.quantize(
+                    array, group_size=quantization.group_size, bits=quantization.bits
+                )
             )
-        length = self.slots.longest + count
-        self._reserve(batch, length, arrays)
-        rows, positions = self.slots.places(count)
+        length = self.slots.longest + N
+        self._reserve(B, length, arrays)
+        slots, positions = self.slots.targets(N)
         for mine, new in zip(self._arrays, arrays, strict=True):
-            mine[rows, :, positions] = new.swapaxes(1, 2)
-        return _halves([array[:batch, :, :length] for array in self._arrays])
+            mine[slots, :, positions] = new.swapaxes(1, 2)
+        return keys_and_values([array[:B, :, :length] for array in self._arrays])
 
-    def join(self, caches: Sequence[Any], lengths: Sequence[int]) -> None:
-        """Write single-row caches of these lengths into the slots behind those in use."""
+    def join(self, caches: Sequence[PlainCache], lengths: Sequence[int]) -> None:
+        """Write layer caches of single sequences into the next free slots."""
         rows = [arrays_of(cache) for cache in caches]
         first = len(self.slots.lengths)
         like = next((row for row in rows if row), None)
         if like is None:
-            return  # prompts of one token, which is yet to come
+            return  # all prompts have one token, which is not processed yet
         self._reserve(first + len(rows), max(*lengths, self.slots.longest), like)
         for i, row in enumerate(rows):
             self.write(first + i, row)
 
     def shrink(self, rows: int, length: int) -> None:
-        """Give memory back if half of the slots or of the positions would do for the batch."""
+        """Release memory if half of the slots or of the positions are enough."""
         if not self._arrays:
             return
         slots, _, capacity, _ = self._arrays[0].shape
@@ -137,7 +151,7 @@ class SlotCache:
             self._arrays = tuple(
                 mx.contiguous(array[:slots, :, :capacity]) for array in self._arrays
             )
-            mx.eval(self._arrays)  # the whole is free before another layer is copied
+            mx.eval(self._arrays)  # releases the old arrays before the next layer is copied
 
     def read(self, slot: int, length: int) -> Arrays:
         """A copy of the first ``length`` positions of a slot, [1, H, length, D] each."""
@@ -146,67 +160,39 @@ class SlotCache:
         )
 
     def write(self, slot: int, row: Arrays) -> None:
+        """Write keys and values, [1, H, length, D] each, to the start of a slot."""
         for mine, array in zip(self._arrays, row, strict=False):
             mine[slot : slot + 1, :, : array.shape[2]] = array
 
-    def extract(self, slot: int, length: int) -> KVCache | QuantizedKVCache:
-        return cache_like(self, self.read(slot, length), length)
+    def extract(self, slot: int, length: int) -> PlainCache:
+        """A copy of the first ``length`` positions of a slot, as the cache of one sequence."""
+        return plain_cache(self.read(slot, length), length, like=self)
 
     def _reserve(self, rows: int, length: int, like: Arrays) -> None:
-        """Have room for that many rows of that length."""
+        """Grow the arrays to at least ``rows`` slots and ``length`` positions."""
         slots, capacity = num_slots(rows), num_positions(length)
-        has = self._arrays[0].shape if self._arrays else (0, 0, 0, 0)
-        if has[0] >= slots and has[2] >= capacity:
-            return
-        slots, capacity = max(slots, has[0]), max(capacity, has[2])
-        old = self._arrays or [None] * len(like)
-        self._arrays = tuple(
-            _enlarged(before, (slots, array.shape[1], capacity, array.shape[3]), array.dtype)
-            for before, array in zip(old, like, strict=True)
+        before = self._arrays or tuple(
+            mx.zeros((0, array.shape[1], 0, array.shape[3]), array.dtype) for array in like
         )
+        old_slots, _, old_capacity, _ = before[0].shape
+        if old_slots >= slots and old_capacity >= capacity:
+            return
+        shape = max(slots, old_slots), max(capacity, old_capacity)
+        self._arrays = tuple(_enlarged(array, *shape) for array in before)
 
 
-def _enlarged(array: mx.array | None, shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
-    if array is None:
-        return mx.zeros(shape, dtype)
-    return mx.pad(array, [(0, new - old) for new, old in zip(shape, array.shape, strict=True)])
-
-
-def _halves(arrays: Sequence[mx.array]) -> tuple[Any, Any]:
-    """Keys and values as mlx-lm's caches hold them: one array each, or three if quantized."""
-    if len(arrays) == 2:
-        return arrays[0], arrays[1]
-    return tuple(arrays[:3]), tuple(arrays[3:])
-
-
-def arrays_of(cache: KVCache | QuantizedKVCache) -> Arrays:
-    """What a single-row cache holds, [1, H, length, D] each; nothing if it is empty."""
-    if cache.keys is None:
-        return ()
-    keys, values = cache.keys_and_values()
-    return (*keys, *values) if isinstance(cache, QuantizedKVCache) else (keys, values)
-
-
-def cache_like(
-    like: KVCache | QuantizedKVCache | SlotCache, arrays: Sequence[mx.array], length: int
-) -> KVCache | QuantizedKVCache:
-    """A single-row cache of these arrays."""
-    is_quantized = hasattr(like, "bits")
-    cache = QuantizedKVCache(like.group_size, like.bits) if is_quantized else KVCache()
-    cache.keys, cache.values = _halves(arrays)
-    cache.offset = length
-    return cache
+def _enlarged(array: mx.array, slots: int, capacity: int) -> mx.array:
+    old_slots, H, old_capacity, D = array.shape
+    if array.size == 0:
+        return mx.zeros((slots, H, capacity, D), array.dtype)
+    return mx.pad(array, [(0, slots - old_slots), (0, 0), (0, capacity - old_capacity), (0, 0)])
 
 
 def num_slots(rows: int) -> int:
-    """How many rows there is memory for when a batch has grown to ``rows``."""
-    return rows if rows <= 2 else -(-rows // _SLOTS) * _SLOTS
+    """The slots that a batch of ``rows`` rows allocates."""
+    return rows if rows <= 2 else -(-rows // _SLOT_STEP) * _SLOT_STEP
 
 
 def num_positions(length: int) -> int:
-    """How many tokens there is memory for in a row of ``length``."""
-    return -(-length // _PAGE) * _PAGE
-
-
-def has_slots(cache: Any) -> bool:
-    return type(cache) in (KVCache, QuantizedKVCache)
+    """The positions that a row of ``length`` tokens allocates."""
+    return -(-length // _POSITION_STEP) * _POSITION_STEP

@@ -5,7 +5,7 @@ import pytest
 from mlx import nn
 from support.running import ids_of, make, make_runner, run, step
 
-from mlxnode.engine.decode.prompt_lookup import Allowance, Drafter
+from mlxnode.engine.decode.prompt_lookup import DraftBudget, Drafter
 from mlxnode.engine.decode.request import Request
 from mlxnode.kernels.backend import METAL, OPS
 
@@ -51,29 +51,29 @@ def test_the_latest_occurrence_counts():
     assert fed([1, 2, 3, 4, 0, 1, 2, 3, 5, 6, 7, 0, 1, 2, 3], 5, 6).draft(1) == [7]
 
 
-def test_allowance_lets_losses_add_up_to_a_share_of_the_time():
-    allowance, time, lost = Allowance(), 0.0, 0.0
-    assert not allowance.has_room(1)  # not before it is known what a plain step takes
+def test_draft_budget_lets_losses_add_up_to_a_share_of_the_time():
+    budget, time, lost = DraftBudget(), 0.0, 0.0
+    assert not budget.permits(1)  # not before it is known what a plain step takes
     for _ in range(10_000):
-        if allowance.has_room(1):
-            allowance.observe(1, 1.5, 1, is_drafted=True)  # half as long again, for nothing
+        if budget.permits(1):
+            budget.observe(1, 1.5, 1, is_drafted=True)  # half as long again, for nothing
             time, lost = time + 1.5, lost + 0.5
         else:
-            allowance.observe(1, 1.0, 1, is_drafted=False)
+            budget.observe(1, 1.0, 1, is_drafted=False)
             time += 1.0
     assert 0.02 < lost / (time - lost) < 0.031
 
 
-def test_allowance_goes_on_while_drafts_save_time():
-    allowance = Allowance()
-    allowance.observe(2, 1.0, 2, is_drafted=False)
+def test_draft_budget_goes_on_while_drafts_save_time():
+    budget = DraftBudget()
+    budget.observe(2, 1.0, 2, is_drafted=False)
     for _ in range(100):
-        assert allowance.has_room(2)
-        allowance.observe(2, 1.5, 4, is_drafted=True)
-    assert not allowance.has_room(3)
+        assert budget.permits(2)
+        budget.observe(2, 1.5, 4, is_drafted=True)
+    assert not budget.permits(3)
     for _ in range(50):  # what was saved up is bounded
-        allowance.observe(2, 1.5, 2, is_drafted=True)
-    assert not allowance.has_room(2)
+        budget.observe(2, 1.5, 2, is_drafted=True)
+    assert not budget.permits(2)
 
 
 # --- in the runner ------------------------------------------------------------------
@@ -99,7 +99,7 @@ class Steps(nn.Module):
 @pytest.fixture
 def eager(monkeypatch):
     """Drafts are tried whatever they cost."""
-    monkeypatch.setattr(Allowance, "has_room", lambda self, rows: True)
+    monkeypatch.setattr(DraftBudget, "permits", lambda self, rows: True)
 
 
 def repetitive(uid: int, **options) -> Request:
@@ -160,10 +160,10 @@ def test_a_stop_id_inside_a_draft_ends_the_text(model, eager):
 def test_the_end_is_told_once_and_with_the_last_tokens(model, eager, max_tokens):
     """One step may read both the tokens under way and a draft that ends the text."""
     runner = make_runner(model, num_speculative_tokens=8)
-    runner.add(repetitive(0, max_tokens=max_tokens, logit_bias={50: 100.0}))
+    runner.add_request(repetitive(0, max_tokens=max_tokens, logit_bias={50: 100.0}))
     told = []
     while runner.has_work:
-        told += [(len(output.tokens), output.finish) for output in step(runner)]
+        told += [(len(ids_of(output)), output.message.finish) for output in step(runner)]
     assert sum(count for count, _ in told) == max_tokens
     assert [finish for _, finish in told] == [None] * (len(told) - 1) + ["length"]
 
@@ -181,13 +181,13 @@ def test_what_drafts_leave_in_the_cache_is_right_for_the_next_turn(model, eager)
 def test_rows_join_and_leave_among_drafts(model, eager):
     runner, tokens = make_runner(model, num_speculative_tokens=8), {}
     for uid in range(6):
-        runner.add(repetitive(uid, max_tokens=30 + 10 * uid))
+        runner.add_request(repetitive(uid, max_tokens=30 + 10 * uid))
         for _ in range(8):
             for output in step(runner):
-                tokens.setdefault(output.request.key[1], []).extend(ids_of(output))
+                tokens.setdefault(output.message.uid, []).extend(ids_of(output))
     while runner.has_work:
         for output in step(runner):
-            tokens.setdefault(output.request.key[1], []).extend(ids_of(output))
+            tokens.setdefault(output.message.uid, []).extend(ids_of(output))
     for uid in range(6):
         alone = repetitive(uid, max_tokens=30 + 10 * uid)
         assert run(make_runner(model), alone)[uid] == tokens[uid]
@@ -196,11 +196,11 @@ def test_rows_join_and_leave_among_drafts(model, eager):
 def test_abort_among_drafts_leaves_the_others_as_they_are(model, eager):
     runner = make_runner(model, num_speculative_tokens=8)
     gone, stays = repetitive(0, max_tokens=400), repetitive(1)
-    runner.add(gone)
-    runner.add(stays)
+    runner.add_request(gone)
+    runner.add_request(stays)
     for _ in range(12):
         step(runner)
-    runner.abort(gone)
+    runner.abort(gone.key)
     assert run(runner)[1] if stays.finish_reason is None else True
     assert stays.tokens == run(make_runner(model), repetitive(1))[1]
 

@@ -1,4 +1,5 @@
 from mlxnode.engine.decode.request import Request
+from mlxnode.engine.work import RequestKey
 from mlxnode.messages import Generate, Sampling
 
 
@@ -11,7 +12,7 @@ def make(max_tokens: int = 3, seed: int | None = 1) -> Request:
         stop_ids=[2],
         sampling=Sampling(seed=seed),
     )
-    return Request.of(9, message, random_seed=77)
+    return Request.of(RequestKey(9, 5), message, random_seed=77)
 
 
 def test_request_is_known_by_pipe_and_uid():

@@ -8,6 +8,7 @@ from mlx import nn
 from support.running import collect, ids_of, make, make_runner, mixed, run, step
 
 from mlxnode.kernels.backend import METAL, OPS
+from mlxnode.messages import Failed
 
 
 def test_runner_batch_of_sixteen_equals_each_alone(model):
@@ -26,7 +27,7 @@ def test_runner_generates_the_same_with_the_metal_kernel(model, emulated):
 def test_runner_rows_join_and_leave_at_any_step(model):
     runner, tokens = make_runner(model, max_batch_size=3), {}
     for uid in range(9):
-        runner.add(mixed(uid))
+        runner.add_request(mixed(uid))
         for _ in range(uid % 4):
             collect(runner, tokens)
     while runner.has_work:
@@ -37,17 +38,17 @@ def test_runner_rows_join_and_leave_at_any_step(model):
 
 def test_runner_prefill_in_chunks_equals_prefill_at_once(model):
     runner = make_runner(model, prefill_stall_ms=1)
-    assert runner._clock.chunk_size(num_running=1) < 40
+    assert runner._pacing.chunk_size(num_running=1) < 40
     long = make(0, prompt=300)
     assert run(runner, long, make(1))[0] == run(make_runner(model), make(0, prompt=300))[0]
 
 
 def test_runner_goes_on_decoding_while_a_long_prompt_is_prefilled(model):
     runner, tokens = make_runner(model, prefill_stall_ms=1), {}
-    runner.add(make(0, max_tokens=40))
+    runner.add_request(make(0, max_tokens=40))
     while len(tokens.get(0, [])) < 3:
         collect(runner, tokens)
-    runner.add(make(1, prompt=400))
+    runner.add_request(make(1, prompt=400))
     while 1 not in tokens:
         before = len(tokens[0])
         collect(runner, tokens)
@@ -65,11 +66,11 @@ def test_runner_ends_a_text_at_a_stop_id(model):
 def test_runner_abort_frees_the_row_within_one_step(model):
     runner, tokens = make_runner(model, max_batch_size=1), {}
     running, waiting = make(0, max_tokens=400), make(1)
-    runner.add(running)
-    runner.add(waiting)
+    runner.add_request(running)
+    runner.add_request(waiting)
     while len(tokens.get(0, [])) < 3:
         collect(runner, tokens)
-    runner.abort(running)
+    runner.abort(running.key)
     count = len(tokens[0])
     collect(runner, tokens)
     assert runner.num_running == 0
@@ -83,10 +84,10 @@ def test_runner_abort_frees_the_row_within_one_step(model):
 def test_runner_abort_works_in_every_phase(model, steps):
     runner, tokens = make_runner(model, prefill_stall_ms=1), {}
     request = make(0, prompt=60, max_tokens=2)
-    runner.add(request)
+    runner.add_request(request)
     for _ in range(steps):
         collect(runner, tokens)
-    runner.abort(request)
+    runner.abort(request.key)
     assert run(runner, make(1))[1] == run(make_runner(model), make(1))[1]
     assert not runner.has_work
 
@@ -113,17 +114,17 @@ def test_runner_row_with_nan_fails_alone(model):
     runner = make_runner(Poisoned(model, poison))
     bad, good = make(0), make(1)
     bad.prompt[-1] = poison
-    runner.add(bad)
-    runner.add(good)
+    runner.add_request(bad)
+    runner.add_request(good)
     errors, tokens = [], []
     while runner.has_work:
         for output in step(runner):
-            if output.error is not None:
-                errors.append((output.request, output.error))
+            if isinstance(output.message, Failed):
+                errors.append(output)
             else:
                 tokens += ids_of(output)
-    assert [request for request, _ in errors] == [bad]
-    assert "not finite" in errors[0][1]
+    assert [output.key for output in errors] == [bad.key]
+    assert "not finite" in errors[0].message.message
     assert tokens == run(make_runner(model), make(1))[1]
     again = make(0)
     again.prompt = [*bad.prompt, 5]
@@ -135,17 +136,17 @@ def test_runner_fail_returns_every_request_and_starts_afresh(model):
     runner = make_runner(model, max_batch_size=2)
     requests = [make(uid) for uid in range(4)]
     for request in requests:
-        runner.add(request)
+        runner.add_request(request)
     for _ in range(3):
         step(runner)
-    assert set(runner.fail()) == set(requests)
+    assert set(runner.fail()) == {request.key for request in requests}
     assert not runner.has_work
     assert run(runner, make(9))[9] == run(make_runner(model), make(9))[9]
 
 
 def test_runner_refuses_what_the_memory_cannot_hold(model):
     runner = make_runner(model, budget=100_000)
-    refusal = runner.add(make(0, max_tokens=400))
+    refusal = runner.add_request(make(0, max_tokens=400))
     assert refusal.reason == "too_large"
     assert not runner.has_work
 
@@ -212,18 +213,17 @@ def test_runner_batches_every_kind_of_cache(name):
 def test_runner_takes_a_complete_prompt_into_the_very_next_launch(model):
     runner = make_runner(model)
     running, newcomer = make(0, max_tokens=100), make(1, prompt=10)
-    runner.add(running)
+    runner.add_request(running)
     for _ in range(5):
         step(runner)
-    runner.add(newcomer)
-    told = runner.settle()
-    assert [output.request for output in told] == [running]  # before the prompt is processed
-    assert runner.settle() == []
-    runner.prefill()
-    assert [output.request for output in runner.begin()] == [newcomer]  # its first token
-    assert runner.decode() == [] and runner.num_running == 2
-    runner.draw()
-    assert {output.request for output in runner.decode()} == {running, newcomer}
+    runner.add_request(newcomer)
+    steps = runner.step()
+    assert [output.key for output in next(steps)] == [running.key]
+    assert newcomer.num_prefilled == 0  # the tokens were emitted before the prompt is processed
+    first = next(outputs for outputs in steps if outputs)
+    assert [output.key for output in first] == [newcomer.key]  # its first token
+    assert not any(steps) and runner.num_running == 2
+    assert {output.key for output in step(runner)} == {running.key, newcomer.key}
 
 
 def test_runner_tells_tokens_before_it_draws_the_next_ones(model):
@@ -234,31 +234,27 @@ def test_runner_tells_tokens_before_it_draws_the_next_ones(model):
         return OPS.sample(logits, *arguments)
 
     runner = make_runner(model, OPS._replace(sample=sample))
-    runner.add(make(0))
+    runner.add_request(make(0))
     for _ in range(3):
         step(runner)
     draws.clear()
-    [output] = runner.decode()
-    assert len(output.tokens) == 1 and draws == []
-    runner.draw()
-    assert draws == [1]
-    runner.draw()
+    steps = runner.step()
+    [output] = next(outputs for outputs in steps if outputs)
+    assert len(ids_of(output)) == 1 and draws == []
+    assert not any(steps)
     assert draws == [1]
 
 
 def test_runner_pieces_of_prompt_leave_no_small_rest(model):
     runner = make_runner(model, prefill_stall_ms=1)
     running, long = make(0, max_tokens=400), make(1, prompt=230)
-    runner.add(running)
+    runner.add_request(running)
     while len(running.tokens) < 3:
         step(runner)
-    runner.add(long)
+    runner.add_request(long)
     pieces = []
+    runner._pacing.chunk_size = lambda **_: 100
     while long.num_to_prefill:
-        runner.settle()
-        runner._clock.chunk_size = lambda **_: 100
-        runner.prefill()
+        step(runner)
         pieces.append(long.num_prefilled)
-        runner.decode()
-        runner.draw()
     assert pieces == [100, 230]

@@ -6,12 +6,13 @@ import mlx.core as mx
 import pytest
 from llguidance import LLMatcher
 from mlx import nn
-from support.running import make, make_runner, run, step
+from support.running import ids_of, make, make_runner, run, step, updates
 from tokenizers import Tokenizer
 
 from mlxnode.engine.decode.request import Request
+from mlxnode.engine.work import RequestKey
 from mlxnode.kernels.backend import METAL, OPS
-from mlxnode.messages import Token
+from mlxnode.messages import Failed, Token
 
 PENALTIES = {"repetition_penalty": 1.3, "frequency_penalty": 0.5, "presence_penalty": 0.2}
 
@@ -57,11 +58,11 @@ def test_runner_reports_the_most_likely_tokens_of_those_who_ask(model):
     runner = make_runner(model)
     requests = [make(0, top_logprobs=3), make(1), make(2, temperature=1.0, top_logprobs=20)]
     for request in requests:
-        runner.add(request)
+        runner.add_request(request)
     while runner.has_work:
         for output in step(runner):
-            count = output.request.sampling.top_logprobs
-            for token in output.tokens:
+            count = requests[output.message.uid].sampling.top_logprobs
+            for token in output.message.tokens:
                 top = token.top_logprobs
                 if not count:
                     assert top is None
@@ -70,7 +71,7 @@ def test_runner_reports_the_most_likely_tokens_of_those_who_ask(model):
                 assert list(top.values()) == sorted(top.values(), reverse=True)
                 if token.id in top:
                     assert top[token.id] == pytest.approx(token.logprob)
-                if output.request is requests[0]:
+                if output.message.uid == 0:
                     assert next(iter(top)) == token.id
 
 
@@ -93,13 +94,13 @@ def test_runner_keeps_to_a_grammar(model):
 def test_runner_grammar_that_cannot_be_compiled_fails_alone(model):
     runner = make_runner(model)
     bad, good = make(0, grammar="{no grammar", stop=[2]), make(1)
-    runner.add(bad)
-    runner.add(good)
+    runner.add_request(bad)
+    runner.add_request(good)
     outputs = []
     while runner.has_work:
         outputs += step(runner)
-    assert [output.request for output in outputs if output.error] == [bad]
-    tokens = [token.id for output in outputs for token in output.tokens]
+    assert [o.key for o in outputs if isinstance(o.message, Failed)] == [bad.key]
+    tokens = [id for o in outputs if o.key == good.key for id in ids_of(o)]
     assert tokens == run(make_runner(model), make(1))[1]
 
 
@@ -124,12 +125,13 @@ def test_runner_guided_rows_in_a_batch_equal_each_alone(model, kernels, emulated
 @pytest.mark.parametrize("kernels", [OPS, METAL], ids=["ops", "emulated"])
 def test_runner_scores_prompts(model, kernels, emulated):
     request = make(0, prompt=150, max_tokens=2, scores_prompt=True, top_logprobs=2)
-    run(make_runner(model, kernels), request, make(1, prompt=30))
+    emitted = updates(make_runner(model, kernels), request, make(1, prompt=30))
     logits = model(mx.array([request.prompt]))[0]
     expected = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-    assert [token.id for token in request.scores] == request.prompt
-    assert request.scores[0] == Token(request.prompt[0], None)
-    for i, token in enumerate(request.scores[1:]):
+    [scores] = [update.prompt for update in emitted if update.prompt is not None]
+    assert [token.id for token in scores] == request.prompt
+    assert scores[0] == Token(request.prompt[0], None)
+    for i, token in enumerate(scores[1:]):
         assert token.logprob == pytest.approx(expected[i, token.id].item(), abs=1e-4)
         best = mx.argmax(expected[i]).item()
         assert next(iter(token.top_logprobs)) == best
@@ -160,7 +162,7 @@ def test_runner_processes_a_prompt_once_for_all_who_begin_with_it_together(model
     counting.num_prompt_tokens = 0
     choices = [make(0, prompt=50, temperature=1.0, seed=seed) for seed in range(4)]
     for uid, request in enumerate(choices):
-        request.key = (1, uid)
+        request.key = RequestKey(1, uid)
     tokens = run(runner, *choices, make(9, prompt=50))
     assert counting.num_prompt_tokens == 2 * 50
     for uid, request in enumerate(choices):
@@ -177,10 +179,11 @@ def test_runner_scores_a_prompt_also_beside_one_that_does_not_ask(model):
         request.prompt = plain.prompt
     runner = make_runner(counting)
     counting.num_prompt_tokens = 0
-    run(runner, plain, asking, again)
-    assert plain.scores is None
-    assert asking.scores == again.scores
-    assert len(asking.scores) == 40
+    emitted = updates(runner, plain, asking, again)
+    scores = {update.uid: update.prompt for update in emitted if update.prompt is not None}
+    assert scores.keys() == {1, 2}
+    assert scores[1] == scores[2]
+    assert len(scores[1]) == 40
     assert counting.num_prompt_tokens == 3 * 40  # scores need the logits of every position
 
 

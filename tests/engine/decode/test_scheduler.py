@@ -1,13 +1,7 @@
-import pytest
-
 from mlxnode.engine.decode.request import Request
-from mlxnode.engine.decode.scheduler import (
-    MAX_OVERTAKEN,
-    MemoryBudget,
-    PrefillClock,
-    Scheduler,
-    Throughput,
-)
+from mlxnode.engine.decode.scheduler import MAX_OVERTAKEN, Scheduler
+from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.work import RequestKey
 from mlxnode.messages import Generate, Sampling
 
 
@@ -20,7 +14,7 @@ def make(uid: int, prompt: int = 10, max_tokens: int = 10) -> Request:
         stop_ids=[],
         sampling=Sampling(),
     )
-    return Request.of(1, message, random_seed=0)
+    return Request.of(RequestKey(1, uid), message, random_seed=0)
 
 
 def make_scheduler(rows: int = 4, queue: int = 8, budget: int = 10**9) -> Scheduler:
@@ -33,7 +27,7 @@ def prefilling(scheduler: Scheduler) -> list[int]:
     """The uids in the order in which their prompts are processed."""
     order = []
     while (request := scheduler.next_prefill()) is not None:
-        order.append(request.key[1])
+        order.append(request.key.uid)
         scheduler.finish_prefill(request)
     return order
 
@@ -46,7 +40,7 @@ def test_scheduler_admits_as_many_as_there_are_rows():
     scheduler.admit()
     assert prefilling(scheduler) == [0, 1]
     assert scheduler.num_waiting == 1
-    scheduler.release(requests[0])
+    scheduler.finish(requests[0])
     scheduler.admit()
     assert prefilling(scheduler) == [2]
 
@@ -80,50 +74,15 @@ def test_scheduler_prefills_short_prompts_first_but_lets_no_long_one_starve():
     assert order[MAX_OVERTAKEN] == 99
 
 
-def test_scheduler_discard_gives_memory_back_wherever_the_request_is():
+def test_scheduler_finish_releases_memory_in_every_stage():
     scheduler = make_scheduler(rows=1, budget=40)
     admitted, waiting = make(0), make(1)
     scheduler.add(admitted)
     scheduler.add(waiting)
     scheduler.admit()
-    scheduler.discard(waiting)
-    scheduler.discard(admitted)
+    scheduler.finish(waiting)
+    scheduler.finish(admitted)
     assert not scheduler.has_work
     scheduler.add(make(2, max_tokens=30))  # the whole budget
     scheduler.admit()
     assert prefilling(scheduler) == [2]
-
-
-def test_budget_is_shared_between_owners():
-    budget = MemoryBudget(100)
-    assert budget.claim("a", 60)
-    assert not budget.claim("b", 50)
-    assert budget.claim("a", 40)
-    assert budget.claim("b", 50)
-
-
-def test_clock_sizes_chunks_by_the_time_they_take():
-    clock = PrefillClock(stall_seconds=0.1)
-    for _ in range(50):
-        clock.observe_chunk(500, 0.25)  # 2000 tokens a second
-    assert clock.chunk_size(num_running=8) == pytest.approx(200, abs=2)
-    assert clock.chunk_size(num_running=0) == Throughput.MAX_CHUNK
-    for _ in range(50):
-        clock.observe_chunk(16, 10.0)
-    assert clock.chunk_size(num_running=8) == Throughput.MIN_CHUNK
-
-
-def test_clock_takes_as_long_as_a_slow_decode_step():
-    clock = PrefillClock(stall_seconds=0.1)
-    for _ in range(50):
-        clock.observe_chunk(100, 0.1)
-        clock.observe_step(0.3)
-    assert clock.chunk_size(num_running=8) == pytest.approx(300 * clock.OF_A_STEP, abs=3)
-
-
-def test_clock_gives_more_time_when_many_prompts_wait():
-    clock = PrefillClock(stall_seconds=0.1)
-    for _ in range(50):
-        clock.observe_chunk(100, 0.1)
-    sizes = [clock.chunk_size(num_running=4, num_prompts=n) for n in (1, 2, 3, 5, 100)]
-    assert sizes == pytest.approx([100, 100, 200, 400, 800], abs=8)

@@ -7,8 +7,10 @@ from mlx_lm.models import llama
 
 from mlxnode.engine.cpu import attention
 from mlxnode.engine.kvcache import slots
-from mlxnode.engine.kvcache.batch import BatchCache, make_row, measure_batch
-from mlxnode.engine.kvcache.slots import SlotCache, Slots, arrays_of, num_positions, num_slots
+from mlxnode.engine.kvcache.batch import BatchCache
+from mlxnode.engine.kvcache.budget import measure_batch
+from mlxnode.engine.kvcache.prompt_cache import arrays_of, new_prompt_cache
+from mlxnode.engine.kvcache.slots import SlotCache, Slots, num_positions, num_slots
 
 
 def tokens_of(seed: int, count: int) -> list[int]:
@@ -26,7 +28,7 @@ class Batch:
     def join(self, *lengths: int) -> None:
         rows = []
         for length in lengths:
-            row, alone = make_row(self.model, self.bits), make_row(self.model, self.bits)
+            row, alone = (new_prompt_cache(self.model, self.bits) for _ in range(2))
             if length:
                 prompt = mx.array([tokens_of(length, length)])
                 for target in (row, alone):
@@ -107,7 +109,7 @@ def test_joining_and_leaving_write_one_row_and_copy_no_other(model, monkeypatch)
     monkeypatch.setattr(
         slots,
         "_enlarged",
-        lambda array, shape, dtype: enlarged.append(shape) or enlarge(array, shape, dtype),
+        lambda array, *shape: enlarged.append(shape) or enlarge(array, *shape),
     )
     token = sum(array.nbytes for array in arrays_of(batch.alone[0][0])) // 101
     batch.join(20)
@@ -128,7 +130,7 @@ def test_memory_is_given_back_when_half_of_it_would_do(model):
     batch.step(1)
 
     def shape() -> tuple[int, ...]:
-        return batch.cache.layers[0]._arrays[0].shape[::2]
+        return batch.cache.layers[0].state[0].shape[::2]
 
     assert shape() == (12, 384)
     batch.leave(9)  # the long one
@@ -148,13 +150,13 @@ def test_a_step_writes_into_the_arrays_that_are_there(model):
     batch.step(1)
     size = sum(layer.nbytes for layer in batch.cache.layers)
     tokens = mx.array(tokens_of(2, 12))
-    mx.eval(tokens, [layer._arrays for layer in batch.cache.layers])
+    mx.eval(tokens, [layer.state for layer in batch.cache.layers])
     before = mx.get_active_memory()
     mx.reset_peak_memory()
     for _ in range(3):
         logits = model(tokens[:, None], cache=batch.cache.layers)
         batch.cache.advance([1] * len(batch.alone))
-        mx.eval(logits, [layer._arrays for layer in batch.cache.layers])
+        mx.eval(logits, [layer.state for layer in batch.cache.layers])
     assert mx.get_peak_memory() - before < 0.5 * size
 
 
@@ -189,4 +191,4 @@ def test_the_mask_hides_what_is_not_there():
     assert shared.mask(1, None)[:, 0, 0].tolist() == [[1, 0, 0, 0], [1, 1, 1, 1]]
     assert shared.mask(1, 2)[1, 0, 0].tolist() == [0, 0, 1, 1]
     assert shared.mask(2, None)[1, 0].tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
-    assert shared.is_plain(shared.mask(1, None)) and not shared.is_plain(shared.mask(1, 2))
+    assert shared.is_causal(shared.mask(1, None)) and not shared.is_causal(shared.mask(1, 2))

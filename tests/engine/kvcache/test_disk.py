@@ -13,12 +13,12 @@ import pytest
 from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache
 from support.engine_process import TIMEOUT, generate, serve_tiny
 
-from mlxnode.engine.decode.scheduler import MemoryBudget
 from mlxnode.engine.kvcache import disk
-from mlxnode.engine.kvcache.batch import arrays_of
+from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.kvcache.disk import PrefixStore, fingerprint
-from mlxnode.engine.kvcache.entries import Entry
+from mlxnode.engine.kvcache.entries import FinishedEntry
 from mlxnode.engine.kvcache.prefix import PrefixCache
+from mlxnode.engine.kvcache.prompt_cache import arrays_of
 
 LIMIT = 10**6
 TEXT = list(range(100, 140))
@@ -68,7 +68,7 @@ def test_a_text_comes_back_as_it_was(reopen, bits):
     save(reopen(), TEXT, bits=bits)
     found = make_prefixes(reopen()).find([*TEXT[:30], 1, 2])
     assert found.length == 30
-    [mine], [saved] = found.row, row_of(TEXT, bits)
+    [mine], [saved] = found.cache, row_of(TEXT, bits)
     assert type(mine) is type(saved) and mine.offset == 30
     for a, b in zip(arrays_of(mine), arrays_of(saved), strict=True):
         assert np.array_equal(np.array(a), np.array(b[:, :, :30]))
@@ -86,7 +86,7 @@ def test_a_row_that_cannot_be_cut_comes_back_whole_only(reopen):
     row = RotatingKVCache(max_size=64)
     data = mx.ones((1, 1, len(TEXT), 64))
     row.update_and_fetch(data, data)
-    reopen().save(Entry(TEXT, [row]))
+    reopen().save(FinishedEntry(TEXT, [row]))
     assert known(reopen(), [*TEXT[:30], 1, 2]) == 0
     assert known(reopen(), [*TEXT, 1]) == len(TEXT)
 
@@ -143,7 +143,7 @@ def test_the_folder_stays_within_its_limit(reopen, tmp_path):
     assert known(reopen("old"), [*texts[0], 9]) == 0
     for age, text in enumerate((texts[2], texts[3], texts[1])):
         store = reopen(limit=limit)
-        [name] = [stored.file for stored in store.texts if stored.tokens[0] == text[0]]
+        [name] = [stored.file for stored in store.entries if stored.tokens[0] == text[0]]
         os.utime(name, (100 + age, 100 + age))
     assert known(reopen(limit=limit), [*texts[2], 9]) == 40  # used, so it stays
     save(reopen(limit=limit), texts[4])
@@ -165,7 +165,7 @@ def test_damaged_and_unfinished_files_are_dropped(reopen, tmp_path, caplog):
     unfinished = whole.with_name("unfinished-" + half.name)
     unfinished.write_bytes(b"")
     with caplog.at_level(logging.WARNING, "mlxnode.engine"):
-        assert len(reopen().texts) == 1
+        assert len(reopen().entries) == 1
     assert half.name in caplog.text
     assert list(tmp_path.rglob("*.safetensors")) == [whole]
 
@@ -173,10 +173,10 @@ def test_damaged_and_unfinished_files_are_dropped(reopen, tmp_path, caplog):
 def test_a_file_that_goes_while_the_node_runs_is_forgotten(reopen, tmp_path):
     save(reopen(), [*TEXT, 1], [*TEXT[:30], 2])
     prefixes = make_prefixes(reopen())
-    [longer] = [t.file for t in prefixes._store.texts if len(t.tokens) == len(TEXT) + 1]
+    [longer] = [t.file for t in prefixes._store.entries if len(t.tokens) == len(TEXT) + 1]
     longer.unlink()
     assert prefixes.find([*TEXT, 1, 5]).length == 30  # from the other one
-    assert len(prefixes._store.texts) == 1
+    assert len(prefixes._store.entries) == 1
 
 
 def test_a_disk_that_cannot_be_written_to_is_no_error(tmp_path, caplog):
@@ -185,7 +185,7 @@ def test_a_disk_that_cannot_be_written_to_is_no_error(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "mlxnode.engine"):
         save(store, TEXT)
     assert "cannot be written" in caplog.text
-    assert store.texts == []
+    assert store.entries == []
 
 
 def test_nobody_else_may_read_the_texts(reopen, tmp_path):

@@ -6,9 +6,10 @@ import pytest
 from mlx_lm.models.cache import KVCache, RotatingKVCache
 from support.running import make, make_runner, run, step
 
-from mlxnode.engine.decode.scheduler import MemoryBudget
-from mlxnode.engine.kvcache.entries import RunningText
+from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.kvcache.entries import PrefixEntry, RunningEntry
 from mlxnode.engine.kvcache.prefix import PrefixCache
+from mlxnode.engine.work import RequestKey
 
 TOKEN = 2 * 4 * 2  # bytes: keys and values, two floats each
 
@@ -32,8 +33,9 @@ def make_prefixes(limit: int, budget: int = 10**6) -> PrefixCache:
 
 
 def add(prefixes: PrefixCache, tokens: list[int], logits: mx.array | None = None) -> None:
-    row = row_of(tokens)
-    prefixes.add(tokens, row, None if logits is None else RunningText(tokens, None, logits))
+    entry = PrefixEntry(tokens)
+    entry.remember(len(tokens), logits)
+    prefixes.add(tokens, row_of(tokens), entry)
 
 
 def find(prefixes: PrefixCache, tokens: list[int]) -> list[int]:
@@ -41,7 +43,7 @@ def find(prefixes: PrefixCache, tokens: list[int]) -> list[int]:
     known = prefixes.find([*tokens, 999])
     if known is None:
         return []
-    assert told(known.row) == tokens[: known.length] and known.logits is None
+    assert told(known.cache) == tokens[: known.length] and known.logits is None
     return tokens[: known.length]
 
 
@@ -63,7 +65,7 @@ def test_what_follows_a_whole_prompt_is_kept():
     assert prefixes.find([1, 2, 3]).logits is logits
     add(prefixes, [1, 2, 3, 4, 5])  # the answer: the prompt may be asked again
     found = prefixes.find([1, 2, 3])
-    assert told(found.row) == [1, 2, 3] and found.logits is logits
+    assert told(found.cache) == [1, 2, 3] and found.logits is logits
     assert prefixes.find([1, 2, 3, 4]).logits is None
     add(prefixes, [1, 2, 3, 4], mx.ones((1, 16)))  # the next prompt
     assert prefixes.find([1, 2, 3]).length == 2
@@ -88,13 +90,15 @@ def test_a_text_that_runs_is_found_and_kept_when_it_ends():
         taken.append(length)
         return row_of([1, 2, 3][:length])
 
-    text = RunningText([1, 2, 3], take, mx.zeros((1, 16)))
-    prefixes.begin(text)
+    text = RunningEntry([1, 2, 3], take)
+    text.remember(3, mx.zeros((1, 16)))
+    prefixes.add_running(text)
     assert prefixes.nbytes == 0
     assert find(prefixes, [1, 2]) == [1, 2]
     assert prefixes.find([1, 2, 3]).logits is text.logits
     assert taken == [2, 3]
-    prefixes.end(text, [1, 2, 3, 4], row_of([1, 2, 3, 4]))
+    prefixes.add([1, 2, 3, 4], row_of([1, 2, 3, 4]), text)
+    prefixes.remove_running(text)
     assert prefixes.find([1, 2, 3]).logits is text.logits
     assert find(prefixes, [1, 2, 3, 4]) == [1, 2, 3, 4]
     assert taken == [2, 3]
@@ -102,12 +106,13 @@ def test_a_text_that_runs_is_found_and_kept_when_it_ends():
 
 def test_a_text_that_runs_is_forgotten_where_nothing_of_it_can_be_kept():
     prefixes = make_prefixes(1000)
-    text = RunningText([1, 2, 3], row_of, mx.zeros((1, 16)))
-    prefixes.begin(text)
-    prefixes.end(text, [1, 2, 3, 4], None)
+    text = RunningEntry([1, 2, 3], row_of)
+    text.remember(3, mx.zeros((1, 16)))
+    prefixes.add_running(text)
+    prefixes.remove_running(text)
     assert prefixes.find([1, 2, 3, 5]) is None
-    prefixes.begin(text)
-    prefixes.forget_running()
+    prefixes.add_running(text)
+    prefixes.clear_running()
     assert prefixes.find([1, 2, 3, 5]) is None
 
 
@@ -161,7 +166,7 @@ def test_memory_that_holds_nothing_any_more_is_free():
     assert budget.claim("batch", 15 * TOKEN)
     add(prefixes, [2] * 6)
     assert prefixes.nbytes == 0
-    assert budget.claim("batch", 20 * TOKEN, borrows=False)
+    assert budget.claim("batch", 20 * TOKEN, evicts=False)
 
 
 # --- in the runner ------------------------------------------------------------------
@@ -197,10 +202,10 @@ def test_the_next_turn_finds_the_answer(model):
 def test_the_next_turn_finds_an_answer_that_was_cut_short(model):
     runner = make_runner(model)
     first = make(3, prompt=60, max_tokens=100)
-    runner.add(first)
+    runner.add_request(first)
     while len(first.tokens) < 10:
         step(runner)
-    runner.abort(first)
+    runner.abort(first.key)
     while runner.has_work:
         step(runner)
     turn, alone = make(4, prompt=10), make(4, prompt=10)
@@ -214,9 +219,9 @@ def test_who_begins_like_a_text_that_runs_takes_over_from_the_batch(model):
     running, alike = make(3, prompt=60, max_tokens=60), make(3, prompt=60, max_tokens=60)
     other = make(3, prompt=60)
     for request in (alike, other):
-        request.key = (1, request.max_tokens)
+        request.key = RequestKey(1, request.max_tokens)
     other.prompt = [*other.prompt[:50], *make(4, prompt=10).prompt]
-    runner.add(running)
+    runner.add_request(running)
     while len(running.tokens) < 5:
         step(runner)
     tokens = run(runner, alike, other)
@@ -250,15 +255,15 @@ def test_short_prompts_do_not_wait_for_a_long_one_that_begins_alike():
     requests = [make(0, prompt=400), make(1, prompt=400), make(2, prompt=100)]
     requests[1].prompt = [*requests[0].prompt[:300], *requests[1].prompt[:100]]
     requests[2].prompt = [*requests[0].prompt[:40], *requests[2].prompt]
-    assert requests[1].begins_like(requests[0])
-    assert not requests[2].begins_like(requests[0])
+    assert requests[1].shares_prefix(requests[0])
+    assert not requests[2].shares_prefix(requests[0])
 
 
 def test_entries_are_never_written_to(model):
     runner = make_runner(model)
     texts = [text_of(runner, make(3, prompt=60)) for _ in range(3)]
     longer = make(3, prompt=60, max_tokens=200)
-    runner.add(longer)
+    runner.add_request(longer)
     while longer.finish_reason is None:
         step(runner)
     assert texts[0] == texts[1] == texts[2] == text_of(runner, make(3, prompt=60))
@@ -272,7 +277,8 @@ def test_a_row_that_cannot_be_cut_is_found_whole_only():
     assert prefixes.find([1, 2, 3, 4, 9]) is None
     assert prefixes.find([1, 2, 3, 4, 5]) is None
     found = prefixes.find([1, 2, 3, 4, 5, 6])
-    assert found.length == 5 and found.row[0] is not row and found.row[0].offset == 5
-    text = RunningText([1, 2, 3, 4, 5, 6], None, mx.zeros((1, 8)))
+    assert found.length == 5 and found.cache[0] is not row and found.cache[0].offset == 5
+    text = PrefixEntry([1, 2, 3, 4, 5, 6])
+    text.remember(6, mx.zeros((1, 8)))
     prefixes.add([1, 2, 3, 4, 5, 6], [row], text)
     assert prefixes.find([1, 2, 3, 4, 5, 6]).logits is not None

@@ -1,0 +1,125 @@
+"""The KV cache of one sequence: a list with one cache object of mlx-lm for each layer."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeGuard
+
+import mlx.core as mx
+from mlx import nn
+from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache, make_prompt_cache
+
+Arrays = tuple[mx.array, ...]  # keys and values; a quantized one is three arrays
+PlainCache = KVCache | QuantizedKVCache
+
+
+class LayerCache(Protocol):
+    """The part of mlx-lm's cache classes that all of them have."""
+
+    @property
+    def state(self) -> Any: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+PromptCache = Sequence[LayerCache]
+
+
+def new_prompt_cache(model: nn.Module, bits: int | None = None) -> PromptCache:
+    """An empty cache. Keys and values are quantized to ``bits`` in the layers that allow it."""
+    layers = make_prompt_cache(model)
+    if bits is None:
+        return layers
+    return [
+        QuantizedKVCache(bits=bits) if type(layer) is KVCache else layer for layer in layers
+    ]
+
+
+def is_plain(layer: object) -> TypeGuard[PlainCache]:
+    """True if the layer caches the keys and values of all tokens, in order."""
+    return type(layer) in (KVCache, QuantizedKVCache)
+
+
+def is_trimmable(cache: PromptCache) -> bool:
+    """True if the cache of a sequence contains the cache of each of its prefixes."""
+    return all(is_plain(layer) for layer in cache)
+
+
+def trimmed(cache: PromptCache, length: int, *, copy: bool = False) -> PromptCache:
+    """The cache of the first ``length`` tokens. Without ``copy``, both share their memory.
+
+    The cache must be trimmable.
+    """
+
+    def part(array: mx.array) -> mx.array:
+        array = array[..., :length, :]
+        return mx.contiguous(array) if copy else array
+
+    plain = [layer for layer in cache if is_plain(layer)]
+    parts = [tuple(part(array) for array in arrays_of(layer)) for layer in plain]
+    if copy:
+        mx.eval(parts)
+    return [
+        plain_cache(arrays, length, like=layer)
+        for layer, arrays in zip(plain, parts, strict=True)
+    ]
+
+
+def evaluate(cache: PromptCache, *arrays: mx.array | None) -> None:
+    """Compute the pending parts of ``cache``, and ``arrays``."""
+    mx.eval([layer.state for layer in cache], *(a for a in arrays if a is not None))
+
+
+def num_tokens(cache: PromptCache) -> int:
+    """The tokens in ``cache``; 0 if no layer counts them."""
+    return next((layer.offset for layer in cache if is_plain(layer)), 0)
+
+
+def flat_layers(cache: PromptCache) -> list[LayerCache]:
+    """All layer caches, also those inside of combined ones."""
+    flat: list[LayerCache] = []
+    for layer in cache:
+        flat += flat_layers(layer.caches) if isinstance(layer, CacheList) else [layer]
+    return flat
+
+
+def arrays_of(layer: PlainCache) -> Arrays:
+    """The keys and values of a layer, [1, H, length, D] each; nothing if it is empty."""
+    if layer.keys is None:
+        return ()
+    keys, values = layer.keys_and_values()
+    return (*keys, *values) if isinstance(layer, QuantizedKVCache) else (keys, values)
+
+
+def keys_and_values(arrays: Sequence[mx.array]) -> tuple[Any, Any]:
+    """Keys and values as mlx-lm's caches hold them: one array each, or three if quantized."""
+    if len(arrays) == 2:
+        return arrays[0], arrays[1]
+    return tuple(arrays[:3]), tuple(arrays[3:])
+
+
+class Quantization(Protocol):
+    """The attributes by which mlx-lm recognizes a cache with quantized keys and values."""
+
+    group_size: int
+    bits: int
+
+
+def plain_cache(arrays: Arrays, length: int, *, like: object) -> PlainCache:
+    """A layer cache of ``arrays``, quantized as ``like`` is."""
+    layer: PlainCache
+    if (quantization := quantization_of(like)) is not None:
+        layer = QuantizedKVCache(quantization.group_size, quantization.bits)
+    else:
+        layer = KVCache()
+    layer.keys, layer.values = keys_and_values(arrays) if arrays else (None, None)
+    layer.offset = length
+    return layer
+
+
+def quantization_of(layer: object) -> Quantization | None:
+    """The quantization of a layer's keys and values, if they are quantized."""
+    return layer if _is_quantized(layer) else None
+
+
+def _is_quantized(layer: object) -> TypeGuard[Quantization]:
+    return hasattr(layer, "bits")

@@ -1,0 +1,68 @@
+"""The protocol between the engine's loop and its runners, one runner for each model."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from mlxnode.messages import Embed, Embedded, Failed, Generate, Update
+
+CANNOT_SERVE = "the engine cannot serve this request"
+
+
+class RequestKey(NamedTuple):
+    """A request is identified by its data pipe and the uid that the worker chose."""
+
+    pipe_id: int
+    uid: int
+
+
+class Output(NamedTuple):
+    """One message to the worker that sent a request."""
+
+    pipe_id: int
+    message: Update | Embedded | Failed
+
+    @property
+    def key(self) -> RequestKey:
+        return RequestKey(self.pipe_id, self.message.uid)
+
+    @property
+    def is_last(self) -> bool:
+        """True if the request has ended with this message."""
+        return not isinstance(self.message, Update) or self.message.finish is not None
+
+
+class Runner(Protocol):
+    """One model with its requests: those that wait and those that run."""
+
+    @property
+    def has_work(self) -> bool:
+        """True if there is something to do for ``step``."""
+        ...
+
+    @property
+    def step_seconds(self) -> float | None:
+        """The duration of a decode step, None if no row is decoding."""
+        ...
+
+    def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
+        """Queue a request, or return why it is refused."""
+        ...
+
+    def abort(self, key: RequestKey) -> None:
+        """Stop a request. A request that has ended may be aborted, too."""
+        ...
+
+    def fail(self) -> list[RequestKey]:
+        """Drop the requests that a failed step has affected, and return them."""
+        ...
+
+    def step(self, others: Sequence["Runner"] = ()) -> Iterator[list[Output]]:
+        """Run one step. Yields outputs as soon as they are known.
+
+        ``others`` are the other runners of the engine: they share the device.
+        """
+        ...
+
+    def do_idle_work(self) -> bool:
+        """Do one task that can wait until nothing else is to do; False if there is none."""
+        ...
