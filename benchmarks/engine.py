@@ -29,11 +29,18 @@ from models import export  # noqa: E402
 
 from mlxnode.config.tables import EngineConfig  # noqa: E402
 from mlxnode.engine.cpu import functions, malloc  # noqa: E402
+from mlxnode.engine.decode.grammar import GrammarCompiler  # noqa: E402
 from mlxnode.engine.decode.request import Request  # noqa: E402
-from mlxnode.engine.decode.runner import Runner  # noqa: E402
+from mlxnode.engine.decode.runner import TextRunner  # noqa: E402
 from mlxnode.engine.decode.sampling import columns_of  # noqa: E402
-from mlxnode.engine.decode.scheduler import MemoryBudget  # noqa: E402
-from mlxnode.engine.kvcache.batch import BatchCache, make_row  # noqa: E402
+from mlxnode.engine.kvcache.batch import BatchCache  # noqa: E402
+from mlxnode.engine.kvcache.budget import MemoryBudget  # noqa: E402
+from mlxnode.engine.kvcache.prompt_cache import (  # noqa: E402
+    PromptCache,
+    evaluate,
+    new_prompt_cache,
+)
+from mlxnode.engine.work import RequestKey  # noqa: E402
 from mlxnode.kernels import backend  # noqa: E402
 from mlxnode.kernels.columns import column  # noqa: E402
 from mlxnode.messages import Generate, Sampling, Token, Tokens, Update  # noqa: E402
@@ -68,9 +75,9 @@ def timed(function: Callable[[], object], count: int) -> float:
     return 1000 * statistics.median(times)
 
 
-def decode(runner: Runner) -> None:
-    runner.decode()
-    runner.draw()
+def decode(runner: TextRunner) -> None:
+    for _ in runner.step():
+        pass
 
 
 def generate(i: int) -> Generate:
@@ -82,37 +89,44 @@ def generate(i: int) -> Generate:
     )
 
 
-def filled_runner(model: nn.Module, batch: int) -> Runner:
+def filled_runner(model: nn.Module, batch: int) -> TextRunner:
     """A runner whose batch is complete: prompts of mixed lengths, parameters of their own."""
-    runner = Runner(model, EngineConfig(), MemoryBudget(10**11), None, backend.choose("auto"))
+    runner = TextRunner(
+        model, EngineConfig(), MemoryBudget(10**11), no_grammars, backend.choose("auto")
+    )
     for i in range(batch):
-        runner.add(Request.of(0, generate(i), random_seed=i))
+        runner.add(RequestKey(0, i), generate(i))
     while runner.num_running < batch:
-        runner.settle()
-        runner.prefill()
-        runner.begin()
         decode(runner)
     return runner
+
+
+def no_grammars(vocabulary_size: int, stop_ids: frozenset[int]) -> GrammarCompiler:
+    raise NotImplementedError("the requests of this benchmark have no grammar")
 
 
 def filled_cache(model: nn.Module, lengths: list[int]) -> BatchCache:
     cache = BatchCache()
     rows = []
     for length in lengths:
-        row = make_row(model)
-        model(mx.ones((1, length), mx.int32), cache=row)
-        mx.eval([layer.state for layer in row])
-        rows.append(row)
+        rows.append(prefilled(model, length))
     cache.join(rows)
+    return cache
+
+
+def prefilled(model: nn.Module, length: int) -> PromptCache:
+    cache = new_prompt_cache(model)
+    model(mx.ones((1, length), mx.int32), cache=cache)
+    evaluate(cache)
     return cache
 
 
 def profile(model: nn.Module, batch: int) -> Profile:
     runner = filled_runner(model, batch)
-    cache = filled_cache(model, runner.lengths)
+    cache = filled_cache(model, [len(generate(i).prompt) for i in range(batch)])
     tokens = mx.ones((batch, 1), mx.int32)
     sample = backend.choose("auto").sample
-    rows = [Request.of(0, generate(i), random_seed=i) for i in range(batch)]
+    rows = [Request.of(RequestKey(0, i), generate(i), random_seed=i) for i in range(batch)]
     columns, positions = columns_of(rows), column([0] * batch, np.uint32, 0)
     logits = model(tokens, cache=cache.layers)[:, -1]
     cache.advance([1] * batch)
@@ -133,12 +147,10 @@ def profile(model: nn.Module, batch: int) -> Profile:
         pythons.append(1000 * (time.thread_time() - busy))
         forwards.append(timed(forward, 1))
         draws.append(timed(draw, 1))
-    row = make_row(model)
-    model(mx.ones((1, 200), mx.int32), cache=row)
-    mx.eval([layer.state for layer in row])
+    row = prefilled(model, 200)
 
     def finished(function: Callable[[], object]) -> Callable[[], None]:
-        return lambda: (function(), mx.eval([layer._arrays for layer in cache.layers]))
+        return lambda: (function(), mx.eval([layer.state for layer in cache.layers]))
 
     joins = [timed(finished(lambda: cache.join([row])), 1) for _ in range(8)]
     step, bare = statistics.median(steps), statistics.median(forwards)

@@ -1,6 +1,6 @@
-"""Constrained decoding: which tokens a grammar allows next, as bit masks.
+"""Constrained decoding: the tokens that a grammar allows next, as bit masks.
 
-Imports no mlx: masks are made on the CPU while the device runs the forward pass.
+Imports no mlx: the CPU computes masks while the device runs the forward pass.
 """
 
 import functools
@@ -16,16 +16,16 @@ from llguidance.numpy import fill_next_token_bitmask_par
 from mlxnode.grammar import GrammarError, compile_grammar, compile_thread, describe_error
 
 _ALL = 0xFFFFFFFF
-_MAX_CACHED = 32  # compiled grammars; clients tend to send the same few
+_MAX_CACHED = 32  # compiled grammars; clients repeat a few
 
 
 def mask_words(vocabulary_size: int) -> int:
-    """32-bit words in a mask."""
+    """The number of 32-bit words in a mask."""
     return -(-vocabulary_size // 32)
 
 
 def fill_masks(states: Sequence["GrammarState | None"], masks: np.ndarray) -> None:
-    """Write the mask of the next token of every row, several rows at a time.
+    """Write the mask of the next token of each row, several rows in parallel.
 
     Shapes:
         states: B rows; None for a row without a grammar, which allows every token.
@@ -48,10 +48,10 @@ def _executor() -> LLExecutor:
 
 
 class GrammarState:
-    """How far one text has come in its grammar.
+    """The position of one sequence in its grammar.
 
-    An ``error`` is for good: the grammar turned out too complex, or a token was accepted
-    that it does not allow. Its masks then allow the stop tokens only.
+    An ``error`` is permanent: the grammar is too complex, or it does not allow an accepted
+    token. The masks then allow stop tokens only.
     """
 
     def __init__(self, matcher: LLMatcher):
@@ -59,7 +59,7 @@ class GrammarState:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the text is complete, and only a stop token may follow."""
+        """True if the text is complete: only a stop token is allowed next."""
         return self.matcher.is_stopped() and not self.matcher.is_error()
 
     @property
@@ -67,7 +67,7 @@ class GrammarState:
         return describe_error(self.matcher) if self.matcher.is_error() else None
 
     def accept(self, token: int) -> None:
-        """Take the token that was sampled; a stop token may be left out."""
+        """Advance by a sampled token. A stop token may be left out."""
         self.matcher.consume_token(token)
 
     def fill(self, row: np.ndarray) -> None:
@@ -76,37 +76,37 @@ class GrammarState:
 
 
 class GrammarCompiler:
-    """Compiles grammars for one model. Loads the model's tokenizer with the first of them."""
+    """Compiles grammars for one model. Loads the tokenizer with the first grammar."""
 
     def __init__(self, folder: Path, vocabulary_size: int, stop_ids: Iterable[int]):
-        """``folder`` has tokenizer.json; ``vocabulary_size`` is the logits', padding included.
+        """``folder`` has tokenizer.json; ``vocabulary_size`` counts the logits, with padding.
 
-        ``stop_ids`` are the model's own end-of-sequence ids: what a mask allows where a text
+        ``stop_ids`` are the end-of-sequence ids of the model. A mask allows them where the text
         may end.
         """
         self._file = folder / "tokenizer.json"
         self._vocabulary_size = vocabulary_size
         self._stop_ids = sorted(stop_ids)
         self._thread = compile_thread("grammar")
-        # Used in that thread only.
+        # Only that thread uses these.
         self._tokenizer: LLTokenizer | None = None
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
 
     def submit(self, grammar: str) -> Future[GrammarState]:
-        """Compile off this thread; the future raises what ``start`` does."""
+        """Compile in the compile thread. The future raises the same errors as ``start``."""
         return self._thread.submit(self._start, grammar)
 
     def start(self, grammar: str) -> GrammarState:
-        """The state of a text that has not begun.
+        """The state at the start of ``grammar``.
 
         Raises:
-            GrammarError: the grammar is malformed or too complex, or the model's tokenizer
-                is of a kind that llguidance does not know.
+            GrammarError: the grammar is malformed or too complex, or llguidance does not know
+                the kind of the model's tokenizer.
         """
         return self.submit(grammar).result()
 
     def close(self) -> None:
-        """End the thread; what was submitted and has not begun is cancelled."""
+        """End the compile thread and cancel the grammars that wait for it."""
         self._thread.shutdown(cancel_futures=True)
 
     def _start(self, grammar: str) -> GrammarState:

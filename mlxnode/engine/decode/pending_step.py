@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlxnode.engine.decode.request import Request
+from mlxnode.engine.decode.sampling import to_tokens
 from mlxnode.engine.work import Output
 from mlxnode.kernels.sample import Sampled
 from mlxnode.messages import Failed, Token, Update
@@ -27,7 +28,7 @@ class PendingStep:
 
     def read(self) -> list[Output]:
         """Wait for the tokens and append them to their requests, which may end with them."""
-        tokens = _to_host(self.sampled)
+        tokens = to_tokens(self.sampled)
         width = len(tokens) // len(self.rows)
         outputs = []
         for i, request in enumerate(self.rows):
@@ -35,15 +36,6 @@ class PendingStep:
                 draft = [] if self.drafts is None else self.drafts[i]
                 outputs.append(_accept(request, tokens[i * width :][: len(draft) + 1], draft))
         return outputs
-
-
-def _to_host(sampled: Sampled) -> list[Token]:
-    ids, logprobs = sampled.tokens.tolist(), sampled.logprobs.tolist()
-    if sampled.top_ids is None or sampled.top_logprobs is None:
-        return list(map(Token, ids, logprobs))
-    pairs = zip(sampled.top_ids.tolist(), sampled.top_logprobs.tolist(), strict=True)
-    tops = [dict(zip(*pair, strict=True)) for pair in pairs]
-    return list(map(Token, ids, logprobs, tops))
 
 
 def _accept(request: Request, tokens: Sequence[Token], draft: Sequence[int]) -> Output:

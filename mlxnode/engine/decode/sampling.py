@@ -1,6 +1,7 @@
 """Sampling for the rows of a batch: their parameters as columns, and the launch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -10,6 +11,7 @@ from mlxnode.engine.decode.request import Request
 from mlxnode.kernels.backend import Kernels
 from mlxnode.kernels.columns import column
 from mlxnode.kernels.sample import Adjustments, Sampled, SamplingColumns, TokenMasks
+from mlxnode.messages import Token
 
 
 class Sampler:
@@ -46,6 +48,21 @@ class Sampler:
         )
         mx.async_eval(*(array for array in sampled if array is not None))
         return sampled
+
+
+def to_tokens(sampled: Sampled) -> list[Token]:
+    """Wait for sampled tokens and copy them to the host, with all that was computed of them."""
+    ids, logprobs = to_list(sampled.tokens), to_list(sampled.logprobs)
+    if sampled.top_ids is None or sampled.top_logprobs is None:
+        return list(map(Token, ids, logprobs))
+    pairs = zip(to_list(sampled.top_ids), to_list(sampled.top_logprobs), strict=True)
+    return list(map(Token, ids, logprobs, (dict(zip(*pair, strict=True)) for pair in pairs)))
+
+
+def to_list(array: mx.array) -> list[Any]:
+    """The elements of an array of at least one dimension."""
+    values = array.tolist()
+    return values if isinstance(values, list) else [values]
 
 
 def columns_of(rows: Sequence[Request]) -> SamplingColumns:

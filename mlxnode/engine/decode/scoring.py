@@ -5,6 +5,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
+from mlxnode.engine.decode.sampling import to_list, to_tokens
 from mlxnode.kernels.columns import column
 from mlxnode.kernels.sample import Sampled, SamplingColumns
 from mlxnode.messages import Token
@@ -28,9 +29,6 @@ def score(
     # The log-probability of the best token and the difference of the logits give the others.
     ids = mx.stack([mx.array(following, mx.int32), best.tokens], axis=-1)  # [L, 2]
     of_next, of_best = mx.take_along_axis(logits, ids, axis=-1).astype(mx.float32).T
-    logprobs = (of_next - of_best + best.logprobs).tolist()
-    tops: list[dict[int, float] | None] = [None] * L
-    if best.top_ids is not None and best.top_logprobs is not None:
-        pairs = zip(best.top_ids.tolist(), best.top_logprobs.tolist(), strict=True)
-        tops = [dict(zip(*pair, strict=True)) for pair in pairs]
+    logprobs = to_list(of_next - of_best + best.logprobs)
+    tops = [token.top_logprobs for token in to_tokens(best)]
     scores += map(Token, following, logprobs, tops)

@@ -10,10 +10,10 @@ import hashlib
 import json
 import logging
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
-import mlx_lm
 from mlx_lm.models.cache import load_prompt_cache, save_prompt_cache
 from safetensors import SafetensorError, safe_open
 
@@ -45,7 +45,7 @@ class PrefixStore:
     def load(self, entry: DiskEntry) -> PromptCache | None:
         """The KV cache of all tokens. If the file is lost: None, and the entry is removed."""
         try:
-            cache: PromptCache = load_prompt_cache(str(entry.file))
+            cache, _ = load_prompt_cache(str(entry.file), return_metadata=True)
             evaluate(cache)
             os.utime(entry.file)
         except (OSError, RuntimeError, ValueError, KeyError) as error:
@@ -135,7 +135,7 @@ def fingerprint(model: ServedModel, kv_bits: int | None) -> str:
     is_file = model.weights.is_file()
     files = [model.weights] if is_file else sorted(model.weights.glob("*" + _SUFFIX))
     facts = [
-        [__version__, mx.__version__, mlx_lm.__version__],
+        [__version__, version("mlx"), version("mlx-lm")],
         [str(mx.default_device()), kv_bits],
         (model.folder / "config.json").read_text(),
         [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files],

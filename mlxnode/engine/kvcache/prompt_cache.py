@@ -18,7 +18,7 @@ class LayerCache(Protocol):
     def state(self) -> Any: ...
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> Any: ...  # an int, which mlx-lm does not declare
 
 
 PromptCache = Sequence[LayerCache]
@@ -86,8 +86,13 @@ def arrays_of(layer: PlainCache) -> Arrays:
     """The keys and values of a layer, [1, H, length, D] each; nothing if it is empty."""
     if layer.keys is None:
         return ()
-    keys, values = layer.keys_and_values()
+    keys, values = _fetch(layer)
     return (*keys, *values) if isinstance(layer, QuantizedKVCache) else (keys, values)
+
+
+def _fetch(layer: PlainCache) -> tuple[Any, Any]:
+    """Keys and values: one array each, or three if quantized."""
+    return layer.keys_and_values()
 
 
 def keys_and_values(arrays: Sequence[mx.array]) -> tuple[Any, Any]:
