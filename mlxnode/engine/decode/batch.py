@@ -25,6 +25,10 @@ class Batch:
     def __init__(self, model: nn.Module, sampler: Sampler):
         self._model = model
         self._sampler = sampler
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove all rows, and the tokens that are not read."""
         self._cache = BatchCache()
         self.rows: list[Request] = []  # in the order of the rows of the KV cache
         self._inputs = mx.zeros(0, mx.int32)  # the last token of each row, read or not, [B]
@@ -118,6 +122,10 @@ class Batch:
         if step.drafts is not None:
             self._keep_accepted()
         return outputs
+
+    def length_of(self, request: Request) -> int:
+        """Tokens in the KV cache of a row."""
+        return self._cache.lengths[self.rows.index(request)]
 
     def extract(self, request: Request, length: int) -> PromptCache | None:
         """A copy of the cache of a row's first tokens; None if a layer does not allow it."""

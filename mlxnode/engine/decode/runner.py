@@ -4,7 +4,6 @@
 it reads the tokens of the previous one, so the work of the host is hidden behind the device's.
 """
 
-import functools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +17,14 @@ from mlxnode.engine.decode.batch import Batch
 from mlxnode.engine.decode.grammar import GrammarCompiler
 from mlxnode.engine.decode.pending_step import PendingStep, failure
 from mlxnode.engine.decode.prefill import Prefiller
+from mlxnode.engine.decode.prefix_reuse import PrefixReuse
 from mlxnode.engine.decode.prompt_lookup import PromptLookup
 from mlxnode.engine.decode.request import Request, Stage
 from mlxnode.engine.decode.sampling import Sampler, adjustments_of, columns_of
 from mlxnode.engine.decode.scheduler import Scheduler
 from mlxnode.engine.kvcache.budget import MemoryBudget, measure_batch
 from mlxnode.engine.kvcache.disk import PrefixStore
-from mlxnode.engine.kvcache.entries import PrefixEntry, RunningEntry
 from mlxnode.engine.kvcache.prefix import PrefixCache
-from mlxnode.engine.kvcache.prompt_cache import PromptCache, is_trimmable, trimmed
 from mlxnode.engine.pacing import PrefillPacing
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.grammar import GrammarError
@@ -76,6 +74,7 @@ class TextRunner:
         )
         self._requests: dict[RequestKey, Request] = {}
         self._batch = Batch(model, self._sampler)
+        self._reuse = PrefixReuse(self._prefixes, self._batch)
         self._read_at = 0.0  # when the last tokens were read
 
     # --- requests -------------------------------------------------------------------
@@ -122,7 +121,7 @@ class TextRunner:
         """Drop all requests after a step that raised; return those that have not ended."""
         self._scheduler.clear()
         self._prefixes.clear_running()
-        self._batch = Batch(self._model, self._sampler)
+        self._batch.clear()
         failed = list(self._requests)
         self._requests.clear()
         return failed
@@ -226,15 +225,7 @@ class TextRunner:
     def _finish_prefill(self, request: Request) -> None:
         """The prompt is complete: other requests can reuse it as a prefix."""
         self._scheduler.finish_prefill(request)
-        if is_trimmable(request.own_cache):
-            entry = RunningEntry(request.prompt, functools.partial(self._copy, request))
-            self._prefixes.add_running(entry)
-        else:  # the batch could not copy it later
-            entry = PrefixEntry(request.prompt)
-        entry.remember(len(request.prompt), request.logits)
-        request.prefix_entry = entry
-        if not isinstance(entry, RunningEntry):
-            self._prefixes.add(request.prompt, request.own_cache, entry)
+        self._reuse.offer(request)
 
     def _sample_first_tokens(self) -> tuple[list[Request], list[Output]]:
         """Sample and read the first token of each complete prompt.
@@ -281,42 +272,13 @@ class TextRunner:
             self._compiler = self._make_compiler(logits.shape[-1], request.stop_ids)
         return self._compiler
 
-    # --- prefixes -------------------------------------------------------------------
+    # --- the end of a request -------------------------------------------------------
 
     def _finish(self, request: Request) -> None:
         """Release the memory of a request, and keep its KV cache as a prefix."""
         if request.stage in (Stage.PREFILLED, Stage.RUNNING):
-            self._keep_prefix(request)
+            self._reuse.keep(request)
         self._scheduler.finish(request)
-
-    def _keep_prefix(self, request: Request) -> None:
-        entry = request.prefix_entry
-        if entry is None:
-            raise RuntimeError("the prompt is not complete")
-        if self._prefixes.is_enabled and not request.has_bad_logits:
-            tokens = [*request.prompt, *request.tokens][: self._num_cached(request)]
-            if (cache := self._try_copy(request, len(tokens))) is not None:
-                self._prefixes.add(tokens, cache, entry)
-        self._prefixes.remove_running(entry)
-
-    def _num_cached(self, request: Request) -> int:
-        """Tokens in the KV cache of a request. It may have one more token than was read."""
-        if request.stage is Stage.RUNNING:
-            return self._batch.lengths[self._batch.rows.index(request)]
-        return len(request.prompt)
-
-    def _try_copy(self, request: Request, length: int) -> PromptCache | None:
-        """A copy of the KV cache of the first tokens; None if a layer does not allow it."""
-        if request.stage is Stage.RUNNING:
-            return self._batch.extract(request, length)
-        cache = request.own_cache
-        return trimmed(cache, length, copy=True) if is_trimmable(cache) else None
-
-    def _copy(self, request: Request, length: int) -> PromptCache:
-        """A copy of the KV cache of the first tokens of a request with a trimmable cache."""
-        if (cache := self._try_copy(request, length)) is None:
-            raise RuntimeError("the KV cache is not trimmable")
-        return cache
 
     def do_idle_work(self) -> bool:
         """Write one prefix to disk; False if all are written."""
