@@ -1,5 +1,4 @@
-"""Processes, and the pipes between them: the supervisor, its children, the rate-limit ledger.
+"""The processes and the pipes between them: supervisor, child processes, rate-limit ledger.
 
-May import ``config``, ``messages``, ``errors`` and the description of models; never sanic, and
-never mlx.
+May import ``errors``, ``config``, ``messages`` and ``models``; never sanic, never mlx.
 """

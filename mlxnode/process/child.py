@@ -1,4 +1,4 @@
-"""One child of the supervisor, through all its generations."""
+"""One child process of the supervisor, through all its incarnations."""
 
 import importlib
 import logging
@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -17,34 +18,54 @@ log = logging.getLogger("mlxnode.process.supervisor")
 PING_INTERVAL = 1.0  # seconds
 FIRST_BACKOFF = 0.1  # seconds before a dead child is started again, doubled each time
 MAX_BACKOFF = 30.0
-START_TIMEOUT = 900.0  # seconds without a word of progress until a child that loads is hung
-STABLE_AFTER = 60.0  # seconds after which a death is no continuation of the last one
+START_TIMEOUT = 900.0  # seconds without progress before a child that loads counts as hung
+STABLE_AFTER = 60.0  # seconds of life after which the next death starts at FIRST_BACKOFF
+END_TIMEOUT = 5.0  # seconds between the end of the control pipe and the end of the process
 
-# Fork and Metal do not mix, and a spawned process holds no descriptor but its own.
+# Fork and Metal do not mix, and a spawned process inherits no file descriptors.
 _spawn = multiprocessing.get_context("spawn")
 
-# What the child said, or None when its control pipe closed: it is dead or dying.
-OnMessage = Callable[["Child", int, ChildToSupervisor | None], None]
+
+@dataclass(frozen=True)
+class ChildEvent:
+    """A message of one incarnation of a child.
+
+    ``message`` is None if the control pipe closed: the child is dead or dying.
+    """
+
+    child: "Child"
+    incarnation: int
+    message: ChildToSupervisor | None
+
+    @property
+    def is_current(self) -> bool:
+        """False if the incarnation has been reaped since."""
+        return self.child.is_alive and self.incarnation == self.child.incarnation
 
 
 class Child:
     """A process that is started, watched and started again.
 
-    ``entry`` is ``"module:function"``; the function is called with the child's end of the
-    control pipe and ``arguments``.
+    ``entry`` is ``"module:function"``. The child process calls the function with its end of
+    the control pipe and ``arguments``. ``on_event`` is called on a reader thread.
     """
 
-    def __init__(self, name: str, entry: str, arguments: tuple, on_message: OnMessage):
+    def __init__(
+        self,
+        name: str,
+        entry: str,
+        arguments: tuple[object, ...],
+        on_event: Callable[[ChildEvent], None],
+    ):
         self.name = name
         self._entry = entry
         self._arguments = arguments
-        self._on_message = on_message
-        self.generation = 0
+        self._on_event = on_event
+        self.incarnation = 0  # the number of starts
         self.is_ready = False
         self.was_ever_ready = False
         self.restart_at: float | None = None  # on the monotonic clock
-        self._process: BaseProcess | None = None
-        self._pipe: Pipe | None = None
+        self._running: _Running | None = None
         self._backoff = FIRST_BACKOFF
         self._started_at = 0.0
         self._heard_at = 0.0
@@ -52,83 +73,77 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        return self._process is not None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        """True from the start of an incarnation until ``reap``."""
+        return self._running is not None
 
     def start(self) -> None:
-        """Start a new generation.
+        """Start a new incarnation.
 
         Raises:
-            OSError: no process or descriptor is to be had, maybe for the moment.
+            OSError: the system has no process or no descriptor left, perhaps only for now.
         """
-        self.generation += 1
+        self.incarnation += 1
         self.restart_at = None
         self._started_at = self._heard_at = time.monotonic()
-        generation = self.generation
+        incarnation = self.incarnation
         ours, theirs = _spawn.Pipe(duplex=True)
-        with theirs:  # closed here, or the child's end of the pipe would outlive it
+        with theirs:  # an open copy of the child's end would hide the death of the child
             process = _spawn.Process(
                 target=_run, args=(self._entry, theirs, *self._arguments), name=self.name
             )
             process.start()
-        self._process = process
-        self._pipe = Pipe(
+        pipe = Pipe(
             ours,
             ChildToSupervisor,
-            on_message=lambda message: self._on_message(self, generation, message),
-            on_close=lambda: self._on_message(self, generation, None),
+            on_message=lambda message: self._on_event(ChildEvent(self, incarnation, message)),
+            on_close=lambda: self._on_event(ChildEvent(self, incarnation, None)),
             name=self.name,
-        ).start()
-        log.info("%s started (pid %d)", self.name, self.pid)
+        )
+        self._running = _Running(process, pipe)
+        pipe.start()
+        log.info("%s started (pid %d)", self.name, process.pid)
 
     def send(self, message: Message, fd: int | None = None) -> None:
-        if self._pipe is not None:
-            self._pipe.send(message, fd)
+        """Send a message, and a file descriptor with it. A dead child gets nothing."""
+        if self._running is not None:
+            self._running.pipe.send(message, fd)
 
     def mark_ready(self) -> None:
         self.is_ready = self.was_ever_ready = True
-        self._heard_at = time.monotonic()
+        self.mark_heard()
 
-    def heard(self) -> None:
-        """It gave a sign of life."""
+    def mark_heard(self) -> None:
+        """Note a sign of life."""
         self._heard_at = time.monotonic()
 
     def is_ping_due(self, now: float) -> bool:
+        """True once per ``PING_INTERVAL`` while the child is ready."""
         if not self.is_ready or now - self._pinged_at < PING_INTERVAL:
             return False
         self._pinged_at = now
         return True
 
     def is_hung(self, now: float, timeout: float) -> bool:
-        """Whether it has been silent for too long; loading may take much longer."""
+        """True if the child has been silent for too long. Loading has its own time limit."""
         limit = timeout if self.is_ready else max(timeout, START_TIMEOUT)
         return self.is_alive and now - self._heard_at > limit
 
     def kill(self) -> None:
-        """End it at once; its control pipe closes, and its death is handled from there."""
+        """Kill the process. Its control pipe then closes, which makes the last event."""
         self.is_ready = False
-        if self._process is not None:
-            self._process.kill()
+        if self._running is not None:
+            self._running.process.kill()
 
     def reap(self) -> str:
-        """Collect the dead process; returns how it ended, in words."""
-        assert self._process is not None and self._pipe is not None
-        self._process.join(timeout=5)
-        if self._process.exitcode is None:  # it closed its pipe, yet does not end
-            self._process.kill()
-            self._process.join()
-        code, pid = self._process.exitcode, self._process.pid
-        self._process.close()
-        self._process = self._pipe = None
+        """Collect the process that is dead or dying; returns how it ended, in words."""
+        running, self._running = self._running, None
         self.is_ready = False
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        return f"{self.name} (pid {pid}) ended: {how}"
+        if running is None:
+            return f"{self.name} is not running"
+        return f"{self.name} {running.reap()}"
 
     def schedule_restart(self) -> float:
-        """Plan the next generation; returns the seconds until then."""
+        """Plan the next incarnation; returns the seconds until then."""
         now = time.monotonic()
         if now - self._started_at > STABLE_AFTER:
             self._backoff = FIRST_BACKOFF
@@ -137,10 +152,30 @@ class Child:
         return delay
 
 
+@dataclass(frozen=True)
+class _Running:
+    """The process of the current incarnation, and the supervisor's end of its control pipe."""
+
+    process: BaseProcess
+    pipe: Pipe
+
+    def reap(self) -> str:
+        """Wait for the end of the process, or force it; returns how the process ended."""
+        self.process.join(timeout=END_TIMEOUT)
+        while (code := self.process.exitcode) is None:  # its pipe is closed, yet it lives
+            self.process.kill()
+            self.process.join()
+        pid = self.process.pid
+        self.process.close()
+        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        return f"(pid {pid}) ended: {how}"
+
+
 def _run(entry: str, control: Connection, *arguments: object) -> None:
-    """The child's main function; imported here, so that the supervisor never does."""
-    # Before the imports, which take a while: the supervisor alone ends its children.
+    """The main function of the child process."""
+    # Before the imports, which take a while: only the supervisor ends its children.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # Imported here: the supervisor must not import the child's modules.
     module, _, function = entry.partition(":")
     getattr(importlib.import_module(module), function)(control, *arguments)

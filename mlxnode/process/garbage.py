@@ -1,13 +1,13 @@
-"""Garbage collection of processes that have loaded what they keep."""
+"""Garbage collection in a process that has loaded its long-lived objects."""
 
 import gc
 
 
 def freeze() -> None:
-    """Exempt all objects there are from garbage collection, after a last one.
+    """Collect garbage one last time, then exempt all existing objects from collection.
 
-    Modules, models and tokenizers are some 90,000 objects, which a full collection would go
-    through in the middle of a step, for 30 ms.
+    Modules, models and tokenizers are about 90,000 objects. A full collection in the middle of
+    a step would visit all of them, for 30 ms.
     """
     gc.collect()
     gc.freeze()

@@ -1,12 +1,13 @@
-"""How much each key may still use, in all and of each model: the owner of all rate limits.
+"""The rate limits of all keys, in one owner: the supervisor.
 
-A bucket holds at most its limit and refills by limit / 60 a second. A request reserves the
-most that it can use and settles to what it did use; the rest goes back.
+A bucket holds at most its limit and refills by limit / 60 per second. A request reserves the
+most tokens that it can use. Settling the reservation releases the tokens that it did not use.
 """
 
 import math
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Literal
 
 from mlxnode.config.tables import ApiConfig, RateLimits
@@ -24,7 +25,7 @@ class Bucket:
         self._updated = now
 
     def take(self, amount: float, now: float) -> None:
-        """Take ``amount``; a negative one gives back, never above the limit."""
+        """Take ``amount``. A negative amount refills the bucket, at most to the limit."""
         self._level = min(self.level(now) - amount, float(self.limit))
         self._updated = now
 
@@ -32,7 +33,7 @@ class Bucket:
         return min(self.limit, self._level + (now - self._updated) * self.limit / 60)
 
     def wait_for(self, amount: float, now: float) -> float:
-        """Seconds until ``amount`` is there; infinite beyond the limit."""
+        """Seconds until the bucket holds ``amount``; infinite above the limit."""
         if amount > self.limit:
             return math.inf
         return max(0.0, (amount - self.level(now)) * 60 / self.limit)
@@ -43,81 +44,107 @@ class Bucket:
         return Limit(self.limit, remaining, (self.limit - level) * 60 / self.limit)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """The amount of one kind that a request takes from each of ``buckets``.
+
+    The first bucket is the one closest to its end, before the request takes anything.
+    """
+
+    kind: Kind
+    amount: int
+    buckets: list[Bucket]
+
+    def wait(self, now: float) -> float:
+        """Seconds until every bucket holds the amount; infinite above a limit."""
+        return self.buckets[0].wait_for(self.amount, now) if self.buckets else 0.0
+
+    def take(self, now: float) -> None:
+        for bucket in self.buckets:
+            bucket.take(self.amount, now)
+
+    def settle(self, used: int, now: float) -> None:
+        """Replace the amount that was taken by the amount that was used."""
+        for bucket in self.buckets:
+            bucket.take(used - self.amount, now)
+
+    def snapshot(self, now: float) -> Limit | None:
+        """The state of the first bucket; None without a limit."""
+        return self.buckets[0].snapshot(now) if self.buckets else None
+
+
 class Ledger:
-    """Buckets of every key, and the reservations that are not settled yet.
+    """The buckets of every key, and the reservations that are not settled yet.
 
-    A key has the limits of its ``[api.keys.<name>]``, else those of ``[api]``. Where a model
-    has limits, every key has buckets for that model as well, and a request needs room in all.
+    A key has the limits of its ``[api.keys.<name>]``, else those of ``[api]``. If a model has
+    limits, every key has buckets for that model too, and a request needs room in all of them.
 
-    ``holder`` is whoever reserves (a worker's generation): what it left unsettled when it
-    died counts as used, for nobody knows how much of it was.
+    A ``holder`` makes reservations: it is one incarnation of a worker. The tokens that a dead
+    holder did not settle count as used, because nobody knows how many of them were used.
     """
 
     def __init__(self, api: ApiConfig, clock: Callable[[], float] = time.monotonic):
         self._api = api
         self._clock = clock
-        # By key, model (None: all together) and kind; both are names of the configuration.
+        # By key, model (None: all models together) and kind. Models and named keys come from
+        # the configuration, so the number of buckets is bounded.
         self._buckets: dict[tuple[str, str | None, Kind], Bucket] = {}
-        self._open: dict[tuple[Hashable, int], tuple[list[Bucket], int]] = {}
+        self._reservations: dict[tuple[Hashable, int], Claim] = {}  # by holder and ticket
 
     def reserve(
         self, holder: Hashable, ticket: int, key: str, model: str, tokens: int
     ) -> Reserved:
         """Take one request and ``tokens`` tokens from ``key``'s buckets, or nothing at all.
 
-        The answer tells, of each kind, the bucket that is nearest to its end. A request
-        larger than a whole token limit is refused with a ``retry_after`` of 0: no waiting
-        will help.
+        The answer reports, for each kind, the bucket that is closest to its end. A request
+        larger than a whole token limit is refused with a ``retry_after`` of 0: waiting does
+        not help.
         """
         now = self._clock()
-        amounts: dict[Kind, int] = {"requests": 1, "tokens": tokens}
-        buckets = {kind: self._buckets_of(key, model, kind, now) for kind in amounts}
-        tightest = {
-            kind: max(buckets[kind], key=lambda b: (b.wait_for(amount, now), -b.level(now)))
-            for kind, amount in amounts.items()
-            if buckets[kind]
-        }
-        waits = {kind: tightest[kind].wait_for(amounts[kind], now) for kind in tightest}
-        refused = max(waits, key=waits.__getitem__) if any(waits.values()) else None
-        if refused is None:
-            for kind, amount in amounts.items():
-                for bucket in buckets[kind]:
-                    bucket.take(amount, now)
-            if buckets["tokens"]:
-                self._open[holder, ticket] = (buckets["tokens"], tokens)
-        wait = waits[refused] if refused else 0.0
-        limits = {kind: bucket.snapshot(now) for kind, bucket in tightest.items()}
+        request_claim = self._claim("requests", 1, key, model, now)
+        token_claim = self._claim("tokens", tokens, key, model, now)
+        longest = max(request_claim, token_claim, key=lambda claim: claim.wait(now))
+        wait = longest.wait(now)
+        if wait == 0:
+            request_claim.take(now)
+            token_claim.take(now)
+            if token_claim.buckets:
+                self._reservations[holder, ticket] = token_claim
         return Reserved(
             ticket=ticket,
-            refused=refused,
+            refused=longest.kind if wait > 0 else None,
             retry_after=wait if math.isfinite(wait) else 0.0,
-            requests=limits.get("requests"),
-            tokens=limits.get("tokens"),
+            requests=request_claim.snapshot(now),
+            tokens=token_claim.snapshot(now),
         )
 
     def settle(self, holder: Hashable, ticket: int, tokens: int) -> None:
-        """Give back what a granted ticket did not use. A second time does nothing."""
-        buckets, reserved = self._open.pop((holder, ticket), ([], 0))
-        for bucket in buckets:
-            bucket.take(tokens - reserved, self._clock())
+        """Release the tokens that a granted ticket did not use. Settling twice does nothing."""
+        claim = self._reservations.pop((holder, ticket), None)
+        if claim is not None:
+            claim.settle(tokens, self._clock())
 
     def forget(self, holder: Hashable) -> None:
-        """Drop the open tickets of a holder that died."""
-        for entry in [entry for entry in self._open if entry[0] == holder]:
-            del self._open[entry]
+        """Drop the reservations of a dead holder."""
+        for name in [name for name in self._reservations if name[0] == holder]:
+            del self._reservations[name]
 
-    def _buckets_of(self, key: str, model: str, kind: Kind, now: float) -> list[Bucket]:
-        """All that a request of ``key`` to ``model`` takes from."""
+    def _claim(self, kind: Kind, amount: int, key: str, model: str, now: float) -> Claim:
+        """The claim of a request of ``key`` to ``model``, on the buckets of both."""
         of_key = _limit(self._api.keys.get(key), kind) or _limit(self._api, kind)
         of_model = _limit(self._api.models.get(model), kind)
-        buckets = []
-        for limit, place in ((of_key, (key, None, kind)), (of_model, (key, model, kind))):
-            if limit is not None:
-                if place not in self._buckets:
-                    self._buckets[place] = Bucket(limit, now)
-                buckets.append(self._buckets[place])
-        return buckets
+        buckets = [
+            self._buckets.setdefault((key, name, kind), Bucket(limit, now))
+            for name, limit in ((None, of_key), (model, of_model))
+            if limit is not None
+        ]
+        buckets.sort(key=lambda b: (b.wait_for(amount, now), -b.level(now)), reverse=True)
+        return Claim(kind, amount, buckets)
 
 
 def _limit(table: RateLimits | None, kind: Kind) -> int | None:
-    return getattr(table, f"max_{kind}_per_minute", None)
+    if table is None:
+        return None
+    if kind == "requests":
+        return table.max_requests_per_minute
+    return table.max_tokens_per_minute

@@ -1,4 +1,4 @@
-"""The listening socket, bound before anything else happens."""
+"""The listening socket. The supervisor binds it before it starts any process."""
 
 import errno
 import socket
@@ -9,10 +9,11 @@ BACKLOG = 2048  # connections that wait for a worker to accept them
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind and listen; port 0 takes a free one.
+    """Bind and listen. Port 0 takes a free port.
 
     Raises:
-        AddressError: the address is in use, not this machine's, or not allowed.
+        AddressError: the address is in use, is not an address of this machine, or is not
+            allowed.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(
@@ -34,5 +35,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
+    """The URL of a listening socket, with its actual port."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

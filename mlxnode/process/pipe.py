@@ -1,8 +1,8 @@
 """Typed message pipes between processes.
 
-A ``Pipe`` wraps one end of ``multiprocessing.Pipe()``. A reader thread decodes what
-arrives, a writer thread sends what is queued: neither side ever waits for the other, and
-a peer that hangs in the middle of a message blocks a thread, not a loop.
+A ``Pipe`` wraps one end of ``multiprocessing.Pipe()``. A reader thread decodes the incoming
+messages, a writer thread sends the queued ones. Neither side ever waits for the other, and a
+peer that hangs in the middle of a message blocks a thread, not a loop.
 """
 
 import contextlib
@@ -22,8 +22,9 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 class Pipe:
     """One end of a message pipe.
 
-    ``on_message`` and ``on_close`` are called on the reader thread. ``on_close`` is called
-    once, when the peer is gone, sends what is no message, or ``close`` was called.
+    ``receives`` is the type of the incoming messages: one type, or a union. The reader thread
+    calls ``on_message`` for each message. It calls ``on_close`` once: after ``close``, after
+    the end of the peer, or after bytes that are not a message.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class Pipe:
         self._outbox: queue.SimpleQueue[tuple[bytes, int | None] | None] = queue.SimpleQueue()
         self._max_queued = max_queued
         self._closed = threading.Event()
-        self._descriptor = threading.Lock()  # its number is another file's once it is closed
+        # After a close, the number of the descriptor can belong to another file.
+        self._descriptor_lock = threading.Lock()
         self._reader = threading.Thread(target=self._read, name=f"{name}-read", daemon=True)
         self._writer = threading.Thread(target=self._write, name=f"{name}-write", daemon=True)
 
     def start(self) -> "Pipe":
+        """Start both threads; returns the pipe itself."""
         self._reader.start()
         self._writer.start()
         return self
@@ -57,9 +60,9 @@ class Pipe:
         return self._closed.is_set()
 
     def send(self, message: msgspec.Struct, fd: int | None = None) -> bool:
-        """Queue ``message``; False when the pipe is closed or the peer does not keep up.
+        """Queue ``message``. False if the pipe is closed or the peer does not keep up.
 
-        A descriptor that goes along stays open until the peer says that it has arrived.
+        ``fd`` follows the message. The caller keeps it open until the peer has received it.
         """
         if self._closed.is_set() or self._outbox.qsize() >= self._max_queued:
             return False
@@ -67,11 +70,11 @@ class Pipe:
         return True
 
     def receive_fd(self) -> int:
-        """The descriptor that follows the message being handled. Only in ``on_message``."""
+        """The descriptor that follows the current message. Call only in ``on_message``."""
         return receive_fd(self._connection)
 
     def close(self) -> None:
-        """Wake both threads and end; what is still queued is lost."""
+        """Wake both threads and end them. Queued messages are lost."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -79,8 +82,8 @@ class Pipe:
         self._shut_down()
 
     def _shut_down(self) -> None:
-        # A descriptor that is closed under a blocked read or write does not wake it.
-        with self._descriptor:
+        # A blocked read or write wakes up on a shutdown, but not on a close.
+        with self._descriptor_lock:
             if not self._connection.closed:
                 with contextlib.suppress(OSError), _as_socket(self._connection) as pair:
                     pair.shutdown(socket.SHUT_RDWR)
@@ -95,7 +98,7 @@ class Pipe:
         finally:
             self._closed.set()
             self._outbox.put(None)
-            self._shut_down()  # a writer in the middle of a message would wait for ever
+            self._shut_down()  # else a writer in the middle of a message would wait forever
             self._on_close()
 
     def _write(self) -> None:
@@ -106,29 +109,34 @@ class Pipe:
                 if fd is not None:
                     send_fd(self._connection, fd)
         except OSError:
-            pass  # The reader sees the same end and reports it.
+            pass  # the reader sees the same end and reports it
         self._reader.join()
-        with self._descriptor:
+        with self._descriptor_lock:
             self._connection.close()
 
 
 def _as_socket(connection: Connection) -> socket.socket:
-    """A duplicate of the socket behind a duplex ``multiprocessing`` connection."""
+    """A duplicate of the socket inside a duplex ``multiprocessing`` connection."""
     return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 def send_fd(connection: Connection, fd: int) -> None:
-    """Pass a descriptor; the caller keeps ``fd`` open until the peer says it has arrived.
+    """Pass a descriptor. The caller keeps ``fd`` open until the peer has received it.
 
     ``multiprocessing.reduction.send_handle`` waits for a raw acknowledgement byte on macOS,
-    which would mix with the messages of a duplex pipe; ours is the ``Connected`` message.
+    which would mix with the messages of a duplex pipe. Here, the ``Connected`` message is the
+    acknowledgement.
     """
     with _as_socket(connection) as pair:
         socket.send_fds(pair, [b"\0"], [fd])
 
 
 def receive_fd(connection: Connection) -> int:
-    """The descriptor sent by ``send_fd``."""
+    """The descriptor that ``send_fd`` sent.
+
+    Raises:
+        EOFError: the peer ended before it sent the descriptor.
+    """
     with _as_socket(connection) as pair:
         _, fds, _, _ = socket.recv_fds(pair, 1, 1)
     if len(fds) != 1:

@@ -1,8 +1,7 @@
-"""Starts the engine and the workers, wires them, watches them, and ends them in order.
+"""The supervisor starts, connects, watches and ends the engine and the workers.
 
-The supervisor imports neither sanic nor mlx and handles no request, so nothing that a
-request does can take it down. Signal handlers and pipes only put events in a queue; the
-loop acts on them.
+The supervisor imports neither sanic nor mlx and handles no request, so no request can end it.
+Signal handlers and pipes only put events in a queue; the loop acts on the events.
 """
 
 import logging
@@ -31,26 +30,24 @@ from mlxnode.messages import (
     Stop,
 )
 from mlxnode.models.served import ServedModel
-from mlxnode.process.child import Child
+from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.descriptors import raise_descriptor_limit
 from mlxnode.process.ledger import Ledger
 
 log = logging.getLogger("mlxnode.process.supervisor")
 
 TICK = 0.1  # seconds
-LATE = 1.0  # seconds between two ticks that tell that the supervisor itself did not run
+LATE = 1.0  # seconds between two ticks, above which the supervisor itself did not run
 DRAIN_GRACE = 3.0  # seconds beyond drain_timeout before a worker is killed
 STOP_GRACE = 3.0  # seconds for the engine to end
-MAX_FAILED_STARTS = 3  # of a child that never was ready
+MAX_FAILED_STARTS = 3  # of a child that was never ready
 
 ENGINE = "mlxnode.engine.main:run_engine"
 WORKER = "mlxnode.server.worker:run_worker"
 
-Event = tuple[Child, int, ChildToSupervisor | None] | signal.Signals
-
 
 class Supervisor:
-    """Runs one node until a signal, or until it cannot start."""
+    """Runs the whole server until a signal, or until a child cannot start."""
 
     def __init__(
         self,
@@ -68,17 +65,21 @@ class Supervisor:
         self._listener = listener
         self._on_ready = on_ready
         self._on_progress = on_progress
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[ChildEvent | signal.Signals] = queue.SimpleQueue()
         self._ledger = Ledger(config.api)
-        self._engine = Child("engine", engine_entry, (config, models), self._put)
+        self._engine = Child("engine", engine_entry, (config, models), self._events.put)
         self._workers = [
             Child(
-                f"worker {i}", worker_entry, (i, listener, config, models, api_keys), self._put
+                f"worker {i}",
+                worker_entry,
+                (i, listener, config, models, api_keys),
+                self._events.put,
             )
             for i in range(config.server.num_workers)
         ]
-        self._num_wires = 0
-        self._wires: dict[int, dict[Child, Connection]] = {}  # our copies, until taken over
+        self._last_pipe_id = 0
+        # The ends of each data pipe that their child has not received yet, by pipe id.
+        self._pending_ends: dict[int, dict[Child, Connection]] = {}
         self._was_ready = False
         self._deadline: float | None = None  # of the drain, or of the engine's end
         self._is_draining = False
@@ -104,9 +105,6 @@ class Supervisor:
     def _children(self) -> list[Child]:
         return [self._engine, *self._workers]
 
-    def _put(self, child: Child, generation: int, message: ChildToSupervisor | None) -> None:
-        self._events.put((child, generation, message))
-
     # --- events ---------------------------------------------------------------------
 
     def _handle_next(self) -> None:
@@ -116,27 +114,23 @@ class Supervisor:
             return
         if isinstance(event, signal.Signals):
             self._on_signal(event)
-            return
-        child, generation, message = event
-        if generation != child.generation or not child.is_alive:
-            return
-        if message is None:
-            self._on_death(child)
-        else:
-            self._on_child_message(child, message)
+        elif event.is_current:
+            self._on_child_event(event.child, event.message)
 
-    def _on_child_message(self, child: Child, message: ChildToSupervisor) -> None:
+    def _on_child_event(self, child: Child, message: ChildToSupervisor | None) -> None:
         match message:
+            case None:
+                self._on_death(child)
             case Pong():
-                child.heard()
+                child.mark_heard()
             case Progress(text):
-                child.heard()
+                child.mark_heard()
                 self._on_progress(text)
             case Ready():
                 child.mark_ready()
-                self._wire(child)
+                self._connect_to_others(child)
             case Connected(pipe_id):
-                self._hand_over(pipe_id, child)
+                self._on_connected(pipe_id, child)
             case Fatal(text):
                 self._fail(text)
             case Reserve(ticket, key, model, tokens):
@@ -151,7 +145,7 @@ class Supervisor:
             self._start_again(child, f"{child.name} cannot be started: {error.strerror}")
 
     def _start_again(self, child: Child, why: str) -> None:
-        if not child.was_ever_ready and child.generation >= MAX_FAILED_STARTS:
+        if not child.was_ever_ready and child.incarnation >= MAX_FAILED_STARTS:
             self._fail(f"{why}; it does not start")
             return
         log.warning("%s; starting it again in %.1f s", why, child.schedule_restart())
@@ -174,8 +168,8 @@ class Supervisor:
 
     def _on_death(self, child: Child) -> None:
         how = child.reap()
-        for generation in list(self._wires):
-            self._drop_copy(generation, child)
+        for pipe_id in list(self._pending_ends):
+            self._close_end(pipe_id, child)
         if child is not self._engine:
             self._ledger.forget(_holder(child))
         if self._is_draining:
@@ -194,14 +188,14 @@ class Supervisor:
         self._deadline = time.monotonic() + STOP_GRACE
 
     def _fail(self, text: str) -> None:
-        """A child that cannot start: there is nothing to serve."""
+        """End the command: a child cannot start, so there is nothing to serve."""
         log.error("%s", text)
         self._exit_code = 1
 
-    # --- wiring ---------------------------------------------------------------------
+    # --- data pipes -----------------------------------------------------------------
 
-    def _wire(self, child: Child) -> None:
-        """Connect a child that has become ready with the other side, as far as it is ready."""
+    def _connect_to_others(self, child: Child) -> None:
+        """Connect a child that has become ready with all children of the other side."""
         if self._is_draining:
             return
         workers = self._workers if child is self._engine else [child]
@@ -210,43 +204,44 @@ class Supervisor:
                 self._connect(worker)
 
     def _connect(self, worker: Child) -> None:
-        # A fresh pair each time: a killed writer may have left half a message in the old.
-        self._num_wires += 1
+        # A new pipe each time: a killed writer may have left half a message in the old one.
+        self._last_pipe_id += 1
         ends = dict(zip((worker, self._engine), make_pipe(duplex=True), strict=True))
-        self._wires[self._num_wires] = ends
+        self._pending_ends[self._last_pipe_id] = ends
         for child, end in ends.items():
-            child.send(Connect(self._num_wires), end.fileno())
+            child.send(Connect(self._last_pipe_id), end.fileno())
 
-    def _hand_over(self, generation: int, child: Child) -> None:
-        """The child holds its end: close our copy, or no end-of-file would ever arrive."""
-        self._drop_copy(generation, child)
+    def _on_connected(self, pipe_id: int, child: Child) -> None:
+        """The child has its end of the data pipe."""
+        self._close_end(pipe_id, child)
         if not self._was_ready and self._is_complete:
             self._was_ready = True
             self._on_ready()
 
-    def _drop_copy(self, generation: int, child: Child) -> None:
-        ends = self._wires.get(generation, {})
+    def _close_end(self, pipe_id: int, child: Child) -> None:
+        """Close the copy of the child's end: an open copy would hide the child's death."""
+        ends = self._pending_ends.get(pipe_id, {})
         if child in ends:
             ends.pop(child).close()
         if not ends:
-            self._wires.pop(generation, None)
+            self._pending_ends.pop(pipe_id, None)
 
     @property
     def _is_complete(self) -> bool:
-        return all(child.is_ready for child in self._children) and not self._wires
+        return all(child.is_ready for child in self._children) and not self._pending_ends
 
     # --- time -----------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
-        if now - self._ticked_at > LATE:  # stopped, say by ctrl-Z, and probably they as well
+        if now - self._ticked_at > LATE:  # stopped by ctrl-Z, say, and its children too
             for child in self._children:
-                child.heard()
+                child.mark_heard()
         self._ticked_at = now
         for child in self._children:
             if child.restart_at is not None and now >= child.restart_at:
                 self._start(child)
             if child.is_ping_due(now):
-                child.send(Ping(child.generation))
+                child.send(Ping(child.incarnation))
             if child.is_hung(now, self._config.server.hang_timeout):
                 log.warning("%s does not answer; killing it", child.name)
                 child.kill()
@@ -259,10 +254,10 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         for child in self._children:
-            if child.is_alive:
-                child.kill()
-                child.reap()
+            child.kill()
+            child.reap()
 
 
 def _holder(worker: Child) -> tuple[str, int]:
-    return worker.name, worker.generation
+    """The name under which the incarnation of a worker holds reservations in the ledger."""
+    return worker.name, worker.incarnation

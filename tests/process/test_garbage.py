@@ -1,4 +1,4 @@
-"""What a process has loaded is not collected again."""
+"""The objects that a process has loaded are exempt from garbage collection."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ print(gc.get_freeze_count() > 1000, any(id(x) in tracked for x in kept))
 """
 
 
-def test_what_there_is_is_frozen():
+def test_freeze_exempts_existing_objects():
     output = subprocess.run(
         [sys.executable, "-c", _CODE], capture_output=True, text=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""Token buckets on a clock that the test turns."""
+"""Token buckets on a clock that the test sets."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def test_ledger_keeps_keys_apart(clock):
     assert ledger.reserve(HOLDER, 3, "a", "m", 1).refused == "requests"
 
 
-def test_ledger_settles_to_what_was_used_and_only_once(clock):
+def test_ledger_settles_to_the_used_tokens_and_only_once(clock):
     ledger = ledger_of(clock, tokens=1000)
     assert ledger.reserve(HOLDER, 1, "key", "m", 900).tokens.remaining == 100
     assert ledger.reserve(HOLDER, 2, "key", "m", 200).refused == "tokens"
@@ -70,7 +70,7 @@ def test_ledger_settles_to_what_was_used_and_only_once(clock):
     assert ledger.reserve(HOLDER, 3, "key", "m", 900).tokens.remaining == 0
 
 
-def test_ledger_charges_what_exceeds_the_reservation(clock):
+def test_ledger_charges_more_than_the_reservation(clock):
     ledger = ledger_of(clock, tokens=1000)
     ledger.reserve(HOLDER, 1, "key", "m", 100)
     ledger.settle(HOLDER, 1, 400)
@@ -86,7 +86,7 @@ def test_ledger_takes_nothing_for_a_refused_request(clock):
     assert refused.tokens.remaining == 100
 
 
-def test_ledger_counts_what_a_dead_holder_left_open_as_used(clock):
+def test_ledger_counts_the_reservations_of_a_dead_holder_as_used(clock):
     ledger = ledger_of(clock, tokens=1000)
     ledger.reserve(HOLDER, 1, "key", "m", 600)
     ledger.forget(HOLDER)
@@ -107,7 +107,7 @@ KEYS = {
 }
 
 
-def test_ledger_limits_a_key_by_its_own_table_else_by_the_common_one(clock):
+def test_ledger_limits_a_key_by_its_own_table_else_by_the_api_table(clock):
     ledger = ledger_of(clock, requests=5, tokens=1000, keys=KEYS)
     limits = {}
     for key in ("small", "plain", "0123456789ab"):

@@ -6,6 +6,7 @@ import queue
 import signal
 import threading
 from multiprocessing.connection import Connection
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,9 @@ TIMEOUT = 20
 
 
 class End:
-    """One end of a pipe; what arrives is kept."""
+    """One end of a pipe, which keeps the messages that it receives."""
 
-    def __init__(self, connection: Connection, receives: object, **options: object):
+    def __init__(self, connection: Connection, receives: object, **options: Any):
         self.received: queue.SimpleQueue = queue.SimpleQueue()
         self.closed = threading.Event()
         self.num_closed = 0
@@ -46,7 +47,7 @@ class End:
 
 @pytest.fixture
 def connections():
-    # A Pipe closes its connection itself; what is left is closed when it is collected.
+    # A Pipe closes its connection itself; the other one is closed when it is collected.
     return multiprocessing.Pipe(duplex=True)
 
 
@@ -95,7 +96,7 @@ def test_pipe_close_wakes_both_ends(connections):
 @pytest.mark.parametrize(
     "garbage", [b"", b"\xc1", b"\x93\xa4Evil\x01\x02", b"\x92\xa4Ping\xa1x"]
 )
-def test_pipe_closes_at_what_is_no_message(connections, garbage):
+def test_pipe_closes_at_bytes_that_are_no_message(connections, garbage):
     end = End(connections[0], SupervisorToChild)
     connections[1].send_bytes(garbage)
     assert end.closed.wait(TIMEOUT)
@@ -150,12 +151,12 @@ def test_pipe_passes_descriptors_to_a_running_process():
     theirs.close()
     end = End(ours, Connected | Pong)
     try:
-        for generation in range(3):
+        for pipe_id in range(3):
             left, right = multiprocessing.Pipe(duplex=True)
-            end.pipe.send(Connect(generation), right.fileno())
-            assert end.received.get(timeout=TIMEOUT) == Connected(generation)
+            end.pipe.send(Connect(pipe_id), right.fileno())
+            assert end.received.get(timeout=TIMEOUT) == Connected(pipe_id)
             right.close()
-            assert left.recv_bytes() == f"hello {generation}".encode()
+            assert left.recv_bytes() == f"hello {pipe_id}".encode()
             left.close()
     finally:
         end.pipe.close()

@@ -30,7 +30,7 @@ class Node:
     def __init__(
         self, folder: Path, descriptors: tuple[int, int] | None = None, **server: object
     ):
-        """``descriptors``: the limits, soft and hard, that the supervisor begins with."""
+        """``descriptors``: the soft and hard limits that the supervisor starts with."""
         self.folder = folder
         server = {"workers": 2, "drain_timeout": 1.0} | server
         code = (
@@ -43,19 +43,19 @@ class Node:
             [sys.executable, "-c", code, *arguments],
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # so that all of its processes can be told from others
+            start_new_session=True,  # so that pids() can find all of its processes
             preexec_fn=descriptors
             and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)),
         )
 
-    def order(self, name: str, what: str) -> None:
-        (self.folder / f"{name}-{what}").touch()
+    def order(self, name: str, order: str) -> None:
+        (self.folder / f"{name}-{order}").touch()
 
-    def undo(self, name: str, what: str) -> None:
-        (self.folder / f"{name}-{what}").unlink()
+    def undo(self, name: str, order: str) -> None:
+        (self.folder / f"{name}-{order}").unlink()
 
     def wait_for(self, name: str, event: str, count: int = 1) -> list[int]:
-        """The pids of the children that told ``event``, once ``count`` of them did."""
+        """The pids of the children that reported ``event``, once ``count`` of them did."""
         paused = threading.Event()
         for _ in range(TIMEOUT * 50):
             found = sorted(self.folder.glob(f"{name}-*-{event}"), key=os.path.getmtime)
@@ -63,10 +63,10 @@ class Node:
                 return [int(file.name.split("-")[1]) for file in found]
             assert self.process.poll() is None, self.process.stderr.read()
             paused.wait(0.02)
-        raise AssertionError(f"{name} never told {event}")
+        raise AssertionError(f"{name} never reported {event}")
 
     def wait_ready(self) -> str:
-        """What the supervisor had imported when everything was ready."""
+        """The heavy modules that the supervisor had imported when everything was ready."""
         paused = threading.Event()
         for _ in range(TIMEOUT * 50):
             if found := list(self.folder.glob("ready-*")):
@@ -76,7 +76,7 @@ class Node:
         raise AssertionError("never ready")
 
     def pids(self) -> list[int]:
-        """Every process that runs in its session, the resource tracker's too."""
+        """Every running process of its session, including the resource tracker."""
         command = ["ps", "-A", "-o", "pid=,pgid=,stat="]
         listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         rows = [line.split() for line in listing.splitlines()]
@@ -87,7 +87,7 @@ class Node:
         ]
 
     def is_gone(self) -> bool:
-        """Whether nothing of it is left, now or in a moment."""
+        """True if none of its processes is left, now or in a moment."""
         paused = threading.Event()
         return any(not self.pids() or paused.wait(0.05) for _ in range(TIMEOUT * 10))
 
@@ -117,12 +117,12 @@ def start(folder) -> Iterator:
         node.end()
 
 
-def test_supervisor_wires_each_worker_with_the_engine(start):
+def test_supervisor_connects_each_worker_with_the_engine(start):
     node = start()
     assert node.wait_ready() == "light"  # neither mlx nor sanic nor numpy
     for index in (0, 1):
-        (generation,) = [f.name for f in node.folder.glob(f"worker{index}-*-connected-*")]
-        assert list(node.folder.glob("engine-*" + generation[generation.index("-conn") :]))
+        (name,) = [f.name for f in node.folder.glob(f"worker{index}-*-connected-*")]
+        assert list(node.folder.glob("engine-*" + name[name.index("-conn") :]))
 
 
 @pytest.mark.parametrize("hard", [None, 1024])
@@ -135,7 +135,7 @@ def test_supervisor_raises_the_soft_limit_of_descriptors(start, hard):
         node.wait_for(name, f"descriptors-{allowed}")
 
 
-def test_supervisor_replaces_a_killed_engine_and_wires_the_running_workers(start):
+def test_supervisor_replaces_a_killed_engine_and_connects_the_running_workers(start):
     node = start()
     node.wait_ready()
     (engine,) = node.wait_for("engine", "started")
@@ -160,7 +160,7 @@ def test_supervisor_replaces_a_killed_worker_and_leaves_the_others(start):
     assert len(node.wait_for("engine", "connected-*", 3)) == 3
 
 
-def test_supervisor_becomes_ready_although_a_worker_dies_while_it_is_wired(start, folder):
+def test_supervisor_becomes_ready_although_a_worker_dies_while_it_is_connected(start, folder):
     (folder / "worker0-vanish").touch()
     node = start()
     node.wait_ready()
@@ -174,7 +174,9 @@ def test_supervisor_that_was_stopped_with_its_children_keeps_them(start):
     os.killpg(node.process.pid, signal.SIGSTOP)
     threading.Event().wait(2.5)  # longer than the hang timeout
     os.killpg(node.process.pid, signal.SIGCONT)
-    node.order("worker0", "hang")  # once this is seen, so would be the others' silence
+    node.order(
+        "worker0", "hang"
+    )  # once this silence is noticed, the silence of the others would be, too
     (hung,) = {node.wait_for("worker0", "started", 2)[0]}
     node.undo("worker0", "hang")
     assert before - set(node.pids()) == {hung}
@@ -219,7 +221,7 @@ def test_supervisor_kills_what_does_not_end_in_time(start):
     node.wait_ready()
     node.order("worker1", "linger")
     (engine,) = node.wait_for("engine", "started")
-    os.kill(engine, signal.SIGSTOP)  # it cannot even see that it should stop
+    os.kill(engine, signal.SIGSTOP)  # it cannot even receive the Stop
     node.process.send_signal(signal.SIGINT)
     assert node.process.wait(TIMEOUT) == 0
     assert node.is_gone()
@@ -273,10 +275,10 @@ def test_supervisor_gives_up_when_no_process_is_to_be_had(monkeypatch, caplog):
     assert "it does not start" in caplog.text
 
 
-def test_supervisor_keeps_the_ledger_across_the_generations_of_a_worker(start, folder):
+def test_supervisor_keeps_the_ledger_across_the_incarnations_of_a_worker(start, folder):
     (folder / "worker0-reserve").touch()
     node = start()
-    # Granted only because the first one was settled, and in the order of the pipe.
+    # Granted only because the first reservation was settled, in the order of the pipe.
     (worker,) = node.wait_for("worker0", "reserved-2-None")
     os.kill(worker, signal.SIGKILL)
     assert node.wait_for("worker0", "reserved-1-tokens") != [worker]
@@ -292,7 +294,7 @@ def test_child_can_be_started_after_a_failed_start():
     child.start()
     try:
         assert child.is_alive
-        assert child.generation == 2
+        assert child.incarnation == 2
     finally:
         child.kill()
         child.reap()

@@ -1,7 +1,7 @@
-"""Stand-ins for the engine and the workers, as far as the supervisor sees them.
+"""Stand-ins for the engine and the workers, for tests of the supervisor.
 
-What they do is written to a folder, one file an event, so that a test can wait for it:
-``<name>-<pid>-<event>``. A file ``<name>-<order>`` in the folder makes them misbehave.
+A fake reports each event as a file in a folder, so that a test can wait for the file:
+``<name>-<pid>-<event>``. A file ``<name>-<order>`` in the folder makes the fake misbehave.
 """
 
 import os
@@ -10,6 +10,7 @@ import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from mlxnode.config.tables import NodeConfig
 from mlxnode.messages import (
@@ -32,7 +33,7 @@ TOKEN_LIMIT = 150
 RESERVED = 140
 
 
-def run_engine(control: Connection, config: NodeConfig, models: list) -> None:
+def run_engine(control: Connection, config: NodeConfig, models: list[object]) -> None:
     Fake("engine", control, config).run()
 
 
@@ -43,7 +44,7 @@ def run_worker(
 
 
 class Fake:
-    """A child that follows the supervisor's protocol and tells what it was told."""
+    """A child that follows the supervisor's protocol and reports the messages it gets."""
 
     def __init__(self, name: str, control: Connection, config: NodeConfig):
         self._name = name
@@ -62,8 +63,8 @@ class Fake:
             os._exit(3)
         elif not self._is_ordered("load"):
             self._control.send(Ready())
-        self._tell("started")
-        self._tell(f"descriptors-{resource.getrlimit(resource.RLIMIT_NOFILE)[0]}")
+        self._report("started")
+        self._report(f"descriptors-{resource.getrlimit(resource.RLIMIT_NOFILE)[0]}")
         self._ended.wait()
 
     def _handle(self, message: object) -> None:
@@ -76,24 +77,24 @@ class Fake:
                     self._vanish(pipe_id)
                 self._pipes.append(Connection(self._control.receive_fd()))
                 self._control.send(Connected(pipe_id))
-                self._tell(f"connected-{pipe_id}")
+                self._report(f"connected-{pipe_id}")
                 if self._name == "worker0" and self._is_ordered("reserve"):
                     self._control.send(Reserve(1, "key", "model", RESERVED))
             case Reserved(ticket, refused):
-                self._tell(f"reserved-{ticket}-{refused}")
-                if ticket == 1:  # the second one stays open
+                self._report(f"reserved-{ticket}-{refused}")
+                if ticket == 1:  # the second reservation stays open
                     self._control.send(Settle(1, 10))
                     self._control.send(Reserve(2, "key", "model", RESERVED))
             case Drain():
-                self._tell("drained")
+                self._report("drained")
                 if not self._is_ordered("linger"):
                     self._ended.set()
             case Stop():
-                self._tell("stopped")
+                self._report("stopped")
                 self._ended.set()
 
     def _vanish(self, pipe_id: int) -> None:
-        """Die before answering, once the engine has its end of the pipe."""
+        """Exit without an answer, after the engine has its end of the pipe."""
         (self._folder / f"{self._name}-vanish").unlink()
         while not list(self._folder.glob(f"engine-*-connected-{pipe_id}")):
             time.sleep(0.01)
@@ -102,12 +103,12 @@ class Fake:
     def _is_ordered(self, order: str) -> bool:
         return (self._folder / f"{self._name}-{order}").exists()
 
-    def _tell(self, event: str) -> None:
+    def _report(self, event: str) -> None:
         (self._folder / f"{self._name}-{os.getpid()}-{event}").touch()
 
 
-def supervise(folder: Path, **server: object) -> int:
-    """Run a supervisor over fakes; the child process of a test."""
+def supervise(folder: Path, **server: Any) -> int:
+    """Run a supervisor with fake children; the child process of a test runs this."""
     import logging
     import socket
 

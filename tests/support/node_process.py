@@ -1,4 +1,4 @@
-"""A real node in a process of its own, as ``mlxnode serve`` starts it."""
+"""A real server in its own process, as ``mlxnode serve`` starts it."""
 
 import os
 import re
@@ -28,7 +28,7 @@ workers = 2
 
 
 class NodeProcess:
-    """``mlxnode serve`` on a free port; ended, with its children, when the block ends."""
+    """``mlxnode serve`` on a free port. The end of the block ends it and its children."""
 
     def __init__(self, folder: Path, config: str = CONFIG):
         path = folder / "config.toml"
@@ -79,7 +79,7 @@ class NodeProcess:
         return [pid for pid in self._started(r"worker \d+") if is_running(pid)]
 
     def _started(self, name: str) -> list[int]:
-        """The pids of every generation, as the log tells them."""
+        """The pids of every incarnation, from the log."""
         return [
             int(pid) for pid in re.findall(rf"{name} started \(pid (\d+)\)", "".join(self.log))
         ]
@@ -93,7 +93,7 @@ class NodeProcess:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process exists and is more than a zombie."""
+    """True if the process exists and is not a zombie."""
     command = ["ps", "-o", "stat=", "-p", str(pid)]
     state = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return bool(state) and not state.startswith("Z")
