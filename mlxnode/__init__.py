@@ -1,13 +1,17 @@
 """mlxnode: an OpenAI-compatible inference server, native to Apple silicon through MLX.
 
-Folders, in the order in which a request meets them:
+The rooms, from the lowest to the highest; each imports only rooms before it in this list:
 
-- ``server``: the HTTP workers (Sanic). Never import mlx.
-- ``engine``: the one process that owns MLX and the unified memory. Never imports sanic.
-- ``kernels``: sampling and pooling on the device. Import mlx only.
-
-Between them: ``messages`` (what the processes say to each other), ``pipes`` (how),
-``supervisor`` (starts, wires and restarts them), ``config`` and ``models`` (what is served).
+- ``errors``: the exceptions that end the command.
+- ``config``: the configuration file and the API keys.
+- ``messages``: the messages between the processes.
+- ``models``: finds, fetches and describes the configured models. Never imports mlx.
+- ``grammar``: compiles the grammars of constrained output.
+- ``process``: the supervisor, its child processes, and the pipes between all of them.
+- ``kernels``: sampling and pooling on the device. Imports mlx and numpy only.
+- ``engine``: the one process that uses MLX and owns the unified memory. Never imports sanic.
+- ``server``: the HTTP workers (Sanic). Never import mlx, and never import ``engine``.
+- ``cli``: the command line.
 """
 
 __version__ = "0.1.0"

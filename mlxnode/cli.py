@@ -2,10 +2,13 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from mlxnode import __version__
 from mlxnode.config.file import LoadedConfig, load_config
+from mlxnode.config.tables import LogLevel
 from mlxnode.errors import NodeError
 from mlxnode.models.served import ServedModel
 from mlxnode.process.logging import set_up_logging
@@ -23,7 +26,7 @@ asked, 1 cannot serve, 2 wrong command line or configuration.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run a command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
@@ -44,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mlxnode {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="<command>")
 
-    def add(name: str, command, text: str) -> argparse.ArgumentParser:
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=command)
         sub.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
@@ -53,9 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = add("serve", _serve, "Serve the configured models over HTTP.")
     serve.add_argument("--address", metavar="HOST:PORT", help="listen there instead")
     serve.add_argument("--workers", type=int, metavar="N", help="number of HTTP processes")
-    serve.add_argument(
-        "--log-level", choices=["debug", "info", "warning", "error"], help="how much to log"
-    )
+    serve.add_argument("--log-level", choices=get_args(LogLevel), help="how much to log")
     add("models", _models, "List the configured models, and whether they are on disk.")
     add("check", _check, "Check the configuration and the models without serving.")
     return parser
@@ -78,7 +81,7 @@ def _serve(options: argparse.Namespace) -> int:
         )
         return 0
 
-    # Not at the top: spawned children import this module again.
+    # Imported here, as in the other commands: spawned children import this module again.
     from mlxnode.process.listener import listen, url_of
     from mlxnode.process.supervisor import Supervisor
 
@@ -95,14 +98,14 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from mlxnode.models.resolve import describe_models
+    from mlxnode.models.resolve import ListedModel, list_models
 
     loaded = load_config(options.config)
-    rows = [("ID", "TYPE", "SIZE", "CONTEXT", "ON DISK", "PATH")]
-    rows += describe_models(loaded.config, folder=loaded.folder)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+    header = ListedModel("ID", "TYPE", "SIZE", "CONTEXT", "ON DISK", "PATH")
+    lines = [header, *list_models(loaded.config, folder=loaded.folder)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         print("  ".join(cells).rstrip())
     return 0
 
@@ -130,7 +133,7 @@ def _say(text: str) -> None:
 
 
 def _ready_text(url: str, models: list[ServedModel], loaded: LoadedConfig) -> str:
-    """What the person who started the node wants to know now."""
+    """The address, the models, and a request to try, for the user who started the server."""
     lines = [f"mlxnode {__version__} is ready at {url}/v1"]
     lines += [f"  {model.id} ({model.type}, {model.context_length} tokens)" for model in models]
     text = next((model for model in models if model.type != "embedding"), None)

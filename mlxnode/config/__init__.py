@@ -1,1 +1,4 @@
-"""The configuration: its tables, its file, its keys. Imports ``errors`` only."""
+"""The configuration: its tables, its file, its API keys, and the defaults without a file.
+
+May import ``errors`` only.
+"""

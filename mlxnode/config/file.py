@@ -1,4 +1,4 @@
-"""Finding, reading and checking the configuration file, with errors a person can act on."""
+"""The configuration file: find, read and check it, with error messages for the user."""
 
 import difflib
 import ipaddress
@@ -13,30 +13,37 @@ from typing import Any, get_args
 import tomli
 from pydantic import BaseModel, ValidationError
 
+from mlxnode.config.demo import demo_tables
 from mlxnode.config.keys import EXAMPLE_KEY, ApiKey, digest_of, load_api_keys
 from mlxnode.config.tables import ApiConfig, NodeConfig
 from mlxnode.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class LoadedConfig:
-    """A valid configuration, with what its values lead to."""
+class ConfigSource:
+    """The origin of a configuration: a file, or None for the demo models."""
 
-    config: NodeConfig
-    file: Path | None  # None: the demo models
-    host: str
-    port: int
-    api_keys: list[ApiKey]
+    file: Path | None
 
     @property
     def where(self) -> str:
-        """Its name in messages."""
+        """The name of the configuration in messages."""
         return str(self.file or "demo configuration")
 
     @property
     def folder(self) -> Path:
-        """What relative paths are relative to."""
+        """The folder that relative paths are relative to."""
         return self.file.parent if self.file else Path.cwd()
+
+
+@dataclass(frozen=True)
+class LoadedConfig(ConfigSource):
+    """A valid configuration, with its address parsed and its keys read."""
+
+    config: NodeConfig
+    host: str
+    port: int
+    api_keys: list[ApiKey]
 
 
 def load_config(
@@ -47,50 +54,39 @@ def load_config(
 ) -> LoadedConfig:
     """Load ``path``, else the first file found, else the configuration of the demo models.
 
-    ``overrides`` are values of the command line by key (``"api.address"``); None is no
+    ``overrides`` are values of the command line by key (``"api.address"``). None does not
     override.
 
     Raises:
-        ConfigError: one line for each thing that is wrong.
+        ConfigError: one line for each error.
     """
-    file = path or find_config(environ)
-    where = str(file or "demo configuration")
-    if file is None:
-        from mlxnode.models.resolve import demo_config
-
-        tables = demo_config().model_dump(exclude_unset=True)
-    else:
-        tables = _read(file)
-    for key, value in (overrides or {}).items():
-        table, _, name = key.partition(".")
-        # What is no table is left for the validation to complain about.
-        if value is not None and isinstance(tables.setdefault(table, {}), dict):
-            tables[table][name] = value
+    source = ConfigSource(path or find_config(environ))
+    tables = _read(source.file) if source.file else demo_tables()
+    _override(tables, overrides or {})
+    config = _validate(tables, source.where)
     try:
-        config = NodeConfig.model_validate(tables)
-    except ValidationError as error:
-        raise ConfigError(
-            "\n".join(f"{where}: {_explain(e)}" for e in error.errors())
-        ) from None
-    host, port = parse_address(config.api.address, where)
-    try:
-        keys = load_api_keys(config.api, file.parent if file else Path.cwd(), environ)
+        host, port = parse_address(config.api.address)
+        keys = load_api_keys(config.api, source.folder, environ)
+        _check_exposure(config.api, source.file, host, keys)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    _check_exposure(config.api, file, host, keys, where)
-    return LoadedConfig(config, file, host, port, keys)
+        raise ConfigError(f"{source.where}: {error}") from error
+    return LoadedConfig(source.file, config, host, port, keys)
 
 
 def find_config(environ: Mapping[str, str]) -> Path | None:
-    """The file to load when none is named on the command line."""
+    """The file to load if the command line names none."""
     if named := environ.get("MLXNODE_CONFIG"):
         return Path(named).expanduser()
-    places = [Path("config.toml"), Path("~/.config/mlxnode/config.toml").expanduser()]
-    return next((place.absolute() for place in places if place.is_file()), None)
+    candidates = [Path("config.toml"), Path("~/.config/mlxnode/config.toml").expanduser()]
+    return next((path.absolute() for path in candidates if path.is_file()), None)
 
 
-def parse_address(address: str, where: str) -> tuple[str, int]:
-    """Host and port of ``host:port``; IPv6 hosts stand in brackets."""
+def parse_address(address: str) -> tuple[str, int]:
+    """Host and port of ``host:port``; IPv6 hosts stand in brackets.
+
+    Raises:
+        ConfigError: the address has another notation.
+    """
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -98,13 +94,14 @@ def parse_address(address: str, where: str) -> tuple[str, int]:
         colon = ""
     if not (colon and host and re.fullmatch(r"\d{1,5}", port, re.ASCII) and int(port) < 65536):
         raise ConfigError(
-            f'{where}: api.address = "{address}": expected "host:port" with a port from 0 '
+            f'api.address = "{address}": expected "host:port" with a port from 0 '
             'to 65535, as "127.0.0.1:8080" or "[::1]:8080"'
         )
     return host, int(port)
 
 
 def is_loopback(host: str) -> bool:
+    """True if only this machine can reach ``host``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -122,8 +119,24 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: cannot be read: it is not UTF-8 text") from error
 
 
-def _explain(error: Any) -> str:
-    """One pydantic error in a line: key, value, what was expected."""
+def _override(tables: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    for key, value in overrides.items():
+        table, _, name = key.partition(".")
+        # If the value is not a table, the validation reports the error.
+        if value is not None and isinstance(tables.setdefault(table, {}), dict):
+            tables[table][name] = value
+
+
+def _validate(tables: dict[str, Any], where: str) -> NodeConfig:
+    try:
+        return NodeConfig.model_validate(tables)
+    except ValidationError as error:
+        lines = [f"{where}: {_explain(details)}" for details in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One pydantic error in one line: key, value, expected value."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(
         part if re.fullmatch(r"[\w-]+", part, re.ASCII) else json.dumps(part)
@@ -155,19 +168,21 @@ def _known_keys(location: list[str]) -> list[str]:
     return list(table.model_fields)
 
 
-def _check_exposure(
-    api: ApiConfig, file: Path | None, host: str, keys: list[ApiKey], where: str
-) -> None:
-    """What can be reached from other machines needs a key of its own, or a written no."""
+def _check_exposure(api: ApiConfig, file: Path | None, host: str, keys: list[ApiKey]) -> None:
+    """An address that other machines can reach needs a secret key, or require_auth = false.
+
+    Raises:
+        ConfigError: other machines can reach the address, and neither is configured.
+    """
     if is_loopback(host):
         return
     if file is None:
         raise ConfigError(
-            f'{where}: api.address = "{api.address}" can be reached from other machines: '
+            f'api.address = "{api.address}" can be reached from other machines: '
             "write a configuration file with a key, or with require_auth = false"
         )
     if api.require_auth and digest_of(EXAMPLE_KEY) in [key.digest for key in keys]:
         raise ConfigError(
-            f"{where}: the key is still the example's, and api.address = "
+            "the key is still the example's, and api.address = "
             f'"{api.address}" can be reached from other machines: choose a key of your own'
         )

@@ -1,4 +1,4 @@
-"""The API keys: read from the configuration, and from then on held as digests only."""
+"""The API keys: read from the configuration, then kept as digests only."""
 
 import hashlib
 import json
@@ -7,19 +7,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from mlxnode.config.tables import ApiConfig, KeyConfig
 from mlxnode.errors import ConfigError
 
-EXAMPLE_KEY = "sk-your-secret-key"  # the one in the shipped config.toml
+EXAMPLE_KEY = "sk-your-secret-key"  # the key in the shipped config.toml
 _ID_LENGTH = 12  # hexadecimal digits
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What is known of an accepted key, without the key itself.
+    """An accepted key, without the key itself.
 
-    ``id`` stands for it in the log and in the ledger: the name of its ``[api.keys.<name>]``,
-    else the beginning of its digest. ``models`` are the only ones it may use; None is all.
+    ``id`` names the key in the log and in the ledger: the name of its ``[api.keys.<name>]``,
+    else the first digits of its digest. ``models`` are the only models that the key may use;
+    None allows all models.
     """
 
     id: str
@@ -28,28 +31,29 @@ class ApiKey:
 
     @classmethod
     def unnamed(cls, key: str) -> "ApiKey":
-        """A key that has no table of its own."""
+        """A key without a table of its own."""
         digest = digest_of(key)
         return cls(digest.hex()[:_ID_LENGTH], digest)
 
 
 def digest_of(key: str) -> bytes:
-    # Headers may hold any bytes.
+    """The SHA-256 of a key."""
+    # A key in a header may hold any bytes.
     return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
 
 def load_api_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> list[ApiKey]:
-    """The single key, those of the key file and of the environment, and ``[api.keys]``.
+    """The keys of ``[api]``, of its key file, of the environment and of ``[api.keys]``.
 
     Relative paths are relative to ``folder``.
 
     Raises:
-        ConfigError: naming a key that is unreadable, unusable or given twice; or no key.
+        ConfigError: a key is unreadable, unusable or given twice, or there is no key.
     """
     keys: dict[bytes, ApiKey] = {}
     sources: dict[bytes, str] = {}
     for source, secret in _unnamed_keys(api, folder, environ):
-        key = ApiKey.unnamed(_check(secret, source))
+        key = ApiKey.unnamed(_check_secret(secret, source))
         keys[key.digest] = key
         sources[key.digest] = source
     for name, table in api.keys.items():
@@ -58,7 +62,8 @@ def load_api_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> l
         if digest in keys:
             raise ConfigError(f"{source}: the same key as {sources[digest]}")
         _check_models(table, source, api)
-        keys[digest] = ApiKey(name, digest, table.models and frozenset(table.models))
+        allowed = None if table.models is None else frozenset(table.models)
+        keys[digest] = ApiKey(name, digest, allowed)
         sources[digest] = source
     if api.require_auth and not keys:
         raise ConfigError(
@@ -71,12 +76,8 @@ def load_api_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> l
 def _unnamed_keys(
     api: ApiConfig, folder: Path, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Where each is from, and the key."""
-    if api.api_key is not None:
-        yield "api.api_key", api.api_key.get_secret_value()
-    if api.api_key_file is not None:
-        for line in _read_lines(api.api_key_file, "api.api_key_file", folder):
-            yield "api.api_key_file", line
+    """Pairs of a source and a key."""
+    yield from _read_secrets("api.api_key", api.api_key, api.api_key_file, folder)
     if "MLXNODE_API_KEY" in environ:
         yield "$MLXNODE_API_KEY", environ["MLXNODE_API_KEY"]
 
@@ -84,18 +85,28 @@ def _unnamed_keys(
 def _digest_of_table(table: KeyConfig, source: str, folder: Path) -> bytes:
     if table.sha256 is not None:
         digest = bytes.fromhex(table.sha256)
-        if digest == digest_of(""):  # $KEY was not set; no key at all would match
+        if digest == digest_of(""):  # $KEY was not set; a request without a key would match
             raise ConfigError(f"{source}.sha256: this is the SHA-256 of nothing")
         return digest
-    if table.key is not None:
-        return digest_of(_check(table.key.get_secret_value(), f"{source}.key"))
-    source = f"{source}.key_file"
-    lines = _read_lines(table.key_file, source, folder)
-    if len(lines) != 1:
+    secrets = list(_read_secrets(f"{source}.key", table.key, table.key_file, folder))
+    if len(secrets) != 1:  # only a key file can hold no key, or several
         raise ConfigError(
-            f'{source} = "{table.key_file}": expected one line with the key, got {len(lines)}'
+            f'{source}.key_file = "{table.key_file}": expected one line with the key, '
+            f"got {len(secrets)}"
         )
-    return digest_of(_check(lines[0], source))
+    [(source, secret)] = secrets
+    return digest_of(_check_secret(secret, source))
+
+
+def _read_secrets(
+    name: str, key: SecretStr | None, key_file: str | None, folder: Path
+) -> Iterator[tuple[str, str]]:
+    """Pairs of a source and a key: the values of the keys ``name`` and ``<name>_file``."""
+    if key is not None:
+        yield name, key.get_secret_value()
+    if key_file is not None:
+        for line in _read_lines(key_file, f"{name}_file", folder):
+            yield f"{name}_file", line
 
 
 def _read_lines(name: str, source: str, folder: Path) -> list[str]:
@@ -107,7 +118,7 @@ def _read_lines(name: str, source: str, folder: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _check(key: str, source: str) -> str:
+def _check_secret(key: str, source: str) -> str:
     if not re.fullmatch(r"[!-~]+", key):
         raise ConfigError(f"{source}: expected printable ASCII without spaces, not empty")
     return key

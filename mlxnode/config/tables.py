@@ -1,7 +1,7 @@
-"""The configuration: ``config.toml``, validated by pydantic.
+"""The tables of the configuration file, validated by pydantic.
 
-Every table, key, default and range is declared here; the shipped ``config.toml`` explains
-each in a comment.
+This file declares every table, key, default and range. The shipped ``config.toml`` explains
+each key in a comment.
 """
 
 import os
@@ -18,27 +18,30 @@ from pydantic import (
 )
 
 ModelType = Literal["chat", "completion", "embedding"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Backend = Literal["auto", "metal", "ops"]  # the same as kernels.backend.Backend
 
 
 class Table(BaseModel):
-    """A TOML table: no key that is not declared, nothing converted silently."""
+    """A TOML table. Unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class RateLimits(Table):
-    """The limits that a table may set; None is no limit of its own."""
+    """The rate limits that a table can set. None sets no limit."""
 
     max_requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     max_tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def has_limits(self) -> bool:
+        """True if the table sets any limit."""
         return (self.max_requests_per_minute or self.max_tokens_per_minute) is not None
 
 
 class ModelConfig(RateLimits):
-    """``[api.models.<id>]``: one model, served under the name ``<id>``."""
+    """``[api.models.<id>]``: one model, served under the id ``<id>``."""
 
     path: str  # an MLX or Hugging Face folder, a .gguf file, a hub repo id, or demo/<id>
     type: ModelType
@@ -59,15 +62,16 @@ class ModelConfig(RateLimits):
 
 
 class KeyConfig(RateLimits):
-    """``[api.keys.<name>]``: one key, with limits and models of its own.
+    """``[api.keys.<name>]``: one key, with its own limits and models.
 
-    The key is given as it is, as the only line of a file, or by its SHA-256.
+    The table holds the key, or the name of a file with the key as its only line, or the
+    SHA-256 of the key.
     """
 
     key: SecretStr | None = None
     key_file: str | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
-    models: Annotated[list[str], Field(min_length=1)] | None = None  # None: all of them
+    models: Annotated[list[str], Field(min_length=1)] | None = None  # None: all models
 
     @model_validator(mode="after")
     def _key_is_given_once(self) -> "KeyConfig":
@@ -77,7 +81,7 @@ class KeyConfig(RateLimits):
 
 
 def _check_origin(origin: str) -> str:
-    """An origin has to be written as browsers send it, or it would never match."""
+    """An origin in another notation than a browser's would never match."""
     is_default_port = re.fullmatch(r"(http://.+:80|https://.+:443)", origin)
     if is_default_port or not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+", origin):
         raise ValueError(
@@ -88,7 +92,7 @@ def _check_origin(origin: str) -> str:
 
 
 class ApiConfig(RateLimits):
-    """``[api]``: what is served, to whom, and how much of it."""
+    """``[api]``: the address, the keys, the models, and the limits of every key."""
 
     enabled: bool = True
     address: str = "127.0.0.1:8080"
@@ -108,7 +112,7 @@ class ApiConfig(RateLimits):
 
     @property
     def is_limited(self) -> bool:
-        """Whether any request may be refused for a limit."""
+        """True if a rate limit can refuse any request."""
         tables = (self, *self.keys.values(), *self.models.values())
         return any(table.has_limits for table in tables)
 
@@ -118,17 +122,20 @@ class ServerConfig(Table):
 
     workers: Annotated[int, Field(ge=1, le=64)] | None = None
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
-    max_embedding_tokens: Annotated[int, Field(ge=1)] = 300_000  # in one request, as OpenAI's
-    strict_fields: bool = False  # refuse the request fields that nobody documents
-    request_timeout: Annotated[float, Field(gt=0)] = 60.0  # to receive a whole request
+    max_embedding_tokens: Annotated[int, Field(ge=1)] = 300_000  # in one request, as OpenAI
+    strict_fields: bool = False  # refuse undocumented request fields
+    request_timeout: Annotated[float, Field(gt=0)] = 60.0  # for receiving a whole request
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
-    hang_timeout: Annotated[float, Field(ge=2)] = 60.0  # a child silent for longer is replaced
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    hang_timeout: Annotated[float, Field(ge=2)] = 60.0  # then a silent process is replaced
+    log_level: LogLevel = "info"
 
     @property
     def num_workers(self) -> int:
-        """As configured, or two; one where a second would only take time from the engine."""
+        """The configured number; else two, or one on fewer than four processors.
+
+        A second worker on so few processors would only take time from the engine.
+        """
         return self.workers or (2 if (os.cpu_count() or 1) >= 4 else 1)
 
 
@@ -137,16 +144,14 @@ class EngineConfig(Table):
 
     max_batch_size: Annotated[int, Field(ge=1, le=512)] = 32
     max_queue_size: Annotated[int, Field(ge=1)] = 512
-    kv_cache_gb: Annotated[float, Field(gt=0)] | None = (
-        None  # default: from the memory there is
-    )
-    prefix_cache_gb: Annotated[float, Field(ge=0)] | None = None  # default: a quarter of that
+    kv_cache_gb: Annotated[float, Field(gt=0)] | None = None  # None: from the free memory
+    prefix_cache_gb: Annotated[float, Field(ge=0)] | None = None  # None: a quarter of that
     prefix_cache_disk_gb: Annotated[float, Field(ge=0)] = 0.0  # 0: in memory only
-    kv_cache_bits: Literal[4, 8] | None = None  # None: as the model computes them
+    kv_cache_bits: Literal[4, 8] | None = None  # None: not quantized
     num_speculative_tokens: Annotated[int, Field(ge=0, le=32)] = 8  # 0: none
     prefill_stall_ms: Annotated[int, Field(ge=1)] = 25
     embedding_batch_tokens: Annotated[int, Field(ge=1)] = 4096
-    kernels: Literal["auto", "metal", "ops"] = "auto"
+    kernels: Backend = "auto"
 
 
 class NodeConfig(Table):

@@ -1,5 +1,5 @@
-"""What is served: models found, fetched and described, without loading their weights.
+"""The configured models: found, fetched and described, without loading their weights.
 
-Never imports mlx, so that the supervisor and the workers can use it; what is heavy
-(huggingface_hub, gguf, transformers) is imported where it is needed.
+May import ``errors`` and ``config``; never mlx, so that supervisor and workers can use it.
+Heavy packages (huggingface_hub, gguf, transformers) are imported inside functions.
 """

@@ -1,4 +1,4 @@
-"""Where fetched and derived model files are kept, and how they get there whole."""
+"""The cache folder of fetched and derived model files, filled one complete folder at a time."""
 
 import contextlib
 import fcntl
@@ -20,10 +20,10 @@ def cache_folder() -> Path:
 
 
 def build_once(target: Path, build: Callable[[Path], None]) -> Path:
-    """The folder ``target``, made by ``build`` if it is not there yet.
+    """The folder ``target``, made by ``build`` if it does not exist yet.
 
-    ``build`` fills an empty folder, which then becomes ``target`` in one step: nobody sees
-    half of it, and of several processes one builds while the others wait.
+    ``build`` fills an empty folder, which then becomes ``target`` in one step: no process sees
+    an incomplete folder. One of several processes builds while the others wait.
     """
     if target.is_dir():
         return target
@@ -44,5 +44,5 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
 def _locked(target: Path) -> Iterator[None]:
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.parent / f".{target.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, or we die
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed or the process ends
         yield

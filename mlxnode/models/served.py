@@ -1,4 +1,4 @@
-"""A model that is ready to be loaded, as every process sees it."""
+"""A configured model that is ready to be loaded, with the facts that every process needs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +8,12 @@ from mlxnode.config.tables import ModelType
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One registered model, resolved: files on disk and the facts read from them.
+    """One configured model, with its files on disk and the facts read from them.
 
     ``folder`` holds config.json and the tokenizer's files. ``weights`` is the same folder
-    (safetensors) or a ``.gguf`` file. ``context_length`` is in tokens: the configured one,
-    else the model's own. ``dimensions`` is the vector size served by an embedding model,
-    ``matryoshka`` the sizes that a request may have it cut to.
+    (safetensors) or a ``.gguf`` file. ``context_length`` is in tokens: the configured value,
+    else the model's own. ``dimensions`` is the vector size that an embedding model is served
+    with. ``matryoshka`` holds the sizes that a request can have the vector truncated to.
     """
 
     id: str
@@ -22,7 +22,7 @@ class ServedModel:
     weights: Path
     architecture: str  # config.json's model_type
     context_length: int
-    dimensions: int | None
+    dimensions: int | None  # None: not an embedding model
     default_temperature: float | None
     size_bytes: int  # of the weights on disk
     created: int  # Unix seconds, from the weights' modification time

@@ -9,7 +9,8 @@ from typing import Any
 from mlxnode.config.tables import ModelType
 from mlxnode.errors import ModelError
 from mlxnode.messages import Sampling
-from mlxnode.models.sentence import SentenceConfig, SentenceTokenizer, read_sentence_config
+from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
+from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 from mlxnode.models.served import ServedModel
 from mlxnode.server.errors import InvalidRequest, NotFound
 from mlxnode.server.formats.generation import GenerationBody

@@ -1,6 +1,7 @@
-"""The configuration file: found, read, and refused in words that help."""
+"""The configuration file: found, read, and refused with helpful error messages."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import tomli
@@ -10,6 +11,7 @@ from mlxnode.config.file import load_config
 from mlxnode.config.keys import ApiKey
 from mlxnode.config.tables import (
     ApiConfig,
+    Backend,
     EngineConfig,
     KeyConfig,
     ModelConfig,
@@ -17,6 +19,7 @@ from mlxnode.config.tables import (
     ServerConfig,
 )
 from mlxnode.errors import ConfigError
+from mlxnode.kernels import backend
 
 SHIPPED = Path(__file__).parents[2] / "config.toml"
 MODEL = '[api.models.m]\npath = "/m"\ntype = "chat"\n'
@@ -33,7 +36,7 @@ def write(tmp_path):
     return write
 
 
-def error_of(file: Path, **arguments) -> str:
+def error_of(file: Path | None, **arguments) -> str:
     with pytest.raises(ConfigError) as caught:
         load_config(file, **({"environ": {}} | arguments))
     assert caught.value.exit_code == 2
@@ -266,3 +269,8 @@ def test_config_defaults_are_those_of_the_tables(write):
     assert load_config(write(OPEN), environ={}).config == NodeConfig(
         api=ApiConfig(require_auth=False)
     )
+
+
+def test_config_backends_are_those_of_the_kernels():
+    # The kernels import nothing of the server, and the configuration imports no mlx.
+    assert get_args(Backend) == get_args(backend.Backend)

@@ -16,10 +16,12 @@ from safetensors.numpy import load_file
 from support import tiny
 from support.engine_process import serve_tiny
 
+from mlxnode.config.demo import demo_tables
+from mlxnode.config.tables import NodeConfig
 from mlxnode.engine.loader import load_generation_model
 from mlxnode.errors import ModelError
 from mlxnode.models.gguf import model_folder
-from mlxnode.models.resolve import demo_config, resolve_models
+from mlxnode.models.resolve import resolve_models
 from mlxnode.server.prompt.templates import Conversation
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 
@@ -37,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def demo(demo_chat):
-    served = resolve_models(demo_config(), print)[0]
+    served = resolve_models(NodeConfig.model_validate(demo_tables()), print)[0]
     return load_generation_model(served), TextTokenizer(served.folder)
 
 

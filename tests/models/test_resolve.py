@@ -1,4 +1,4 @@
-"""From a configured path to a model on disk, or to an error that helps."""
+"""From a configured path to a described model on disk, or to a helpful error message."""
 
 import json
 import shutil
@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from support import tiny
 
+from mlxnode.config.demo import demo_tables
 from mlxnode.config.tables import ApiConfig, ModelConfig, NodeConfig
 from mlxnode.errors import ConfigError, ModelError
-from mlxnode.models.resolve import demo_config, describe_models, resolve_models
+from mlxnode.models.resolve import list_models, resolve_models
 from mlxnode.models.served import ServedModel
 
 
@@ -21,8 +22,8 @@ def model(tmp_path_factory) -> Path:
 
 
 def configure(path: object, type: str = "chat", **keys: object) -> NodeConfig:
-    models = {"mine": ModelConfig(path=str(path), type=type, **keys)}
-    return NodeConfig(api=ApiConfig(models=models))
+    table = {"path": str(path), "type": type, **keys}
+    return NodeConfig.model_validate({"api": {"models": {"mine": table}}})
 
 
 def resolve(
@@ -50,7 +51,7 @@ def test_resolve_describes_a_folder(model):
 
 
 def test_resolve_describes_the_demo_models(demo_chat, demo_embedding):
-    chat, embedding = resolve_models(demo_config(), print)
+    chat, embedding = resolve_models(NodeConfig.model_validate(demo_tables()), print)
     assert chat.weights == demo_chat
     assert (chat.type, chat.architecture, chat.context_length) == ("chat", "llama", 8192)
     assert embedding.folder == demo_embedding
@@ -183,15 +184,14 @@ def test_resolve_hub_model_that_cannot_be_fetched_names_it(tmp_path, monkeypatch
     assert "check the name, the network" in message
 
 
-def test_describe_models_fetches_nothing(model, tmp_path, monkeypatch):
+def test_list_models_fetches_nothing(model, tmp_path, monkeypatch):
     monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path))
     models = {
         "here": ModelConfig(path=str(model), type="chat"),
         "demo": ModelConfig(path="demo/all-minilm-l6-v2", type="embedding"),
         "wrong": ModelConfig(path=str(model), type="chat", context_length=9999),
     }
-    rows = describe_models(NodeConfig(api=ApiConfig(models=models)))
-    here, demo, wrong = rows
+    here, demo, wrong = list_models(NodeConfig(api=ApiConfig(models=models)))
     assert here[:2] == ("here", "chat")
     assert here[3:5] == ("512", "yes")
     assert demo[2:5] == ("-", "-", "no")

@@ -3,12 +3,16 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from support import tiny
 
 from mlxnode.errors import ModelError
-from mlxnode.models.sentence import SentenceTokenizer, read_sentence_config
+from mlxnode.kernels.pool import MODES
+from mlxnode.models.sentence.config import read_sentence_config
+from mlxnode.models.sentence.modules import PoolingMode
+from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "embeddings"
 BERT = {
@@ -150,8 +154,7 @@ def test_read_sentence_config_prompts(folder):
     assert read_sentence_config(folder).default_prompt == ""
     named = {"prompts": prompts, "default_prompt_name": "query"}
     write(folder, "config_sentence_transformers.json", named)
-    config = read_sentence_config(folder)
-    assert (config.prompts, config.default_prompt) == (prompts, "query: ")
+    assert read_sentence_config(folder).default_prompt == "query: "
 
 
 def test_read_sentence_config_refuses_broken_prompts(folder):
@@ -251,9 +254,15 @@ def test_tokenizer_names_a_folder_without_one(tmp_path):
         SentenceTokenizer(tmp_path, config)
 
 
+def test_pooling_modes_are_those_of_the_kernels():
+    # The kernels import nothing of the server, and this room imports no mlx.
+    assert set(get_args(PoolingMode)) == set(MODES)
+
+
 def test_sentence_does_not_import_mlx(folder):
     program = (
-        "import sys; from pathlib import Path; from mlxnode.models.sentence import *;"
+        "import sys; from pathlib import Path; from mlxnode.models.sentence.config import *; "
+        "from mlxnode.models.sentence.tokenizer import *;"
         f"folder = Path({str(folder)!r});"
         "print(SentenceTokenizer(folder, read_sentence_config(folder)).encode(['a']));"
         "assert not any(name.split('.')[0] == 'mlx' for name in sys.modules)"

@@ -11,7 +11,8 @@ from mlxnode.engine.embedding.encoders.checkpoint import fill, read_safetensors
 from mlxnode.errors import ModelError
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.kernels.pool import PoolingColumns, finish
-from mlxnode.models.sentence import DenseConfig, SentenceConfig, read_sentence_config
+from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
+from mlxnode.models.sentence.modules import DenseConfig
 from mlxnode.models.served import ServedModel
 
 _ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {

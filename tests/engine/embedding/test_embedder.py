@@ -10,7 +10,8 @@ import pytest
 from mlxnode.engine.embedding.embedder import Embedder
 from mlxnode.engine.embedding.queue import EmbeddingQueue
 from mlxnode.errors import ModelError
-from mlxnode.models.sentence import SentenceTokenizer, read_sentence_config
+from mlxnode.models.sentence.config import read_sentence_config
+from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 from mlxnode.models.served import ServedModel
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "embeddings"

@@ -10,7 +10,7 @@ import pytest
 from mlxnode.engine.embedding.encoders import ENCODERS, load_encoder
 from mlxnode.engine.embedding.encoders.activations import gelu
 from mlxnode.errors import ModelError
-from mlxnode.models.sentence import ENCODER_TYPES
+from mlxnode.models.sentence.config import ENCODER_TYPES
 from mlxnode.models.served import ServedModel
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "embeddings"

@@ -1,0 +1,69 @@
+"""Models in repositories of the Hugging Face hub."""
+
+from pathlib import Path
+
+from mlxnode.errors import ModelError
+
+# The files to fetch: no second copy of the weights in another format.
+_FILES = [
+    "*.json",
+    "*.safetensors",
+    "*.jinja",
+    "*.txt",
+    "*.model",
+    "*.tiktoken",
+]
+_IGNORED_FILES = ["consolidated*"]  # a second copy of the weights, in Mistral's own format
+
+
+def is_repository_id(path: str) -> bool:
+    """True if a path that does not exist can be a repository id, ``organisation/name``."""
+    if path.count("/") != 1 or path.startswith("~") or path.endswith(".gguf"):
+        return False
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(path)
+    except HFValidationError:
+        return False
+    return True
+
+
+def find_in_cache(repository: str) -> Path | None:
+    """The folder of the repository in the local hub cache, or None."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                allow_patterns=_FILES,
+                ignore_patterns=_IGNORED_FILES,
+                local_files_only=True,
+            )
+        )
+    except LocalEntryNotFoundError:
+        return None
+
+
+def fetch(repository: str) -> Path:
+    """Download the repository into the local hub cache; returns its folder.
+
+    Raises:
+        ModelError: the download failed.
+    """
+    import httpx2
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(repository, allow_patterns=_FILES, ignore_patterns=_IGNORED_FILES)
+        )
+    except (httpx2.HTTPError, OSError) as error:  # the errors of the hub are OSErrors
+        raise ModelError(
+            "it is no folder here, and fetching it from the Hugging Face hub failed "
+            f"({type(error).__name__}); check the name, the network and, for a gated model, "
+            "HF_TOKEN"
+        ) from error
