@@ -1,41 +1,34 @@
-"""The bodies of the endpoints for text and embeddings; ``chat_schemas`` has that for chat."""
+"""The fields that the bodies of chat and text completions share."""
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
+from mlxnode.server.formats.body import Body
 from mlxnode.server.formats.fields import (
-    FALSE,
     INT32_MAX,
     INT64_MAX,
     MAX_CHOICES,
-    NULL,
-    Body,
     LogitBias,
     NonEmpty,
     Penalty,
-    either,
+    TokenId,
 )
+from mlxnode.server.formats.rules import Rule, needs, one_of, only
 
-# An answer of a given form says itself where it ends.
+# A grammar sets the end of its answer itself, so that these fields contradict a grammar.
 ENDINGS = ("ignore_eos", "min_tokens", "stop_token_ids")
 
 
 class StreamOptions(Body):
     include_usage: bool | None = None
-    include_obfuscation: Annotated[bool | None, Field(json_schema_extra=FALSE)] = None
+    include_obfuscation: bool | None = None
 
-    @field_validator("include_obfuscation")
-    @classmethod
-    def _refuse_obfuscation(cls, value: bool | None) -> bool | None:
-        if value:
-            raise PydanticCustomError("unsupported_value", "only false is supported")
-        return value
+    rules: ClassVar[tuple[Rule, ...]] = (only("include_obfuscation", False),)
 
 
 class GenerationBody(Body):
-    """What chat and text completions have in common."""
+    """Base of the bodies that generate text."""
 
     model: NonEmpty
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -51,35 +44,28 @@ class GenerationBody(Body):
     logit_bias: LogitBias | None = None
     min_tokens: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
     ignore_eos: bool | None = None
-    stop_token_ids: (
-        Annotated[list[Annotated[int, Field(ge=0, le=INT32_MAX)]], Field(max_length=64)] | None
-    ) = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
     stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None  # the caller's own note; it changes nothing
+    user: str | None = None  # a note of the client; it changes nothing
     guided_json: dict[str, Any] | None = None
     guided_regex: NonEmpty | None = None
     guided_choice: Annotated[list[NonEmpty], Field(min_length=1, max_length=1000)] | None = None
     guided_grammar: NonEmpty | None = None
 
-    rules: ClassVar = (
-        either(
-            {"properties": {"stream_options": NULL}},
-            {"properties": {"stream": {"const": True}}, "required": ["stream"]},
-        ),
+    rules: ClassVar[tuple[Rule, ...]] = (
+        needs("stream_options", one_of("stream", True), "stream is not true"),
     )
 
-    @field_validator("stream_options")
-    @classmethod
-    def _options_need_a_stream(cls, value: Any, info: Any) -> Any:
-        if value is not None and not info.data.get("stream"):
-            raise PydanticCustomError("invalid_parameter_combination", "stream is not true")
-        return value
+    @property
+    def requested_tokens(self) -> int | None:
+        """The number of tokens that the client asks for; None for no limit of its own."""
+        return self.max_tokens
 
     @property
     def echoes(self) -> bool:
-        """Whether the answer begins with the prompt."""
+        """True if the answer starts with the prompt."""
         return False
 
     @property
@@ -88,7 +74,7 @@ class GenerationBody(Body):
 
     @property
     def num_logprobs(self) -> int | None:
-        """How many most likely tokens each token is answered with; None for no logprobs."""
+        """The number of alternatives reported with each token; None for no logprobs."""
         return None
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.fields import ANY, Body
+from mlxnode.server.formats.body import ANY, Body
 
 BodyType = TypeVar("BodyType", bound=Body)
 
@@ -155,6 +155,8 @@ def _explain(error: ValidationError, raw: dict[str, Any]) -> InvalidRequest:
         code, expected = _LENGTHS[detail["type"]]
         expected = expected.format(**detail["ctx"])
         message = f"Invalid '{param}': expected {expected}, got {len(value)}."
+    elif kind == "not_both":
+        message, code = first["msg"], "invalid_parameter_combination"
     elif kind == "literal_error":
         message = f"Unsupported value: '{param}' must be {context['expected']}, got {value!r}."
         code = "unsupported_value"

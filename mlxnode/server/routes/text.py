@@ -63,19 +63,12 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     body = read_body(request, ChatBody)
     model = registry_of(request).find_chat(body.model)
     node.engine.check_connected()
-    if body.max_tokens is not None and body.max_completion_tokens is not None:
-        raise InvalidRequest(
-            "Set max_completion_tokens or max_tokens, not both",
-            param="max_tokens",
-            code="invalid_parameter_combination",
-        )
     template = model.tokenizer.chat_template
     tools, form = ToolUse.of(body, template), form_of(body)
     has_form = form is not None or (tools is not None and tools.must_call)
     conversation = compose(body, template, tools, has_form=has_form)
     prompt = await model.tokenizer.encode_chat(conversation)
-    asked = body.max_completion_tokens or body.max_tokens
-    max_tokens = _fit(model, prompt.ids, asked, None, "messages")
+    max_tokens = _fit(model, prompt.ids, body.requested_tokens, None, "messages")
     plan = Plan(
         [prompt.ids],
         [max_tokens],
@@ -126,7 +119,7 @@ async def completions(request: Request) -> HTTPResponse | None:
     node.engine.check_connected()
     prompts = await _encode_prompts(model, body)
     # Of nothing at all the engine generates one token, which is not told.
-    asked = 1 if body.max_tokens == 0 else body.max_tokens
+    asked = 1 if body.requested_tokens == 0 else body.requested_tokens
     plan = Plan(
         prompts,
         [
@@ -173,7 +166,7 @@ async def _generate(
                     reader=plan.make_reader(),
                     scores=body.num_logprobs is not None,
                     echo=body.echoes,
-                    is_empty=body.max_tokens == 0,
+                    is_empty=body.requested_tokens == 0,
                 )
                 for prompt in plan.prompts
                 for _ in samplings

@@ -4,14 +4,14 @@ import contextlib
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from mlxnode.server.formats.fields import ANY, NO_NUMBER, NULL, Body, either
+from mlxnode.server.formats.body import ANY, Body
 from mlxnode.server.formats.generation import GenerationBody
+from mlxnode.server.formats.rules import Rule, needs, none_of, not_both, one_of, required
 
 MAX_TOOLS = 128
-SCHEMA_TYPE = {"const": "json_schema"}
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Metadata = Annotated[
@@ -59,11 +59,11 @@ class ToolCall(Body):
 
 class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str | list[ContentPart] | None, Field(validate_default=True)] = None
+    content: str | list[ContentPart] | None = None
     name: str | None = None
     reasoning_content: str | None = None  # of an earlier answer; some templates want it back
     tool_calls: list[ToolCall] | None = None
-    tool_call_id: Annotated[str | None, Field(validate_default=True)] = None
+    tool_call_id: str | None = None
 
     neutral: ClassVar = {
         "annotations": ([],),
@@ -71,30 +71,10 @@ class Message(Body):
         "function_call": (),
         "refusal": (),
     }
-    rules: ClassVar = (
-        either(
-            {"properties": {"role": {"const": "assistant"}}},
-            {"properties": {"content": {"not": NULL}}, "required": ["content"]},
-        ),
-        either(
-            {"properties": {"role": {"not": {"const": "tool"}}}},
-            {"properties": {"tool_call_id": {"not": NULL}}, "required": ["tool_call_id"]},
-        ),
+    rules: ClassVar[tuple[Rule, ...]] = (
+        required("content", unless=one_of("role", "assistant")),
+        required("tool_call_id", unless=none_of("role", "tool")),
     )
-
-    @field_validator("content")
-    @classmethod
-    def _only_the_assistant_may_say_nothing(cls, value: Any, info: Any) -> Any:
-        if value is None and info.data.get("role", "assistant") != "assistant":
-            raise PydanticCustomError("missing", "Field required")
-        return value
-
-    @field_validator("tool_call_id")
-    @classmethod
-    def _a_result_names_its_call(cls, value: str | None, info: Any) -> str | None:
-        if value is None and info.data.get("role") == "tool":
-            raise PydanticCustomError("missing", "Field required")
-        return value
 
     def to_template(self) -> dict[str, Any]:
         """The message as chat templates expect it.
@@ -144,29 +124,12 @@ class JsonSchema(Body):
 
 class ResponseFormat(Body):
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: Annotated[JsonSchema | None, Field(validate_default=True)] = None
+    json_schema: JsonSchema | None = None
 
-    rules: ClassVar = (
-        either(
-            {"properties": {"type": {"not": SCHEMA_TYPE}, "json_schema": NULL}},
-            {
-                "properties": {"type": SCHEMA_TYPE, "json_schema": {"not": NULL}},
-                "required": ["json_schema"],
-            },
-        ),
+    rules: ClassVar[tuple[Rule, ...]] = (
+        required("json_schema", unless=none_of("type", "json_schema")),
+        needs("json_schema", one_of("type", "json_schema"), "type is not json_schema"),
     )
-
-    @field_validator("json_schema")
-    @classmethod
-    def _goes_with_the_type(cls, value: Any, info: Any) -> Any:
-        is_schema = info.data.get("type") == "json_schema"
-        if value is None and is_schema:
-            raise PydanticCustomError("missing", "Field required")
-        if value is not None and not is_schema:
-            raise PydanticCustomError(
-                "invalid_parameter_combination", "type is not json_schema"
-            )
-        return value
 
 
 class ChatBody(GenerationBody):
@@ -187,15 +150,23 @@ class ChatBody(GenerationBody):
     metadata: Metadata | None = None  # the caller's own notes, kept nowhere
     service_tier: Literal["auto", "default"] | None = None
 
-    rules: ClassVar = (
+    rules: ClassVar[tuple[Rule, ...]] = (
         *GenerationBody.rules,
-        either(
-            {"properties": {"max_tokens": NULL}},
-            {"properties": {"max_completion_tokens": NULL}},
+        not_both("max_completion_tokens", "max_tokens"),
+        needs("top_logprobs", one_of("logprobs", True), "logprobs is not true", neutral=(0,)),
+        needs(
+            "tool_choice",
+            none_of("tools", [], None),
+            "tools is not set",
+            neutral=("none", "auto"),
+            in_schema=False,
         ),
-        either(
-            {"properties": {"top_logprobs": NO_NUMBER}},
-            {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]},
+        needs(
+            "add_generation_prompt",
+            one_of("continue_final_message", False, None),
+            "continue_final_message is true",
+            neutral=(False,),
+            in_schema=False,
         ),
     )
     neutral: ClassVar = {
@@ -214,23 +185,14 @@ class ChatBody(GenerationBody):
         "web_search_options": (),
     }
 
-    @field_validator("top_logprobs")
-    @classmethod
-    def _top_logprobs_need_logprobs(cls, value: int | None, info: Any) -> int | None:
-        if value and not info.data.get("logprobs"):
-            raise PydanticCustomError("invalid_parameter_combination", "logprobs is not true")
-        return value
-
     @field_validator("tool_choice")
     @classmethod
-    def _a_choice_needs_tools(cls, value: Any, info: Any) -> Any:
-        tools = info.data.get("tools") or []
-        if value in (None, "none", "auto"):
-            return value
-        if not tools:
-            raise PydanticCustomError("invalid_parameter_combination", "tools is not set")
+    def _choose_an_offered_tool(
+        cls, value: str | NamedTool | None, info: ValidationInfo
+    ) -> str | NamedTool | None:
+        tools: list[Tool] = info.data.get("tools") or []
         names = [tool.function.name for tool in tools]
-        if value != "required" and value.function.name not in names:
+        if tools and isinstance(value, NamedTool) and value.function.name not in names:
             raise PydanticCustomError(
                 "unsupported_value",
                 "no tool has the name {name}",
@@ -238,14 +200,9 @@ class ChatBody(GenerationBody):
             )
         return value
 
-    @field_validator("add_generation_prompt")
-    @classmethod
-    def _an_answer_is_continued_or_begun(cls, value: bool | None, info: Any) -> bool | None:
-        if value and info.data.get("continue_final_message"):
-            raise PydanticCustomError(
-                "invalid_parameter_combination", "continue_final_message is true"
-            )
-        return value
+    @property
+    def requested_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
 
     @property
     def num_logprobs(self) -> int | None:

@@ -4,18 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mlxnode.server.formats.fields import (
-    Body,
-    EmbeddingInput,
-    NonEmpty,
-)
+from mlxnode.server.formats.body import Body
+from mlxnode.server.formats.fields import NonEmpty, TextOrTokens
 
 
 class EmbeddingBody(Body):
     """``POST /v1/embeddings``."""
 
     model: NonEmpty
-    input: EmbeddingInput
+    input: TextOrTokens[NonEmpty]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
     user: str | None = None

@@ -1,0 +1,145 @@
+"""Rules between the fields of a body: one statement gives the check and the JSON schema.
+
+In a rule, an absent field and a null field are the same: both have the value None.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic.config import JsonDict, JsonValue
+from pydantic_core import PydanticCustomError
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The field ``name`` has one of ``values``; if ``is_negated``, it has none of them."""
+
+    name: str
+    values: tuple[JsonValue, ...]
+    is_negated: bool = False
+
+    def holds(self, body: Any) -> bool:
+        return (getattr(body, self.name) in self.values) != self.is_negated
+
+    @property
+    def clause(self) -> JsonDict:
+        """The condition as a JSON schema of the whole body."""
+        values: JsonDict = {"enum": list(self.values)}
+        field: JsonDict = {"not": values} if self.is_negated else values
+        clause: JsonDict = {"properties": {self.name: field}}
+        if (None in self.values) == self.is_negated:
+            clause["required"] = [self.name]
+        return clause
+
+
+def one_of(name: str, *values: JsonValue) -> Condition:
+    return Condition(name, values)
+
+
+def none_of(name: str, *values: JsonValue) -> Condition:
+    return Condition(name, values, is_negated=True)
+
+
+@dataclass(frozen=True)
+class Rule(ABC):
+    """A rule of a body; a body that breaks the rule is refused with ``error``.
+
+    The error names the field ``param``. A rule that is not ``in_schema`` is checked only: a
+    schema with clauses for all of them has more alternatives than generators of test data
+    can keep apart.
+    """
+
+    param: str
+    error: PydanticCustomError
+    in_schema: bool
+
+    @abstractmethod
+    def holds(self, body: Any) -> bool:
+        """True if ``body`` follows the rule. The single fields of ``body`` are valid."""
+
+    @property
+    @abstractmethod
+    def clause(self) -> JsonDict:
+        """The rule as a JSON schema of the whole body."""
+
+
+@dataclass(frozen=True)
+class AnyOf(Rule):
+    """At least one of ``conditions`` holds."""
+
+    conditions: tuple[Condition, ...]
+
+    def holds(self, body: Any) -> bool:
+        return any(condition.holds(body) for condition in self.conditions)
+
+    @property
+    def clause(self) -> JsonDict:
+        return {"anyOf": [condition.clause for condition in self.conditions]}
+
+
+@dataclass(frozen=True)
+class AtLeast(Rule):
+    """The number ``param``, if set, is not below the number ``other``; unset, that is 1."""
+
+    other: str
+    max_other: int
+
+    def holds(self, body: Any) -> bool:
+        number = getattr(body, self.param)
+        return number is None or number >= (getattr(body, self.other) or 1)
+
+    @property
+    def clause(self) -> JsonDict:
+        # A JSON schema cannot compare two fields: each value of ``other`` is a case.
+        cases: list[JsonValue] = [
+            one_of(self.param, None).clause,
+            one_of(self.other, 1, None).clause,
+        ]
+        for least in range(2, self.max_other + 1):
+            fields: JsonDict = {self.other: {"const": least}, self.param: {"minimum": least}}
+            cases.append({"properties": fields, "required": [self.other]})
+        return {"anyOf": cases}
+
+
+def only(name: str, *values: JsonValue) -> Rule:
+    """The server supports only ``values`` for the field ``name``."""
+    accepted = " or ".join(map(json.dumps, values))
+    error = PydanticCustomError("unsupported_value", f"only {accepted} is supported")
+    return AnyOf(name, error, True, (one_of(name, *values, None),))
+
+
+def needs(
+    name: str,
+    condition: Condition,
+    problem: str,
+    *,
+    neutral: tuple[JsonValue, ...] = (),
+    in_schema: bool = True,
+) -> Rule:
+    """The field ``name`` is set only where ``condition`` holds.
+
+    Each of the ``neutral`` values is the same as unset. ``problem`` says in the error that
+    the condition does not hold.
+    """
+    error = PydanticCustomError("invalid_parameter_combination", problem)
+    return AnyOf(name, error, in_schema, (one_of(name, *neutral, None), condition))
+
+
+def not_both(name: str, other: str) -> Rule:
+    """At most one of two fields is set; the error names ``other``."""
+    error = PydanticCustomError("not_both", f"Set {name} or {other}, not both")
+    return AnyOf(other, error, True, (one_of(other, None), one_of(name, None)))
+
+
+def required(name: str, *, unless: Condition) -> Rule:
+    """The field ``name`` is set unless the condition holds."""
+    error = PydanticCustomError("missing", "Field required")
+    return AnyOf(name, error, True, (unless, none_of(name, None)))
+
+
+def at_least(name: str, other: str, *, max_other: int) -> Rule:
+    """The number ``name``, if set, is not below ``other``, which is at most ``max_other``."""
+    error = PydanticCustomError("integer_below_min_value", f"must be at least {other}")
+    return AtLeast(name, error, True, other, max_other)
