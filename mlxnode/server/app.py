@@ -11,8 +11,9 @@ from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP
 
 from mlxnode.server.errors import ApiError, Unavailable, from_exception
-from mlxnode.server.http.body import TimedRequest, json_response
-from mlxnode.server.http.context import Node, node_of
+from mlxnode.server.http.body import json_response
+from mlxnode.server.http.context import WorkerContext, context_of
+from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.routes import embeddings, info, text
 
 logger = logging.getLogger("mlxnode.server")
@@ -22,7 +23,7 @@ _MAX_REQUEST_ID = 128
 _NEVER = 10 * 365 * 86_400.0  # seconds; a first token may rightly take minutes
 
 
-def build_app(name: str, node: Node) -> Sanic:
+def build_app(name: str, context: WorkerContext) -> Sanic:
     """The application of one worker, not yet serving."""
     app = Sanic(
         name,
@@ -32,7 +33,7 @@ def build_app(name: str, node: Node) -> Sanic:
         env_prefix="",
     )
     logging.getLogger("sanic").setLevel(logging.WARNING)
-    server = node.config.server
+    server = context.config.server
     app.config.update(
         ACCESS_LOG=False,
         AUTO_EXTEND=False,
@@ -42,7 +43,7 @@ def build_app(name: str, node: Node) -> Sanic:
         REQUEST_TIMEOUT=server.request_timeout,
         RESPONSE_TIMEOUT=_NEVER,
     )
-    app.ctx.node = node
+    app.ctx.worker_context = context
     # Sanic sends an empty alt-svc header unless it knows that HTTP/1.1 is all it serves.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     for routes in (info, text, embeddings):
@@ -55,36 +56,36 @@ def build_app(name: str, node: Node) -> Sanic:
 
 async def _admit(request: Request) -> HTTPResponse | None:
     """Before the handler, and before the answer to a request that has none (404, 405)."""
-    node = node_of(request)
+    context = context_of(request)
     request.ctx.started = time.monotonic()
     request.ctx.request_id = _request_id(request.headers.get("x-request-id", ""))
     request.ctx.headers = {}
     headers = request.headers
     if request.method == "OPTIONS" and "access-control-request-method" in headers:
-        allowed = node.cors.preflight_headers(
+        allowed = context.cors.preflight_headers(
             headers.get("origin"), headers.get("access-control-request-headers", "")
         )
         if allowed is not None:
             return HTTPResponse(status=204, headers=allowed)
-    if node.is_draining:
+    if context.is_draining:
         raise Unavailable("The server is shutting down")
     if request.route is not None and not getattr(request.route.ctx, "public", False):
-        key = node.keyring.authenticate(headers.get("authorization"))
+        key = context.keyring.authenticate(headers.get("authorization"))
         request.ctx.key_id = key.id
-        request.ctx.registry = node.registry.restricted_to(key.models)
+        request.ctx.registry = context.registry.restricted_to(key.models)
     return None
 
 
 async def _sign(request: Request, response: HTTPResponse) -> None:
     """The headers of every response, errors and streams included."""
-    node = node_of(request)
+    context = context_of(request)
     seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())
     response.headers.update(getattr(request.ctx, "headers", {}))
-    response.headers.update(node.cors.headers_for(request.headers.get("origin")))
+    response.headers.update(context.cors.headers_for(request.headers.get("origin")))
     response.headers["x-request-id"] = getattr(request.ctx, "request_id", _request_id(""))
     response.headers["openai-processing-ms"] = str(round(seconds * 1000))
     response.headers["openai-version"] = OPENAI_VERSION
-    if node.is_draining and request.stream is not None:
+    if context.is_draining and request.stream is not None:
         request.stream.keep_alive = False
     logger.debug(
         "%s %s %s %s %d",

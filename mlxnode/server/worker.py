@@ -34,9 +34,9 @@ from mlxnode.process.pipe import Pipe
 from mlxnode.server.app import build_app
 from mlxnode.server.client import EngineClient
 from mlxnode.server.http.auth import Keyring
-from mlxnode.server.http.context import Node
+from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.http.cors import Cors
-from mlxnode.server.http.rate_limits import Limits
+from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.registry import Registry
 
 _BACKLOG = 2048  # connections waiting to be accepted; listen() is called once more here
@@ -87,7 +87,7 @@ class Worker:
         self._control = Pipe(
             control, SupervisorToChild, self._on_message, self._on_close, name="control"
         )
-        self._limits = Limits(self._control.send, enabled=config.api.is_limited)
+        self._rate_limiter = RateLimiter(self._control.send, enabled=config.api.is_limited)
 
     async def run(self, models: list[ServedModel], api_keys: list[ApiKey]) -> None:
         self._control.start()
@@ -100,11 +100,11 @@ class Worker:
         if self._stopped.is_set():
             return
         api = self._config.api
-        self._node = Node(
+        self._context = WorkerContext(
             config=self._config,
             registry=registry,
             engine=self._engine,
-            limits=self._limits,
+            rate_limiter=self._rate_limiter,
             keyring=Keyring(api_keys, required=api.require_auth),
             cors=Cors(api.cors_origins if api.cors_enabled else []),
         )
@@ -114,7 +114,7 @@ class Worker:
         await self._stopped.wait()
 
     async def _serve(self) -> AsyncioServer:
-        app = build_app(f"mlxnode-{self._index}", self._node)
+        app = build_app(f"mlxnode-{self._index}", self._context)
         server = await app.create_server(
             sock=self._listener,
             backlog=_BACKLOG,
@@ -153,7 +153,7 @@ class Worker:
         if isinstance(message, Ping):
             self._control.send(Pong(message.sequence))
         elif isinstance(message, Reserved):
-            self._limits.on_reserved(message)
+            self._rate_limiter.on_reserved(message)
         elif isinstance(message, Drain):
             if self._draining is None:
                 self._draining = self._loop.create_task(self._drain(message.timeout))
@@ -169,7 +169,7 @@ class Worker:
         if self._server is None:  # Still loading.
             self._stopped.set()
             return
-        self._node.is_draining = True
+        self._context.is_draining = True
         self._server.close()
         deadline = self._loop.time() + timeout
         while self._busy_connections() and self._loop.time() < deadline:

@@ -6,7 +6,7 @@ In a rule, an absent field and a null field are the same: both have the value No
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 from pydantic.config import JsonDict, JsonValue
 from pydantic_core import PydanticCustomError
@@ -44,16 +44,21 @@ def none_of(name: str, *values: JsonValue) -> Condition:
 
 @dataclass(frozen=True)
 class Rule(ABC):
-    """A rule of a body; a body that breaks the rule is refused with ``error``.
+    """A rule between the fields of a body.
 
-    The error names the field ``param``. A rule that is not ``in_schema`` is checked only: a
-    schema with clauses for all of them has more alternatives than generators of test data
-    can keep apart.
+    A body that breaks the rule is refused with an error that names the field ``param``.
+    A rule that is not ``in_schema`` is only checked: a schema with clauses for all rules has
+    more alternatives than generators of test data can keep apart.
     """
 
     param: str
-    error: PydanticCustomError
+    code: LiteralString
+    problem: str
     in_schema: bool
+
+    @property
+    def error(self) -> PydanticCustomError:
+        return PydanticCustomError(self.code, "{problem}", {"problem": self.problem})
 
     @abstractmethod
     def holds(self, body: Any) -> bool:
@@ -106,8 +111,8 @@ class AtLeast(Rule):
 def only(name: str, *values: JsonValue) -> Rule:
     """The server supports only ``values`` for the field ``name``."""
     accepted = " or ".join(map(json.dumps, values))
-    error = PydanticCustomError("unsupported_value", f"only {accepted} is supported")
-    return AnyOf(name, error, True, (one_of(name, *values, None),))
+    condition = one_of(name, *values, None)
+    return AnyOf(name, "unsupported_value", f"only {accepted} is supported", True, (condition,))
 
 
 def needs(
@@ -123,23 +128,22 @@ def needs(
     Each of the ``neutral`` values is the same as unset. ``problem`` says in the error that
     the condition does not hold.
     """
-    error = PydanticCustomError("invalid_parameter_combination", problem)
-    return AnyOf(name, error, in_schema, (one_of(name, *neutral, None), condition))
+    conditions = one_of(name, *neutral, None), condition
+    return AnyOf(name, "invalid_parameter_combination", problem, in_schema, conditions)
 
 
 def not_both(name: str, other: str) -> Rule:
     """At most one of two fields is set; the error names ``other``."""
-    error = PydanticCustomError("not_both", f"Set {name} or {other}, not both")
-    return AnyOf(other, error, True, (one_of(other, None), one_of(name, None)))
+    conditions = one_of(other, None), one_of(name, None)
+    return AnyOf(other, "not_both", f"Set {name} or {other}, not both", True, conditions)
 
 
 def required(name: str, *, unless: Condition) -> Rule:
     """The field ``name`` is set unless the condition holds."""
-    error = PydanticCustomError("missing", "Field required")
-    return AnyOf(name, error, True, (unless, none_of(name, None)))
+    return AnyOf(name, "missing", "Field required", True, (unless, none_of(name, None)))
 
 
 def at_least(name: str, other: str, *, max_other: int) -> Rule:
     """The number ``name``, if set, is not below ``other``, which is at most ``max_other``."""
-    error = PydanticCustomError("integer_below_min_value", f"must be at least {other}")
-    return AtLeast(name, error, True, other, max_other)
+    problem = f"must be at least {other}"
+    return AtLeast(name, "integer_below_min_value", problem, True, other, max_other)

@@ -1,4 +1,4 @@
-"""What every request goes through: body, validation, keys, CORS, rate limits, OpenAPI.
+"""HTTP for every endpoint: bodies, validation, keys, CORS, rate limits, OpenAPI.
 
-May import ``formats`` and all that is below it; never ``routes``.
+May import ``formats`` and all rooms below it, ``registry`` and ``client``; never ``routes``.
 """

@@ -1,4 +1,4 @@
-"""Bearer keys: who may ask."""
+"""Bearer keys: which clients may send requests."""
 
 import hmac
 
@@ -16,15 +16,15 @@ class Keyring:
         self._required = required
 
     def authenticate(self, authorization: str | None) -> ApiKey:
-        """The key in an ``Authorization`` header; without any that is ours, ANONYMOUS.
+        """The key in an ``Authorization`` header; ANONYMOUS for a missing or unknown key.
 
         Raises:
-            Unauthorized: the same, where a key is required.
+            Unauthorized: the key is missing or unknown, and a key is required.
         """
         scheme, _, key = (authorization or "").partition(" ")
         key = key.strip() if scheme.lower() == "bearer" else ""
         digest = digest_of(key)
-        # All keys are compared, so that the time tells nothing about which one is near.
+        # All keys are compared, so that the time does not depend on the key.
         matches = [known for known in self._keys if hmac.compare_digest(digest, known.digest)]
         if matches:
             return matches[0]
@@ -39,7 +39,7 @@ class Keyring:
 
 
 def _mask(key: str) -> str:
-    """Enough of a key to recognise it: its first three and last four characters."""
+    """The first three and the last four characters of a key, to recognise the key."""
     if len(key) < 16:
         return "*" * len(key)
     shown = f"{key[:3]}{'*' * 8}{key[-4:]}"

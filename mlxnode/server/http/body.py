@@ -1,59 +1,28 @@
-"""Reading request bodies and writing response bodies."""
+"""Reads request bodies and writes response bodies."""
 
-import asyncio
-import contextlib
 import functools
 import logging
 
 import msgspec
 from sanic import HTTPResponse, Request
-from sanic.exceptions import PayloadTooLarge, RequestTimeout
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.http.context import node_of
-from mlxnode.server.http.validation import BodyType, parse_json, validate
+from mlxnode.server.http.context import context_of
+from mlxnode.server.http.strict_json import parse_json
+from mlxnode.server.http.validation import BodyType, validate
 
 logger = logging.getLogger("mlxnode.server")
 
 _MAX_HEADER = 500  # characters of x-mlxnode-ignored
-_DISCARD_SECONDS = 5.0
-
-
-class TimedRequest(Request):
-    """A request whose body has to arrive in time; Sanic's own timeout ends with the head."""
-
-    async def receive_body(self) -> None:
-        try:
-            await asyncio.wait_for(super().receive_body(), self.app.config.REQUEST_TIMEOUT)
-        except TimeoutError:
-            self._close_after_answer()
-            raise RequestTimeout("The request's body took too long to arrive") from None
-        except PayloadTooLarge:
-            # Closing on a client that still sends would reset it before it reads the answer.
-            self.stream.request_max_size = float("inf")
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._discard_body(), _DISCARD_SECONDS)
-            self._close_after_answer()
-            raise
-        # Sanic leaves the transport paused after a large body: nobody would see the client go.
-        self.transport.resume_reading()
-
-    async def _discard_body(self) -> None:
-        async for _ in self.stream:
-            pass
-
-    def _close_after_answer(self) -> None:
-        self.stream.keep_alive = False
-        self.stream.request_body = None  # Sanic would wait for the rest.
 
 
 def read_body(request: Request, schema: type[BodyType]) -> BodyType:
-    """The request's body as ``schema``; fields that nobody documents are named in a header.
+    """The request's body as a ``schema``.
 
-    With ``strict_fields`` they are refused.
+    A response header names the unknown fields; with ``strict_fields`` they are refused.
 
     Raises:
-        InvalidRequest: not JSON, or not a valid ``schema``.
+        InvalidRequest: the body is not JSON, or not a valid ``schema``.
     """
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "application/json":
@@ -62,7 +31,7 @@ def read_body(request: Request, schema: type[BodyType]) -> BodyType:
             code="unsupported_content_type",
         )
     body, unknown = validate(schema, parse_json(request.body))
-    if unknown and node_of(request).config.server.strict_fields:
+    if unknown and context_of(request).config.server.strict_fields:
         raise InvalidRequest(
             f"Unrecognized request argument supplied: {unknown[0]}",
             param=unknown[0],
@@ -78,7 +47,7 @@ def read_body(request: Request, schema: type[BodyType]) -> BodyType:
 
 @functools.lru_cache(maxsize=1024)
 def _log_ignored(path: str, names: str) -> None:
-    """Once, not with every request of a client that always sends them."""
+    """Log the fields once, not with every request of a client that always sends them."""
     logger.info("POST %s: ignored the fields that nobody documents: %s", path, names)
 
 
@@ -91,16 +60,3 @@ def json_response(
         headers=headers,
         content_type="application/json",
     )
-
-
-def check_token_ids(inputs: list[list[int]], vocabulary_size: int, param: str) -> None:
-    """Raises InvalidRequest for an id that the model has no embedding for."""
-    for index, ids in enumerate(inputs):
-        if max(ids) >= vocabulary_size:
-            path = f"{param}[{index}]" if len(inputs) > 1 else param
-            raise InvalidRequest(
-                f"Invalid '{path}': token id {max(ids)} is outside the model's vocabulary "
-                f"of {vocabulary_size}.",
-                param=path,
-                code="invalid_token_id",
-            )

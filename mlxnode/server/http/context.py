@@ -1,4 +1,4 @@
-"""What every request handler of a worker shares."""
+"""The objects that all request handlers of a worker share."""
 
 from dataclasses import dataclass
 
@@ -8,25 +8,26 @@ from mlxnode.config.tables import NodeConfig
 from mlxnode.server.client import EngineClient
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.cors import Cors
-from mlxnode.server.http.rate_limits import Limits
+from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.registry import Registry
 
 
 @dataclass
-class Node:
+class WorkerContext:
     """One worker: its models, its engine, its rules."""
 
     config: NodeConfig
     registry: Registry
     engine: EngineClient
-    limits: Limits
+    rate_limiter: RateLimiter
     keyring: Keyring
     cors: Cors
     is_draining: bool = False
 
 
-def node_of(request: Request) -> Node:
-    return request.app.ctx.node
+def context_of(request: Request) -> WorkerContext:
+    """The context of the worker that handles ``request``."""
+    return request.app.ctx.worker_context
 
 
 def registry_of(request: Request) -> Registry:

@@ -3,7 +3,7 @@
 import re
 
 _ALWAYS_ALLOWED = ("authorization", "content-type")
-_ALLOWED_IF_ASKED = (
+_ALLOWED_IF_REQUESTED = (
     "accept",
     "openai-beta",
     "openai-organization",
@@ -30,41 +30,41 @@ _MAX_AGE = 600  # seconds; Chromium caps a preflight's life at two hours, Firefo
 
 
 class Cors:
-    """Which origins may read our answers. Without origins, none, and no header is sent."""
+    """The origins whose pages may read responses. Without origins, no header is sent."""
 
     def __init__(self, origins: list[str]):
         self._origins = frozenset(origins)
 
     def headers_for(self, origin: str | None) -> dict[str, str]:
-        """What every response to ``origin`` carries, errors and streams too."""
+        """The headers of every response to ``origin``, errors and streams included."""
         if not self._origins:
             return {}
         if "*" in self._origins:
             return {"access-control-allow-origin": "*", **_EXPOSE}
-        headers = {"vary": "Origin"}  # also when refused: a cache must tell the two apart
+        headers = {"vary": "Origin"}  # also if refused: a cache must not mix the two
         if origin in self._origins:
             headers |= {"access-control-allow-origin": origin, **_EXPOSE}
         return headers
 
-    def preflight_headers(self, origin: str | None, asked: str) -> dict[str, str] | None:
-        """What the 204 to a preflight adds, None if there are no cross-origin rules.
+    def preflight_headers(self, origin: str | None, requested: str) -> dict[str, str] | None:
+        """The headers of the 204 to a preflight; None if there are no cross-origin rules.
 
-        ``asked`` is Access-Control-Request-Headers. An origin that is not allowed gets an
-        answer without permissions, which makes the browser refuse.
+        ``requested`` is Access-Control-Request-Headers. The answer to an origin that is not
+        allowed has no permissions: the browser then refuses the request.
         """
         if not self._origins:
             return None
         if "*" not in self._origins and origin not in self._origins:
             return {}
-        names = [name.strip().lower() for name in asked.split(",")]
+        names = [name.strip().lower() for name in requested.split(",")]
         extra = [
             name
             for name in names
-            if name in _ALLOWED_IF_ASKED or re.fullmatch(r"x-stainless-[a-z0-9-]+", name)
+            if name in _ALLOWED_IF_REQUESTED or re.fullmatch(r"x-stainless-[a-z0-9-]+", name)
         ]
         return {
             "access-control-allow-methods": "GET, HEAD, POST, OPTIONS",
-            # By name: a browser does not take "*" to include authorization.
+            # By name: for a browser, "*" does not include authorization.
             "access-control-allow-headers": ", ".join([*_ALWAYS_ALLOWED, *extra]),
             "access-control-max-age": str(_MAX_AGE),
         }

@@ -1,8 +1,8 @@
-"""The OpenAPI document of what is served, put together from what serves it.
+"""The OpenAPI document of the server, derived from its code.
 
 Paths and methods come from Sanic's routes, request bodies from the pydantic schemas, answers
-from the msgspec structs. A route says what it takes and gives with ``ctx_body``,
-``ctx_answer`` and, where it streams, ``ctx_event``; its handler's docstring describes it.
+from the msgspec structs. A route names them with ``ctx_body``, ``ctx_answer`` and, if it
+streams, ``ctx_event``. The docstring of the handler describes the operation.
 """
 
 import re
@@ -16,11 +16,11 @@ from sanic_routing import Route
 import mlxnode
 from mlxnode.server import errors
 from mlxnode.server.errors import ErrorEnvelope
-from mlxnode.server.http.context import Node
+from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.registry import Registry
 
 _SCHEMAS = "#/components/schemas/"
-_REQUEST = "Request"  # before the names of request schemas: answers have a ToolCall, too
+_REQUEST = "Request"  # prefix of the request schemas: a request and an answer have a ToolCall
 ERRORS: dict[type[errors.ApiError], str] = {
     errors.InvalidRequest: "The request cannot be served as it is; the error says why.",
     errors.Unauthorized: "No key, or a wrong one.",
@@ -61,13 +61,14 @@ def _limit_headers() -> dict[str, Any]:
     }
 
 
-def describe(app: Sanic, node: Node, registry: Registry) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of ``app`` as ``node`` is configured, for these models."""
+def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of ``app``, for its configuration and the models of a key."""
     routes = sorted(app.router.routes, key=lambda route: route.path)
     paths: dict[str, Any] = {}
     for route in routes:
         paths[_path(route)] = _parameters(route, registry) | {
-            method.lower(): _operation(route, method, node) for method in sorted(route.methods)
+            method.lower(): _operation(route, method, context)
+            for method in sorted(route.methods)
         }
     document = {
         "openapi": "3.1.0",
@@ -79,11 +80,11 @@ def describe(app: Sanic, node: Node, registry: Registry) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": _request_schemas(routes, node, registry) | _answer_schemas(routes),
+            "schemas": _request_schemas(routes, context, registry) | _answer_schemas(routes),
             "responses": {kind.__name__: _error(kind) for kind in ERRORS},
         },
     }
-    if node.config.api.require_auth:
+    if context.config.api.require_auth:
         document["security"] = [{"key": []}]
         document["components"]["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer"}
@@ -96,7 +97,7 @@ def _path(route: Route) -> str:
 
 
 def _parameters(route: Route, registry: Registry) -> dict[str, Any]:
-    """The parameters of a path: the only one there is, is the id of a model."""
+    """The parameters of a path: each of them is the id of a model."""
     ids = {"type": "string", "enum": list(registry.served)}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": ids}
@@ -105,17 +106,17 @@ def _parameters(route: Route, registry: Registry) -> dict[str, Any]:
     return {"parameters": parameters} if parameters else {}
 
 
-def _operation(route: Route, method: str, node: Node) -> dict[str, Any]:
+def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, Any]:
     is_public = getattr(route.ctx, "public", False)
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__ + ("_head" if method == "HEAD" else ""),
         "summary": route.handler.__doc__,
-        "responses": {"200": _answer(route, method, node)},
+        "responses": {"200": _answer(route, method, context)},
     }
     kinds = [errors.InvalidRequest, errors.EngineFailed, errors.Unavailable]
     if is_public:
         operation["security"] = []
-    elif node.config.api.require_auth:
+    elif context.config.api.require_auth:
         kinds.append(errors.Unauthorized)
     if body := getattr(route.ctx, "body", None):
         schema = {"$ref": f"{_SCHEMAS}{_REQUEST}{body.__name__}"}
@@ -124,7 +125,7 @@ def _operation(route: Route, method: str, node: Node) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema}},
         }
         kinds += [errors.NotFound, errors.TooLate, errors.TooLarge]
-        if node.limits.enabled:
+        if context.rate_limiter.enabled:
             kinds.append(errors.RateLimited)
     elif "<" in route.path:
         kinds.append(errors.NotFound)
@@ -134,7 +135,7 @@ def _operation(route: Route, method: str, node: Node) -> dict[str, Any]:
     return operation
 
 
-def _answer(route: Route, method: str, node: Node) -> dict[str, Any]:
+def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "description": route.handler.__doc__,
         "headers": {name: _header(*about) for name, about in _HEADERS.items()},
@@ -142,7 +143,7 @@ def _answer(route: Route, method: str, node: Node) -> dict[str, Any]:
     if hasattr(route.ctx, "body"):
         ignored = "The fields of the request that nobody documents."
         answer["headers"]["x-mlxnode-ignored"] = _header(ignored, _TEXT, required=False)
-        if node.limits.enabled:
+        if context.rate_limiter.enabled:
             answer["headers"] |= _limit_headers()
     if method == "HEAD":
         return answer
@@ -155,7 +156,7 @@ def _answer(route: Route, method: str, node: Node) -> dict[str, Any]:
 
 
 def _event(chunk: type[msgspec.Struct]) -> dict[str, Any]:
-    """One event of a stream, in the form that OpenAPI 3.2 wrote down."""
+    """One event of a stream, as OpenAPI 3.2 describes events."""
     bodies = [{"$ref": _SCHEMAS + struct.__name__} for struct in (chunk, ErrorEnvelope)]
     body = {"contentMediaType": "application/json", "contentSchema": {"anyOf": bodies}}
     return {
@@ -181,8 +182,10 @@ def _header(
     return {"description": description, "required": required, "schema": schema}
 
 
-def _request_schemas(routes: list[Route], node: Node, registry: Registry) -> dict[str, Any]:
-    """The bodies by name, each with the ids of the models that it may ask for."""
+def _request_schemas(
+    routes: list[Route], context: WorkerContext, registry: Registry
+) -> dict[str, Any]:
+    """The bodies by name, each with the ids of the models that its endpoint serves."""
     bodies = {
         route.ctx.body: route.ctx.models for route in routes if hasattr(route.ctx, "body")
     }
@@ -195,10 +198,11 @@ def _request_schemas(routes: list[Route], node: Node, registry: Registry) -> dic
         properties = schemas[f"{_REQUEST}{body.__name__}"]["properties"]
         properties["model"]["enum"] = [model.id for model in models]
         if "dimensions" in properties:
-            sizes = {size for model in models for size in (*model.matryoshka, model.dimensions)}
+            full_sizes = {model.dimensions for model in models if model.dimensions is not None}
+            sizes = full_sizes.union(*(model.matryoshka for model in models))
             properties["dimensions"] = {"enum": [*sorted(sizes), None]}
     _narrow(schemas, registry)
-    if node.config.server.strict_fields:
+    if context.config.server.strict_fields:
         for value in schemas.values():
             if "properties" in value:
                 value["additionalProperties"] = False
@@ -206,7 +210,7 @@ def _request_schemas(routes: list[Route], node: Node, registry: Registry) -> dic
 
 
 def _narrow(schemas: dict[str, Any], registry: Registry) -> None:
-    """Leave out what no model served here can do."""
+    """Restrict the parameters that no served model supports to their neutral values."""
     tokenizers = [model.tokenizer for model in registry.text_models]
     if not any(tokenizer.fill_in_the_middle for tokenizer in tokenizers):
         schemas[f"{_REQUEST}CompletionBody"]["properties"]["suffix"] = {"enum": ["", None]}
@@ -226,7 +230,7 @@ def _answer_schemas(routes: list[Route]) -> dict[str, Any]:
         [*ordered, ErrorEnvelope], ref_template=_SCHEMAS + "{name}"
     )
     for schema in schemas.values():
-        # Of what we write ourselves, a default is always there; only UNSET is left out.
+        # An answer always has the fields with a default; only UNSET fields can be absent.
         present = {name for name, value in schema["properties"].items() if "default" in value}
         schema["required"] = sorted(present.union(schema.get("required", ())))
     return schemas

@@ -1,6 +1,7 @@
 """Rate limits: the worker's side of the ledger that the supervisor keeps.
 
-A request reserves all that it may use, and gives back the rest when it is over.
+A request reserves the tokens that it can use at most. When the request ends, the
+reservation is settled: only the used tokens are charged.
 """
 
 import asyncio
@@ -14,35 +15,35 @@ from mlxnode.server.errors import RateLimited, Unavailable
 
 
 class Reservation:
-    """A granted request; ``tokens_used`` is what it will be charged with."""
+    """A granted reservation. The key is charged with ``tokens_used`` when it is settled."""
 
     def __init__(self, headers: dict[str, str]):
         self.headers = headers
         self.tokens_used = 0
 
 
-class Limits:
-    """Asks the supervisor for leave, if the configuration sets any limit."""
+class RateLimiter:
+    """Reserves requests and tokens, if the configuration sets any limit."""
 
     def __init__(self, send: Callable[[Message], bool], *, enabled: bool):
         self._send = send
         self.enabled = enabled
         self._tickets = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Reserved]] = {}
+        self._waiting: dict[int, asyncio.Future[Reserved]] = {}  # by ticket
 
     @contextlib.asynccontextmanager
     async def reserve(self, key: str, model: str, tokens: int) -> AsyncIterator[Reservation]:
         """Hold a reservation of ``tokens`` of ``model`` for ``key`` while the request runs.
 
         Raises:
-            RateLimited: refused; the error carries the headers that say when to return.
-            Unavailable: the supervisor does not keep up.
+            RateLimited: a limit is reached; the headers of the error give the time to wait.
+            Unavailable: the supervisor does not read its messages fast enough.
         """
         if not self.enabled:
             yield Reservation({})
             return
         ticket = next(self._tickets)
-        answer = await self._ask(Reserve(ticket, key, model, tokens))
+        answer = await self._request(Reserve(ticket, key, model, tokens))
         headers = _limit_headers(answer)
         if answer.refused is not None:
             raise _refusal(answer, tokens, headers)
@@ -53,18 +54,18 @@ class Limits:
             self._send(Settle(ticket, reservation.tokens_used))
 
     def on_reserved(self, answer: Reserved) -> None:
-        """Take the supervisor's answer."""
-        future = self._asked.pop(answer.ticket, None)
+        """Handle the supervisor's answer."""
+        future = self._waiting.pop(answer.ticket, None)
         if future is not None and not future.cancelled():
             future.set_result(answer)
         elif answer.refused is None:
-            self._send(Settle(answer.ticket, 0))  # Granted to a client that has left.
+            self._send(Settle(answer.ticket, 0))  # The client has left.
 
-    async def _ask(self, message: Reserve) -> Reserved:
+    async def _request(self, message: Reserve) -> Reserved:
         future: asyncio.Future[Reserved] = asyncio.get_running_loop().create_future()
-        self._asked[message.ticket] = future
+        self._waiting[message.ticket] = future
         if not self._send(message):
-            del self._asked[message.ticket]
+            del self._waiting[message.ticket]
             raise Unavailable("The server does not keep up with the requests")
         try:
             return await future
@@ -90,15 +91,16 @@ def _refusal(answer: Reserved, tokens: int, headers: dict[str, str]) -> RateLimi
     kind = answer.refused or "requests"
     bucket: Limit | None = answer.requests if kind == "requests" else answer.tokens
     limit = bucket.limit if bucket is not None else 0
-    asked = 1 if kind == "requests" else tokens
-    never = asked > limit
+    requested = 1 if kind == "requests" else tokens
+    never = requested > limit
     advice = (
         "One request may not ask for more than the limit."
         if never
         else f"Try again in {format_duration(answer.retry_after)}."
     )
     error = RateLimited(
-        f"Rate limit reached on {kind} per minute: limit {limit}, requested {asked}. {advice}",
+        f"Rate limit reached on {kind} per minute: "
+        f"limit {limit}, requested {requested}. {advice}",
         kind=kind,
         retry_after=answer.retry_after,
         never=never,
@@ -108,13 +110,13 @@ def _refusal(answer: Reserved, tokens: int, headers: dict[str, str]) -> RateLimi
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as Go prints a duration, the format of x-ratelimit-reset: 6m0s, 1.5s, 20ms."""
+    """Seconds in Go's format of durations, as in x-ratelimit-reset: 6m0s, 1.5s, 20ms."""
     milliseconds = math.ceil(seconds * 1000)
     if milliseconds < 1000:
         return f"{milliseconds}ms" if milliseconds else "0s"
-    minutes, rest = divmod(milliseconds, 60_000)
+    minutes, remaining = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
-    text = f"{rest / 1000:g}s"
+    text = f"{remaining / 1000:g}s"
     if hours or minutes:
         text = f"{minutes}m{text}"
     return f"{hours}h{text}" if hours else text

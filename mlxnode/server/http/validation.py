@@ -1,28 +1,20 @@
-"""From the bytes of a body to a valid request, or an error that names what is wrong."""
+"""From a JSON object to a valid body, or to an error that names the field and the reason."""
 
 import json
-import math
-import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.body import ANY, Body
+from mlxnode.server.http.strict_json import type_name
 
 BodyType = TypeVar("BodyType", bound=Body)
+Path = list[int | str]  # the position of a field in a body: keys and indices
 
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_JSON_TYPES = {
-    dict: "an object",
-    list: "an array",
-    str: "a string",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a number",
-    type(None): "null",
-}
+# pydantic's types of errors, each with our words for it.
 _EXPECTED = {
     "string_type": "a string",
     "int_type": "an integer",
@@ -45,73 +37,58 @@ _LENGTHS = {
 }
 
 
-def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in ``body``, by the letter of RFC 8259.
-
-    Raises:
-        InvalidRequest: not UTF-8, no JSON, no object; NaN, a number beyond a double,
-            a key given twice, half a surrogate pair, too many levels.
-    """
-    try:
-        text = body.decode("utf-8")
-        value = json.loads(
-            text,
-            object_pairs_hook=_object_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_finite_number,
-        )
-        if _SURROGATE_ESCAPE.search(text):
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The body is not valid UTF-8 at byte {error.start}") from error
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("The body has an escape that is half a character") from error
-    except RecursionError as error:
-        raise InvalidRequest("The body is nested too deeply") from error
-    except ValueError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        got = _JSON_TYPES[type(value)]
-        raise InvalidRequest(f"The body must be a JSON object, got {got}")
-    return value
-
-
 def validate(schema: type[BodyType], raw: dict[str, Any]) -> tuple[BodyType, list[str]]:
-    """``raw`` as a ``schema``, and the names of the fields that nobody documents.
+    """``raw`` as a ``schema``, and the names of its unknown fields.
 
     Raises:
-        InvalidRequest: naming the first field that is wrong, and how.
+        InvalidRequest: naming the first invalid field, with the reason.
     """
     try:
         body = schema.model_validate(raw)
     except ValidationError as error:
         raise _explain(error, raw) from error
-    return body, list(_undeclared(body, raw, []))
+    return body, list(_unknown_fields(body, raw, []))
 
 
-def _undeclared(body: Body, raw: dict[str, Any], path: list[int | str]) -> Iterator[str]:
-    """The fields of ``raw``, at any depth, that ``body`` does not declare and nobody documents.
+def check_token_ids(inputs: list[list[int]], vocabulary_size: int, param: str) -> None:
+    """Raises InvalidRequest for a token id that is not in the model's vocabulary."""
+    for index, ids in enumerate(inputs):
+        if max(ids) >= vocabulary_size:
+            path = f"{param}[{index}]" if len(inputs) > 1 else param
+            raise InvalidRequest(
+                f"Invalid '{path}': token id {max(ids)} is outside the model's vocabulary "
+                f"of {vocabulary_size}.",
+                param=path,
+                code="invalid_token_id",
+            )
+
+
+# --- fields that a body does not declare ----------------------------------------------
+
+
+def _unknown_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[str]:
+    """The fields of ``raw``, at any depth, that are neither declared nor neutral.
 
     Raises:
-        InvalidRequest: a documented one has a value that would do nothing.
+        InvalidRequest: a neutral field has a value that the server does not support.
     """
     declared = {field.alias or name: name for name, field in type(body).model_fields.items()}
     for name, value in raw.items():
         here = [*path, name]
         if name in declared:
-            yield from _undeclared_within(getattr(body, declared[name]), value, here)
+            yield from _unknown_fields_within(getattr(body, declared[name]), value, here)
         elif name not in body.neutral:
             yield _format_path(here)
         elif value is not None and not _is_neutral(value, body.neutral[name]):
             raise _unsupported(_format_path(here), body.neutral[name])
 
 
-def _undeclared_within(value: Any, raw: Any, path: list[int | str]) -> Iterator[str]:
+def _unknown_fields_within(value: Any, raw: Any, path: Path) -> Iterator[str]:
     if isinstance(value, Body):
-        yield from _undeclared(value, raw, path)
+        yield from _unknown_fields(value, raw, path)
     elif isinstance(value, list) and value and isinstance(value[0], Body):
         for index, item in enumerate(value):
-            yield from _undeclared(item, raw[index], [*path, index])
+            yield from _unknown_fields(item, raw[index], [*path, index])
 
 
 def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
@@ -128,50 +105,58 @@ def _unsupported(name: str, neutral: tuple[Any, ...]) -> InvalidRequest:
     return InvalidRequest(message, param=name, code="unsupported_parameter")
 
 
+# --- pydantic's errors in OpenAI's words ----------------------------------------------
+
+
 def _explain(error: ValidationError, raw: dict[str, Any]) -> InvalidRequest:
     """The OpenAI error for pydantic's.
 
-    Of a union, pydantic reports every branch: the branch that got furthest into the value
-    is the one that was meant, and branches that fail at the same place are told together.
+    For a union, pydantic reports an error of each branch. The branch that got furthest into
+    the value is the branch that the client meant. Branches that fail at the same path are
+    reported together.
     """
     located = [(_path(raw, detail), detail) for detail in error.errors()]
-    path, first = max(located, key=lambda pair: len(pair[0]))
-    same = [detail for other, detail in located if other == path]
-    kind, value, context = first["type"], first["input"], first.get("ctx", {})
+    path, _ = max(located, key=lambda pair: len(pair[0]))
+    details = [detail for other, detail in located if other == path]
     param = _format_path(path)
-    if kind == "missing":
-        message, code = f"Missing required parameter: '{param}'.", "missing_required_parameter"
-    elif all(detail["type"] in _EXPECTED for detail in same):
-        expected = " or ".join(dict.fromkeys(_EXPECTED[detail["type"]] for detail in same))
-        got = _JSON_TYPES.get(type(value), "something else")
-        message = f"Invalid type for '{param}': expected {expected}, but got {got} instead."
-        code = "invalid_type"
-    elif kind in _BOUNDS:
-        suffix, key, sign = _BOUNDS[kind]
-        code = f"{'decimal' if isinstance(context[key], float) else 'integer'}_{suffix}"
-        message = f"Invalid '{param}': expected a value {sign} {context[key]}, got {value}."
-    elif any(detail["type"] in _LENGTHS for detail in same):
-        detail = next(detail for detail in same if detail["type"] in _LENGTHS)
-        code, expected = _LENGTHS[detail["type"]]
-        expected = expected.format(**detail["ctx"])
-        message = f"Invalid '{param}': expected {expected}, got {len(value)}."
-    elif kind == "not_both":
-        message, code = first["msg"], "invalid_parameter_combination"
-    elif kind == "literal_error":
-        message = f"Unsupported value: '{param}' must be {context['expected']}, got {value!r}."
-        code = "unsupported_value"
-    else:
-        message, code = f"Invalid '{param}': {first['msg']}.", kind
+    message, code = _describe(param, details)
     return InvalidRequest(message, param=param, code=code)
 
 
-def _path(raw: Any, detail: Any) -> list[int | str]:
-    """The part of a pydantic location that is in the body: without the names of branches."""
-    path: list[int | str] = []
+def _describe(param: str, details: list[ErrorDetails]) -> tuple[str, str]:
+    """Message and code for the errors that pydantic found in the field ``param``."""
+    first = details[0]
+    kind, value, context = first["type"], first["input"], first.get("ctx", {})
+    if kind == "missing":
+        return f"Missing required parameter: '{param}'.", "missing_required_parameter"
+    if all(detail["type"] in _EXPECTED for detail in details):
+        expected = " or ".join(dict.fromkeys(_EXPECTED[detail["type"]] for detail in details))
+        got = type_name(value)
+        message = f"Invalid type for '{param}': expected {expected}, but got {got} instead."
+        return message, "invalid_type"
+    if kind in _BOUNDS:
+        suffix, key, sign = _BOUNDS[kind]
+        number = "decimal" if isinstance(context[key], float) else "integer"
+        message = f"Invalid '{param}': expected a value {sign} {context[key]}, got {value}."
+        return message, f"{number}_{suffix}"
+    for detail in details:
+        if detail["type"] in _LENGTHS:
+            code, expected = _LENGTHS[detail["type"]]
+            expected = expected.format(**detail.get("ctx", {}))
+            return f"Invalid '{param}': expected {expected}, got {len(value)}.", code
+    if kind == "literal_error":
+        message = f"Unsupported value: '{param}' must be {context['expected']}, got {value!r}."
+        return message, "unsupported_value"
+    if kind == "not_both":
+        return first["msg"], "invalid_parameter_combination"
+    return f"Invalid '{param}': {first['msg']}.", kind
+
+
+def _path(raw: Any, detail: ErrorDetails) -> Path:
+    """pydantic's location without the names of union branches, which are not in the body."""
+    path: Path = []
     for part in detail["loc"]:
-        if (isinstance(raw, dict) and part in raw) or (
-            isinstance(raw, list) and isinstance(part, int)
-        ):
+        if _is_within(raw, part):
             raw = raw[part]
             path.append(part)
     if detail["type"] == "missing" and path != list(detail["loc"]):
@@ -179,29 +164,12 @@ def _path(raw: Any, detail: Any) -> list[int | str]:
     return path
 
 
-def _format_path(path: list[int | str]) -> str:
+def _is_within(raw: Any, part: int | str) -> bool:
+    if isinstance(raw, dict):
+        return part in raw
+    return isinstance(raw, list) and isinstance(part, int)
+
+
+def _format_path(path: Path) -> str:
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
-
-
-def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {key!r} is given twice")
-            seen.add(key)
-    return value
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite_number(text: str) -> float:
-    """The value of a number with a point or exponent; to JSON, 1.0 is an integer like 1."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"the number {text} is too large")
-    return int(value) if value.is_integer() else value

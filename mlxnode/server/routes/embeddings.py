@@ -9,8 +9,9 @@ from mlxnode.messages import Embedded
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.embeddings.answers import Embedding, EmbeddingList, EmbeddingUsage
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
-from mlxnode.server.http.body import check_token_ids, json_response, read_body
-from mlxnode.server.http.context import node_of, registry_of
+from mlxnode.server.http.body import json_response, read_body
+from mlxnode.server.http.context import context_of, registry_of
+from mlxnode.server.http.validation import check_token_ids
 from mlxnode.server.prompt.tokenizers import LARGE_TEXT, off_loop_if
 from mlxnode.server.registry import EmbeddingModel
 
@@ -27,18 +28,18 @@ _LARGE_ANSWER = 100_000  # numbers; writing them as JSON takes about 30 ms
 )
 async def embeddings(request: Request) -> HTTPResponse:
     """Embed texts or token ids, in their order."""
-    node = node_of(request)
+    context = context_of(request)
     body = read_body(request, EmbeddingBody)
     model = registry_of(request).find_embedding(body.model)
     dimensions = _check_dimensions(model, body.dimensions)
-    node.engine.check_connected()
+    context.engine.check_connected()
     inputs = await _encode_inputs(model, body.input)
     num_tokens = sum(map(len, inputs))
-    _check_total(num_tokens, node.config.server.max_embedding_tokens)
+    _check_total(num_tokens, context.config.server.max_embedding_tokens)
     key_id, model_id = request.ctx.key_id, model.served.id
-    async with node.limits.reserve(key_id, model_id, num_tokens) as reservation:
+    async with context.rate_limiter.reserve(key_id, model_id, num_tokens) as reservation:
         request.ctx.headers |= reservation.headers
-        with node.engine.embed(model.served.id, inputs, dimensions) as call:
+        with context.engine.embed(model.served.id, inputs, dimensions) as call:
             [(_, embedded)] = await call.receive()
         reservation.tokens_used = num_tokens
     is_large = len(embedded.vectors) > 4 * _LARGE_ANSWER

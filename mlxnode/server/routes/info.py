@@ -9,7 +9,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from mlxnode.models.served import ServedModel
 from mlxnode.server.formats.info import Health, Model, ModelList
 from mlxnode.server.http.body import json_response
-from mlxnode.server.http.context import node_of, registry_of
+from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.openapi import describe
 
 blueprint = Blueprint("info")
@@ -37,7 +37,7 @@ async def openapi(request: Request) -> HTTPResponse:
     documents, registry = request.app.ctx.documents, registry_of(request)
     models = tuple(registry.served)
     if models not in documents:
-        described = describe(request.app, node_of(request), registry)
+        described = describe(request.app, context_of(request), registry)
         documents[models] = msgspec.json.encode(described)
     return HTTPResponse(documents[models], content_type="application/json")
 
@@ -45,7 +45,7 @@ async def openapi(request: Request) -> HTTPResponse:
 @blueprint.route("/health", methods=_READ, ctx_public=True, ctx_answer=Health)
 async def health(request: Request) -> HTTPResponse:
     """Whether requests can be served now; needs no key."""
-    node_of(request).engine.check_connected()
+    context_of(request).engine.check_connected()
     return json_response(Health("ok", "ok"))
 
 

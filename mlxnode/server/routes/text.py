@@ -21,8 +21,9 @@ from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.completions.writer import TextFormat
 from mlxnode.server.formats.generation import ENDINGS, GenerationBody
 from mlxnode.server.formats.writer import Format
-from mlxnode.server.http.body import check_token_ids, json_response, read_body
-from mlxnode.server.http.context import node_of, registry_of
+from mlxnode.server.http.body import json_response, read_body
+from mlxnode.server.http.context import context_of, registry_of
+from mlxnode.server.http.validation import check_token_ids
 from mlxnode.server.notation.output_parser import ReplyReader
 from mlxnode.server.prompt.constraints import form_of, grammar_of
 from mlxnode.server.prompt.conversation import compose
@@ -59,10 +60,10 @@ class Plan:
 )
 async def chat_completions(request: Request) -> HTTPResponse | None:
     """Answer a conversation, whole or as a stream."""
-    node = node_of(request)
+    context = context_of(request)
     body = read_body(request, ChatBody)
     model = registry_of(request).find_chat(body.model)
-    node.engine.check_connected()
+    context.engine.check_connected()
     template = model.tokenizer.chat_template
     tools, form = ToolUse.of(body, template), form_of(body)
     has_form = form is not None or (tools is not None and tools.must_call)
@@ -113,10 +114,10 @@ def _chat_reader(
 )
 async def completions(request: Request) -> HTTPResponse | None:
     """Continue one or more prompts, whole or as a stream."""
-    node = node_of(request)
+    context = context_of(request)
     body = read_body(request, CompletionBody)
     model = registry_of(request).find_text(body.model)
-    node.engine.check_connected()
+    context.engine.check_connected()
     prompts = await _encode_prompts(model, body)
     # Of nothing at all the engine generates one token, which is not told.
     asked = 1 if body.requested_tokens == 0 else body.requested_tokens
@@ -149,13 +150,15 @@ async def _generate(
 
     Leaving early in any way aborts what still runs and settles the reservation.
     """
-    node = node_of(request)
-    _check_number(len(plan.prompts) * plan.num_candidates, node.config.engine.max_queue_size)
+    context = context_of(request)
+    _check_number(len(plan.prompts) * plan.num_candidates, context.config.engine.max_queue_size)
     samplings = _samplings(body, model, plan)
     most = sum(map(len, plan.prompts)) + plan.num_candidates * sum(plan.max_tokens)
-    async with node.limits.reserve(request.ctx.key_id, model.served.id, most) as reservation:
+    async with context.rate_limiter.reserve(
+        request.ctx.key_id, model.served.id, most
+    ) as reservation:
         request.ctx.headers |= reservation.headers
-        with node.engine.generate(
+        with context.engine.generate(
             model.served.id, plan.prompts, plan.max_tokens, model.stop_ids(body), samplings
         ) as call:
             choices = [

@@ -9,7 +9,7 @@ import pytest
 
 from mlxnode.messages import Failed, Generate, Limit, Ping, Pong, Reserve, Reserved, Settle
 from mlxnode.server.errors import RateLimited, Unavailable
-from mlxnode.server.http.rate_limits import Limits, format_duration
+from mlxnode.server.http.rate_limits import RateLimiter, format_duration
 
 ASK = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
 NUM_PROMPT = 21
@@ -153,11 +153,11 @@ def test_without_limits_nobody_is_asked(plain_worker):
 # --- a client that leaves while the supervisor is asked -----------------------------
 
 
-def limits_that_send_to(sent: list) -> Limits:
-    return Limits(lambda message: sent.append(message) or True, enabled=True)
+def limits_that_send_to(sent: list) -> RateLimiter:
+    return RateLimiter(lambda message: sent.append(message) or True, enabled=True)
 
 
-async def hold(limits: Limits) -> None:
+async def hold(limits: RateLimiter) -> None:
     async with limits.reserve("key", "m", 10) as reservation:
         reservation.tokens_used = 7
 
@@ -200,4 +200,4 @@ def test_retry_after_is_whole_seconds_rounded_up(seconds, header, milliseconds):
 
 async def test_limits_do_not_wait_for_a_supervisor_that_cannot_be_asked():
     with pytest.raises(Unavailable):
-        await hold(Limits(lambda message: False, enabled=True))
+        await hold(RateLimiter(lambda message: False, enabled=True))

@@ -11,7 +11,8 @@ from mlxnode.server.formats.chat.schema import ChatBody, ContentPart, Message, T
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.formats.generation import StreamOptions
-from mlxnode.server.http.validation import _object_without_duplicates, parse_json, validate
+from mlxnode.server.http.strict_json import _object_without_duplicates, parse_json
+from mlxnode.server.http.validation import validate
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -1,0 +1,77 @@
+"""Reads JSON by the letter of RFC 8259, which Python's own reader does not do."""
+
+import json
+import math
+import re
+from typing import Any
+
+from mlxnode.server.errors import InvalidRequest
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_NAMES: dict[type, str] = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    type(None): "null",
+}
+
+
+def type_name(value: Any) -> str:
+    """The JSON type of ``value``, as error messages name the type."""
+    return _NAMES.get(type(value), "something else")
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """The JSON object in ``body``.
+
+    Raises:
+        InvalidRequest: the body is not UTF-8, not JSON or not an object, or has NaN, a
+            number beyond a double, a repeated key, half a surrogate pair or too many levels.
+    """
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(
+            text,
+            object_pairs_hook=_object_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_number,
+        )
+        if _SURROGATE_ESCAPE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The body is not valid UTF-8 at byte {error.start}") from error
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("The body has an escape that is half a character") from error
+    except RecursionError as error:
+        raise InvalidRequest("The body is nested too deeply") from error
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"The body must be a JSON object, got {type_name(value)}")
+    return value
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key!r} is given twice")
+            seen.add(key)
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite_number(text: str) -> float:
+    """The value of a number with a point or exponent; to JSON, 1.0 is an integer like 1."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text} is too large")
+    return int(value) if value.is_integer() else value

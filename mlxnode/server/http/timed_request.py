@@ -1,0 +1,57 @@
+"""Sanic's request, with a limit on the time that its body takes to arrive."""
+
+import asyncio
+import contextlib
+
+from sanic import Request
+from sanic.exceptions import PayloadTooLarge, RequestTimeout
+from sanic.http.http1 import Http
+
+_DISCARD_SECONDS = 5.0
+
+
+class TimedRequest(Request):
+    """A request whose body has to arrive in time; Sanic's own timeout ends with the head."""
+
+    async def receive_body(self) -> None:
+        """Read the body.
+
+        Raises:
+            RequestTimeout: the body did not arrive within REQUEST_TIMEOUT seconds.
+            PayloadTooLarge: the body has more than REQUEST_MAX_SIZE bytes.
+        """
+        http = self._http
+        try:
+            await asyncio.wait_for(super().receive_body(), self.app.config.REQUEST_TIMEOUT)
+        except TimeoutError:
+            _close_after_response(http)
+            raise RequestTimeout("The request's body took too long to arrive") from None
+        except PayloadTooLarge:
+            # A close while the client still sends would reset the connection before the
+            # client reads the response.
+            http.request_max_size = float("inf")
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(_discard_body(http), _DISCARD_SECONDS)
+            _close_after_response(http)
+            raise
+        # Sanic leaves the transport paused after a large body: the server would not notice
+        # that the client leaves.
+        if http.protocol.transport is not None:
+            http.protocol.transport.resume_reading()
+
+    @property
+    def _http(self) -> Http:
+        """The state of the HTTP/1.1 connection."""
+        if not isinstance(self.stream, Http):
+            raise RuntimeError("the connection of the request is closed, or is not HTTP/1.1")
+        return self.stream
+
+
+async def _discard_body(http: Http) -> None:
+    async for _ in http:
+        pass
+
+
+def _close_after_response(http: Http) -> None:
+    http.keep_alive = False
+    http.request_body = None  # Sanic would wait for the remaining body.
