@@ -7,14 +7,16 @@ from sanic import Request
 
 from mlxnode.server.answer.generation import Generation
 from mlxnode.server.errors import ApiError, ErrorBody, ErrorEnvelope
-from mlxnode.server.formats.writer import Format
+from mlxnode.server.formats.writer import AnswerWriter
 
 logger = logging.getLogger("mlxnode.server")
 
 _DONE = b"data: [DONE]\n\n"
 
 
-async def stream_generation(request: Request, generation: Generation, form: Format) -> None:
+async def stream_generation(
+    request: Request, generation: Generation, writer: AnswerWriter
+) -> None:
     """Answer ``request`` with events, in one write for all that arrived together.
 
     Nothing is sent before the engine has said something, so that a failure up to then is an
@@ -25,20 +27,20 @@ async def stream_generation(request: Request, generation: Generation, form: Form
         ApiError: the engine refused or failed before the first token.
     """
     deltas = await generation.receive()
-    events: list[msgspec.Struct] = form.opening()
+    events: list[msgspec.Struct] = [*writer.opening_chunks()]
     response = await request.respond(
         content_type="text/event-stream; charset=utf-8", headers={"cache-control": "no-cache"}
     )
     try:
         while True:
-            events += [chunk for delta in deltas for chunk in form.chunks(delta)]
+            events += [chunk for delta in deltas for chunk in writer.chunks(delta)]
             if generation.is_finished:
                 break
             if events:
                 await response.send(_encode(events))
             events = []
             deltas = await generation.receive()
-        events += form.closing(generation.usage)
+        events += writer.closing_chunks(generation.usage)
         await response.send(_encode(events) + _DONE, end_stream=True)
     except ApiError as error:
         logger.warning("stream %s ended early: %s", request.ctx.request_id, error.message)

@@ -1,4 +1,4 @@
-"""The wire formats: what a request may hold (schemas) and how an answer is written (writers).
+"""The wire formats, one folder for each: request bodies (schemas), answers and their writers.
 
-May import ``prompt`` and ``answer``; never ``http`` or ``routes``.
+May import ``answer``, ``prompt``, ``notation`` and ``errors``; never ``http`` or ``routes``.
 """

@@ -1,4 +1,4 @@
-"""The answers of ``/v1/models`` and ``/health``."""
+"""The response bodies of ``/v1/models`` and ``/health``."""
 
 from typing import Literal
 
@@ -6,13 +6,13 @@ from msgspec import UNSET, Struct, UnsetType
 
 
 class Model(Struct):
-    """A model, with the extras that people look for."""
+    """A model: OpenAI's fields, and fields that other servers have."""
 
     id: str
     created: int
     type: Literal["chat", "completion", "embedding"]
     context_length: int
-    max_model_len: int  # the same, by vLLM's name
+    max_model_len: int  # the context length, by vLLM's name
     dimensions: int | UnsetType = UNSET
     owned_by: str = "mlxnode"
     object: Literal["model"] = "model"

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 
 class PromptTokensDetails(Struct):
-    cached_tokens: int = 0  # known from an earlier request, so not computed again
+    cached_tokens: int = 0  # from the prefix cache
 
 
 class CompletionTokensDetails(Struct):
@@ -12,7 +12,7 @@ class CompletionTokensDetails(Struct):
 
 
 class Usage(Struct):
-    """Exact counts. The stop token that ends a text is counted, as it was generated."""
+    """Exact counts. A stop token that ends a text is counted, because it was generated."""
 
     prompt_tokens: int
     completion_tokens: int

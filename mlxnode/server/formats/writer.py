@@ -1,63 +1,63 @@
-"""How generated text is written for a client: whole, and as the chunks of a stream."""
+"""Writers: they turn the output of a model into the response bodies of one endpoint."""
 
 import hashlib
 import time
 import uuid
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import msgspec
-from msgspec import UNSET
 
 import mlxnode
 from mlxnode.models.served import ServedModel
 from mlxnode.server.answer.choice import Delta
 from mlxnode.server.formats.usage import Usage
-from mlxnode.server.prompt.token_text import TokenText
 
-LEAST_LOGPROB = -9999.0  # OpenAI's, for what cannot happen: JSON has no infinity
+MIN_LOGPROB = -9999.0  # OpenAI's, for a token that cannot be sampled: JSON has no infinity
 
 
-class Format(Protocol):
-    """The bodies of one endpoint; one object a request, so that id and time stay the same."""
+class AnswerWriter(Protocol):
+    """Writes the answer to one request, as one response or as the chunks of a stream."""
 
-    def whole(self, deltas: list[Delta], usage: Usage) -> msgspec.Struct: ...
-
-    def opening(self) -> list[msgspec.Struct]:
-        """The chunks that come before any text."""
+    def response(self, deltas: list[Delta], usage: Usage) -> msgspec.Struct:
+        """The whole answer; each delta has all the output of one choice."""
         ...
 
-    def chunks(self, delta: Delta) -> list[msgspec.Struct]: ...
+    def opening_chunks(self) -> Sequence[msgspec.Struct]:
+        """The chunks before any text."""
+        ...
 
-    def closing(self, usage: Usage) -> list[msgspec.Struct]:
-        """The chunks that come after the last choice has ended."""
+    def chunks(self, delta: Delta) -> Sequence[msgspec.Struct]:
+        """The chunks for new output of one choice."""
+        ...
+
+    def closing_chunks(self, usage: Usage) -> Sequence[msgspec.Struct]:
+        """The chunks after the end of the last choice."""
         ...
 
 
-class _Identity:
-    """What all bodies of one request share."""
+@dataclass(frozen=True)
+class AnswerIdentity:
+    """The fields that the response, or all chunks, of one answer share."""
 
-    def __init__(
-        self,
-        served: ServedModel,
-        prefix: str,
-        *,
-        include_usage: bool,
-        logprobs_of: TokenText | None,
-    ):
-        """``logprobs_of``: what names tokens, if log-probabilities were asked for."""
-        self._shared = {
-            "id": f"{prefix}{uuid.uuid4().hex}",
-            "created": int(time.time()),
-            "model": served.id,
-            "system_fingerprint": _fingerprint(served),
-        }
-        self._include_usage = include_usage
-        self._token_text = logprobs_of
-        # With include_usage, every chunk but the last says that it has none.
-        self._no_usage = None if include_usage else UNSET
+    id: str
+    created: int  # Unix seconds
+    model: str
+    system_fingerprint: str
+
+    @classmethod
+    def new(cls, prefix: str, served: ServedModel) -> Self:
+        """The identity of a new answer of ``served``; its id starts with ``prefix``."""
+        return cls(
+            id=f"{prefix}{uuid.uuid4().hex}",
+            created=int(time.time()),
+            model=served.id,
+            system_fingerprint=_fingerprint(served),
+        )
 
 
 def _fingerprint(served: ServedModel) -> str:
-    """Changes when what answers changes: this program or the model's weights."""
+    """A digest of this program's version and of the model's weights."""
     facts = f"{mlxnode.__version__} {served.id} {served.created} {served.size_bytes}"
     return f"fp_{hashlib.sha256(facts.encode()).hexdigest()[:10]}"

@@ -15,12 +15,12 @@ from mlxnode.server.answer.sse import stream_generation
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.chat.answers import ChatChunk, ChatCompletion
 from mlxnode.server.formats.chat.schema import ChatBody
-from mlxnode.server.formats.chat.writer import ChatFormat
+from mlxnode.server.formats.chat.writer import ChatWriter
 from mlxnode.server.formats.completions.answers import TextCompletion
 from mlxnode.server.formats.completions.schema import CompletionBody
-from mlxnode.server.formats.completions.writer import TextFormat
+from mlxnode.server.formats.completions.writer import CompletionWriter
 from mlxnode.server.formats.generation import ENDINGS, GenerationBody
-from mlxnode.server.formats.writer import Format
+from mlxnode.server.formats.writer import AnswerWriter
 from mlxnode.server.http.body import json_response, read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.validation import check_token_ids
@@ -44,7 +44,7 @@ class Plan:
 
     prompts: list[list[int]]
     max_tokens: list[int]  # for each prompt
-    format: Format
+    writer: AnswerWriter
     num_candidates: int  # for each prompt
     grammar: str | None = None
     grammar_after: list[int] = field(default_factory=list)  # tokens; empty for at once
@@ -73,12 +73,12 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     plan = Plan(
         [prompt.ids],
         [max_tokens],
-        ChatFormat(
+        ChatWriter(
             model.served,
             include_usage=body.include_usage,
-            logprobs_of=_token_text(body, model),
+            token_bytes=_token_text(body, model),
             num_choices=body.num_choices,
-            tells_tier=body.service_tier is not None,
+            has_service_tier=body.service_tier is not None,
         ),
         body.num_choices,
         await grammar_of(form, tools),
@@ -127,10 +127,10 @@ async def completions(request: Request) -> HTTPResponse | None:
             _fit(model, prompt, asked, _DEFAULT_COMPLETION_TOKENS, "prompt")
             for prompt in prompts
         ],
-        TextFormat(
+        CompletionWriter(
             model.served,
             include_usage=body.include_usage,
-            logprobs_of=_token_text(body, model),
+            token_bytes=_token_text(body, model),
         ),
         body.best_of or body.num_choices,
         await grammar_of(form_of(body)),
@@ -177,11 +177,11 @@ async def _generate(
             generation = Generation(call, choices, plan.prompts)
             try:
                 if body.stream:
-                    return await stream_generation(request, generation, plan.format)
+                    return await stream_generation(request, generation, plan.writer)
                 deltas = await generation.finish()
                 if plan.num_candidates > body.num_choices:
                     deltas = generation.best(deltas, plan.num_candidates, body.num_choices)
-                return json_response(plan.format.whole(deltas, generation.usage))
+                return json_response(plan.writer.response(deltas, generation.usage))
             finally:
                 reservation.tokens_used = generation.tokens_used
 

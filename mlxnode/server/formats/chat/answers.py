@@ -1,6 +1,6 @@
-"""The answers of ``/v1/chat/completions``: OpenAI's response bodies as typed structs.
+"""The response bodies of ``/v1/chat/completions``.
 
-Fields appear in JSON in the order written here. A field that is ``UNSET`` is left out.
+The JSON has the fields in the order of the struct, without the fields that are ``UNSET``.
 """
 
 from typing import Literal
@@ -20,8 +20,10 @@ class TopLogprob(Struct):
 
 
 class TokenLogprob(Struct):
-    """A token's log-probability, of the model's raw logits; ``token`` may be a part of a
-    character, ``bytes`` are exact."""
+    """The log-probability of a token, from the raw logits of the model.
+
+    ``token`` is text, and can be a part of a character; ``bytes`` are exact.
+    """
 
     token: str
     logprob: float
@@ -46,7 +48,7 @@ class ToolCall(Struct):
 
 
 class ChatMessage(Struct):
-    """``content`` is null when the model only called tools."""
+    """``content`` is null if the model only called tools."""
 
     content: str | None
     role: Literal["assistant"] = "assistant"
@@ -63,7 +65,7 @@ class ChatChoice(Struct):
 
 
 class ChatCompletion(Struct):
-    """``service_tier`` is told to those who asked for one: there is one only."""
+    """``service_tier`` is present if the request has one; the server has only one tier."""
 
     id: str
     created: int
@@ -81,7 +83,7 @@ class CalledFunctionDelta(Struct):
 
 
 class ToolCallDelta(Struct):
-    """A piece of a call: id, type and name come with the first, the rest are arguments."""
+    """A part of a call. The first part has id, type and name; later parts have arguments."""
 
     index: int
     function: CalledFunctionDelta

@@ -1,4 +1,4 @@
-"""The body of ``/v1/chat/completions``: messages, tools and the form of the answer."""
+"""The request body of ``/v1/chat/completions``: messages, tools and answer format."""
 
 import contextlib
 import json
@@ -21,8 +21,8 @@ Metadata = Annotated[
     ],
     Field(max_length=16),
 ]
-# Variables of chat templates that a request may set; those that carry the conversation, or
-# that could be of any size, are not among them.
+# The variables of chat templates that a request may set: none that holds a part of the
+# conversation, and none of unlimited size.
 TemplateKwargs = dict[
     Literal[
         "clear_thinking",
@@ -45,7 +45,7 @@ class ContentPart(Body):
 
 
 class FunctionCall(Body):
-    """Of an earlier answer; ``arguments`` is JSON, as a text."""
+    """A call in an earlier answer; ``arguments`` is JSON in a string."""
 
     name: str
     arguments: str
@@ -61,7 +61,7 @@ class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[ContentPart] | None = None
     name: str | None = None
-    reasoning_content: str | None = None  # of an earlier answer; some templates want it back
+    reasoning_content: str | None = None  # of an earlier answer; some templates render it
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
 
@@ -77,10 +77,10 @@ class Message(Body):
     )
 
     def to_template(self) -> dict[str, Any]:
-        """The message as chat templates expect it.
+        """The message as chat templates expect it: they are written for transformers.
 
-        Content is one string, and the arguments of a tool call are an object where they
-        are one: templates are written for transformers, not for OpenAI's JSON in a string.
+        Content is one string. The arguments of a tool call are an object if their JSON is
+        valid, else the string.
         """
         fields = self.model_dump(exclude_none=True)
         fields["content"] = self.content or ""
@@ -93,7 +93,7 @@ class Message(Body):
 
 
 class Function(Body):
-    """What the model may call; ``parameters`` is the JSON schema of its arguments."""
+    """A function that the model may call; ``parameters`` is the schema of its arguments."""
 
     name: Name
     description: str | None = None
@@ -117,7 +117,7 @@ class NamedTool(Body):
 
 class JsonSchema(Body):
     name: Name
-    description: str | None = None  # for the reader of the request; it changes nothing
+    description: str | None = None  # a note of the client; it changes nothing
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
     strict: bool | None = None
 
@@ -147,7 +147,7 @@ class ChatBody(GenerationBody):
     chat_template_kwargs: TemplateKwargs | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
-    metadata: Metadata | None = None  # the caller's own notes, kept nowhere
+    metadata: Metadata | None = None  # notes of the client; the server does not store them
     service_tier: Literal["auto", "default"] | None = None
 
     rules: ClassVar[tuple[Rule, ...]] = (

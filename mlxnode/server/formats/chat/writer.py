@@ -1,6 +1,9 @@
 """Writes the answers of ``/v1/chat/completions``."""
 
-from mlxnode.messages import Token
+from typing import Literal
+
+from msgspec import UNSET, UnsetType
+
 from mlxnode.models.served import ServedModel
 from mlxnode.server.answer.choice import Delta, ScoredToken
 from mlxnode.server.formats.chat.answers import (
@@ -11,39 +14,41 @@ from mlxnode.server.formats.chat.answers import (
     ChatChunkChoice,
     ChatCompletion,
     ChatDelta,
+    ChatFinishReason,
     ChatLogprobs,
     ChatMessage,
-    TokenLogprob,
     ToolCall,
     ToolCallDelta,
-    TopLogprob,
 )
+from mlxnode.server.formats.chat.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
-from mlxnode.server.formats.writer import LEAST_LOGPROB, _Identity
+from mlxnode.server.formats.writer import AnswerIdentity
 from mlxnode.server.notation.output_parser import CallPiece, Reply
 from mlxnode.server.prompt.token_text import TokenText
 
 
-class ChatFormat(_Identity):
-    """Bodies of ``/v1/chat/completions``."""
+class ChatWriter:
+    """Writes the answer to one chat request."""
 
     def __init__(
         self,
         served: ServedModel,
         *,
         include_usage: bool,
-        logprobs_of: TokenText | None = None,
+        token_bytes: TokenText | None = None,
         num_choices: int = 1,
-        tells_tier: bool = False,
+        has_service_tier: bool = False,
     ):
-        super().__init__(
-            served, "chatcmpl-", include_usage=include_usage, logprobs_of=logprobs_of
-        )
+        """``token_bytes``: the bytes of tokens, if the answer reports log-probabilities."""
+        self._identity = AnswerIdentity.new("chatcmpl-", served)
+        self._include_usage = include_usage
+        self._logprob_writer = None if token_bytes is None else LogprobWriter(token_bytes)
         self._num_choices = num_choices
-        if tells_tier:
-            self._shared["service_tier"] = "default"
+        self._service_tier: Literal["default"] | UnsetType = (
+            "default" if has_service_tier else UNSET
+        )
 
-    def whole(self, deltas: list[Delta], usage: Usage) -> ChatCompletion:
+    def response(self, deltas: list[Delta], usage: Usage) -> ChatCompletion:
         choices = [
             ChatChoice(
                 delta.index,
@@ -52,76 +57,94 @@ class ChatFormat(_Identity):
                 self._logprobs(delta.tokens),
             )
             for delta in deltas
+            if delta.finish_reason is not None
         ]
-        return ChatCompletion(**self._shared, choices=choices, usage=usage)
+        return ChatCompletion(
+            id=self._identity.id,
+            created=self._identity.created,
+            model=self._identity.model,
+            system_fingerprint=self._identity.system_fingerprint,
+            choices=choices,
+            usage=usage,
+            service_tier=self._service_tier,
+        )
 
-    def opening(self) -> list[ChatChunk]:
+    def opening_chunks(self) -> list[ChatChunk]:
         start = ChatDelta(role="assistant", content="", refusal=None)
-        return [self._chunk(index, start) for index in range(self._num_choices)]
+        return [self._choice_chunk(index, start) for index in range(self._num_choices)]
 
     def chunks(self, delta: Delta) -> list[ChatChunk]:
         chunks = []
         if delta.reply or delta.tokens:
             logprobs = self._logprobs(delta.tokens)
-            chunks.append(self._chunk(delta.index, _delta(delta.reply), logprobs=logprobs))
-        if delta.finish_reason:
-            chunks.append(self._chunk(delta.index, ChatDelta(), delta.finish_reason))
+            chunks.append(
+                self._choice_chunk(delta.index, _delta(delta.reply), logprobs=logprobs)
+            )
+        if delta.finish_reason is not None:
+            chunks.append(self._choice_chunk(delta.index, ChatDelta(), delta.finish_reason))
         return chunks
 
-    def closing(self, usage: Usage) -> list[ChatChunk]:
-        if not self._include_usage:
-            return []
-        return [ChatChunk(**self._shared, choices=[], usage=usage)]
+    def closing_chunks(self, usage: Usage) -> list[ChatChunk]:
+        return [self._chunk([], usage)] if self._include_usage else []
 
-    def _chunk(
+    def _choice_chunk(
         self,
         index: int,
         delta: ChatDelta,
-        finish_reason: str | None = None,
+        finish_reason: ChatFinishReason | None = None,
         logprobs: ChatLogprobs | None = None,
     ) -> ChatChunk:
-        choice = ChatChunkChoice(index, delta, finish_reason, logprobs)
-        return ChatChunk(**self._shared, choices=[choice], usage=self._no_usage)
+        return self._chunk([ChatChunkChoice(index, delta, finish_reason, logprobs)], None)
+
+    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | None) -> ChatChunk:
+        return ChatChunk(
+            id=self._identity.id,
+            created=self._identity.created,
+            model=self._identity.model,
+            system_fingerprint=self._identity.system_fingerprint,
+            choices=choices,
+            # With include_usage, all chunks have the field, but only the last has counts.
+            usage=usage if self._include_usage else UNSET,
+            service_tier=self._service_tier,
+        )
 
     def _logprobs(self, tokens: list[ScoredToken]) -> ChatLogprobs | None:
-        if self._token_text is None:
-            return None
-        return ChatLogprobs([self._scored(scored.token) for scored in tokens])
-
-    def _scored(self, token: Token) -> TokenLogprob:
-        tops = token.top_logprobs or {}
-        top = [TopLogprob(*self._named(i, logprob)) for i, logprob in tops.items()]
-        return TokenLogprob(*self._named(token.id, token.logprob), top)
-
-    def _named(self, token: int, logprob: float) -> tuple[str, float, list[int]]:
-        data = self._token_text.bytes_of(token)
-        return data.decode(errors="replace"), max(logprob, LEAST_LOGPROB), list(data)
+        return None if self._logprob_writer is None else self._logprob_writer.write(tokens)
 
 
-def _message(reply: Reply) -> ChatMessage:
-    message = ChatMessage(None if reply.calls and not reply.content else reply.content)
-    if reply.reasoning:
-        message.reasoning_content = reply.reasoning
-    if reply.calls:
-        message.tool_calls = [
-            ToolCall(call.id, CalledFunction(call.name, call.arguments)) for call in reply.calls
-        ]
+def _message(output: Reply) -> ChatMessage:
+    message = ChatMessage(None if output.calls and not output.content else output.content)
+    if output.reasoning:
+        message.reasoning_content = output.reasoning
+    if output.calls:
+        message.tool_calls = _tool_calls(output.calls)
     return message
 
 
-def _delta(reply: Reply) -> ChatDelta:
+def _tool_calls(deltas: list[CallPiece]) -> list[ToolCall]:
+    """The whole calls: the first delta of each has its id and name, others add arguments."""
+    calls: list[ToolCall] = []
+    for delta in deltas:
+        if delta.id is not None and delta.name is not None:
+            calls.append(ToolCall(delta.id, CalledFunction(delta.name, delta.arguments)))
+        else:
+            calls[-1].function.arguments += delta.arguments
+    return calls
+
+
+def _delta(output: Reply) -> ChatDelta:
     delta = ChatDelta()
-    if reply.reasoning:
-        delta.reasoning_content = reply.reasoning
-    if reply.calls:
-        delta.tool_calls = [_call_delta(piece) for piece in reply.calls]
-    if reply.content or not (reply.reasoning or reply.calls):
-        delta.content = reply.content
+    if output.reasoning:
+        delta.reasoning_content = output.reasoning
+    if output.calls:
+        delta.tool_calls = [_call_delta(call) for call in output.calls]
+    if output.content or not (output.reasoning or output.calls):
+        delta.content = output.content
     return delta
 
 
-def _call_delta(piece: CallPiece) -> ToolCallDelta:
-    delta = ToolCallDelta(piece.index, CalledFunctionDelta(piece.arguments))
-    if piece.name is not None:
-        delta.id, delta.type, delta.function.name = piece.id, "function", piece.name
-    return delta
+def _call_delta(call: CallPiece) -> ToolCallDelta:
+    if call.id is None or call.name is None:
+        return ToolCallDelta(call.index, CalledFunctionDelta(call.arguments))
+    function = CalledFunctionDelta(call.arguments, call.name)
+    return ToolCallDelta(call.index, function, call.id, "function")

@@ -1,1 +1,1 @@
-"""``/v1/completions``: its request schema, its answers and their writer."""
+"""``/v1/completions``: its request body, its answers and their writer."""

@@ -1,4 +1,4 @@
-"""The answers of ``/v1/completions``."""
+"""The response bodies of ``/v1/completions``."""
 
 from typing import Literal
 
@@ -9,8 +9,11 @@ from mlxnode.server.formats.usage import Usage
 
 
 class TextLogprobs(Struct):
-    """Of each token, null for the first of an echoed prompt; ``text_offset`` counts characters
-    from the start of the choice's text."""
+    """Parallel lists with an item for each token.
+
+    The first token of an echoed prompt has no log-probability. ``text_offset`` counts
+    characters from the start of the choice's text.
+    """
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -26,7 +29,7 @@ class TextChoice(Struct):
 
 
 class TextCompletion(Struct):
-    """The whole answer and, with ``usage`` unset or null, a chunk of a stream."""
+    """The whole answer or, with ``usage`` unset or null, a chunk of a stream."""
 
     id: str
     created: int

@@ -1,70 +1,64 @@
 """Writes the answers of ``/v1/completions``."""
 
-from mlxnode.messages import Token
+from msgspec import UNSET, UnsetType
+
 from mlxnode.models.served import ServedModel
-from mlxnode.server.answer.choice import Delta, ScoredToken
-from mlxnode.server.formats.completions.answers import TextChoice, TextCompletion, TextLogprobs
+from mlxnode.server.answer.choice import Delta
+from mlxnode.server.formats.completions.answers import TextChoice, TextCompletion
+from mlxnode.server.formats.completions.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
-from mlxnode.server.formats.writer import LEAST_LOGPROB, _Identity
+from mlxnode.server.formats.writer import AnswerIdentity
 from mlxnode.server.prompt.token_text import TokenText
 
 
-class TextFormat(_Identity):
-    """Bodies of ``/v1/completions``."""
+class CompletionWriter:
+    """Writes the answer to one completion request."""
 
     def __init__(
         self,
         served: ServedModel,
         *,
         include_usage: bool,
-        logprobs_of: TokenText | None = None,
+        token_bytes: TokenText | None = None,
     ):
-        super().__init__(served, "cmpl-", include_usage=include_usage, logprobs_of=logprobs_of)
+        """``token_bytes``: the bytes of tokens, if the answer reports log-probabilities."""
+        self._identity = AnswerIdentity.new("cmpl-", served)
+        self._include_usage = include_usage
+        self._logprob_writer = None if token_bytes is None else LogprobWriter(token_bytes)
 
-    def whole(self, deltas: list[Delta], usage: Usage) -> TextCompletion:
-        choices = [self._choice(delta) for delta in deltas]
-        return TextCompletion(**self._shared, choices=choices, usage=usage)
+    def response(self, deltas: list[Delta], usage: Usage) -> TextCompletion:
+        return self._completion([self._choice(delta) for delta in deltas], usage)
 
-    def opening(self) -> list[TextCompletion]:
+    def opening_chunks(self) -> list[TextCompletion]:
         return []
 
     def chunks(self, delta: Delta) -> list[TextCompletion]:
-        return [self._chunk(self._choice(delta))]
+        return [self._chunk([self._choice(delta)], None)]
 
-    def closing(self, usage: Usage) -> list[TextCompletion]:
-        if not self._include_usage:
-            return []
-        return [TextCompletion(**self._shared, choices=[], usage=usage)]
+    def closing_chunks(self, usage: Usage) -> list[TextCompletion]:
+        return [self._chunk([], usage)] if self._include_usage else []
 
-    def _chunk(self, choice: TextChoice) -> TextCompletion:
-        return TextCompletion(**self._shared, choices=[choice], usage=self._no_usage)
+    def _chunk(self, choices: list[TextChoice], usage: Usage | None) -> TextCompletion:
+        # With include_usage, all chunks have the field, but only the last has counts.
+        return self._completion(choices, usage if self._include_usage else UNSET)
 
-    def _choice(self, delta: Delta) -> TextChoice:
-        logprobs = None if self._token_text is None else self._logprobs(delta.tokens)
-        return TextChoice(delta.index, delta.reply.content, delta.finish_reason, logprobs)
-
-    def _logprobs(self, tokens: list[ScoredToken]) -> TextLogprobs:
-        return TextLogprobs(
-            tokens=[self._name(scored.token.id) for scored in tokens],
-            token_logprobs=[
-                None if logprob is None else max(logprob, LEAST_LOGPROB)
-                for logprob in (scored.token.logprob for scored in tokens)
-            ],
-            top_logprobs=[self._top(scored.token) for scored in tokens],
-            text_offset=[scored.offset for scored in tokens],
+    def _completion(
+        self, choices: list[TextChoice], usage: Usage | UnsetType | None
+    ) -> TextCompletion:
+        return TextCompletion(
+            id=self._identity.id,
+            created=self._identity.created,
+            model=self._identity.model,
+            system_fingerprint=self._identity.system_fingerprint,
+            choices=choices,
+            usage=usage,
         )
 
-    def _top(self, token: Token) -> dict[str, float] | None:
-        """The most likely tokens, and the one that came, as OpenAI does."""
-        if token.logprob is None:
-            return None
-        top = (token.top_logprobs or {}) | {token.id: token.logprob}
-        return {self._name(i): max(value, LEAST_LOGPROB) for i, value in top.items()}
-
-    def _name(self, token: int) -> str:
-        """The token's text; of one that is a part of a character, its bytes, as OpenAI does."""
-        data = self._token_text.bytes_of(token)
-        try:
-            return data.decode()
-        except UnicodeDecodeError:
-            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+    def _choice(self, delta: Delta) -> TextChoice:
+        reason, writer = delta.finish_reason, self._logprob_writer
+        return TextChoice(
+            index=delta.index,
+            text=delta.reply.content,
+            finish_reason="stop" if reason == "tool_calls" else reason,  # text has no calls
+            logprobs=None if writer is None else writer.write(delta.tokens),
+        )

@@ -1,1 +1,1 @@
-"""``/v1/embeddings``: its request schema and its answers."""
+"""``/v1/embeddings``: its request body and its answers."""

@@ -1,4 +1,4 @@
-"""The answers of ``/v1/embeddings``."""
+"""The response bodies of ``/v1/embeddings``."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ class EmbeddingUsage(Struct):
 
 
 class Embedding(Struct):
-    """``embedding``: numbers, or the base64 of little-endian float32."""
+    """``embedding``: numbers, or the base64 form of little-endian float32."""
 
     index: int
     embedding: list[float] | str
