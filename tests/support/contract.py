@@ -1,4 +1,4 @@
-"""Requests to every endpoint that takes a body, and what every error has."""
+"""Requests to every endpoint that takes a body, and the fields that every error has."""
 
 import json
 from types import SimpleNamespace
@@ -25,12 +25,12 @@ ALWAYS = ("x-request-id", "openai-processing-ms", "openai-version")
 
 
 def chat(worker, **options):
-    """Through the OpenAI SDK."""
+    """Send a request through the OpenAI SDK."""
     return worker.client().chat.completions.create(**(CHAT | options))
 
 
 def complete(worker, **options):
-    """Through the OpenAI SDK."""
+    """Send a request through the OpenAI SDK."""
     return worker.client().completions.create(**(COMPLETION | options))
 
 
@@ -49,7 +49,7 @@ def error_of(response) -> dict:
 
 
 def tool_use(*functions: dict, syntax: ToolSyntax | None = None, **options) -> ToolUse:
-    """What a request with these functions offers a model of that ``syntax``."""
+    """The tools of a request with these functions, for a model with that ``syntax``."""
     tools = [{"type": "function", "function": function} for function in functions]
     body, _ = validate(ChatBody, CHAT | {"tools": tools} | options)
     return ToolUse.of(body, SimpleNamespace(tool_syntax=syntax))

@@ -1,9 +1,9 @@
-"""Loaded by schemathesis: what is no fault although a schema allows it."""
+"""Loaded by schemathesis: the refusals of bodies that are valid under the schema."""
 
 import schemathesis
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-# Depends on the model and its tokenizer; no schema can say it.
+# These depend on the model and its tokenizer, which a schema does not know.
 _BEYOND_SCHEMAS = {
     "context_length_exceeded",
     "empty_prompt",
@@ -12,8 +12,9 @@ _BEYOND_SCHEMAS = {
     "max_tokens_per_request",
     "too_many_choices",
 }
-# What contradicts something else: as a schema, more alternatives than generators of test data
-# can keep apart. At most one form of an answer, none with a parameter that says where it ends.
+# Rules that are not in the schema: with clauses for all rules, it has more alternatives than
+# generators of test data can keep apart. A request has at most one constraint, and no
+# parameter that contradicts the constraint.
 _COMBINED = {
     *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
     *("ignore_eos", "min_tokens", "stop_token_ids"),
@@ -27,7 +28,7 @@ def valid_requests_are_served(ctx, response, case):
     is_combined = (
         error["code"] == "invalid_parameter_combination" and error["param"] in _COMBINED
     )
-    # A tool that is not among those offered, a variable that this template does not have.
+    # The choice of a tool that is not offered; a variable that the template does not have.
     is_reference = error["code"] == "unsupported_value" and error["param"] == "tool_choice"
     is_variable = (error.get("param") or "").startswith("chat_template_kwargs.")
     is_known = is_combined or is_reference or is_variable

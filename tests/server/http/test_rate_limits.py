@@ -153,12 +153,12 @@ def test_without_limits_nobody_is_asked(plain_worker):
 # --- a client that leaves while the supervisor is asked -----------------------------
 
 
-def limits_that_send_to(sent: list) -> RateLimiter:
+def limiter_that_sends_to(sent: list) -> RateLimiter:
     return RateLimiter(lambda message: sent.append(message) or True, enabled=True)
 
 
-async def hold(limits: RateLimiter) -> None:
-    async with limits.reserve("key", "m", 10) as reservation:
+async def hold(limiter: RateLimiter) -> None:
+    async with limiter.reserve("key", "m", 10) as reservation:
         reservation.tokens_used = 7
 
 
@@ -166,11 +166,11 @@ async def hold(limits: RateLimiter) -> None:
 @pytest.mark.parametrize("answer_comes_first", [False, True])
 async def test_limits_give_back_what_nobody_waits_for(refused, answer_comes_first):
     sent: list = []
-    limits = limits_that_send_to(sent)
-    task = asyncio.create_task(hold(limits))
+    limiter = limiter_that_sends_to(sent)
+    task = asyncio.create_task(hold(limiter))
     await asyncio.sleep(0)
     answer = Reserved(1, refused, 0.0, Limit(1, 0, 1.0), None)
-    steps = [lambda: limits.on_reserved(answer), task.cancel]
+    steps = [lambda: limiter.on_reserved(answer), task.cancel]
     for step in steps if answer_comes_first else reversed(steps):
         step()
     with pytest.raises(asyncio.CancelledError):
@@ -181,10 +181,10 @@ async def test_limits_give_back_what_nobody_waits_for(refused, answer_comes_firs
 
 async def test_limits_settle_what_was_used():
     sent: list = []
-    limits = limits_that_send_to(sent)
-    task = asyncio.create_task(hold(limits))
+    limiter = limiter_that_sends_to(sent)
+    task = asyncio.create_task(hold(limiter))
     await asyncio.sleep(0)
-    limits.on_reserved(Reserved(1, None, 0.0, None, Limit(10, 0, 1.0)))
+    limiter.on_reserved(Reserved(1, None, 0.0, None, Limit(10, 0, 1.0)))
     await task
     assert sent[1:] == [Settle(1, 7)]
 
