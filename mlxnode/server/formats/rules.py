@@ -71,17 +71,32 @@ class Rule(ABC):
 
 
 @dataclass(frozen=True)
-class AnyOf(Rule):
-    """At least one of ``conditions`` holds."""
+class Always(Rule):
+    """The condition holds."""
 
-    conditions: tuple[Condition, ...]
+    condition: Condition
 
     def holds(self, body: Any) -> bool:
-        return any(condition.holds(body) for condition in self.conditions)
+        return self.condition.holds(body)
 
     @property
     def clause(self) -> JsonDict:
-        return {"anyOf": [condition.clause for condition in self.conditions]}
+        return self.condition.clause
+
+
+@dataclass(frozen=True)
+class Either(Rule):
+    """At least one of two conditions holds."""
+
+    first: Condition
+    second: Condition
+
+    def holds(self, body: Any) -> bool:
+        return self.first.holds(body) or self.second.holds(body)
+
+    @property
+    def clause(self) -> JsonDict:
+        return {"anyOf": [self.first.clause, self.second.clause]}
 
 
 @dataclass(frozen=True)
@@ -110,9 +125,8 @@ class AtLeast(Rule):
 
 def only(name: str, *values: JsonValue) -> Rule:
     """The server supports only ``values`` for the field ``name``."""
-    accepted = " or ".join(map(json.dumps, values))
-    condition = one_of(name, *values, None)
-    return AnyOf(name, "unsupported_value", f"only {accepted} is supported", True, (condition,))
+    problem = f"only {' or '.join(map(json.dumps, values))} is supported"
+    return Always(name, "unsupported_value", problem, True, one_of(name, *values, None))
 
 
 def needs(
@@ -128,19 +142,21 @@ def needs(
     Each of the ``neutral`` values is the same as unset. ``problem`` says in the error that
     the condition does not hold.
     """
-    conditions = one_of(name, *neutral, None), condition
-    return AnyOf(name, "invalid_parameter_combination", problem, in_schema, conditions)
+    is_unset = one_of(name, *neutral, None)
+    return Either(
+        name, "invalid_parameter_combination", problem, in_schema, is_unset, condition
+    )
 
 
 def not_both(name: str, other: str) -> Rule:
     """At most one of two fields is set; the error names ``other``."""
-    conditions = one_of(other, None), one_of(name, None)
-    return AnyOf(other, "not_both", f"Set {name} or {other}, not both", True, conditions)
+    problem = f"Set {name} or {other}, not both"
+    return Either(other, "not_both", problem, True, one_of(other, None), one_of(name, None))
 
 
 def required(name: str, *, unless: Condition) -> Rule:
     """The field ``name`` is set unless the condition holds."""
-    return AnyOf(name, "missing", "Field required", True, (unless, none_of(name, None)))
+    return Either(name, "missing", "Field required", True, unless, none_of(name, None))
 
 
 def at_least(name: str, other: str, *, max_other: int) -> Rule:
