@@ -9,7 +9,7 @@ from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.http.validation import validate
-from mlxnode.server.notation.output_parser import ToolSyntax
+from mlxnode.server.notation.tool_syntax import ToolSyntax
 from mlxnode.server.prompt.tools import ToolUse
 
 CHATS, TEXTS, VECTORS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"

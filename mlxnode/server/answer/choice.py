@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from mlxnode.messages import FinishReason, Token, Update
 from mlxnode.server.answer.stop_strings import StopStrings
 from mlxnode.server.formats.chat.answers import ChatFinishReason
-from mlxnode.server.notation.output_parser import Reply, ReplyReader
+from mlxnode.server.notation.output_parser import OutputDelta, OutputParser
 from mlxnode.server.registry import TextModel
 
 
@@ -26,7 +26,7 @@ class Delta:
     """
 
     index: int
-    reply: Reply
+    reply: OutputDelta
     finish_reason: ChatFinishReason | None
     tokens: list[ScoredToken] = field(default_factory=list)
 
@@ -40,7 +40,7 @@ class Choice:
         prompt: list[int],
         stops: list[str],
         *,
-        reader: ReplyReader | None = None,
+        reader: OutputParser | None = None,
         scores: bool = False,
         echo: bool = False,
         is_empty: bool = False,
@@ -57,7 +57,7 @@ class Choice:
         self._echo = echo
         self._is_empty = is_empty
         self._length = 0  # characters that the tokens so far gave
-        self._reply = Reply()  # what has not been taken yet, like the next one
+        self._reply = OutputDelta()  # what has not been taken yet, like the next one
         self._scored: list[ScoredToken] = []
         self.num_tokens = 0  # generated, those that a stop string cut off included
         self.num_reasoning_tokens = 0
@@ -96,7 +96,7 @@ class Choice:
 
     def take(self, index: int) -> Delta:
         """What came since the last call."""
-        reply, self._reply = self._reply, Reply()
+        reply, self._reply = self._reply, OutputDelta()
         scored, self._scored = self._scored, []
         return Delta(index, reply, self.finish_reason, scored)
 

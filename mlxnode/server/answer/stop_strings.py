@@ -1,20 +1,22 @@
-"""Stop strings: text is let through as soon as it can no longer be part of one."""
+"""Stop strings: text is released as soon as it cannot be part of a stop string any more."""
+
+from mlxnode.server.notation.overlap import overlap
 
 
 class StopStrings:
-    """Watches a text that arrives in pieces for the first of several stop strings.
+    """Searches a text that arrives in parts for the first of several stop strings.
 
-    The stop string that is complete first ends the text, so that the result does not
-    depend on where the pieces were cut. Nothing of it is ever returned.
+    The stop string that is complete first ends the text, so that the result does not depend
+    on where the parts are cut. No character of a stop string is ever returned.
     """
 
     def __init__(self, stops: list[str]):
         self._stops = stops
-        self._held = ""  # the end of the text, which may be the beginning of a stop string
+        self._held = ""  # the suffix of the text that may be the start of a stop string
         self.is_matched = False
 
     def feed(self, text: str) -> str:
-        """Take a piece, return what can be shown now."""
+        """Read the next part of the text; returns the text that can be shown now."""
         if not self._stops:
             return text
         if self.is_matched:
@@ -30,12 +32,6 @@ class StopStrings:
         return held[: len(held) - keep]
 
     def flush(self) -> str:
-        """What was held back when the text ended."""
+        """The text that was held back when the text ended."""
         held, self._held = self._held, ""
         return held
-
-
-def overlap(text: str, stop: str) -> int:
-    """The length of the longest end of ``text`` that begins ``stop``."""
-    longest = min(len(text), len(stop) - 1)
-    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,46 +1,26 @@
-"""A chat model's output told apart as it grows: its reasoning, its answer, its tool calls."""
+"""Separates a model's output, while it grows, into content, reasoning and tool calls."""
 
 import json
 import re
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlxnode.server.answer.stop_strings import overlap
+from mlxnode.server.notation.json_end import JsonEnd
+from mlxnode.server.notation.overlap import overlap
+from mlxnode.server.notation.tool_syntax import ToolSyntax
 
-# The head of a call that is written as JSON, up to where its arguments begin.
+# The start of a call that is written as JSON, up to its arguments.
 _JSON_HEAD = re.compile(
     r'\s*\{\s*"name"\s*:\s*"([\w-]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
 
-State = Literal["content", "reasoning", "call", "after call"]
-
-
-@dataclass(frozen=True)
-class ToolSyntax:
-    """How a model writes its calls: what begins and ends one, and a parser of what is between.
-
-    ``end`` is "" where a call lasts until the text ends. The parser takes the text and the
-    request's tools, returns one call or a list of them, each with ``name`` and ``arguments``,
-    and raises anything for what is no call. ``is_json``: a call is a JSON object of these two.
-    """
-
-    begin: str
-    end: str
-    parse: Callable[[str, list[dict[str, Any]]], Any]
-    is_json: bool = False
-    has_short_ids: bool = False  # nine characters, which is all that Mistral's templates take
-
-
-PLAIN_SYNTAX = ToolSyntax(
-    "<tool_call>", "</tool_call>", lambda text, _: json.loads(text), is_json=True
-)
+Section = Literal["content", "reasoning", "after call"]
 
 
 @dataclass
-class CallPiece:
-    """A piece of a tool call: the first one has its id and name, then come the arguments."""
+class CallDelta:
+    """New text of one tool call. The first delta of a call has its id and its name."""
 
     index: int
     arguments: str = ""
@@ -49,36 +29,45 @@ class CallPiece:
 
 
 @dataclass
-class Reply:
-    """What a text brought."""
+class OutputDelta:
+    """New output of a model, separated. Deltas of one output can be added up."""
 
     content: str = ""
     reasoning: str = ""
-    calls: list[CallPiece] = field(default_factory=list)
+    calls: list[CallDelta] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.content or self.reasoning or self.calls)
 
-    def add(self, other: "Reply") -> None:
+    def add(self, other: "OutputDelta") -> None:
         self.content += other.content
         self.reasoning += other.reasoning
-        for piece in other.calls:
-            self.add_call(piece)
+        for call in other.calls:
+            self.add_call(call)
 
-    def add_call(self, piece: CallPiece) -> None:
-        """Pieces of one call that follow each other become one."""
-        if self.calls and self.calls[-1].index == piece.index:
-            self.calls[-1].arguments += piece.arguments
+    def add_call(self, call: CallDelta) -> None:
+        """Append ``call``; join it with the last delta if both are of the same call."""
+        if self.calls and self.calls[-1].index == call.index:
+            self.calls[-1].arguments += call.arguments
         else:
-            self.calls.append(piece)
+            self.calls.append(call)
 
 
-class ReplyReader:
-    """Splits a text, given in pieces, at the markers of its model.
+@dataclass
+class _OpenCall:
+    """The call that is being read. ``arguments`` is set once they are known to be JSON."""
 
-    Where the pieces are cut makes no difference. White space around a marker belongs to it.
-    What begins like a call but is none, by its form or because nobody offered that tool, is
-    content.
+    syntax: ToolSyntax
+    opening: str  # the text up to the call, which becomes content if it is not a call
+    arguments: JsonEnd | None = None
+
+
+class OutputParser:
+    """Splits a text, fed in parts, at the markers of its model.
+
+    The result does not depend on where the parts are cut. White space around a marker belongs
+    to the marker. A text that starts like a call is content if its syntax is wrong or the
+    request did not offer the tool. Without any marker, the whole text is content.
     """
 
     def __init__(
@@ -90,134 +79,147 @@ class ReplyReader:
         tools: list[dict[str, Any]] | None = None,
         is_parallel: bool = True,
     ):
-        """``is_thinking``: the prompt has begun the reasoning. ``tools`` are those offered, as
-        in OpenAI's API; without ``is_parallel`` the first call is the last."""
-        self._syntax = syntax
+        """Parse the output of one choice.
+
+        ``thinking``: the markers around the reasoning. ``is_thinking``: the prompt already
+        has the first of them. ``tools``: the offered tools, as in OpenAI's API. Without
+        ``is_parallel``, the output ends after the first call.
+        """
         self._tools = tools or []
         self._names = {tool["function"]["name"] for tool in self._tools}
         self._is_parallel = is_parallel
-        self._state: State = "reasoning" if is_thinking else "content"
-        self._markers: dict[State, dict[str, State]] = {"content": {}, "reasoning": {}}
+        self._section: Section = "reasoning" if is_thinking else "content"
+        # For each section, the markers that end it, with the section or call that follows.
+        self._markers: dict[Section, dict[str, Section | ToolSyntax]] = {
+            "content": {},
+            "reasoning": {},
+            "after call": {},
+        }
         if thinking is not None:
             begin, end = thinking
             self._markers["content"][begin] = "reasoning"
             self._markers["reasoning"][end] = "content"
         if syntax is not None:
-            self._markers["content"][syntax.begin] = "call"
+            self._markers["content"][syntax.begin] = syntax
             if syntax.end:
-                self._markers["after call"] = {syntax.end: "content"}
+                self._markers["after call"][syntax.end] = "content"
         self._is_after_marker = is_thinking
-        self._held = ""  # read, but not yet told apart
-        self._opening = ""  # what began the call that is being read
-        self._arguments: _JsonEnd | None = None  # of the call that is being read
-        self._reply = Reply()
+        self._held = ""  # text that is read, but not yet assigned
+        self._call: _OpenCall | None = None
+        self._delta = OutputDelta()
         self.num_calls = 0
-        self.is_finished = False  # nothing that follows is wanted
+        self.is_finished = False  # the remaining text is not wanted
 
     @property
     def is_reasoning(self) -> bool:
-        return self._state == "reasoning"
+        return self._section == "reasoning"
 
     def wants(self, special: str) -> bool:
-        """Whether the text of a special token, which is not shown, means something here."""
-        if self._state in ("call", "after call"):
+        """True if ``special``, the text of a special token, has a meaning at this position."""
+        if self._call is not None or self._section == "after call":
             return True
-        return any(special in marker for marker in self._markers[self._state])
+        return any(special in marker for marker in self._markers[self._section])
 
-    def feed(self, text: str, *, is_last: bool = False) -> Reply:
-        """Take a piece, return what is certain now; with ``is_last``, everything."""
+    def feed(self, text: str, *, is_last: bool = False) -> OutputDelta:
+        """Read the next part of the text.
+
+        Returns the output that is certain now; with ``is_last``, all the output.
+        """
         self._held += text
-        self._reply = Reply()
+        self._delta = OutputDelta()
         while self._advance(is_last):
             pass
-        reply, self._reply = self._reply, Reply()
-        return reply
+        delta, self._delta = self._delta, OutputDelta()
+        return delta
 
     def _advance(self, is_last: bool) -> bool:
-        """Take one step through what is held; whether there may be another."""
+        """Take one step through the held text; True if another step may be possible."""
         if self.is_finished or not (self._held or is_last):
             return False
-        if self._state == "call":
-            return self._read_call(is_last)
+        if self._call is not None:
+            return self._read_call(self._call, is_last)
         return self._read_text(is_last)
 
     # --- text, up to the next marker ------------------------------------------------
 
     def _read_text(self, is_last: bool) -> bool:
-        markers = self._markers.get(self._state, {})
+        markers = self._markers[self._section]
         found = [(at, marker) for marker in markers if (at := self._held.find(marker)) >= 0]
         if not found:
-            keep = 0 if is_last else self._num_uncertain(markers)
-            self._tell(self._take(len(self._held) - keep))
+            keep = 0 if is_last else self._num_uncertain(list(markers))
+            self._emit(self._take(len(self._held) - keep))
             return False
         at, marker = min(found)
         text = self._take(at)
-        self._tell(text.rstrip())
-        self._opening = text[len(text.rstrip()) :] + self._take(len(marker))
-        self._state = markers[marker]
+        self._emit(text.rstrip())
+        opening = text[len(text.rstrip()) :] + self._take(len(marker))
+        follows = markers[marker]
+        if isinstance(follows, ToolSyntax):
+            self._call = _OpenCall(follows, opening)
+        else:
+            self._section = follows
         self._is_after_marker = True
         return True
 
-    def _num_uncertain(self, markers: dict[str, State]) -> int:
-        """Characters at the end that may begin a marker, white space before it included."""
+    def _num_uncertain(self, markers: list[str]) -> int:
+        """The length of the suffix that may start a marker, with the white space before it."""
         keep = max((overlap(self._held, marker) for marker in markers), default=0)
         before = self._held[: len(self._held) - keep]
         return keep + (len(before) - len(before.rstrip()) if markers else 0)
 
-    def _tell(self, text: str) -> None:
+    def _emit(self, text: str) -> None:
         if self._is_after_marker:
             text = text.lstrip()
             self._is_after_marker = not text
-        if self._state == "content":
-            self._reply.content += text
-        elif self._state == "reasoning":
-            self._reply.reasoning += text
+        if self._section == "content":
+            self._delta.content += text
+        elif self._section == "reasoning":
+            self._delta.reasoning += text
 
     # --- calls ----------------------------------------------------------------------
 
-    def _read_call(self, is_last: bool) -> bool:
-        if self._arguments is not None:
-            return self._read_arguments()
+    def _read_call(self, call: _OpenCall, is_last: bool) -> bool:
+        if call.arguments is not None:
+            return self._read_arguments(call.syntax, call.arguments)
         head = _JSON_HEAD.match(self._held)
         if head is None or head[1] not in self._names:
-            return self._read_whole_call(is_last)
+            return self._read_whole_call(call, is_last)
         self._take(head.end())
-        self._begin_call(head[1])
-        self._arguments = _JsonEnd()
+        self._start_call(call.syntax, head[1])
+        call.arguments = JsonEnd()
         return True
 
-    def _read_arguments(self) -> bool:
-        length = self._arguments.find(self._held)
-        self._reply.add_call(CallPiece(self.num_calls - 1, self._take(length)))
-        if self._arguments.is_found:
-            self._arguments = None
-            self._end_call("after call" if self._syntax.end else "content")
+    def _read_arguments(self, syntax: ToolSyntax, arguments: JsonEnd) -> bool:
+        length = arguments.find(self._held)
+        self._delta.add_call(CallDelta(self.num_calls - 1, self._take(length)))
+        if arguments.is_found:
+            self._end_call("after call" if syntax.end else "content")
         return bool(self._held)
 
-    def _read_whole_call(self, is_last: bool) -> bool:
-        """A call that can be understood only once it has ended."""
-        end = self._syntax.end
+    def _read_whole_call(self, call: _OpenCall, is_last: bool) -> bool:
+        """Read a call that can be parsed only when it is complete."""
+        end = call.syntax.end
         at = self._held.find(end) if end else -1
         if at < 0 and not is_last:
             return False
         text = self._take(at if at >= 0 else len(self._held))
         closing = self._take(len(end)) if at >= 0 else ""
         try:
-            calls = self._parse(text)
-        except Exception:  # Parsers raise whatever they meet in what is no call.
-            self._state = "content"
+            parsed = self._parse(call.syntax, text)
+        except Exception:  # Parsers raise many kinds of errors for a text that is not a call.
+            self._call = None
             self._is_after_marker = False
-            self._reply.content += self._opening + text + closing
+            self._delta.content += call.opening + text + closing
             return bool(self._held)
-        for name, arguments in calls if self._is_parallel else calls[:1]:
-            self._begin_call(name)
-            self._reply.add_call(CallPiece(self.num_calls - 1, arguments))
+        for name, arguments in parsed if self._is_parallel else parsed[:1]:
+            self._start_call(call.syntax, name)
+            self._delta.add_call(CallDelta(self.num_calls - 1, arguments))
         self._end_call("content")
         return bool(self._held)
 
-    def _parse(self, text: str) -> list[tuple[str, str]]:
-        """Each call's name and arguments. Raises any error for what is none."""
-        parsed = self._syntax.parse(text, self._tools)
+    def _parse(self, syntax: ToolSyntax, text: str) -> list[tuple[str, str]]:
+        """The name and the arguments of each call. Raises any error for another text."""
+        parsed = syntax.parse(text, self._tools)
         calls = [
             (call["name"], call["arguments"])
             for call in (parsed if isinstance(parsed, list) else [parsed])
@@ -228,47 +230,18 @@ class ReplyReader:
             raise ValueError("not a call of one of the tools")
         return [(name, json.dumps(arguments, ensure_ascii=False)) for name, arguments in calls]
 
-    def _begin_call(self, name: str) -> None:
+    def _start_call(self, syntax: ToolSyntax, name: str) -> None:
         id = uuid.uuid4().hex
-        id = id[:9] if self._syntax.has_short_ids else f"call_{id[:24]}"
-        self._reply.calls.append(CallPiece(self.num_calls, "", id, name))
+        id = id[:9] if syntax.has_short_ids else f"call_{id[:24]}"
+        self._delta.calls.append(CallDelta(self.num_calls, "", id, name))
         self.num_calls += 1
 
-    def _end_call(self, state: State) -> None:
-        self._state = state
+    def _end_call(self, section: Section) -> None:
+        self._call = None
+        self._section = section
         self._is_after_marker = True
         self.is_finished = not self._is_parallel
 
     def _take(self, length: int) -> str:
         taken, self._held = self._held[:length], self._held[length:]
         return taken
-
-
-class _JsonEnd:
-    """Finds where a JSON object that arrives in pieces ends."""
-
-    _STRUCTURE = re.compile(r'["{}\[\]\\]')
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._is_in_string = False
-        self._is_escaped = False  # the next character belongs to the backslash before it
-        self.is_found = False
-
-    def find(self, text: str) -> int:
-        """How much of the next piece belongs to the object."""
-        at = 1 if self._is_escaped else 0
-        self._is_escaped = False
-        while match := self._STRUCTURE.search(text, at):
-            at = match.end()
-            if match[0] == "\\":
-                self._is_escaped = at == len(text)
-                at += 1
-            elif match[0] == '"':
-                self._is_in_string = not self._is_in_string
-            elif not self._is_in_string:
-                self._depth += 1 if match[0] in "{[" else -1
-                if self._depth == 0:
-                    self.is_found = True
-                    return at
-        return len(text)

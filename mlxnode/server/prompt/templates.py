@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.notation.output_parser import ToolSyntax
+from mlxnode.server.notation.tool_syntax import ToolSyntax
 
 logger = logging.getLogger("mlxnode.server")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlxnode.server.formats.chat.schema import ChatBody, Function
-from mlxnode.server.notation.output_parser import PLAIN_SYNTAX, ToolSyntax
+from mlxnode.server.notation.tool_syntax import PLAIN_SYNTAX, ToolSyntax
 from mlxnode.server.prompt.templates import ChatTemplate
 
 # For models whose template says nothing of tools, and where calls are enforced.

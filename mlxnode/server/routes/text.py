@@ -24,7 +24,7 @@ from mlxnode.server.formats.writer import AnswerWriter
 from mlxnode.server.http.body import json_response, read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.validation import check_token_ids
-from mlxnode.server.notation.output_parser import ReplyReader
+from mlxnode.server.notation.output_parser import OutputParser
 from mlxnode.server.prompt.constraints import form_of, grammar_of
 from mlxnode.server.prompt.conversation import compose
 from mlxnode.server.prompt.templates import ChatTemplate
@@ -48,7 +48,7 @@ class Plan:
     num_candidates: int  # for each prompt
     grammar: str | None = None
     grammar_after: list[int] = field(default_factory=list)  # tokens; empty for at once
-    make_reader: Callable[[], ReplyReader | None] = lambda: None  # one for each candidate
+    make_reader: Callable[[], OutputParser | None] = lambda: None  # one for each candidate
 
 
 @blueprint.post(
@@ -90,10 +90,10 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
 
 def _chat_reader(
     template: ChatTemplate, tools: ToolUse | None, is_reasoning: bool
-) -> ReplyReader | None:
+) -> OutputParser | None:
     """What tells reasoning and calls from the content, None where there is only that."""
     if tools is not None:
-        return ReplyReader(
+        return OutputParser(
             thinking=template.thinking,
             is_thinking=is_reasoning,
             syntax=tools.syntax,
@@ -101,7 +101,7 @@ def _chat_reader(
             is_parallel=tools.is_parallel,
         )
     if template.thinking is not None:
-        return ReplyReader(thinking=template.thinking, is_thinking=is_reasoning)
+        return OutputParser(thinking=template.thinking, is_thinking=is_reasoning)
     return None
 
 

@@ -1,11 +1,12 @@
-"""A model's output told apart: the same wherever it is cut into pieces."""
+"""A model's output, separated: the result is the same wherever the text is cut."""
 
 import json
 import random
 
 import pytest
 
-from mlxnode.server.notation.output_parser import PLAIN_SYNTAX, Reply, ReplyReader, ToolSyntax
+from mlxnode.server.notation.output_parser import OutputDelta, OutputParser
+from mlxnode.server.notation.tool_syntax import PLAIN_SYNTAX, ToolSyntax
 from mlxnode.server.prompt.tokenizers import import_tokenizer_utils
 
 THINKING = ("<think>", "</think>")
@@ -17,27 +18,27 @@ TOOLS = [
 WEATHER = '{"name": "get_weather", "arguments": {"city": "B}r\\"n", "days": [1, {"a": 2}]}}'
 
 
-def parser(name: str) -> ToolSyntax:
+def syntax_of(name: str) -> ToolSyntax:
     """The syntax of one of mlx-lm's parsers."""
     import_tokenizer_utils()
     module = __import__(f"mlx_lm.tool_parsers.{name}", fromlist=["parse_tool_call"])
     return ToolSyntax(module.tool_call_start, module.tool_call_end, module.parse_tool_call)
 
 
-def read(text: str, cuts: list[int], **options) -> Reply:
-    reader = ReplyReader(**options)
-    reply = Reply()
+def read(text: str, cuts: list[int], **options) -> OutputDelta:
+    parser = OutputParser(**options)
+    output = OutputDelta()
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        reply.add(reader.feed(text[start:end]))
-    reply.add(reader.feed("", is_last=True))
-    for call in reply.calls:
+        output.add(parser.feed(text[start:end]))
+    output.add(parser.feed("", is_last=True))
+    for call in output.calls:
         assert call.id.startswith("call_")
         call.id = None
-    return reply
+    return output
 
 
-def read_all_ways(text: str, **options) -> Reply:
-    """The reply to ``text``, which must be the same for every cut in two and for many more."""
+def read_all_ways(text: str, **options) -> OutputDelta:
+    """The parsed ``text``; it must be the same for every cut in two and for many others."""
     whole = read(text, [], **options)
     rng = random.Random(0)
     ways = [[at] for at in range(len(text) + 1)]
@@ -47,9 +48,9 @@ def read_all_ways(text: str, **options) -> Reply:
     return whole
 
 
-def calls_of(reply: Reply) -> list[tuple[str, object]]:
-    assert [call.index for call in reply.calls] == list(range(len(reply.calls)))
-    return [(call.name, json.loads(call.arguments)) for call in reply.calls]
+def calls_of(output: OutputDelta) -> list[tuple[str, object]]:
+    assert [call.index for call in output.calls] == list(range(len(output.calls)))
+    return [(call.name, json.loads(call.arguments)) for call in output.calls]
 
 
 @pytest.mark.parametrize(
@@ -66,8 +67,8 @@ def calls_of(reply: Reply) -> list[tuple[str, object]]:
     ],
 )
 def test_reasoning_is_told_from_the_answer(text, is_thinking, content, reasoning):
-    reply = read_all_ways(text, thinking=THINKING, is_thinking=is_thinking)
-    assert (reply.content, reply.reasoning, reply.calls) == (content, reasoning, [])
+    output = read_all_ways(text, thinking=THINKING, is_thinking=is_thinking)
+    assert (output.content, output.reasoning, output.calls) == (content, reasoning, [])
 
 
 @pytest.mark.parametrize(
@@ -105,10 +106,10 @@ def test_reasoning_is_told_from_the_answer(text, is_thinking, content, reasoning
     ],
 )
 def test_calls_are_read_in_the_syntax_of_the_model(syntax, text):
-    syntax = parser(syntax) if isinstance(syntax, str) else syntax
-    reply = read_all_ways(text, syntax=syntax, tools=TOOLS)
-    assert reply.content == "I look."
-    assert calls_of(reply) == [
+    syntax = syntax_of(syntax) if isinstance(syntax, str) else syntax
+    output = read_all_ways(text, syntax=syntax, tools=TOOLS)
+    assert output.content == "I look."
+    assert calls_of(output) == [
         ("get_weather", {"city": 'B}r"n', "days": [1, {"a": 2}]}),
     ]
 
@@ -116,15 +117,15 @@ def test_calls_are_read_in_the_syntax_of_the_model(syntax, text):
 def test_several_calls_and_reasoning_before_them():
     now = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
     text = f"<think>Which?</think>\n\n{now}\n<tool_call>{WEATHER}</tool_call> Done."
-    reply = read_all_ways(text, thinking=THINKING, syntax=PLAIN_SYNTAX, tools=TOOLS)
-    assert (reply.reasoning, reply.content) == ("Which?", "Done.")
-    assert [name for name, _ in calls_of(reply)] == ["now", "get_weather"]
+    output = read_all_ways(text, thinking=THINKING, syntax=PLAIN_SYNTAX, tools=TOOLS)
+    assert (output.reasoning, output.content) == ("Which?", "Done.")
+    assert [name for name, _ in calls_of(output)] == ["now", "get_weather"]
 
 
 def test_arguments_come_as_they_are_written():
-    reader = ReplyReader(syntax=PLAIN_SYNTAX, tools=TOOLS)
-    reader.feed('<tool_call>{"name": "get_weather", "arguments": ')
-    pieces = [reader.feed(piece).calls[0] for piece in ('{"ci', 'ty": ', '"Basel"}')]
+    parser = OutputParser(syntax=PLAIN_SYNTAX, tools=TOOLS)
+    parser.feed('<tool_call>{"name": "get_weather", "arguments": ')
+    pieces = [parser.feed(piece).calls[0] for piece in ('{"ci', 'ty": ', '"Basel"}')]
     assert pieces[0].name == "get_weather" and pieces[1].name is None
     assert [piece.arguments for piece in pieces] == ['{"ci', 'ty": ', '"Basel"}']
 
@@ -148,30 +149,30 @@ def test_arguments_that_are_cut_off_are_told_as_far_as_they_go():
     ],
 )
 def test_what_only_looks_like_a_call_is_text(text):
-    reply = read_all_ways(text, syntax=PLAIN_SYNTAX, tools=TOOLS)
-    assert (reply.content, reply.calls) == (text, [])
+    output = read_all_ways(text, syntax=PLAIN_SYNTAX, tools=TOOLS)
+    assert (output.content, output.calls) == (text, [])
 
 
 @pytest.mark.parametrize("syntax", [PLAIN_SYNTAX, "pythonic"])
 def test_without_parallel_calls_the_first_is_the_last(syntax):
     call = f"<tool_call>{WEATHER}</tool_call>"
     if syntax == "pythonic":
-        syntax = parser(syntax)
+        syntax = syntax_of(syntax)
         call = "<|tool_call_start|>[get_weather(), now()]<|tool_call_end|>"
-    reader = ReplyReader(syntax=syntax, tools=TOOLS, is_parallel=False)
-    reply = reader.feed(f"{call}\n{call} more")
-    assert reader.is_finished and not reply.content
-    assert [piece.name for piece in reply.calls] == ["get_weather"]
+    parser = OutputParser(syntax=syntax, tools=TOOLS, is_parallel=False)
+    output = parser.feed(f"{call}\n{call} more")
+    assert parser.is_finished and not output.content
+    assert [piece.name for piece in output.calls] == ["get_weather"]
 
 
 def test_short_ids_where_a_template_takes_no_others():
     syntax = ToolSyntax("<tool_call>", "", lambda *_: None, has_short_ids=True)
-    [call] = ReplyReader(syntax=syntax, tools=TOOLS).feed(f"<tool_call>{WEATHER}").calls
+    [call] = OutputParser(syntax=syntax, tools=TOOLS).feed(f"<tool_call>{WEATHER}").calls
     assert len(call.id) == 9 and call.id.isalnum()
 
 
 def test_special_tokens_are_shown_where_they_mean_something():
-    reader = ReplyReader(syntax=parser("kimi_k2"), tools=TOOLS)
-    assert reader.wants("<|tool_calls_section_begin|>") and not reader.wants("<|im_end|>")
-    reader.feed("<|tool_calls_section_begin|>")
-    assert reader.wants("<|tool_call_begin|>")
+    parser = OutputParser(syntax=syntax_of("kimi_k2"), tools=TOOLS)
+    assert parser.wants("<|tool_calls_section_begin|>") and not parser.wants("<|im_end|>")
+    parser.feed("<|tool_calls_section_begin|>")
+    assert parser.wants("<|tool_call_begin|>")

@@ -23,7 +23,7 @@ from mlxnode.server.formats.chat.answers import (
 from mlxnode.server.formats.chat.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
 from mlxnode.server.formats.writer import AnswerIdentity
-from mlxnode.server.notation.output_parser import CallPiece, Reply
+from mlxnode.server.notation.output_parser import CallDelta, OutputDelta
 from mlxnode.server.prompt.token_text import TokenText
 
 
@@ -112,7 +112,7 @@ class ChatWriter:
         return None if self._logprob_writer is None else self._logprob_writer.write(tokens)
 
 
-def _message(output: Reply) -> ChatMessage:
+def _message(output: OutputDelta) -> ChatMessage:
     message = ChatMessage(None if output.calls and not output.content else output.content)
     if output.reasoning:
         message.reasoning_content = output.reasoning
@@ -121,7 +121,7 @@ def _message(output: Reply) -> ChatMessage:
     return message
 
 
-def _tool_calls(deltas: list[CallPiece]) -> list[ToolCall]:
+def _tool_calls(deltas: list[CallDelta]) -> list[ToolCall]:
     """The whole calls: the first delta of each has its id and name, others add arguments."""
     calls: list[ToolCall] = []
     for delta in deltas:
@@ -132,7 +132,7 @@ def _tool_calls(deltas: list[CallPiece]) -> list[ToolCall]:
     return calls
 
 
-def _delta(output: Reply) -> ChatDelta:
+def _delta(output: OutputDelta) -> ChatDelta:
     delta = ChatDelta()
     if output.reasoning:
         delta.reasoning_content = output.reasoning
@@ -143,7 +143,7 @@ def _delta(output: Reply) -> ChatDelta:
     return delta
 
 
-def _call_delta(call: CallPiece) -> ToolCallDelta:
+def _call_delta(call: CallDelta) -> ToolCallDelta:
     if call.id is None or call.name is None:
         return ToolCallDelta(call.index, CalledFunctionDelta(call.arguments))
     function = CalledFunctionDelta(call.arguments, call.name)
