@@ -1,4 +1,4 @@
-"""The Sanic application: what happens to every request, whatever its route."""
+"""The Sanic application: the steps that every request takes, whatever its route."""
 
 import logging
 import time
@@ -8,23 +8,25 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.application.state import ApplicationServerInfo
 from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
+from sanic.http import Http
 from sanic.http.constants import HTTP
+from sanic.response import BaseHTTPResponse
 
 from mlxnode.server.errors import ApiError, Unavailable, from_exception
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import WorkerContext, context_of
 from mlxnode.server.http.timed_request import TimedRequest
-from mlxnode.server.routes import embeddings, info, text
+from mlxnode.server.routes import chat, completions, embeddings, info
 
 logger = logging.getLogger("mlxnode.server")
 
-OPENAI_VERSION = "2020-10-01"  # the one date that OpenAI's own API has ever sent
+OPENAI_VERSION = "2020-10-01"  # the only date that OpenAI's API has sent so far
 _MAX_REQUEST_ID = 128
-_NEVER = 10 * 365 * 86_400.0  # seconds; a first token may rightly take minutes
+_NEVER = 10 * 365 * 86_400.0  # seconds; the first token of a long prompt may take minutes
 
 
 def build_app(name: str, context: WorkerContext) -> Sanic:
-    """The application of one worker, not yet serving."""
+    """The application of one worker, before it serves."""
     app = Sanic(
         name,
         request_class=TimedRequest,
@@ -44,9 +46,9 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
         RESPONSE_TIMEOUT=_NEVER,
     )
     app.ctx.worker_context = context
-    # Sanic sends an empty alt-svc header unless it knows that HTTP/1.1 is all it serves.
+    # Sanic sends an empty alt-svc header unless it knows that it serves only HTTP/1.1.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
-    for routes in (info, text, embeddings):
+    for routes in (info, chat, completions, embeddings):
         app.blueprint(routes.blueprint)
     app.ctx.documents = {}  # /openapi.json, by the models that a key may use
     app.register_middleware(_admit, "request")
@@ -55,7 +57,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
 
 
 async def _admit(request: Request) -> HTTPResponse | None:
-    """Before the handler, and before the answer to a request that has none (404, 405)."""
+    """Check a request before its handler, and before the answer if it has none (404, 405)."""
     context = context_of(request)
     request.ctx.started = time.monotonic()
     request.ctx.request_id = _request_id(request.headers.get("x-request-id", ""))
@@ -76,8 +78,8 @@ async def _admit(request: Request) -> HTTPResponse | None:
     return None
 
 
-async def _sign(request: Request, response: HTTPResponse) -> None:
-    """The headers of every response, errors and streams included."""
+async def _sign(request: Request, response: BaseHTTPResponse) -> None:
+    """Add the headers of every response, also to errors and streams."""
     context = context_of(request)
     seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())
     response.headers.update(getattr(request.ctx, "headers", {}))
@@ -85,7 +87,7 @@ async def _sign(request: Request, response: HTTPResponse) -> None:
     response.headers["x-request-id"] = getattr(request.ctx, "request_id", _request_id(""))
     response.headers["openai-processing-ms"] = str(round(seconds * 1000))
     response.headers["openai-version"] = OPENAI_VERSION
-    if context.is_draining and request.stream is not None:
+    if context.is_draining and isinstance(request.stream, Http):
         request.stream.keep_alive = False
     logger.debug(
         "%s %s %s %s %d",
@@ -98,7 +100,7 @@ async def _sign(request: Request, response: HTTPResponse) -> None:
 
 
 class _EnvelopeErrors(ErrorHandler):
-    """Every error, Sanic's own included, as OpenAI's envelope."""
+    """Answers every error, also Sanic's own, with OpenAI's envelope."""
 
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
         limit = request.app.config.REQUEST_MAX_SIZE
@@ -113,7 +115,7 @@ class _EnvelopeErrors(ErrorHandler):
 
 
 def _request_id(own: str) -> str:
-    """The client's own id if it is short and printable, else a new one."""
+    """The id that the client sent if it is short and printable, else a new id."""
     if 0 < len(own) <= _MAX_REQUEST_ID and own.isascii() and own.isprintable():
         return own
     return f"req_{uuid.uuid4().hex}"

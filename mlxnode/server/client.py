@@ -1,13 +1,14 @@
-"""The worker's end of the data pipe: requests out, tokens and vectors back.
+"""The worker's end of the data pipe: sends requests, receives tokens and vectors.
 
-Everything here runs on the event loop except the pipe's own threads, which hand over each
-message with ``call_soon_threadsafe``: one hand-over per engine step, whatever the number
-of requests.
+All of it runs on the event loop, except the threads of the pipe. They hand over each message
+with ``call_soon_threadsafe``: once for each engine step, whatever the number of requests.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 from mlxnode.messages import (
@@ -23,35 +24,26 @@ from mlxnode.messages import (
 )
 from mlxnode.process.pipe import Pipe
 from mlxnode.server.errors import ApiError, EngineFailed, InvalidRequest, Unavailable
+from mlxnode.server.prompt.context_length import Prompt
 
 logger = logging.getLogger("mlxnode.server")
 
 
-class Call:
-    """What one HTTP request asked of the engine: one or more requests, one inbox.
-
-    A context manager: whatever is unfinished on leaving it is aborted.
-    """
+class EngineCall:
+    """The sequences that the engine generates for one HTTP request, with one inbox."""
 
     def __init__(self, client: "EngineClient"):
         self._client = client
         self._uids: list[int] = []
-        self._inbox: list[tuple[int, Update | Embedded]] = []
+        self._inbox: list[tuple[int, Update]] = []
         self._error: ApiError | None = None
         self._arrival = asyncio.Event()
 
-    def __enter__(self) -> "Call":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for index in range(len(self._uids)):
-            self.abort(index)
-
-    async def receive(self) -> list[tuple[int, Update | Embedded]]:
-        """Wait, then take all that has arrived: (index of the request, what came).
+    async def receive(self) -> list[tuple[int, Update]]:
+        """Wait for updates, then take all: (index of the sequence, update).
 
         Raises:
-            ApiError: the engine refused, failed or went away.
+            ApiError: the engine refused the request, failed or went away.
         """
         await self._arrival.wait()
         if not self._inbox and self._error is not None:
@@ -63,19 +55,25 @@ class Call:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the engine refused, failed or went away."""
+        """True if the engine refused the request, failed or went away."""
         return self._error is not None
 
     def abort(self, index: int) -> None:
-        """Stop one of the requests, if it still runs."""
+        """Stop one of the sequences, if it is still running."""
         self._client.abort(self._uids[index])
 
+    def abort_all(self) -> None:
+        """Stop the sequences that are still running."""
+        for uid in self._uids:
+            self._client.abort(uid)
+
     def add(self, uid: int) -> int:
+        """Add a sequence; returns its index."""
         self._uids.append(uid)
         return len(self._uids) - 1
 
-    def deliver(self, index: int, reply: Update | Embedded) -> None:
-        self._inbox.append((index, reply))
+    def deliver(self, index: int, update: Update) -> None:
+        self._inbox.append((index, update))
         self._arrival.set()
 
     def fail(self, error: ApiError) -> None:
@@ -84,25 +82,23 @@ class Call:
 
 
 class EngineClient:
-    """Sends requests to whichever engine is connected."""
+    """Sends requests to the engine that is connected at the time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop):
         self._loop = loop
-        self._pipe: Pipe | None = None
+        self._pipe: Pipe | None = None  # None: no engine is connected
         self._uids = itertools.count(1)
-        self._waiting: dict[int, tuple[Call, int]] = {}  # by uid; the index within the call
-
-    @property
-    def is_connected(self) -> bool:
-        return self._pipe is not None
+        # What is running, by uid: a sequence of a call with its index, or an embedding.
+        self._sequences: dict[int, tuple[EngineCall, int]] = {}
+        self._embeddings: dict[int, asyncio.Future[Embedded]] = {}
 
     def check_connected(self) -> None:
-        """Raises Unavailable without an engine, before work is spent on a request."""
+        """Raises Unavailable without an engine, before any work on a request."""
         if self._pipe is None:
             raise Unavailable("The engine is loading or restarting; try again in a moment")
 
     def connect(self, connection: Connection) -> None:
-        """Use a new pipe; what was in flight on an old one fails."""
+        """Use a new pipe; the requests on the old pipe fail."""
         self.close()
 
         def on_message(message: EngineToWorker) -> None:
@@ -120,83 +116,103 @@ class EngineClient:
             self._lose(pipe)
             pipe.close()
 
+    @contextlib.contextmanager
     def generate(
-        self,
-        model: str,
-        prompts: list[list[int]],
-        max_tokens: list[int],
-        stop_ids: list[int],
-        samplings: list[Sampling],
-    ) -> Call:
-        """Continue each of ``prompts`` by at most its own of ``max_tokens``, once for each of
-        ``samplings``.
+        self, model: str, prompts: list[Prompt], stop_ids: list[int], samplings: list[Sampling]
+    ) -> Iterator[EngineCall]:
+        """Continue each of ``prompts`` once with each of ``samplings``.
 
-        ``Update``s come back under the index of the choice: all of the first prompt first.
+        The updates have the index of their sequence: all sequences of the first prompt come
+        first. On leaving the context, the sequences that are still running are aborted.
+
+        Raises:
+            Unavailable: no engine is connected, or its pipe is full.
         """
-        call = Call(self)
-        for prompt, most in zip(prompts, max_tokens, strict=True):
-            for sampling in samplings:
-                uid = self._register(call)
-                message = Generate(
-                    uid=uid,
-                    model=model,
-                    prompt=prompt,
-                    max_tokens=most,
-                    stop_ids=stop_ids,
-                    sampling=sampling,
-                )
-                self._send(message, call)
-        return call
+        call = EngineCall(self)
+        try:
+            for prompt in prompts:
+                for sampling in samplings:
+                    uid = next(self._uids)
+                    self._sequences[uid] = call, call.add(uid)
+                    message = Generate(
+                        uid=uid,
+                        model=model,
+                        prompt=prompt.ids,
+                        max_tokens=prompt.max_tokens,
+                        stop_ids=stop_ids,
+                        sampling=sampling,
+                    )
+                    self._send(message)
+            yield call
+        finally:
+            call.abort_all()
 
-    def embed(self, model: str, inputs: list[list[int]], dimensions: int | None) -> Call:
-        """Embed ``inputs``; one ``Embedded`` comes back."""
-        call = Call(self)
-        uid = self._register(call)
-        message = Embed(uid=uid, model=model, inputs=inputs, dimensions=dimensions)
-        self._send(message, call)
-        return call
+    async def embed(
+        self, model: str, inputs: list[list[int]], dimensions: int | None
+    ) -> Embedded:
+        """Embed ``inputs``, which are token ids. A caller that is cancelled aborts.
+
+        Raises:
+            ApiError: the engine refused the request, failed or went away.
+        """
+        uid = next(self._uids)
+        self._embeddings[uid] = future = self._loop.create_future()
+        try:
+            self._send(Embed(uid=uid, model=model, inputs=inputs, dimensions=dimensions))
+            return await future
+        finally:
+            self.abort(uid)
 
     def abort(self, uid: int) -> None:
-        if self._waiting.pop(uid, None) is not None and self._pipe is not None:
+        """Stop a request, if it is still running."""
+        sequence = self._sequences.pop(uid, None)
+        embedding = self._embeddings.pop(uid, None)
+        if self._pipe is not None and (sequence or embedding):
             self._pipe.send(Abort(uid))
 
-    def _register(self, call: Call) -> int:
-        uid = next(self._uids)
-        self._waiting[uid] = (call, call.add(uid))
-        return uid
-
-    def _send(self, message: Generate | Embed, call: Call) -> None:
+    def _send(self, message: Generate | Embed) -> None:
         if self._pipe is None or not self._pipe.send(message):
-            call.__exit__()
             self.check_connected()
             raise Unavailable("The engine does not keep up with the requests")
+
+    # The engine may still answer a request that was aborted: its uid is unknown here. The
+    # future of a caller that was cancelled is done before the caller can abort.
 
     def _dispatch(self, message: EngineToWorker) -> None:
         if isinstance(message, Tokens):
             for update in message.updates:
-                self._deliver(update, is_last=update.finish is not None)
+                self._deliver(update)
         elif isinstance(message, Failed):
-            call, _ = self._waiting.pop(message.uid, (None, 0))
-            if call is not None:
-                call.fail(_to_api_error(message))
+            self._fail(message.uid, _to_api_error(message))
         else:
-            self._deliver(message, is_last=True)
+            future = self._embeddings.pop(message.uid, None)
+            if future is not None and not future.done():
+                future.set_result(message)
 
-    def _deliver(self, reply: Update | Embedded, *, is_last: bool) -> None:
-        # A request that was aborted may still be answered for a step: it is not known here.
-        take = self._waiting.pop if is_last else self._waiting.get
-        call, index = take(reply.uid, (None, 0))
-        if call is not None:
-            call.deliver(index, reply)
+    def _deliver(self, update: Update) -> None:
+        is_last = update.finish is not None
+        take = self._sequences.pop if is_last else self._sequences.get
+        sequence = take(update.uid, None)
+        if sequence is not None:
+            call, index = sequence
+            call.deliver(index, update)
+
+    def _fail(self, uid: int, error: ApiError) -> None:
+        if (sequence := self._sequences.pop(uid, None)) is not None:
+            call, _ = sequence
+            call.fail(error)
+        future = self._embeddings.pop(uid, None)
+        if future is not None and not future.done():
+            future.set_exception(error)
 
     def _lose(self, pipe: Pipe) -> None:
         if pipe is not self._pipe:
             return
         self._pipe = None
-        logger.debug("engine pipe closed, %d requests in flight", len(self._waiting))
-        lost, self._waiting = self._waiting, {}
-        for call, _ in lost.values():
-            call.fail(Unavailable("The engine stopped during this request; try again"))
+        uids = [*self._sequences, *self._embeddings]
+        logger.debug("engine pipe closed, %d requests in flight", len(uids))
+        for uid in uids:
+            self._fail(uid, Unavailable("The engine stopped during this request; try again"))
 
 
 def _to_api_error(failed: Failed) -> ApiError:

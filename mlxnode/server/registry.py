@@ -1,4 +1,4 @@
-"""The models that are served, with what a worker needs of each: tokenizer and defaults."""
+"""The models that are served, with the tokenizer and the defaults of each."""
 
 import copy
 import json
@@ -13,10 +13,9 @@ from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
 from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 from mlxnode.models.served import ServedModel
 from mlxnode.server.errors import InvalidRequest, NotFound
-from mlxnode.server.formats.generation import GenerationBody
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 
-_DOORS: dict[ModelType, str] = {
+_ENDPOINTS: dict[ModelType, str] = {
     "chat": "/v1/chat/completions and /v1/completions",
     "completion": "/v1/completions",
     "embedding": "/v1/embeddings",
@@ -29,44 +28,7 @@ class TextModel:
 
     served: ServedModel
     tokenizer: TextTokenizer
-    defaults: Sampling  # for what a request leaves open
-
-    def sampling(self, body: GenerationBody) -> Sampling:
-        """The request's parameters over the model's defaults."""
-        top_k = self.defaults.top_k if body.top_k is None else max(body.top_k, 0)
-        return Sampling(
-            temperature=_first(body.temperature, self.defaults.temperature),
-            top_p=_first(body.top_p, self.defaults.top_p),
-            top_k=top_k,
-            min_p=_first(body.min_p, self.defaults.min_p),
-            # Negative seeds are as good as any: the engine's are unsigned.
-            seed=None if body.seed is None else body.seed % 2**64,
-            logit_bias=self._bias(body),
-            repetition_penalty=_first(
-                body.repetition_penalty, self.defaults.repetition_penalty
-            ),
-            frequency_penalty=body.frequency_penalty or 0.0,
-            presence_penalty=body.presence_penalty or 0.0,
-            min_tokens=body.min_tokens or 0,
-            top_logprobs=body.num_logprobs,
-        )
-
-    def stop_ids(self, body: GenerationBody) -> list[int]:
-        """The tokens that end an answer."""
-        own = [] if body.ignore_eos else self.tokenizer.stop_ids
-        return [*own, *(body.stop_token_ids or ())]
-
-    def _bias(self, body: GenerationBody) -> dict[int, float]:
-        bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
-        size = self.tokenizer.vocabulary_size
-        if bias and max(bias) >= size:
-            raise InvalidRequest(
-                f"Invalid 'logit_bias': {max(bias)} is no token id of this model, which has "
-                f"{size}.",
-                param="logit_bias",
-                code="invalid_token_id",
-            )
-        return bias
+    defaults: Sampling  # for the parameters that a request does not set
 
 
 @dataclass(frozen=True)
@@ -79,11 +41,17 @@ class EmbeddingModel:
 
     @property
     def max_length(self) -> int:
+        """The largest number of tokens of an input."""
         return min(self.served.context_length, self.config.max_length)
+
+    @property
+    def dimensions(self) -> int:
+        """The size of a vector, unless a request has it cut to a smaller size."""
+        return self.served.dimensions or self.config.dimensions
 
 
 class Registry:
-    """Finds a model by the id that a request gives."""
+    """Finds a model by the id in a request."""
 
     def __init__(self, models: list[ServedModel]):
         """Load every tokenizer.
@@ -96,7 +64,7 @@ class Registry:
         self._embedding = {m.id: _load_embedding(m) for m in models if m.type == "embedding"}
 
     def restricted_to(self, model_ids: frozenset[str] | None) -> "Registry":
-        """The same registry for one that may use only these models; None is all."""
+        """The registry for a key that may use only these models; None means all."""
         if model_ids is None:
             return self
         view = copy.copy(self)
@@ -115,19 +83,23 @@ class Registry:
 
     @property
     def text_models(self) -> list[TextModel]:
+        """The models that generate text."""
         return [self._text[id] for id in self.served if id in self._text]
 
     def find_chat(self, model_id: str) -> TextModel:
+        """Raises NotFound, and InvalidRequest for a model that has no chat template."""
         if self.find(model_id).type != "chat":
             raise self._wrong_type(model_id)
         return self._text[model_id]
 
     def find_text(self, model_id: str) -> TextModel:
+        """Raises NotFound, and InvalidRequest for a model that generates no text."""
         if self.find(model_id).type == "embedding":
             raise self._wrong_type(model_id)
         return self._text[model_id]
 
     def find_embedding(self, model_id: str) -> EmbeddingModel:
+        """Raises NotFound, and InvalidRequest for a model that does not embed."""
         if self.find(model_id).type != "embedding":
             raise self._wrong_type(model_id)
         return self._embedding[model_id]
@@ -135,7 +107,8 @@ class Registry:
     def _wrong_type(self, model_id: str) -> InvalidRequest:
         kind = self.served[model_id].type
         return InvalidRequest(
-            f"The model '{model_id}' is served as type \"{kind}\": use it at {_DOORS[kind]}",
+            f"The model '{model_id}' is served as type \"{kind}\": "
+            f"use it at {_ENDPOINTS[kind]}",
             param="model",
             code="model_not_supported",
         )
@@ -157,7 +130,7 @@ def _load_embedding(served: ServedModel) -> EmbeddingModel:
 
 
 def _read_defaults(served: ServedModel) -> Sampling:
-    """The configured temperature, then the model's generation_config.json, then OpenAI's 1."""
+    """The configured temperature, else generation_config.json, else OpenAI's default of 1."""
     own = _read_json(served.folder / "generation_config.json")
     return Sampling(
         temperature=float(_first(served.default_temperature, own.get("temperature"), 1.0)),

@@ -1,4 +1,4 @@
-"""One HTTP worker process: its event loop, its control pipe, its life and end."""
+"""One HTTP worker process: its event loop, its control pipe, its start and end."""
 
 import asyncio
 import contextlib
@@ -39,8 +39,8 @@ from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.registry import Registry
 
-_BACKLOG = 2048  # connections waiting to be accepted; listen() is called once more here
-_LAST_MOMENT = 2.0  # seconds between the order to stop and an exit without ceremony
+_BACKLOG = 2048  # connections that wait to be accepted; Sanic calls listen() once more
+_EXIT_TIMEOUT = 2.0  # seconds from the order to stop until the process exits in any case
 _DRAIN_POLL = 0.02  # seconds
 
 
@@ -52,55 +52,100 @@ def run_worker(
     models: list[ServedModel],
     api_keys: list[ApiKey],
 ) -> None:
-    """Serve HTTP on ``listener`` until the supervisor says stop, or is gone."""
+    """Serve HTTP on ``listener`` until the supervisor orders a stop, or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # transformers would say in each worker that PyTorch, which nothing here needs, is missing.
+    # Without it, transformers warns in each worker that PyTorch, which is not used, is missing.
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     set_up_logging(config.server.log_level)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(
-        Worker(index, control, listener, config, loop).run(models, api_keys)
-    )
+    worker = Worker(control, listener, config, loop)
+    loop.run_until_complete(worker.run(f"mlxnode-{index}", models, api_keys))
+
+
+class Serving:
+    """The HTTP server of a worker that has loaded its models."""
+
+    def __init__(self, context: WorkerContext, server: AsyncioServer):
+        self._context = context
+        self._server = server
+
+    @classmethod
+    async def start(
+        cls, name: str, listener: socket.socket, context: WorkerContext
+    ) -> "Serving":
+        """Accept connections on ``listener``."""
+        server = await build_app(name, context).create_server(
+            sock=listener,
+            backlog=_BACKLOG,
+            return_asyncio_server=True,
+            asyncio_server_kwargs={"start_serving": False},
+        )
+        if server is None:
+            raise RuntimeError("Sanic did not create a server")
+        await server.startup()  # before the first request, which needs the finished routes
+        starting = server.start_serving()
+        if starting is None:
+            raise RuntimeError("Sanic did not bind the server")
+        await starting
+        return cls(context, server)
+
+    async def drain(self, timeout: float) -> None:
+        """Accept nothing new; wait up to ``timeout`` seconds for the requests that run."""
+        self._context.is_draining = True
+        self._server.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while self._busy_connections() and loop.time() < deadline:
+            await asyncio.sleep(_DRAIN_POLL)
+        for connection in list(self._server.connections):
+            connection.abort()
+
+    def _busy_connections(self) -> int:
+        """Close the connections without a request; the others close after their request."""
+        for connection in list(self._server.connections):
+            if not connection.close_if_idle():
+                connection.http.keep_alive = False
+        return len(self._server.connections)
 
 
 class Worker:
-    """The process: starts serving, obeys the control pipe, ends."""
+    """The process: loads, serves, obeys the control pipe, ends."""
 
     def __init__(
         self,
-        index: int,
         control: Connection,
         listener: socket.socket,
         config: NodeConfig,
         loop: asyncio.AbstractEventLoop,
     ):
-        self._index = index
         self._listener = listener
         self._config = config
         self._loop = loop
         self._stopped = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
-        self._server: AsyncioServer | None = None
+        self._serving: Serving | None = None  # None while the worker loads
         self._engine = EngineClient(loop)
         self._control = Pipe(
             control, SupervisorToChild, self._on_message, self._on_close, name="control"
         )
         self._rate_limiter = RateLimiter(self._control.send, enabled=config.api.is_limited)
 
-    async def run(self, models: list[ServedModel], api_keys: list[ApiKey]) -> None:
+    async def run(self, name: str, models: list[ServedModel], api_keys: list[ApiKey]) -> None:
+        """Load, then serve until the order to stop; ``name`` is that of the application."""
         self._control.start()
         try:
-            # In a thread: pings are answered meanwhile.
+            # In a thread, so that the event loop answers pings meanwhile.
             registry = await asyncio.to_thread(Registry, models)
         except ModelError as error:
             self._control.send(Fatal(str(error)))
             await self._stopped.wait()
+            return
         if self._stopped.is_set():
             return
         api = self._config.api
-        self._context = WorkerContext(
+        context = WorkerContext(
             config=self._config,
             registry=registry,
             engine=self._engine,
@@ -109,20 +154,9 @@ class Worker:
             cors=Cors(api.cors_origins if api.cors_enabled else []),
         )
         garbage.freeze()
-        self._server = await self._serve()
+        self._serving = await Serving.start(name, self._listener, context)
         self._control.send(Ready())
         await self._stopped.wait()
-
-    async def _serve(self) -> AsyncioServer:
-        app = build_app(f"mlxnode-{self._index}", self._context)
-        server = await app.create_server(
-            sock=self._listener,
-            backlog=_BACKLOG,
-            asyncio_server_kwargs={"start_serving": False},
-        )
-        await server.startup()  # before the first request, which needs the finished routes
-        await server.start_serving()
-        return server
 
     # --- the control pipe: called on its reader thread ------------------------------
 
@@ -143,7 +177,7 @@ class Worker:
 
     def _exit_soon(self) -> None:
         """End the process even if the event loop hangs."""
-        timer = threading.Timer(_LAST_MOMENT, os._exit, [0])
+        timer = threading.Timer(_EXIT_TIMEOUT, os._exit, [0])
         timer.daemon = True
         timer.start()
 
@@ -165,22 +199,6 @@ class Worker:
         self._control.send(Connected(message.pipe_id))
 
     async def _drain(self, timeout: float) -> None:
-        """Accept nothing new, let what runs finish, then stop."""
-        if self._server is None:  # Still loading.
-            self._stopped.set()
-            return
-        self._context.is_draining = True
-        self._server.close()
-        deadline = self._loop.time() + timeout
-        while self._busy_connections() and self._loop.time() < deadline:
-            await asyncio.sleep(_DRAIN_POLL)
-        for connection in list(self._server.connections):
-            connection.abort()
+        if self._serving is not None:
+            await self._serving.drain(timeout)
         self._stopped.set()
-
-    def _busy_connections(self) -> int:
-        """Close the connections without a request; the others close after theirs."""
-        for connection in list(self._server.connections):
-            if not connection.close_if_idle():
-                connection.http.keep_alive = False
-        return len(self._server.connections)

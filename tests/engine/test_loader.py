@@ -22,7 +22,7 @@ from mlxnode.engine.loader import load_generation_model
 from mlxnode.errors import ModelError
 from mlxnode.models.gguf import model_folder
 from mlxnode.models.resolve import resolve_models
-from mlxnode.server.prompt.templates import Conversation
+from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 
 HEADS, KV_HEADS = 4, 2

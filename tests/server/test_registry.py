@@ -8,6 +8,7 @@ from mlxnode.errors import ModelError
 from mlxnode.messages import Sampling
 from mlxnode.server.errors import ApiError
 from mlxnode.server.formats.completions.schema import CompletionBody
+from mlxnode.server.formats.sampling import samplings_of
 from mlxnode.server.registry import Registry
 
 
@@ -24,25 +25,27 @@ def body(**fields) -> CompletionBody:
 
 def test_sampling_defaults_are_openai_s(served_models, tmp_path):
     model = registry_with(served_models, tmp_path, {}).find_text("m")
-    assert model.sampling(body()) == Sampling(
-        temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, seed=None
-    )
+    assert samplings_of(body(), model) == [
+        Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, seed=None)
+    ]
 
 
 def test_sampling_request_over_config_over_model(served_models, tmp_path):
     own = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
     model = registry_with(served_models, tmp_path, own).find_text("m")
-    assert model.sampling(body()) == Sampling(
-        temperature=0.6, top_p=0.95, top_k=20, min_p=0.0, seed=None
-    )
-    asked = model.sampling(body(temperature=0.0, top_p=0.5, top_k=-1, min_p=0.1, seed=-1))
-    assert asked == Sampling(temperature=0.0, top_p=0.5, top_k=0, min_p=0.1, seed=2**64 - 1)
+    assert samplings_of(body(), model) == [
+        Sampling(temperature=0.6, top_p=0.95, top_k=20, min_p=0.0, seed=None)
+    ]
+    requested = body(temperature=0.0, top_p=0.5, top_k=-1, min_p=0.1, seed=-1)
+    [sampling] = samplings_of(requested, model)
+    assert sampling == Sampling(temperature=0.0, top_p=0.5, top_k=0, min_p=0.1, seed=2**64 - 1)
 
 
 def test_sampling_configured_temperature_wins_over_the_model_s(served_models, tmp_path):
     own = {"temperature": 0.6}
     registry = registry_with(served_models, tmp_path, own, default_temperature=0.0)
-    assert registry.find_text("m").sampling(body()).temperature == 0.0
+    [sampling] = samplings_of(body(), registry.find_text("m"))
+    assert sampling.temperature == 0.0
 
 
 def test_registry_refuses_chat_without_a_template(served_models, tmp_path):

@@ -1,10 +1,10 @@
 """Requests to every endpoint that takes a body, and the fields that every error has."""
 
 import json
-from types import SimpleNamespace
 
 import httpx2 as httpx
 
+from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
@@ -52,4 +52,4 @@ def tool_use(*functions: dict, syntax: ToolSyntax | None = None, **options) -> T
     """The tools of a request with these functions, for a model with that ``syntax``."""
     tools = [{"type": "function", "function": function} for function in functions]
     body, _ = validate(ChatBody, CHAT | {"tools": tools} | options)
-    return ToolUse.of(body, SimpleNamespace(tool_syntax=syntax))
+    return ToolUse.of(to_conversation(body), syntax)

@@ -1,4 +1,5 @@
 """Text out: tokens become text, text becomes content, reasoning and calls, then events.
 
-May import ``prompt`` and ``notation``.
+Knows no wire format: writers of the formats implement ``writer.AnswerWriter``. May import
+``prompt``, ``notation``, ``registry``, ``client`` and ``errors``.
 """

@@ -1,140 +1,152 @@
-"""One answer of the model as it grows, from the engine's tokens to what the client is told."""
+"""One choice of an answer while it grows: from the engine's tokens to separated output."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from mlxnode.messages import FinishReason, Token, Update
+from mlxnode import messages
+from mlxnode.messages import Token, Update
+from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.stop_strings import StopStrings
-from mlxnode.server.formats.chat.answers import ChatFinishReason
-from mlxnode.server.notation.output_parser import OutputDelta, OutputParser
-from mlxnode.server.registry import TextModel
+from mlxnode.server.notation.output_parser import OutputDelta
+from mlxnode.server.prompt.context_length import Prompt
+
+FinishReason = messages.FinishReason | Literal["tool_calls"]
 
 
 @dataclass(frozen=True)
 class ScoredToken:
-    """A token with its log-probability, and where it begins in the text of the choice."""
+    """A token with its log-probability, and its offset in the text of the choice."""
 
     token: Token
     offset: int  # characters
 
 
-@dataclass(frozen=True)
-class Delta:
-    """What is new of one choice; the one with a ``finish_reason`` is its last.
+@dataclass(frozen=True, kw_only=True)
+class ChoiceDelta:
+    """New output of one choice. The delta with a ``finish_reason`` is the last one.
 
-    ``tokens``, if asked for, are those that came with it: all that the model generated, its
-    reasoning and the text of its tool calls included.
+    ``tokens``, if requested, are all generated tokens since the last delta, with those of the
+    reasoning and of the tool calls.
     """
 
     index: int
-    reply: OutputDelta
-    finish_reason: ChatFinishReason | None
+    output: OutputDelta
+    finish_reason: FinishReason | None
     tokens: list[ScoredToken] = field(default_factory=list)
 
 
-class Choice:
-    """One answer: its tokens counted, turned into text, told apart, watched for its end."""
+@dataclass(frozen=True, kw_only=True)
+class FinishedChoice(ChoiceDelta):
+    """All the output of one choice."""
 
-    def __init__(
-        self,
-        model: TextModel,
-        prompt: list[int],
-        stops: list[str],
-        *,
-        reader: OutputParser | None = None,
-        scores: bool = False,
-        echo: bool = False,
-        is_empty: bool = False,
-    ):
-        """``reader``: tells reasoning and tool calls from the rest; ``scores``: keep
-        log-probabilities; ``echo``: begin with the prompt; ``is_empty``: nothing is to follow
-        it, whatever the engine generates."""
-        self._tokenizer = model.tokenizer
+    finish_reason: FinishReason
+
+
+class Choice:
+    """One candidate: counts its tokens, turns them into text, parses it, finds its end."""
+
+    def __init__(self, request: GenerationRequest, prompt: Prompt):
+        self._request = request
         self._prompt = prompt
-        self._detokenizer = model.tokenizer.detokenizer(prompt)
-        self._reader = reader
-        self._stops = StopStrings(stops)  # of the content: the rest is not written for clients
-        self._scores = scores
-        self._echo = echo
-        self._is_empty = is_empty
-        self._length = 0  # characters that the tokens so far gave
-        self._reply = OutputDelta()  # what has not been taken yet, like the next one
+        self._tokenizer = request.model.tokenizer
+        self._detokenizer = self._tokenizer.detokenizer(prompt.ids)
+        self._parser = request.new_parser()
+        # Of the content only: reasoning and calls are not written for the client to read.
+        self._stops = StopStrings(request.stop_strings)
+        self._has_started = False
+        self._length = 0  # characters of all tokens so far
+        self._output = OutputDelta()  # since the last delta was taken, like the scored tokens
         self._scored: list[ScoredToken] = []
-        self.num_tokens = 0  # generated, those that a stop string cut off included
+        self.num_tokens = 0  # generated, with the tokens that a stop string cuts off
         self.num_reasoning_tokens = 0
         self.num_cached_tokens = 0  # of the prompt
         self.total_logprob = 0.0
-        self.finish_reason: ChatFinishReason | None = None
+        self.finish_reason: FinishReason | None = None
 
     def feed(self, update: Update) -> None:
-        """Take an update."""
+        """Read the next tokens."""
         self.num_cached_tokens = update.num_cached
-        if self._echo:
-            self._echo = False
-            self._tell_prompt(update)
-        if self._is_empty:
+        if not self._has_started:
+            self._has_started = True
+            if self._request.echoes_prompt:
+                self._emit_prompt(update)
+        if self._request.discards_output:
             self.finish_reason = "length"
             return
         for token in update.tokens:
             self.num_tokens += 1
             self.total_logprob += token.logprob or 0.0
-            if self._scores:
+            if self._request.has_logprobs:
                 self._scored.append(ScoredToken(token, self._length))
             text = self._text_of(token.id)
             self._length += len(text)
-            self._tell(text)
+            self._emit(text)
             if self.finish_reason is not None:
                 return
         if update.finish is not None:
-            # The stop token is not among ``tokens``, but was generated like the others.
+            # The stop token is not among ``tokens``, but it was generated like the others.
             self.num_tokens += update.finish == "stop"
             self._end(update.finish)
 
     @property
     def has_news(self) -> bool:
-        """Whether there is anything to tell: tokens need not complete any text."""
-        return bool(self._reply) or self.finish_reason is not None
+        """True if there is new output or an end; new tokens may not complete any text."""
+        return bool(self._output) or self.finish_reason is not None
 
-    def take(self, index: int) -> Delta:
-        """What came since the last call."""
-        reply, self._reply = self._reply, OutputDelta()
-        scored, self._scored = self._scored, []
-        return Delta(index, reply, self.finish_reason, scored)
+    def take_delta(self, index: int) -> ChoiceDelta:
+        """The output since the last delta, as choice ``index`` of the answer."""
+        output, scored = self._take()
+        return ChoiceDelta(
+            index=index, output=output, finish_reason=self.finish_reason, tokens=scored
+        )
+
+    def take_whole(self, index: int, finish_reason: FinishReason) -> FinishedChoice:
+        """All the output, as choice ``index`` of the answer."""
+        output, scored = self._take()
+        return FinishedChoice(
+            index=index, output=output, finish_reason=finish_reason, tokens=scored
+        )
+
+    @property
+    def mean_logprob(self) -> float:
+        return self.total_logprob / max(self.num_tokens, 1)
+
+    def _take(self) -> tuple[OutputDelta, list[ScoredToken]]:
+        taken = self._output, self._scored
+        self._output, self._scored = OutputDelta(), []
+        return taken
 
     def _text_of(self, token: int) -> str:
         text = self._detokenizer.feed(token)
-        if self._reader is not None:
-            self.num_reasoning_tokens += self._reader.is_reasoning
-            special = self._tokenizer.special_tokens.get(token)
-            if special is not None and self._reader.wants(special):
-                return special
+        self.num_reasoning_tokens += self._parser.is_reasoning
+        special = self._tokenizer.special_tokens.get(token)
+        if special is not None and self._parser.wants(special):
+            return special
         return text
 
-    def _tell(self, text: str, *, is_last: bool = False) -> None:
-        if self._reader is None:
-            self._reply.content += self._stops.feed(text)
-        else:
-            reply = self._reader.feed(text, is_last=is_last)
-            reply.content = self._stops.feed(reply.content)
-            self._reply.add(reply)
-            if self._reader.is_finished:
-                self.finish_reason = "tool_calls"
+    def _emit(self, text: str, *, is_last: bool = False) -> None:
+        output = self._parser.feed(text, is_last=is_last)
+        output.content = self._stops.feed(output.content)
+        self._output.add(output)
+        if self._parser.is_finished:
+            self.finish_reason = "tool_calls"
         if self._stops.is_matched:
             self.finish_reason = "stop"
 
-    def _end(self, reason: FinishReason) -> None:
-        self._tell("", is_last=True)
-        self._reply.content += self._stops.flush()
+    def _end(self, reason: messages.FinishReason) -> None:
+        self._emit("", is_last=True)
+        self._output.content += self._stops.flush()
         if self.finish_reason is None:
-            has_called = self._reader is not None and self._reader.num_calls > 0
+            has_called = self._parser.num_calls > 0
             self.finish_reason = "tool_calls" if has_called and reason == "stop" else reason
 
-    def _tell_prompt(self, update: Update) -> None:
-        """The prompt's text; its tokens are scored by the first update."""
-        if self._scores:
+    def _emit_prompt(self, update: Update) -> None:
+        """Start the output with the prompt's text; the first update has its scored tokens."""
+        if self._request.has_logprobs:
             self._score_prompt(update.prompt or [])
-        text = self._tokenizer.decode(self._prompt)
+        text = self._tokenizer.decode(self._prompt.ids)
         self._length = len(text)
-        self._reply.content = text
+        self._output.content = text
 
     def _score_prompt(self, tokens: list[Token]) -> None:
         detokenizer, offset = self._tokenizer.detokenizer([]), 0

@@ -1,106 +1,109 @@
-"""All choices of one request: the engine's updates handed out, their texts collected."""
+"""All choices of one request: the engine's updates in, their new output out."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from mlxnode.server.answer.choice import Choice, Delta
-from mlxnode.server.client import Call
-from mlxnode.server.formats.usage import CompletionTokensDetails, PromptTokensDetails, Usage
+from mlxnode.server.answer.choice import Choice, ChoiceDelta, FinishedChoice
+from mlxnode.server.answer.request import GenerationRequest
+from mlxnode.server.answer.usage import TokenCounts
+from mlxnode.server.client import EngineCall
 
 
 class Generation:
-    """All choices of one request: of the first prompt first, then of the next."""
+    """The candidates of one request: those of the first prompt, then those of the next."""
 
-    def __init__(self, call: Call, choices: Sequence[Choice], prompts: Sequence[list[int]]):
-        """``choices``: as many for each of ``prompts``."""
+    def __init__(self, call: EngineCall, request: GenerationRequest):
+        """Read the updates of ``call``, which generates the candidates of ``request``."""
         self._call = call
-        self._choices = choices
-        self._num_prompts = len(prompts)
-        self._num_prompt_tokens = sum(map(len, prompts))
+        self._request = request
+        self._choices = [
+            Choice(request, prompt) for prompt in request.prompts for _ in request.samplings
+        ]
 
     @property
     def is_finished(self) -> bool:
         return all(choice.finish_reason for choice in self._choices)
 
     @property
-    def usage(self) -> Usage:
-        completion = sum(choice.num_tokens for choice in self._choices)
-        reasoning = sum(choice.num_reasoning_tokens for choice in self._choices)
-        return Usage(
-            self._num_prompt_tokens,
-            completion,
-            self._num_prompt_tokens + completion,
-            PromptTokensDetails(self._num_cached_tokens),
-            CompletionTokensDetails(reasoning),
+    def usage(self) -> TokenCounts:
+        return TokenCounts(
+            prompt=self._request.num_prompt_tokens,
+            cached=self._num_cached_tokens,
+            completion=sum(choice.num_tokens for choice in self._choices),
+            reasoning=sum(choice.num_reasoning_tokens for choice in self._choices),
         )
 
     @property
     def _num_cached_tokens(self) -> int:
-        """Prompt tokens that were not computed: a prompt counts once for all its answers."""
-        known: dict[int, int] = {}
-        for i, choice in enumerate(self._choices):
-            prompt = i * self._num_prompts // len(self._choices)
-            cached = choice.num_cached_tokens
-            known[prompt] = min(known.get(prompt, cached), cached)
-        return sum(known.values())
+        """The prompt tokens that no candidate of the prompt had to compute."""
+        count = self._request.num_candidates
+        return sum(
+            min(choice.num_cached_tokens for choice in self._choices[start : start + count])
+            for start in range(0, len(self._choices), count)
+        )
 
     @property
     def tokens_used(self) -> int:
-        """What to charge: nothing for a request that the engine refused or lost at once.
+        """The tokens to charge: none if the engine refused the request or lost it at once.
 
-        A client that leaves before the first token pays for its prompt: it was worked on.
+        A client that leaves before the first token pays for its prompt, which was computed.
         """
-        # A prompt that was only scored has no tokens of its own, but an end.
-        has_begun = any(choice.num_tokens or choice.finish_reason for choice in self._choices)
-        return self.usage.total_tokens if has_begun or not self._call.has_failed else 0
+        # A prompt that was only scored has an end, but no tokens of its own.
+        has_started = any(choice.num_tokens or choice.finish_reason for choice in self._choices)
+        return self.usage.total if has_started or not self._call.has_failed else 0
 
-    async def receive(self) -> list[Delta]:
-        """Wait for news, return one delta for each choice that has any, in index order.
+    async def receive(self) -> list[ChoiceDelta]:
+        """Wait for updates; returns a delta for each choice with new output, by index.
 
-        What arrived while the caller was busy is joined, so that a slow client costs
-        fewer and larger writes. The list is empty when tokens completed no text.
+        Updates that arrived while the caller was busy are joined, so that a slow client gets
+        fewer and larger writes. The list is empty if the tokens completed no text.
 
         Raises:
-            ApiError: the engine refused, failed or went away.
+            ApiError: the engine refused the request, failed or went away.
         """
         return [
-            self._choices[index].take(index)
+            self._choices[index].take_delta(index)
             for index in sorted(await self._feed())
             if self._choices[index].has_news
         ]
 
-    async def finish(self) -> list[Delta]:
-        """Wait for everything; all of each choice.
+    async def finish(self) -> list[FinishedChoice]:
+        """Wait for the end of all candidates; returns the choices of the answer, by index.
 
         Raises:
             ApiError: as ``receive`` does.
         """
-        while not self.is_finished:
-            await self._feed()
-        return [choice.take(index) for index, choice in enumerate(self._choices)]
+        finished: dict[int, FinishedChoice] = {}
+        while len(finished) < len(self._choices):
+            for index in await self._feed():
+                choice = self._choices[index]
+                if choice.finish_reason is not None:
+                    finished[index] = choice.take_whole(index, choice.finish_reason)
+        return self._best([finished[index] for index in range(len(self._choices))])
 
     async def _feed(self) -> set[int]:
-        """Wait for news, hand it to the choices; returns which got any."""
+        """Wait for updates and feed them to the choices; returns the indices of the choices."""
         fed = set()
         for index, update in await self._call.receive():
             choice = self._choices[index]
             if choice.finish_reason is not None:
-                continue  # A step that was under way when the answer was found complete.
+                continue  # from a step that was in flight when the choice ended here
             fed.add(index)
             choice.feed(update)
             if choice.finish_reason is not None:
-                self._call.abort(index)  # Nothing to stop unless the engine went on.
+                self._call.abort(index)  # has an effect only if the engine still generates
         return fed
 
-    def best(self, deltas: list[Delta], num_candidates: int, count: int) -> list[Delta]:
-        """Of each prompt's ``num_candidates`` choices, the ``count`` most likely by token."""
+    def _best(self, candidates: list[FinishedChoice]) -> list[FinishedChoice]:
+        """The most likely candidates of each prompt, by the mean of their tokens."""
+        count, num_choices = self._request.num_candidates, self._request.num_choices
+        if count == num_choices:
+            return candidates
 
-        def likelihood(delta: Delta) -> float:
-            choice = self._choices[delta.index]
-            return choice.total_logprob / max(choice.num_tokens, 1)
+        def likelihood(candidate: FinishedChoice) -> float:
+            return self._choices[candidate.index].mean_logprob
 
-        chosen: list[Delta] = []
-        for start in range(0, len(deltas), num_candidates):
-            candidates = deltas[start : start + num_candidates]
-            chosen += sorted(candidates, key=likelihood, reverse=True)[:count]
-        return [replace(delta, index=index) for index, delta in enumerate(chosen)]
+        best: list[FinishedChoice] = []
+        for start in range(0, len(candidates), count):
+            own = candidates[start : start + count]
+            best += sorted(own, key=likelihood, reverse=True)[:num_choices]
+        return [replace(choice, index=index) for index, choice in enumerate(best)]

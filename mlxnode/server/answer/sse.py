@@ -1,39 +1,37 @@
-"""Server-sent events: a generation, written to the client as it grows."""
+"""Server-sent events: an answer, written to the client while it grows."""
 
 import logging
+from collections.abc import Sequence
 
 import msgspec
-from sanic import Request
+from sanic import HTTPResponse, Request
 
 from mlxnode.server.answer.generation import Generation
+from mlxnode.server.answer.writer import AnswerWriter
 from mlxnode.server.errors import ApiError, ErrorBody, ErrorEnvelope
-from mlxnode.server.formats.writer import AnswerWriter
 
 logger = logging.getLogger("mlxnode.server")
 
 _DONE = b"data: [DONE]\n\n"
 
 
-async def stream_generation(
-    request: Request, generation: Generation, writer: AnswerWriter
-) -> None:
-    """Answer ``request`` with events, in one write for all that arrived together.
+async def stream_answer(request: Request, generation: Generation, writer: AnswerWriter) -> None:
+    """Answer ``request`` with events; all that arrived together goes into one write.
 
-    Nothing is sent before the engine has said something, so that a failure up to then is an
-    HTTP status. A later one is an ``error`` event and the end, without ``[DONE]``: clients
-    would take a stream that just ends for a complete one.
+    Nothing is sent before the first update of the engine, so that a failure before it is an
+    HTTP status. A later failure is an ``error`` event and the end, without ``[DONE]``: clients
+    take a stream that only ends for a complete one.
 
     Raises:
-        ApiError: the engine refused or failed before the first token.
+        ApiError: the engine refused the request or failed before the first token.
     """
     deltas = await generation.receive()
     events: list[msgspec.Struct] = [*writer.opening_chunks()]
-    response = await request.respond(
-        content_type="text/event-stream; charset=utf-8", headers={"cache-control": "no-cache"}
-    )
+    response = await _start(request)
     try:
         while True:
-            events += [chunk for delta in deltas for chunk in writer.chunks(delta)]
+            for delta in deltas:
+                events += writer.chunks(delta)
             if generation.is_finished:
                 break
             if events:
@@ -48,5 +46,15 @@ async def stream_generation(
         await response.send(_encode([*events, ErrorEnvelope(body)]), end_stream=True)
 
 
-def _encode(bodies: list[msgspec.Struct]) -> bytes:
+async def _start(request: Request) -> HTTPResponse:
+    """Send the head of a stream."""
+    response = await request.respond(
+        content_type="text/event-stream; charset=utf-8", headers={"cache-control": "no-cache"}
+    )
+    if not isinstance(response, HTTPResponse):
+        raise RuntimeError("a middleware replaced the response by one that cannot stream")
+    return response
+
+
+def _encode(bodies: Sequence[msgspec.Struct]) -> bytes:
     return b"".join(b"data: %b\n\n" % msgspec.json.encode(body) for body in bodies)

@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from mlxnode.server.answer.usage import TokenCounts
+
 
 class PromptTokensDetails(Struct):
     cached_tokens: int = 0  # from the prefix cache
@@ -19,3 +21,13 @@ class Usage(Struct):
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+
+    @classmethod
+    def of(cls, counts: TokenCounts) -> "Usage":
+        return cls(
+            counts.prompt,
+            counts.completion,
+            counts.total,
+            PromptTokensDetails(counts.cached),
+            CompletionTokensDetails(counts.reasoning),
+        )

@@ -1,40 +1,15 @@
-"""Writers: they turn the output of a model into the response bodies of one endpoint."""
+"""The parts that the writers of all formats share; see ``answer.writer.AnswerWriter``."""
 
 import hashlib
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
-
-import msgspec
+from typing import Self
 
 import mlxnode
 from mlxnode.models.served import ServedModel
-from mlxnode.server.answer.choice import Delta
-from mlxnode.server.formats.usage import Usage
 
 MIN_LOGPROB = -9999.0  # OpenAI's, for a token that cannot be sampled: JSON has no infinity
-
-
-class AnswerWriter(Protocol):
-    """Writes the answer to one request, as one response or as the chunks of a stream."""
-
-    def response(self, deltas: list[Delta], usage: Usage) -> msgspec.Struct:
-        """The whole answer; each delta has all the output of one choice."""
-        ...
-
-    def opening_chunks(self) -> Sequence[msgspec.Struct]:
-        """The chunks before any text."""
-        ...
-
-    def chunks(self, delta: Delta) -> Sequence[msgspec.Struct]:
-        """The chunks for new output of one choice."""
-        ...
-
-    def closing_chunks(self, usage: Usage) -> Sequence[msgspec.Struct]:
-        """The chunks after the end of the last choice."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -50,19 +50,6 @@ def validate(schema: type[BodyType], raw: dict[str, Any]) -> tuple[BodyType, lis
     return body, list(_unknown_fields(body, raw, []))
 
 
-def check_token_ids(inputs: list[list[int]], vocabulary_size: int, param: str) -> None:
-    """Raises InvalidRequest for a token id that is not in the model's vocabulary."""
-    for index, ids in enumerate(inputs):
-        if max(ids) >= vocabulary_size:
-            path = f"{param}[{index}]" if len(inputs) > 1 else param
-            raise InvalidRequest(
-                f"Invalid '{path}': token id {max(ids)} is outside the model's vocabulary "
-                f"of {vocabulary_size}.",
-                param=path,
-                code="invalid_token_id",
-            )
-
-
 # --- fields that a body does not declare ----------------------------------------------
 
 

@@ -1,4 +1,4 @@
 """Text in: conversations, chat templates, tools, constraints and tokenizers.
 
-May import ``notation``.
+Knows no wire format. May import ``notation`` and ``errors``.
 """

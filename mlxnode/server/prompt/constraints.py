@@ -1,35 +1,32 @@
-"""From what a request says about the form of its answer to one grammar, compiled once to
-see that the engine can: a bad one is refused here and never reaches it.
+"""Constraints: a regex, a schema, a list of choices or a grammar that the answer must follow.
+
+Each becomes one grammar in llguidance's JSON form, which is compiled here once. So the client
+of a bad grammar gets an error, and the engine never gets the grammar.
 """
 
 import asyncio
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from llguidance import LLTokenizer, TokenizerWrapper, regex_to_lark
 
 from mlxnode.grammar import GrammarError, compile_grammar, compile_thread, try_mask
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.chat.schema import ResponseFormat
-from mlxnode.server.formats.generation import GenerationBody
-from mlxnode.server.prompt.tools import ToolUse
 
-MAX_SCHEMA_BYTES = 65_536  # as compact JSON; such a schema compiles in half a second at most
+MAX_SCHEMA_BYTES = 65_536  # as compact JSON; the largest one compiles in half a second
 MAX_SCHEMA_DEPTH = 100  # llguidance's parser takes 128 levels, its own wrapping included
-MAX_TEXT_BYTES = 16_384  # of a regex or a Lark grammar: its own author decides how costly
-MAX_TOOLS_BYTES = 131_072  # of the schemas of all functions of a request
+MAX_TEXT_BYTES = 16_384  # of a regex or a Lark grammar, which can be costly for their size
 
-# One space, or a line break and its indentation, wherever JSON allows white space: without
-# a bound, small models fill their answers with it.
+# One space, or a line break with indentation, wherever JSON allows white space. Without a
+# bound, small models fill their answers with white space.
 _WHITESPACE = r" |\n {0,20}"
-_SCHEMA_PARAM = "response_format.json_schema.schema"
-_FREE = ResponseFormat(type="text")
-_BRACE = ord("{")  # a byte's token is its number
-# RFC 3339 has a year 0, which languages do not, and as many digits of a second as small models
-# care to write.
+_BRACE = ord("{")  # the token of a byte is the byte's number
+# RFC 3339 has a year 0, which programming languages do not have, and any number of digits of a
+# second, which small models use.
 _YEAR = "(?:[1-9]|0[1-9]|00[1-9]|000[1-9])"
 _SECONDS = r"[^.]*(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9:]{5})"
 _DATES = {
@@ -37,168 +34,110 @@ _DATES = {
     "time": f"^{_SECONDS}$",
     "date-time": f"^{_YEAR}{_SECONDS}$",
 }
-_VALUES = ("const", "enum", "default", "examples")  # of a schema: what is no schema itself
-_NO_PARAMETERS: dict[str, Any] = {"properties": {}, "additionalProperties": False}
+_VALUES = ("const", "enum", "default", "examples")  # keywords whose values are no schemas
 
 
-def form_of(body: GenerationBody) -> tuple[str, Any] | None:
-    """The parameter by which ``body`` asks for a form of its answer, and its value.
+@dataclass(frozen=True)
+class Constraint:
+    """A grammar that the answer must follow, and the request parameter that it comes from."""
 
-    Raises:
-        InvalidRequest: there are two.
-    """
-    asked = {name: getattr(body, name, None) for name in _BUILDERS}
-    asked = {name: value for name, value in asked.items() if value not in (None, _FREE)}
-    if len(asked) > 1:
-        first, second, *_ = asked
-        raise InvalidRequest(
-            f"Set {first} or {second}, not both",
-            param=second,
-            code="invalid_parameter_combination",
-        )
-    return next(iter(asked.items()), None)
+    grammar: str
+    param: str
 
+    @classmethod
+    def json(cls, schema: Mapping[str, Any], param: str, *, strict: bool = True) -> Self:
+        """JSON that is valid under ``schema``; see ``json_grammar``. Raises InvalidRequest."""
+        return cls(json_grammar(schema, param, strict=strict), param)
 
-async def grammar_of(form: tuple[str, Any] | None, tools: ToolUse | None = None) -> str | None:
-    """The grammar of an answer of that ``form`` that may call ``tools``, None if it is free.
+    @classmethod
+    def regex(cls, regex: str, param: str) -> Self:
+        """A text that matches ``regex``. Raises InvalidRequest if ``regex`` is too large."""
+        _check_text_size(regex, param)
+        return cls(regex_grammar(regex), param)
 
-    Raises:
-        InvalidRequest: it cannot be followed.
-    """
-    grammar = None
-    if form is not None:
-        name, value = form
-        grammar = _BUILDERS[name](value)
-        await check_grammar(grammar, _SCHEMA_PARAM if name == "response_format" else name)
-    if tools is not None and (tools.is_enforced or grammar is not None):
-        grammar = tool_grammar(tools, grammar)
-        await check_grammar(grammar, "tools")
-    return grammar
+    @classmethod
+    def choice(cls, choices: list[str], param: str) -> Self:
+        """One of these texts. Raises InvalidRequest if the texts are too large."""
+        _check_text_size("".join(choices), param)
+        return cls(choice_grammar(choices), param)
+
+    @classmethod
+    def lark(cls, lark: str, param: str) -> Self:
+        """A text of the grammar ``lark``. Raises InvalidRequest if ``lark`` is too large."""
+        _check_text_size(lark, param)
+        return cls(lark_grammar(lark), param)
 
 
 async def check_grammar(grammar: str, param: str) -> None:
     """Compile ``grammar`` in a thread, for a vocabulary of single bytes.
 
     Raises:
-        InvalidRequest: naming ``param``, with the reason.
+        InvalidRequest: naming ``param`` and the reason.
     """
     try:
         await asyncio.wrap_future(_thread().submit(_try_grammar, grammar))
     except GrammarError as error:
-        raise _refusal(param, str(error)) from error
+        raise refusal(param, str(error)) from error
 
 
 def json_grammar(schema: Mapping[str, Any], param: str, *, strict: bool = True) -> str:
     """The grammar of the JSON texts that are valid under ``schema``.
 
-    Without ``strict``, keywords that cannot be enforced are left out of account.
+    Without ``strict``, keywords that cannot be enforced are ignored.
 
     Raises:
         InvalidRequest: naming ``param``; the schema is too large or too deep.
     """
-    return json.dumps({"grammars": [_json_part(schema, param, strict)]})
+    return _grammar(schema_part(schema, param, strict))
 
 
 def regex_grammar(regex: str) -> str:
-    r"""The grammar of the texts that ``regex`` (Rust's syntax) matches as a whole.
+    r"""The grammar of the texts that match the whole of ``regex`` (Rust's syntax).
 
-    \d is an ASCII digit. Raises InvalidRequest when it is too large.
+    \d is an ASCII digit.
     """
-    _check_text_size(regex, "guided_regex")
     quoted = regex_to_lark(regex, "d").replace("\n", r"\n")
-    return _lark(f"start: /{quoted}/")
+    return _grammar(lark_part(f"start: /{quoted}/"))
 
 
 def choice_grammar(choices: list[str]) -> str:
-    """The grammar of exactly these texts. Raises InvalidRequest when they are too large."""
-    _check_text_size("".join(choices), "guided_choice")
-    return _lark("start: " + " | ".join(map(json.dumps, choices)))
+    """The grammar of exactly these texts."""
+    return _grammar(lark_part("start: " + " | ".join(map(json.dumps, choices))))
 
 
 def lark_grammar(lark: str) -> str:
-    """The grammar that ``lark`` writes out, in llguidance's variant of Lark's syntax.
-
-    Raises InvalidRequest when it is too large.
-    """
-    _check_text_size(lark, "guided_grammar")
-    return _lark(lark)
+    """The grammar ``lark``, in llguidance's variant of Lark's syntax."""
+    return _grammar(lark_part(lark))
 
 
-def tool_grammar(tools: ToolUse, answer: str | None = None) -> str:
-    """The grammar of an answer that calls ``tools``, or that is free not to.
-
-    What is no call follows the grammar ``answer``, or is any text. Check the result with
-    ``check_grammar(grammar, "tools")``.
-
-    Raises:
-        InvalidRequest: a function's parameters are no object, too large or too deep.
-    """
-    begin, end = json.dumps(tools.syntax.begin), json.dumps(tools.syntax.end)
-    heads, parts = [], []
-    for i, function in tools.functions.items():
-        name = json.dumps(function.name)
-        head, tail = json.dumps(f'{{"name": {name}, "arguments": '), json.dumps("}")
-        heads.append(f"{head} @arguments_{i} {tail}")
-        param = f"tools[{i}].function.parameters"
-        schema = {"type": "object", **(function.parameters or _NO_PARAMETERS)}
-        if schema["type"] != "object":
-            raise _refusal(param, 'its type must be "object"')
-        part = _json_part(schema, param, bool(function.strict))
-        parts.append({"name": f"arguments_{i}", **part})
-    rest = rf"/\n?/ ({' | '.join(heads)}) /\n?/ {end}"
-    calls = r"call (/\n?/ call)*" if tools.is_parallel else "call"
-    if tools.must_call:
-        lark = f"start: {calls}\ncall: {begin} {rest}"
-    elif answer is not None:
-        lark = f"start: {calls} | @answer\ncall: {begin} {rest}"
-        parts += [{"name": "answer", **part} for part in json.loads(answer)["grammars"]]
-    else:
-        # A lazy lexeme takes text up to the first beginning of a call.
-        start = "call* TEXT" if tools.is_parallel else "TEXT | call"
-        lark = "\n".join(
-            [
-                f"start: {start}",
-                f"call: text_and_begin {rest}",
-                f"text_and_begin[lazy]: TEXT {begin}",
-                r"TEXT: /(.|\n)*/",
-            ]
-        )
-    grammar = json.dumps({"grammars": [{"lark_grammar": lark}, *parts]})
-    if len(grammar) > MAX_TOOLS_BYTES:
-        raise _too_large("tools", len(grammar), MAX_TOOLS_BYTES)
-    return grammar
+def lark_part(lark: str) -> dict[str, Any]:
+    """``lark`` as one of the grammars in llguidance's list."""
+    return {"lark_grammar": lark}
 
 
-def _response_format_grammar(form: ResponseFormat) -> str:
-    if form.json_schema is None:
-        return json_grammar({"type": "object"}, "response_format")
-    return json_grammar(
-        form.json_schema.schema_, _SCHEMA_PARAM, strict=bool(form.json_schema.strict)
-    )
-
-
-_BUILDERS: dict[str, Callable[[Any], str]] = {
-    "response_format": _response_format_grammar,
-    "guided_json": lambda schema: json_grammar(schema, "guided_json"),
-    "guided_regex": regex_grammar,
-    "guided_choice": choice_grammar,
-    "guided_grammar": lark_grammar,
-}
-
-
-def _lark(text: str) -> str:
-    return json.dumps({"grammars": [{"lark_grammar": text}]})
-
-
-def _json_part(schema: Mapping[str, Any], param: str, strict: bool) -> dict[str, Any]:
-    """``schema`` as one of llguidance's grammars; options that it brings itself are dropped."""
+def schema_part(schema: Mapping[str, Any], param: str, strict: bool) -> dict[str, Any]:
+    """``schema`` as one of the grammars in llguidance's list, without its own options."""
     _check_schema(schema, param, strict)
     options = {"whitespace_pattern": _WHITESPACE, "lenient": not strict}
     return {"json_schema": {**_with_usual_dates(schema), "x-guidance": options}}
 
 
+def too_large(param: str, size: int, limit: int) -> InvalidRequest:
+    """The error for a grammar of more than ``limit`` bytes."""
+    return refusal(param, f"it has {size} bytes, at most {limit} are accepted")
+
+
+def refusal(param: str, reason: str) -> InvalidRequest:
+    """The error for a grammar that cannot be used."""
+    return InvalidRequest(f"Invalid '{param}': {reason}.", param=param, code="invalid_grammar")
+
+
+def _grammar(part: dict[str, Any]) -> str:
+    return json.dumps({"grammars": [part]})
+
+
 def _with_usual_dates(node: Any) -> Any:
-    """The schema ``node``, its dates and times bounded by ``_DATES``."""
+    """The schema ``node`` with bounds of ``_DATES`` on its dates and times."""
     if isinstance(node, list):
         return [_with_usual_dates(item) for item in node]
     if not isinstance(node, Mapping):
@@ -213,7 +152,7 @@ def _with_usual_dates(node: Any) -> Any:
 
 
 def _check_schema(schema: Mapping[str, Any], param: str, strict: bool) -> None:
-    """Bounds, and what llguidance takes but does not keep to the letter."""
+    """Refuse a schema that is too large, or that llguidance does not follow exactly."""
     level: list[Any] = [schema]
     for _ in range(MAX_SCHEMA_DEPTH):
         for node in level:
@@ -223,10 +162,10 @@ def _check_schema(schema: Mapping[str, Any], param: str, strict: bool) -> None:
         if not level:
             break
     else:
-        raise _refusal(param, f"it is nested more than {MAX_SCHEMA_DEPTH} levels deep")
+        raise refusal(param, f"it is nested more than {MAX_SCHEMA_DEPTH} levels deep")
     size = len(json.dumps(schema, ensure_ascii=False, separators=(",", ":")).encode())
     if size > MAX_SCHEMA_BYTES:
-        raise _too_large(param, size, MAX_SCHEMA_BYTES)
+        raise too_large(param, size, MAX_SCHEMA_BYTES)
 
 
 def _children(node: Any) -> Iterable[Any]:
@@ -236,11 +175,11 @@ def _children(node: Any) -> Iterable[Any]:
 
 
 def _check_min_properties(schema: Mapping[str, Any], param: str) -> None:
-    # A key may be written twice where its name is free: two pairs are not two properties.
+    # A key with a free name can be repeated: two pairs are not always two properties.
     least, required = schema.get("minProperties"), schema.get("required")
     num_required = len(required) if isinstance(required, list) else 0
     if isinstance(least, int) and least > max(1, num_required):
-        raise _refusal(
+        raise refusal(
             param,
             f"minProperties can be at most 1 or the number of required properties, got {least}",
         )
@@ -248,20 +187,12 @@ def _check_min_properties(schema: Mapping[str, Any], param: str) -> None:
 
 def _check_text_size(text: str, param: str) -> None:
     if (size := len(text.encode())) > MAX_TEXT_BYTES:
-        raise _too_large(param, size, MAX_TEXT_BYTES)
-
-
-def _too_large(param: str, size: int, limit: int) -> InvalidRequest:
-    return _refusal(param, f"it has {size} bytes, at most {limit} are accepted")
-
-
-def _refusal(param: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"Invalid '{param}': {reason}.", param=param, code="invalid_grammar")
+        raise too_large(param, size, MAX_TEXT_BYTES)
 
 
 def _try_grammar(grammar: str) -> None:
     matcher = compile_grammar(_byte_tokenizer(), grammar)
-    # An object of too many properties shows behind its brace only.
+    # Too many properties of an object are an error only after its brace.
     if matcher.validate_tokens([_BRACE]):
         matcher.consume_token(_BRACE)
     try_mask(matcher)
@@ -278,7 +209,7 @@ def _byte_tokenizer() -> LLTokenizer:
 
 
 class _Bytes:
-    """A vocabulary of the 256 bytes and an end token, as llguidance asks for it."""
+    """A vocabulary of the 256 bytes and an end token, in the form that llguidance takes."""
 
     eos_token_id = 256
     bos_token_id = None

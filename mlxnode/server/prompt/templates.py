@@ -1,50 +1,35 @@
-"""A model's chat template: what it can express, and conversations written with it."""
+"""A model's chat template: its features, and the text of a conversation."""
 
 import logging
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_syntax import ToolSyntax
+from mlxnode.server.prompt.conversation import Conversation, Message
+from mlxnode.server.prompt.tools import ToolUse, in_plain_words
 
 logger = logging.getLogger("mlxnode.server")
 
 
-@dataclass(frozen=True)
-class Conversation:
-    """What a template is to write: the messages, and what goes with them.
-
-    ``continues`` leaves the last message open, ``begins_answer`` opens one of the assistant.
-    ``reasons``: the answer begins with reasoning, whether the template says so or not.
-    """
-
-    messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]] = field(default_factory=list)  # as in OpenAI's API
-    continues: bool = False
-    begins_answer: bool = True
-    reasons: bool = False
-    variables: dict[str, Any] = field(default_factory=dict)
-
-
 class ChatTemplate:
-    """Renders conversations. Templates come from the model's files, never from a request."""
+    """Renders conversations. A template comes from the model's files, never from a request."""
 
     def __init__(self, wrapper: Any):
-        """``wrapper`` is the tokenizer as ``mlx_lm.tokenizer_utils`` loads it."""
+        """``wrapper``: the tokenizer as ``mlx_lm.tokenizer_utils`` loads it."""
         self._wrapper = wrapper
         template = wrapper.chat_template or ""
         sources = [template] if isinstance(template, str) else template.values()
         self._words = frozenset(re.findall(r"\w+", "\n".join(sources)))
-        # What surrounds the model's reasoning, if it was trained to reason.
+        # The markers around the reasoning, if the model was trained to reason.
         self.thinking: tuple[str, str] | None = (
             (wrapper.think_start, wrapper.think_end) if wrapper.has_thinking else None
         )
         self.think_end_ids: list[int] = list(wrapper.think_end_tokens or ())
-        # Which variable switches that on and off.
+        # The variable that switches the reasoning on and off.
         switches = ("enable_thinking", "thinking")
         self.thinking_switch = next((name for name in switches if self.knows(name)), None)
-        # How its tool calls look, if the template tells the model of tools at all.
+        # The syntax of the model's tool calls, if the template has tools at all.
         self.tool_syntax: ToolSyntax | None = None
         if wrapper.has_tool_calling and self.knows("tools"):
             parser = wrapper.tool_parser.__module__.rpartition(".")[2]
@@ -58,35 +43,84 @@ class ChatTemplate:
 
     @property
     def knows_effort(self) -> bool:
-        """Whether a request can set how much the model reasons, or whether it does."""
+        """True if a request can set the reasoning effort, or switch the reasoning off."""
         return self.knows("reasoning_effort") or self.thinking_switch is not None
 
     def knows(self, word: str) -> bool:
-        """Whether the template's source has this name of a variable, or a role."""
+        """True if ``word``, the name of a variable or of a role, is in the template."""
         return word in self._words
 
-    def render(self, conversation: Conversation) -> str:
-        """The text of a conversation, as the model's template writes it.
+    def render(
+        self, conversation: Conversation, tools: ToolUse | None = None
+    ) -> tuple[str, bool]:
+        """The text of ``conversation``, and whether it ends within the model's reasoning.
 
         Raises:
             InvalidRequest: the template does not accept these messages.
         """
+        is_constrained = conversation.constraint is not None
+        is_constrained |= tools is not None and tools.must_call
+        variables = self._variables(conversation, is_constrained)
+        messages = self._messages(conversation, tools)
+        definitions = [] if tools is None or tools.is_plain else tools.definitions
+        text = self._apply(conversation, messages, definitions, variables)
+        if self.thinking is None:
+            return text, False
+        begin, end = self.thinking
+        if conversation.continues:
+            last = messages[-1]["content"]
+            is_reasoning = last.rfind(begin) > last.rfind(end)
+        else:
+            is_reasoning = text.rstrip().endswith(begin)
+        # A constraint that applies after the reasoning needs a start of the reasoning, even
+        # if the template leaves the start to the model.
+        if is_constrained and not is_reasoning and self._switches_on(variables):
+            return f"{text}{begin}\n", True
+        return text, is_reasoning
+
+    def _switches_on(self, variables: dict[str, Any]) -> bool:
+        return self.thinking_switch is not None and variables.get(self.thinking_switch) is True
+
+    def _variables(self, conversation: Conversation, is_constrained: bool) -> dict[str, Any]:
+        """The variables of the request, completed by its effort and its constraint."""
+        variables = dict(conversation.variables)
+        effort, switch = conversation.reasoning_effort, self.thinking_switch
+        if effort is not None and self.knows("reasoning_effort"):
+            variables.setdefault("reasoning_effort", effort)
+        if switch is not None:
+            if effort is not None:
+                variables.setdefault(switch, effort != "none")
+            if is_constrained:
+                # The first token is constrained, unless the request asks for reasoning.
+                variables.setdefault(switch, False)
+        return variables
+
+    def _messages(self, conversation: Conversation, tools: ToolUse | None) -> list[Message]:
+        """The messages, without the roles and the tools that the template does not have."""
         messages = conversation.messages
+        if self.tool_syntax is None if tools is None else tools.is_plain:
+            messages = in_plain_words(messages, tools)
         if not self.knows("developer"):
-            messages = [
-                message | {"role": "system"} if message["role"] == "developer" else message
-                for message in messages
-            ]
+            messages = [_as_system(message) for message in messages]
+        return messages
+
+    def _apply(
+        self,
+        conversation: Conversation,
+        messages: list[Message],
+        definitions: list[dict[str, Any]],
+        variables: dict[str, Any],
+    ) -> str:
         try:
             return self._wrapper.apply_chat_template(
                 messages,
-                tools=conversation.tools or None,
+                tools=definitions or None,
                 tokenize=False,
                 continue_final_message=conversation.continues,
-                add_generation_prompt=conversation.begins_answer,
-                **conversation.variables,
+                add_generation_prompt=conversation.starts_answer,
+                **variables,
             )
-        # A template is a program: messages it was not written for may make it raise anything.
+        # A template is a program: it can raise any error for unexpected messages.
         except Exception as error:
             logger.debug("chat template: %s", error, exc_info=True)
             raise InvalidRequest(
@@ -94,3 +128,7 @@ class ChatTemplate:
                 param="messages",
                 code="invalid_value",
             ) from error
+
+
+def _as_system(message: Message) -> Message:
+    return {**message, "role": "system"} if message["role"] == "developer" else message

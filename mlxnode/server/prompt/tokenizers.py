@@ -1,7 +1,7 @@
-"""Text to token ids and back, without mlx: chat templates, encoding, detokenizing.
+"""Text to token ids and back, without mlx: encoding, chat prompts, detokenizing.
 
-``mlx_lm`` itself imports mlx, but its tokenizer modules import only transformers: they
-are loaded below an empty package object of the same name and path.
+``mlx_lm`` itself imports mlx, but its tokenizer modules import only transformers. So they are
+loaded below an empty package object with the same name and path.
 """
 
 import asyncio
@@ -18,15 +18,18 @@ from typing import Any, NamedTuple, TypeVar
 from tokenizers.decoders import DecodeStream
 
 from mlxnode.errors import ModelError
-from mlxnode.server.prompt.templates import ChatTemplate, Conversation
-from mlxnode.server.prompt.token_text import TokenText
+from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.prompt.conversation import Conversation
+from mlxnode.server.prompt.templates import ChatTemplate
+from mlxnode.server.prompt.token_bytes import TokenBytes
+from mlxnode.server.prompt.tools import ToolUse
 
 logger = logging.getLogger("mlxnode.server")
 
 Result = TypeVar("Result")
 
-LARGE_TEXT = 20_000  # characters; beyond, tokenizing would hold up the event loop
-# What comes before a text with a gap, in place of the gap, and before what fills it: Qwen and
+LARGE_TEXT = 20_000  # characters; a longer text would block the event loop
+# The tokens before the prefix, before the suffix, and before the text between them: Qwen and
 # CodeGemma, StarCoder, CodeLlama, DeepSeek.
 _FILL_IN_THE_MIDDLE = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
@@ -38,7 +41,7 @@ _FILL_IN_THE_MIDDLE = (
         "<\uff5cfim\u2581end\uff5c>",
     ),
 )
-# Some decoders drop a space at the beginning of a text: they must see that it goes on.
+# Some decoders drop a space at the start of a text: they need the tokens before it.
 _CONTEXT_TOKENS = 6
 
 
@@ -46,12 +49,14 @@ def import_tokenizer_utils() -> types.ModuleType:
     """``mlx_lm.tokenizer_utils``, imported without running ``mlx_lm/__init__.py``."""
     if "mlx_lm" not in sys.modules:
         spec = importlib.util.find_spec("mlx_lm")
+        if spec is None:
+            raise ModuleNotFoundError("mlx_lm is not installed", name="mlx_lm")
         sys.modules["mlx_lm"] = importlib.util.module_from_spec(spec)
     return importlib.import_module("mlx_lm.tokenizer_utils")
 
 
 class ChatPrompt(NamedTuple):
-    """Token ids, and whether they leave off in the middle of the model's reasoning."""
+    """The token ids of a conversation; ``is_reasoning``: they end within the reasoning."""
 
     ids: list[int]
     is_reasoning: bool
@@ -68,11 +73,11 @@ class TextTokenizer:
         """
         try:
             self._wrapper = import_tokenizer_utils().load(folder)
-            # The Rust tokenizer itself: transformers' own encode sets truncation on the
-            # shared object at each call, which fails when another thread is encoding.
+            # The Rust tokenizer itself: transformers' own encode sets the truncation of the
+            # shared object at each call, which fails while another thread encodes.
             self._tokenizer = self._wrapper.backend_tokenizer
             self.stop_ids = sorted(self._wrapper.eos_token_ids | _read_eos_ids(folder))
-        except Exception as error:  # tokenizers raises it bare for a file it cannot use
+        except Exception as error:  # tokenizers has no error class of its own
             raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -80,7 +85,7 @@ class TextTokenizer:
         self.has_chat_template: bool = self._wrapper.has_chat_template
         self.chat_template = ChatTemplate(self._wrapper)
         self.vocabulary_size: int = len(self._wrapper)
-        # Tokens that detokenizers leave out, with their texts.
+        # The texts of the tokens that detokenizers leave out.
         self.special_tokens: dict[int, str] = {
             id: token.content
             for id, token in self._tokenizer.get_added_tokens_decoder().items()
@@ -89,28 +94,31 @@ class TextTokenizer:
 
     @functools.cached_property
     def fill_in_the_middle(self) -> tuple[str, str, str] | None:
-        """The tokens before a prefix, before its suffix, and before what is between."""
+        """The tokens before a prefix, before its suffix, and before the text between them."""
         for markers in _FILL_IN_THE_MIDDLE:
             if None not in map(self._tokenizer.token_to_id, markers):
                 return markers
         return None
 
     @functools.cached_property
-    def token_text(self) -> TokenText:
-        """What each token stands for, made when log-probabilities are first asked for."""
-        return TokenText(self._tokenizer)
+    def token_bytes(self) -> TokenBytes:
+        """The bytes of each token; made at the first request for log-probabilities."""
+        return TokenBytes(self._tokenizer)
 
-    async def encode_chat(self, conversation: Conversation) -> "ChatPrompt":
-        """The prompt that the model's template makes of ``conversation``.
+    async def encode_chat(
+        self, conversation: Conversation, tools: ToolUse | None = None
+    ) -> ChatPrompt:
+        """The prompt for ``conversation``, which offers ``tools``, by the model's template.
 
         Raises:
             InvalidRequest: the template does not accept these messages.
         """
         size = sum(len(message["content"]) for message in conversation.messages)
-        return await off_loop_if(size > LARGE_TEXT, self._encode_chat, conversation)
+        size += 0 if tools is None else len(tools.lines)
+        return await off_loop_if(size > LARGE_TEXT, self._encode_chat, conversation, tools)
 
     async def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of plain prompts, with the special tokens that the model begins with."""
+        """The token ids of plain prompts, with the special tokens at the start of a text."""
         size = sum(map(len, texts))
         return await off_loop_if(size > LARGE_TEXT, self._encode, texts)
 
@@ -118,25 +126,15 @@ class TextTokenizer:
         """A detokenizer for the text that continues ``prompt``."""
         context = prompt[-_CONTEXT_TOKENS:]
         if self._tokenizer.decode(context).endswith("\ufffd"):
-            context = []  # Token ids that end within a character: its first half is not ours.
+            context = []  # The prompt ends within a character; its first half is not output.
         return Detokenizer(self._tokenizer, context)
 
     def decode(self, tokens: list[int]) -> str:
-        """The text of a whole prompt, special tokens left out."""
+        """The text of a whole prompt, without special tokens."""
         return self._tokenizer.decode(tokens)
 
-    def _encode_chat(self, conversation: Conversation) -> "ChatPrompt":
-        text = self.chat_template.render(conversation)
-        is_reasoning = False
-        if self.chat_template.thinking is not None:
-            begin, end = self.chat_template.thinking
-            if conversation.continues:
-                last = conversation.messages[-1]["content"]
-                is_reasoning = last.rfind(begin) > last.rfind(end)
-            else:
-                is_reasoning = text.rstrip().endswith(begin)
-            if conversation.reasons and not is_reasoning:
-                text, is_reasoning = f"{text}{begin}\n", True
+    def _encode_chat(self, conversation: Conversation, tools: ToolUse | None) -> ChatPrompt:
+        text, is_reasoning = self.chat_template.render(conversation, tools)
         # The template writes the special tokens itself.
         [ids] = self._encode_batch([text], add_special_tokens=False)
         return ChatPrompt(ids, is_reasoning)
@@ -144,22 +142,21 @@ class TextTokenizer:
     def _encode(self, texts: list[str]) -> list[list[int]]:
         encoded = self._encode_batch(texts, add_special_tokens=True)
         for ids in encoded:
-            # A prompt that was written with the token that the tokenizer adds by itself.
+            # A prompt that already has the token which the tokenizer adds.
             if self._bos_id is not None and ids[:2] == [self._bos_id, self._bos_id]:
                 del ids[0]
         return encoded
 
     def _encode_batch(self, texts: list[str], *, add_special_tokens: bool) -> list[list[int]]:
-        # Unlike ``encode``, ``encode_batch`` releases the GIL: streams go on meanwhile.
+        # Unlike ``encode``, ``encode_batch`` releases the GIL, so that streams go on.
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
         return [encoding.ids for encoding in encodings]
 
 
 class Detokenizer:
-    """Text from the tokens of one choice, one at a time, never a part of a character.
+    """Turns the tokens of one choice, one by one, into text without partial characters.
 
-    Special tokens give no text. Bytes that end the text without completing a character
-    are dropped.
+    Special tokens give no text. An incomplete character at the end is dropped.
     """
 
     def __init__(self, tokenizer: Any, context: list[int]):
@@ -167,23 +164,36 @@ class Detokenizer:
         self._stream = DecodeStream(ids=context, skip_special_tokens=True)
 
     def feed(self, token: int) -> str:
-        """The text that ``token`` completes, "" if none."""
+        """The text that ``token`` completes; "" if there is none."""
         try:
             return self._stream.step(self._tokenizer, token) or ""
         except Exception as error:  # The Rust error has no class of its own.
-            # Byte sequences that are no UTF-8 may change the text that was already given.
+            # Bytes that are not UTF-8 can change the text that was already returned.
             logger.debug("detokenizer restarted: %s", error)
             self._stream = DecodeStream(ids=[], skip_special_tokens=True)
             return self._stream.step(self._tokenizer, token) or ""
 
 
+def check_token_ids(inputs: list[list[int]], vocabulary_size: int, param: str) -> None:
+    """Raises InvalidRequest for an id that is not in the model's vocabulary."""
+    for index, ids in enumerate(inputs):
+        if max(ids) >= vocabulary_size:
+            path = f"{param}[{index}]" if len(inputs) > 1 else param
+            raise InvalidRequest(
+                f"Invalid '{path}': token id {max(ids)} is outside the model's vocabulary "
+                f"of {vocabulary_size}.",
+                param=path,
+                code="invalid_token_id",
+            )
+
+
 async def off_loop_if(large: bool, function: Callable[..., Result], *args: Any) -> Result:
-    """Call ``function``, in a thread when that would hold up the event loop."""
+    """Call ``function``; in a thread if it would block the event loop."""
     return await asyncio.to_thread(function, *args) if large else function(*args)
 
 
 def _read_eos_ids(folder: Path) -> set[int]:
-    """End-of-sequence ids from the model's files; a chat model often has several."""
+    """The end-of-sequence ids in the model's files; a chat model often has several."""
     ids: set[int] = set()
     for name in ("config.json", "generation_config.json"):
         if (folder / name).exists():

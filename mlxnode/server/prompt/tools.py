@@ -1,16 +1,16 @@
-"""The tools of a chat request: which may be called, and how the model is told of them."""
+"""The tools of a conversation: their syntax, and how the model is told about them."""
 
 import functools
 import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mlxnode.server.formats.chat.schema import ChatBody, Function
 from mlxnode.server.notation.tool_syntax import PLAIN_SYNTAX, ToolSyntax
-from mlxnode.server.prompt.templates import ChatTemplate
+from mlxnode.server.prompt.conversation import Conversation, Function, Message
 
-# For models whose template says nothing of tools, and where calls are enforced.
+# For models whose template has no tools, and for calls that are enforced.
 _INSTRUCTIONS = """\
 You have these tools, each given as a JSON object in a line of its own:
 <tools>
@@ -23,65 +23,73 @@ To call one, write a JSON object with its name and arguments between tags, like 
 The result will then be given to you between <tool_response> and </tool_response>."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ToolUse:
-    """The tools that the model may call in one answer."""
+    """The functions that the model may call in one answer, and the syntax of the calls."""
 
-    functions: dict[int, Function]  # by their place in the request
+    functions: list[Function]
     syntax: ToolSyntax
     must_call: bool
-    is_enforced: bool  # a grammar has to see to it that calls are as they should be
+    is_enforced: bool  # a grammar has to keep the calls valid
     is_parallel: bool
 
     @classmethod
-    def of(cls, body: ChatBody, template: ChatTemplate) -> "ToolUse | None":
-        """What ``body`` offers, None when nothing may be called.
+    def of(cls, conversation: Conversation, syntax: ToolSyntax | None) -> "ToolUse | None":
+        """The tools of ``conversation``; None if it offers no function.
 
-        The model's own syntax is used where it has one, except that what a grammar has to
-        enforce is asked for in JSON.
+        ``syntax`` is the model's own. It is used unless a grammar has to enforce calls that
+        are not JSON: such calls use the plain syntax.
         """
-        if not body.tools or body.tool_choice == "none":
+        functions = conversation.functions
+        if not functions:
             return None
-        functions = {i: tool.function for i, tool in enumerate(body.tools)}
-        choice = body.tool_choice or "auto"
-        if not isinstance(choice, str):
-            name = choice.function.name
-            functions = {i: f for i, f in functions.items() if f.name == name}
-        must_call = choice != "auto"
-        is_enforced = must_call or any(function.strict for function in functions.values())
-        syntax = template.tool_syntax
+        must_call = conversation.must_call
+        is_enforced = must_call or any(function.is_strict for function in functions)
         if syntax is None or (is_enforced and not syntax.is_json):
             syntax = PLAIN_SYNTAX
-        # To name a function asks for one call of it.
-        is_parallel = body.parallel_tool_calls is not False and isinstance(choice, str)
-        return cls(functions, syntax, must_call, is_enforced, is_parallel)
+        return cls(
+            functions=functions,
+            syntax=syntax,
+            must_call=must_call,
+            is_enforced=is_enforced,
+            is_parallel=conversation.is_parallel,
+        )
 
     @property
     def is_plain(self) -> bool:
-        """Whether the model has to be told of the tools in words."""
+        """True if the messages, not the chat template, have to describe the tools."""
         return self.syntax is PLAIN_SYNTAX
 
     @functools.cached_property
     def definitions(self) -> list[dict[str, Any]]:
-        """The tools as in OpenAI's API, which is how templates and parsers take them."""
+        """The tools as in OpenAI's API, the form that chat templates and parsers take."""
         return [
-            {
-                "type": "function",
-                "function": function.model_dump(exclude_none=True, exclude={"strict"}),
-            }
-            for function in self.functions.values()
+            {"type": "function", "function": _definition(function)}
+            for function in self.functions
         ]
 
+    @functools.cached_property
+    def lines(self) -> str:
+        """The tools as JSON, one in a line."""
+        return "\n".join(map(json.dumps, self.definitions))
 
-def in_plain_words(
-    messages: list[dict[str, Any]], tools: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """``messages`` for a template that knows nothing of tools.
 
-    The tools are described in the system message, calls are written into the assistant's
-    messages, and results become a message of the user.
+def _definition(function: Function) -> dict[str, Any]:
+    fields = {
+        "name": function.name,
+        "description": function.description,
+        "parameters": function.parameters,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def in_plain_words(messages: Iterable[Message], tools: ToolUse | None) -> list[Message]:
+    """``messages`` for a template that has no tools.
+
+    The system message describes the tools, the assistant's messages contain the calls as
+    text, and the results become a message of the user.
     """
-    plain: list[dict[str, Any]] = []
+    plain: list[Message] = []
     for is_result, group in itertools.groupby(messages, lambda m: m["role"] == "tool"):
         if is_result:
             results = [
@@ -89,17 +97,18 @@ def in_plain_words(
             ]
             plain.append({"role": "user", "content": "\n".join(results)})
         else:
-            plain += [_with_calls_written(message) for message in group]
-    if not tools:
+            plain += [_with_calls_as_text(message) for message in group]
+    if tools is None:
         return plain
-    told = _INSTRUCTIONS.format(tools="\n".join(map(json.dumps, tools)))
+    instructions = _INSTRUCTIONS.format(tools=tools.lines)
     if plain[0]["role"] in ("system", "developer"):
         first, *plain = plain
-        return [first | {"content": f"{first['content']}\n\n{told}"}, *plain]
-    return [{"role": "system", "content": told}, *plain]
+        content = f"{first['content']}\n\n{instructions}"
+        return [{**first, "content": content}, *plain]
+    return [{"role": "system", "content": instructions}, *plain]
 
 
-def _with_calls_written(message: dict[str, Any]) -> dict[str, Any]:
+def _with_calls_as_text(message: Message) -> Message:
     calls = message.get("tool_calls")
     if not calls:
         return message

@@ -9,10 +9,10 @@ from mlxnode.messages import Embedded
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.embeddings.answers import Embedding, EmbeddingList, EmbeddingUsage
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
+from mlxnode.server.formats.inputs import TextOrTokens, as_texts, as_token_ids
 from mlxnode.server.http.body import json_response, read_body
 from mlxnode.server.http.context import context_of, registry_of
-from mlxnode.server.http.validation import check_token_ids
-from mlxnode.server.prompt.tokenizers import LARGE_TEXT, off_loop_if
+from mlxnode.server.prompt.tokenizers import LARGE_TEXT, check_token_ids, off_loop_if
 from mlxnode.server.registry import EmbeddingModel
 
 blueprint = Blueprint("embeddings")
@@ -39,12 +39,11 @@ async def embeddings(request: Request) -> HTTPResponse:
     key_id, model_id = request.ctx.key_id, model.served.id
     async with context.rate_limiter.reserve(key_id, model_id, num_tokens) as reservation:
         request.ctx.headers |= reservation.headers
-        with context.engine.embed(model.served.id, inputs, dimensions) as call:
-            [(_, embedded)] = await call.receive()
+        embedded = await context.engine.embed(model_id, inputs, dimensions)
         reservation.tokens_used = num_tokens
     is_large = len(embedded.vectors) > 4 * _LARGE_ANSWER
     return await off_loop_if(
-        is_large, _to_response, model.served.id, embedded, body.encoding_format, num_tokens
+        is_large, _to_response, model_id, embedded, body.encoding_format, num_tokens
     )
 
 
@@ -61,24 +60,25 @@ def _to_response(
     return json_response(EmbeddingList(model_id, data, usage))
 
 
-def _check_dimensions(model: EmbeddingModel, asked: int | None) -> int | None:
-    """What to ask the engine for: None for the size that the model is served with.
+def _check_dimensions(model: EmbeddingModel, requested: int | None) -> int | None:
+    """The size of the vectors to request from the engine; None for the model's usual size.
 
     Raises:
-        InvalidRequest: a size that the model was not trained to be cut to.
+        InvalidRequest: the model was not trained to have its vectors cut to this size.
     """
-    full = model.served.dimensions
-    if asked is None or asked == full:
+    full = model.dimensions
+    if requested is None or requested == full:
         return None
     declared = model.served.matryoshka
-    if asked in declared:
-        return asked
+    if requested in declared:
+        return requested
     supported = sorted({*declared, full})
     is_any = len(supported) == full  # all from 1
     sizes = f"1 to {full}" if is_any else ", ".join(map(str, supported))
     raise InvalidRequest(
-        f"Invalid 'dimensions': this model supports {sizes}, got {asked}. Sizes that it was "
-        "trained to be cut to are declared by matryoshka_dimensions, in its config.json or "
+        f"Invalid 'dimensions': this model supports {sizes}, got {requested}. "
+        "Sizes that it was trained to be cut to are declared by matryoshka_dimensions, in "
+        "its config.json or "
         f'in [api.models."{model.served.id}"] of the node\'s configuration.',
         param="dimensions",
         code="unsupported_value",
@@ -95,22 +95,19 @@ def _check_total(num_tokens: int, limit: int) -> None:
         )
 
 
-async def _encode_inputs(
-    model: EmbeddingModel, value: str | list[str] | list[int] | list[list[int]]
-) -> list[list[int]]:
-    """Each input as token ids: texts with special tokens, ids as they were sent.
+async def _encode_inputs(model: EmbeddingModel, value: TextOrTokens) -> list[list[int]]:
+    """The token ids of each input: of a text with special tokens, or as they were sent.
 
     Raises:
         InvalidRequest: naming the input that is empty, unknown or too long.
     """
-    is_single = isinstance(value, str) or isinstance(value[0], int)
-    items = [value] if is_single else value
-    if isinstance(items[0], str):
-        is_large = sum(map(len, items)) > LARGE_TEXT
-        inputs = await off_loop_if(is_large, model.tokenizer.encode, items)
+    if texts := as_texts(value):
+        is_large = sum(map(len, texts)) > LARGE_TEXT
+        inputs = await off_loop_if(is_large, model.tokenizer.encode, texts)
     else:
-        inputs = items
+        inputs = as_token_ids(value)
         check_token_ids(inputs, model.config.vocabulary_size, "input")
+    is_single = isinstance(value, str) or isinstance(value[0], int)
     for index, ids in enumerate(inputs):
         if len(ids) > model.max_length:
             problem = f"expected at most {model.max_length} tokens, got {len(ids)}"

@@ -26,8 +26,8 @@ from mlxnode.server.prompt.constraints import (
     json_grammar,
     lark_grammar,
     regex_grammar,
-    tool_grammar,
 )
+from mlxnode.server.prompt.tool_grammar import tool_grammar
 
 MAX_TOKENS = 500
 NUM_SCHEMAS = 200

@@ -1,4 +1,4 @@
-"""What a request may ask of the form of its answer, and how a bad wish is refused."""
+"""The constraints that a request can set, and the errors for unusable constraints."""
 
 import asyncio
 import json
@@ -11,17 +11,16 @@ from support.contract import tool_use
 
 from mlxnode.messages import Generate
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.formats.chat.request import constraint_of
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.http.validation import validate
 from mlxnode.server.prompt.constraints import (
     MAX_SCHEMA_BYTES,
     MAX_TEXT_BYTES,
     check_grammar,
-    form_of,
-    grammar_of,
     json_grammar,
-    tool_grammar,
 )
+from mlxnode.server.prompt.tool_grammar import answer_grammar, tool_grammar
 
 SCHEMA = "response_format.json_schema.schema"
 PERSON = {
@@ -43,7 +42,7 @@ def schema_format(schema: Any, **fields: Any) -> dict[str, Any]:
 
 async def refusal(**fields: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        await grammar_of(form_of(chat(**fields)))
+        await answer_grammar(constraint_of(chat(**fields)), None)
     return caught.value
 
 
@@ -55,8 +54,8 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("fields", [{}, {"response_format": {"type": "text"}}])
-async def test_grammar_of_a_free_answer_is_none(fields: dict[str, Any]):
-    assert await grammar_of(form_of(chat(**fields))) is None
+async def test_answer_grammar_a_free_answer_is_none(fields: dict[str, Any]):
+    assert await answer_grammar(constraint_of(chat(**fields)), None) is None
 
 
 @pytest.mark.parametrize(
@@ -72,8 +71,8 @@ async def test_grammar_of_a_free_answer_is_none(fields: dict[str, Any]):
         {"guided_grammar": 'start: "a" b\nb: /[0-9]+/'},
     ],
 )
-async def test_grammar_of_takes_what_can_be_followed(fields: dict[str, Any]):
-    assert json.loads(await grammar_of(form_of(chat(**fields))))["grammars"]
+async def test_answer_grammar_takes_what_can_be_followed(fields: dict[str, Any]):
+    assert json.loads(await answer_grammar(constraint_of(chat(**fields)), None))["grammars"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ async def test_grammar_of_takes_what_can_be_followed(fields: dict[str, Any]):
         ({"x-guidance": {"lenient": True}, "not": {}}, "Unimplemented"),
     ],
 )
-async def test_grammar_of_refuses_a_schema_with_the_reason(schema: Any, reason: str):
+async def test_answer_grammar_refuses_a_schema_with_the_reason(schema: Any, reason: str):
     error = await refusal(response_format=schema_format(schema, strict=True))
     assert error.param == SCHEMA
     assert error.code == "invalid_grammar"
@@ -122,13 +121,13 @@ async def test_grammar_of_refuses_a_schema_with_the_reason(schema: Any, reason: 
         ("guided_grammar", "start: " + "(" * 3000 + '"a"' + ")" * 3000, "too deeply nested"),
     ],
 )
-async def test_grammar_of_refuses_an_extra_by_name(field: str, value: Any, reason: str):
+async def test_answer_grammar_refuses_an_extra_by_name(field: str, value: Any, reason: str):
     error = await refusal(**{field: value})
     assert error.param == field
     assert reason in error.message
 
 
-async def test_grammar_of_refuses_two_wishes():
+async def test_answer_grammar_refuses_two_wishes():
     error = await refusal(response_format={"type": "json_object"}, guided_regex="a")
     assert error.param == "guided_regex"
     assert error.code == "invalid_parameter_combination"

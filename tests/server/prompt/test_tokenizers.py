@@ -12,10 +12,10 @@ from tokenizers import Tokenizer
 
 from mlxnode.errors import ModelError
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.formats.completions.request import encode_prompts
 from mlxnode.server.formats.completions.schema import CompletionBody
-from mlxnode.server.prompt.templates import Conversation
+from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.tokenizers import TextTokenizer
-from mlxnode.server.routes.text import _encode_prompts
 
 HARD = "Zürich 日本語 👍🏽 👨‍👩‍👧 a\u0301  double  spaces\n\ttab ﷽ 🇨🇭"
 
@@ -31,7 +31,8 @@ def tokenizer(folder) -> TextTokenizer:
 
 
 def render(folder: Path, *messages: dict) -> str:
-    return TextTokenizer(folder).chat_template.render(Conversation(list(messages)))
+    text, _ = TextTokenizer(folder).chat_template.render(Conversation(list(messages)))
+    return text
 
 
 def rewrite(folder: Path, name: str, **changes) -> None:
@@ -65,7 +66,7 @@ async def test_encode_chat_writes_the_template_and_no_token_twice(tokenizer):
 async def test_encode_chat_is_the_same_in_a_thread(tokenizer):
     conversation = Conversation([{"role": "user", "content": "long " * 10_000}])
     ids = await tokenizer.encode_chat(conversation)
-    assert ids == tokenizer._encode_chat(conversation)
+    assert ids == tokenizer._encode_chat(conversation, None)
 
 
 @pytest.mark.parametrize("is_chat", [True, False])
@@ -177,9 +178,9 @@ async def test_a_gap_is_told_in_the_notation_of_the_model(tmp_path, tokenizer):
     body = CompletionBody(model="m", prompt=["a", "b"], suffix="c")
     before, between, after = (with_gaps.token_to_id(marker) for marker in markers)
     a, b, c = (with_gaps.token_to_id(letter) for letter in "abc")
-    assert await _encode_prompts(model, body) == [
+    assert await encode_prompts(body, model) == [
         [before, a, between, c, after],
         [before, b, between, c, after],
     ]
     with pytest.raises(InvalidRequest, match="not token ids"):
-        await _encode_prompts(model, CompletionBody(model="m", prompt=[a], suffix="c"))
+        await encode_prompts(CompletionBody(model="m", prompt=[a], suffix="c"), model)

@@ -7,7 +7,7 @@ from support.contract import chat, complete
 from tokenizers import Tokenizer, decoders, models
 
 from mlxnode.messages import Generate, Token, Tokens, Update
-from mlxnode.server.prompt.token_text import TokenText
+from mlxnode.server.prompt.token_bytes import TokenBytes
 
 
 def answer_by_seed(worker, texts: dict[int, tuple[str, float]]) -> None:
@@ -201,18 +201,18 @@ def test_choices_are_reserved_and_counted_together(worker):
     assert reserved.tokens == worker.reserved.get(timeout=10).tokens + 30
 
 
-def test_token_text_of_sentencepiece_vocabularies():
+def test_token_bytes_of_sentencepiece_vocabularies():
     vocabulary = {"<unk>": 0, "▁the": 1, "<0xE2>": 2, "n": 3}
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    text = TokenText(tokenizer)
+    text = TokenBytes(tokenizer)
     assert [text.bytes_of(i) for i in range(5)] == [b"<unk>", b" the", b"\xe2", b"n", b""]
 
 
-def test_token_text_of_byte_level_vocabularies_covers_all_bytes(tmp_path):
+def test_token_bytes_of_byte_level_vocabularies_covers_all_bytes(tmp_path):
     tiny.make_tokenizer(tmp_path)
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    text = TokenText(tokenizer)
+    text = TokenBytes(tokenizer)
     pieces = [text.bytes_of(i) for i in range(tokenizer.get_vocab_size())]
     assert {bytes([byte]) for byte in range(256)} <= set(pieces)
     for line in ("Grüezi 👋🏽!", "\n\t 日本"):

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from mlxnode.server.answer.choice import ScoredToken
 from mlxnode.server.formats.chat.answers import ChatLogprobs, TokenLogprob, TopLogprob
 from mlxnode.server.formats.writer import MIN_LOGPROB
-from mlxnode.server.prompt.token_text import TokenText
+from mlxnode.server.prompt.token_bytes import TokenBytes
 
 
 class LogprobWriter:
     """Writes tokens with their text, their bytes and their log-probabilities."""
 
-    def __init__(self, token_bytes: TokenText):
+    def __init__(self, token_bytes: TokenBytes):
         self._token_bytes = token_bytes
 
     def write(self, tokens: Sequence[ScoredToken]) -> ChatLogprobs:

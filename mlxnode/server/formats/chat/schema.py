@@ -1,6 +1,5 @@
 """The request body of ``/v1/chat/completions``: messages, tools and answer format."""
 
-import contextlib
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -75,21 +74,6 @@ class Message(Body):
         required("content", unless=one_of("role", "assistant")),
         required("tool_call_id", unless=none_of("role", "tool")),
     )
-
-    def to_template(self) -> dict[str, Any]:
-        """The message as chat templates expect it: they are written for transformers.
-
-        Content is one string. The arguments of a tool call are an object if their JSON is
-        valid, else the string.
-        """
-        fields = self.model_dump(exclude_none=True)
-        fields["content"] = self.content or ""
-        if isinstance(self.content, list):
-            fields["content"] = "".join(part.text for part in self.content)
-        for call in fields.get("tool_calls", ()):
-            with contextlib.suppress(ValueError, RecursionError):
-                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
-        return fields
 
 
 class Function(Body):

@@ -5,7 +5,8 @@ from typing import Literal
 from msgspec import UNSET, UnsetType
 
 from mlxnode.models.served import ServedModel
-from mlxnode.server.answer.choice import Delta, ScoredToken
+from mlxnode.server.answer.choice import ChoiceDelta, FinishedChoice, ScoredToken
+from mlxnode.server.answer.usage import TokenCounts
 from mlxnode.server.formats.chat.answers import (
     CalledFunction,
     CalledFunctionDelta,
@@ -24,7 +25,7 @@ from mlxnode.server.formats.chat.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
 from mlxnode.server.formats.writer import AnswerIdentity
 from mlxnode.server.notation.output_parser import CallDelta, OutputDelta
-from mlxnode.server.prompt.token_text import TokenText
+from mlxnode.server.prompt.token_bytes import TokenBytes
 
 
 class ChatWriter:
@@ -35,7 +36,7 @@ class ChatWriter:
         served: ServedModel,
         *,
         include_usage: bool,
-        token_bytes: TokenText | None = None,
+        token_bytes: TokenBytes | None = None,
         num_choices: int = 1,
         has_service_tier: bool = False,
     ):
@@ -48,24 +49,23 @@ class ChatWriter:
             "default" if has_service_tier else UNSET
         )
 
-    def response(self, deltas: list[Delta], usage: Usage) -> ChatCompletion:
-        choices = [
+    def response(self, choices: list[FinishedChoice], usage: TokenCounts) -> ChatCompletion:
+        written = [
             ChatChoice(
-                delta.index,
-                _message(delta.reply),
-                delta.finish_reason,
-                self._logprobs(delta.tokens),
+                choice.index,
+                _message(choice.output),
+                choice.finish_reason,
+                self._logprobs(choice.tokens),
             )
-            for delta in deltas
-            if delta.finish_reason is not None
+            for choice in choices
         ]
         return ChatCompletion(
             id=self._identity.id,
             created=self._identity.created,
             model=self._identity.model,
             system_fingerprint=self._identity.system_fingerprint,
-            choices=choices,
-            usage=usage,
+            choices=written,
+            usage=Usage.of(usage),
             service_tier=self._service_tier,
         )
 
@@ -73,19 +73,19 @@ class ChatWriter:
         start = ChatDelta(role="assistant", content="", refusal=None)
         return [self._choice_chunk(index, start) for index in range(self._num_choices)]
 
-    def chunks(self, delta: Delta) -> list[ChatChunk]:
+    def chunks(self, delta: ChoiceDelta) -> list[ChatChunk]:
         chunks = []
-        if delta.reply or delta.tokens:
+        if delta.output or delta.tokens:
             logprobs = self._logprobs(delta.tokens)
             chunks.append(
-                self._choice_chunk(delta.index, _delta(delta.reply), logprobs=logprobs)
+                self._choice_chunk(delta.index, _delta(delta.output), logprobs=logprobs)
             )
         if delta.finish_reason is not None:
             chunks.append(self._choice_chunk(delta.index, ChatDelta(), delta.finish_reason))
         return chunks
 
-    def closing_chunks(self, usage: Usage) -> list[ChatChunk]:
-        return [self._chunk([], usage)] if self._include_usage else []
+    def closing_chunks(self, usage: TokenCounts) -> list[ChatChunk]:
+        return [self._chunk([], Usage.of(usage))] if self._include_usage else []
 
     def _choice_chunk(
         self,

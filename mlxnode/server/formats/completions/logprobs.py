@@ -6,13 +6,13 @@ from mlxnode.messages import Token
 from mlxnode.server.answer.choice import ScoredToken
 from mlxnode.server.formats.completions.answers import TextLogprobs
 from mlxnode.server.formats.writer import MIN_LOGPROB
-from mlxnode.server.prompt.token_text import TokenText
+from mlxnode.server.prompt.token_bytes import TokenBytes
 
 
 class LogprobWriter:
     """Writes tokens as parallel lists: text, log-probability, alternatives and offset."""
 
-    def __init__(self, token_bytes: TokenText):
+    def __init__(self, token_bytes: TokenBytes):
         self._token_bytes = token_bytes
 
     def write(self, tokens: Sequence[ScoredToken]) -> TextLogprobs:

@@ -3,12 +3,13 @@
 from msgspec import UNSET, UnsetType
 
 from mlxnode.models.served import ServedModel
-from mlxnode.server.answer.choice import Delta
+from mlxnode.server.answer.choice import ChoiceDelta, FinishedChoice
+from mlxnode.server.answer.usage import TokenCounts
 from mlxnode.server.formats.completions.answers import TextChoice, TextCompletion
 from mlxnode.server.formats.completions.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
 from mlxnode.server.formats.writer import AnswerIdentity
-from mlxnode.server.prompt.token_text import TokenText
+from mlxnode.server.prompt.token_bytes import TokenBytes
 
 
 class CompletionWriter:
@@ -19,24 +20,24 @@ class CompletionWriter:
         served: ServedModel,
         *,
         include_usage: bool,
-        token_bytes: TokenText | None = None,
+        token_bytes: TokenBytes | None = None,
     ):
         """``token_bytes``: the bytes of tokens, if the answer reports log-probabilities."""
         self._identity = AnswerIdentity.new("cmpl-", served)
         self._include_usage = include_usage
         self._logprob_writer = None if token_bytes is None else LogprobWriter(token_bytes)
 
-    def response(self, deltas: list[Delta], usage: Usage) -> TextCompletion:
-        return self._completion([self._choice(delta) for delta in deltas], usage)
+    def response(self, choices: list[FinishedChoice], usage: TokenCounts) -> TextCompletion:
+        return self._completion([self._choice(choice) for choice in choices], Usage.of(usage))
 
     def opening_chunks(self) -> list[TextCompletion]:
         return []
 
-    def chunks(self, delta: Delta) -> list[TextCompletion]:
+    def chunks(self, delta: ChoiceDelta) -> list[TextCompletion]:
         return [self._chunk([self._choice(delta)], None)]
 
-    def closing_chunks(self, usage: Usage) -> list[TextCompletion]:
-        return [self._chunk([], usage)] if self._include_usage else []
+    def closing_chunks(self, usage: TokenCounts) -> list[TextCompletion]:
+        return [self._chunk([], Usage.of(usage))] if self._include_usage else []
 
     def _chunk(self, choices: list[TextChoice], usage: Usage | None) -> TextCompletion:
         # With include_usage, all chunks have the field, but only the last has counts.
@@ -54,11 +55,11 @@ class CompletionWriter:
             usage=usage,
         )
 
-    def _choice(self, delta: Delta) -> TextChoice:
+    def _choice(self, delta: ChoiceDelta) -> TextChoice:
         reason, writer = delta.finish_reason, self._logprob_writer
         return TextChoice(
             index=delta.index,
-            text=delta.reply.content,
+            text=delta.output.content,
             finish_reason="stop" if reason == "tool_calls" else reason,  # text has no calls
             logprobs=None if writer is None else writer.write(delta.tokens),
         )

@@ -1,0 +1,46 @@
+"""A request for text, free of any wire format: what to generate, and how to read the output."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlxnode.messages import Sampling
+from mlxnode.server.notation.output_parser import OutputParser
+from mlxnode.server.prompt.context_length import Prompt
+from mlxnode.server.registry import TextModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """The parameters of the engine's sequences, and of the reading of their output.
+
+    The engine continues each of ``prompts`` once with each of ``samplings``: these are its
+    candidates. The answer holds the ``num_choices`` most likely candidates of each prompt.
+    ``new_parser`` makes the parser of one candidate. ``stop_ids`` are known to the engine,
+    ``stop_strings`` are searched in the content only.
+    """
+
+    model: TextModel
+    prompts: list[Prompt]
+    samplings: list[Sampling]
+    num_choices: int
+    stop_ids: list[int]
+    stop_strings: list[str]
+    new_parser: Callable[[], OutputParser] = OutputParser
+    has_logprobs: bool = False  # the answer reports log-probabilities
+    echoes_prompt: bool = False  # the answer starts with the prompt
+    discards_output: bool = False  # the answer has no generated text, only the prompt's scores
+
+    @property
+    def num_candidates(self) -> int:
+        """The number of candidates for each prompt."""
+        return len(self.samplings)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return sum(len(prompt.ids) for prompt in self.prompts)
+
+    @property
+    def max_total_tokens(self) -> int:
+        """The largest number of tokens that the request can use."""
+        generated = sum(prompt.max_tokens for prompt in self.prompts)
+        return self.num_prompt_tokens + self.num_candidates * generated

@@ -1,0 +1,81 @@
+"""The grammar of an answer that calls tools."""
+
+import json
+
+from mlxnode.server.prompt.constraints import (
+    Constraint,
+    check_grammar,
+    lark_part,
+    refusal,
+    schema_part,
+    too_large,
+)
+from mlxnode.server.prompt.conversation import Function
+from mlxnode.server.prompt.tools import ToolUse
+
+MAX_TOOLS_BYTES = 131_072  # of the schemas of all functions of a request
+
+_NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
+
+
+async def answer_grammar(constraint: Constraint | None, tools: ToolUse | None) -> str | None:
+    """The grammar of an answer that may call ``tools``; None if any text is allowed.
+
+    Raises:
+        InvalidRequest: a grammar cannot be compiled or followed.
+    """
+    grammar = None
+    if constraint is not None:
+        grammar = constraint.grammar
+        await check_grammar(grammar, constraint.param)
+    if tools is not None and (tools.is_enforced or grammar is not None):
+        grammar = tool_grammar(tools, grammar)
+        await check_grammar(grammar, "tools")
+    return grammar
+
+
+def tool_grammar(tools: ToolUse, answer: str | None = None) -> str:
+    """The grammar of an answer that calls ``tools``, or is free not to call them.
+
+    The text beside the calls follows the grammar ``answer``; without it, any text is allowed.
+    Check the result with ``check_grammar(grammar, "tools")``.
+
+    Raises:
+        InvalidRequest: the parameters of a function are no object, too large or too deep.
+    """
+    begin, end = json.dumps(tools.syntax.begin), json.dumps(tools.syntax.end)
+    heads, parts = [], []
+    for i, function in enumerate(tools.functions):
+        name = json.dumps(function.name)
+        head, tail = json.dumps(f'{{"name": {name}, "arguments": '), json.dumps("}")
+        heads.append(f"{head} @arguments_{i} {tail}")
+        parts.append({"name": f"arguments_{i}", **_arguments_part(function)})
+    after_begin = rf"/\n?/ ({' | '.join(heads)}) /\n?/ {end}"
+    calls = r"call (/\n?/ call)*" if tools.is_parallel else "call"
+    if tools.must_call:
+        lark = f"start: {calls}\ncall: {begin} {after_begin}"
+    elif answer is not None:
+        lark = f"start: {calls} | @answer\ncall: {begin} {after_begin}"
+        parts += [{"name": "answer", **part} for part in json.loads(answer)["grammars"]]
+    else:
+        # A lazy lexeme takes the text up to the first start of a call.
+        start = "call* TEXT" if tools.is_parallel else "TEXT | call"
+        lark = "\n".join(
+            [
+                f"start: {start}",
+                f"call: text_and_begin {after_begin}",
+                f"text_and_begin[lazy]: TEXT {begin}",
+                r"TEXT: /(.|\n)*/",
+            ]
+        )
+    grammar = json.dumps({"grammars": [lark_part(lark), *parts]})
+    if len(grammar) > MAX_TOOLS_BYTES:
+        raise too_large("tools", len(grammar), MAX_TOOLS_BYTES)
+    return grammar
+
+
+def _arguments_part(function: Function) -> dict[str, object]:
+    schema = {"type": "object", **(function.parameters or _NO_PARAMETERS)}
+    if schema["type"] != "object":
+        raise refusal(function.param, 'its type must be "object"')
+    return schema_part(schema, function.param, function.is_strict)

@@ -1,0 +1,80 @@
+"""``POST /v1/chat/completions``."""
+
+import functools
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from mlxnode.server.answer.request import GenerationRequest
+from mlxnode.server.formats.chat.answers import ChatChunk, ChatCompletion
+from mlxnode.server.formats.chat.request import check_template, to_conversation
+from mlxnode.server.formats.chat.schema import ChatBody
+from mlxnode.server.formats.chat.writer import ChatWriter
+from mlxnode.server.formats.sampling import samplings_of, stop_ids_of
+from mlxnode.server.http.body import read_body
+from mlxnode.server.http.context import context_of, registry_of
+from mlxnode.server.notation.output_parser import OutputParser
+from mlxnode.server.prompt.context_length import fit_prompt
+from mlxnode.server.prompt.tool_grammar import answer_grammar
+from mlxnode.server.prompt.tools import ToolUse
+from mlxnode.server.registry import TextModel
+from mlxnode.server.routes.generate import generate
+
+blueprint = Blueprint("chat")
+
+
+@blueprint.post(
+    "/v1/chat/completions",
+    ctx_models=("chat",),
+    ctx_body=ChatBody,
+    ctx_answer=ChatCompletion,
+    ctx_event=ChatChunk,
+)
+async def chat_completions(request: Request) -> HTTPResponse | None:
+    """Answer a conversation, whole or as a stream."""
+    body = read_body(request, ChatBody)
+    model = registry_of(request).find_chat(body.model)
+    context_of(request).engine.check_connected()
+    generation_request = await _to_generation_request(body, model)
+    writer = ChatWriter(
+        model.served,
+        include_usage=body.include_usage,
+        token_bytes=None if body.num_logprobs is None else model.tokenizer.token_bytes,
+        num_choices=body.num_choices,
+        has_service_tier=body.service_tier is not None,
+    )
+    return await generate(request, generation_request, writer, is_stream=bool(body.stream))
+
+
+async def _to_generation_request(body: ChatBody, model: TextModel) -> GenerationRequest:
+    template = model.tokenizer.chat_template
+    conversation = to_conversation(body)
+    check_template(body, template)
+    tools = ToolUse.of(conversation, template.tool_syntax)
+    ids, is_reasoning = await model.tokenizer.encode_chat(conversation, tools)
+    prompt = fit_prompt(
+        ids, model.served.context_length, requested=body.requested_tokens, param="messages"
+    )
+    samplings = samplings_of(
+        body,
+        model,
+        num_candidates=body.num_choices,
+        grammar=await answer_grammar(conversation.constraint, tools),
+        grammar_after=template.think_end_ids if is_reasoning else (),
+    )
+    return GenerationRequest(
+        model=model,
+        prompts=[prompt],
+        samplings=samplings,
+        num_choices=body.num_choices,
+        stop_ids=stop_ids_of(body, model),
+        stop_strings=body.stops,
+        new_parser=functools.partial(
+            OutputParser,
+            thinking=template.thinking,
+            is_thinking=is_reasoning,
+            syntax=None if tools is None else tools.syntax,
+            tools=None if tools is None else tools.definitions,
+            is_parallel=conversation.is_parallel,
+        ),
+        has_logprobs=body.num_logprobs is not None,
+    )

@@ -1,0 +1,76 @@
+"""``POST /v1/completions``."""
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from mlxnode.server.answer.request import GenerationRequest
+from mlxnode.server.formats.completions.answers import TextCompletion
+from mlxnode.server.formats.completions.request import encode_prompts
+from mlxnode.server.formats.completions.schema import CompletionBody
+from mlxnode.server.formats.completions.writer import CompletionWriter
+from mlxnode.server.formats.constraint import guided_constraints, single_constraint
+from mlxnode.server.formats.sampling import samplings_of, stop_ids_of
+from mlxnode.server.http.body import read_body
+from mlxnode.server.http.context import context_of, registry_of
+from mlxnode.server.prompt.context_length import fit_prompt
+from mlxnode.server.prompt.tool_grammar import answer_grammar
+from mlxnode.server.registry import TextModel
+from mlxnode.server.routes.generate import generate
+
+blueprint = Blueprint("completions")
+
+_DEFAULT_TOKENS = 16  # OpenAI's default, for this endpoint only
+
+
+@blueprint.post(
+    "/v1/completions",
+    ctx_models=("chat", "completion"),
+    ctx_body=CompletionBody,
+    ctx_answer=TextCompletion,
+    ctx_event=TextCompletion,
+)
+async def completions(request: Request) -> HTTPResponse | None:
+    """Continue one or more prompts, whole or as a stream."""
+    body = read_body(request, CompletionBody)
+    model = registry_of(request).find_text(body.model)
+    context_of(request).engine.check_connected()
+    generation_request = await _to_generation_request(body, model)
+    writer = CompletionWriter(
+        model.served,
+        include_usage=body.include_usage,
+        token_bytes=None if body.num_logprobs is None else model.tokenizer.token_bytes,
+    )
+    return await generate(request, generation_request, writer, is_stream=bool(body.stream))
+
+
+async def _to_generation_request(body: CompletionBody, model: TextModel) -> GenerationRequest:
+    discards_output = body.requested_tokens == 0
+    # The engine generates at least one token; the answer to a request of none discards it.
+    requested = 1 if discards_output else body.requested_tokens
+    prompts = [
+        fit_prompt(
+            ids,
+            model.served.context_length,
+            requested=requested,
+            default=_DEFAULT_TOKENS,
+            param="prompt",
+        )
+        for ids in await encode_prompts(body, model)
+    ]
+    constraint = single_constraint(guided_constraints(body))
+    samplings = samplings_of(
+        body,
+        model,
+        num_candidates=body.best_of or body.num_choices,
+        grammar=await answer_grammar(constraint, None),
+    )
+    return GenerationRequest(
+        model=model,
+        prompts=prompts,
+        samplings=samplings,
+        num_choices=body.num_choices,
+        stop_ids=stop_ids_of(body, model),
+        stop_strings=body.stops,
+        has_logprobs=body.num_logprobs is not None,
+        echoes_prompt=body.echoes,
+        discards_output=discards_output,
+    )
