@@ -1,7 +1,7 @@
-"""Compiles grammars with llguidance, in the same way in the workers and in the engine.
+"""Compiles grammars with llguidance, for the workers and for the engine.
 
-A grammar travels as llguidance's own JSON form: a list of named Lark grammars and JSON
-schemas, the first of which is the whole
+A grammar has llguidance's JSON form: a list of named Lark grammars and JSON schemas. The
+first one is the start
 (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md).
 """
 
@@ -10,19 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-# Compiling recurses once for every link in a chain of rules or references: grammars of the
-# largest size that workers accept need 16 to 32 MB, the usual 8 MB would end the process.
+# Compiling recurses once for each link in a chain of rules or references. The largest grammars
+# that workers accept need 16 to 32 MB; the usual stack of 8 MB would end the process.
 _STACK_BYTES = 128 * 2**20
-# The default, 50,000, lets an ambiguous grammar take a second for one mask.
+# With the default of 50,000, one mask of an ambiguous grammar takes a second.
 _LIMITS = LLParserLimits(step_max_items=10_000, verbose_errors=False)
 
 
 class GrammarError(ValueError):
-    """A grammar that cannot be compiled or followed; the message says why, in one line."""
+    """A grammar that cannot be compiled or followed; the message is the reason in one line."""
 
 
 def compile_grammar(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
-    """A matcher at the start of ``grammar``. Call it in a ``compile_thread``.
+    """A grammar matcher at the start of ``grammar``. Call this in a ``compile_thread``.
 
     Raises:
         GrammarError: the grammar is malformed, unsatisfiable or too complex.
@@ -33,10 +33,10 @@ def compile_grammar(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
 
 
 def try_mask(matcher: LLMatcher) -> None:
-    """Make the next mask, because some limits are met only then.
+    """Compute the next mask, because some limits apply only to masks.
 
     Raises:
-        GrammarError: it cannot be made, now or since an earlier error.
+        GrammarError: the mask cannot be computed, now or after an earlier error.
     """
     matcher.compute_bitmask()
     if matcher.is_error():
@@ -44,23 +44,23 @@ def try_mask(matcher: LLMatcher) -> None:
 
 
 def describe_error(matcher: LLMatcher) -> str:
-    """llguidance's error in one line: what it met, and the reason where it gives one."""
+    """llguidance's error in one line, with the reason if there is one."""
     lines = [line.strip() for line in matcher.get_error().splitlines()]
     reasons = [line[7:] for line in lines if line.startswith("error: ")]  # of a regex
     return " ".join(_shorten(line) for line in lines[:1] + reasons[:1])
 
 
 def _shorten(line: str) -> str:
-    """The two ends of a line that may quote a whole regex."""
+    """The start and the end of a line that may quote a whole regex."""
     return line if len(line) <= 200 else f"{line[:100]} ... {line[-100:]}"
 
 
 def compile_thread(name: str) -> ThreadPoolExecutor:
-    """An executor of one thread, with a stack that is deep enough for ``compile_grammar``."""
+    """An executor of one thread, with a stack that is large enough for ``compile_grammar``."""
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
     before = threading.stack_size(_STACK_BYTES)
     try:
-        executor.submit(lambda: None).result()  # threads are started by work
+        executor.submit(lambda: None).result()  # the first task starts the thread
     finally:
         threading.stack_size(before)
     return executor

@@ -88,7 +88,7 @@ class EngineClient:
         self._loop = loop
         self._pipe: Pipe | None = None  # None: no engine is connected
         self._uids = itertools.count(1)
-        # What is running, by uid: a sequence of a call with its index, or an embedding.
+        # The running requests by uid: sequences with their index in a call, and embeddings.
         self._sequences: dict[int, tuple[EngineCall, int]] = {}
         self._embeddings: dict[int, asyncio.Future[Embedded]] = {}
 

@@ -1,4 +1,4 @@
-"""The errors that a client sees, each with its HTTP status and OpenAI's fields.
+"""The errors that a client gets, each with its HTTP status and OpenAI's fields.
 
 ::
 
@@ -6,7 +6,7 @@
     ├── InvalidRequest    400  the request cannot be served as it is
     ├── Unauthorized      401  no key, or a wrong one
     ├── NotFound          404  no such model or URL
-    ├── MethodRefused     405  the URL does not take that method
+    ├── MethodRefused     405  the URL does not have this method
     ├── TooLate           408  the request did not arrive in time
     ├── TooLarge          413  the body is larger than the configuration allows
     ├── RateLimited       429  the key has used up its requests or tokens
@@ -19,8 +19,8 @@ import math
 from msgspec import Struct
 from sanic import exceptions
 
-_LONGEST = 1000  # characters of a message or param: both quote what a client sent
-RETRY_AFTER = 2  # seconds; an engine that was replaced has usually loaded by then
+_MAX_LENGTH = 1000  # characters of a message or param, which quote the client's request
+RETRY_AFTER = 2  # seconds; a new engine has usually loaded by then
 
 
 class ErrorBody(Struct):
@@ -92,7 +92,7 @@ class TooLarge(ApiError):
 
 
 class RateLimited(ApiError):
-    """``type`` is the limit that was hit: requests or tokens."""
+    """``type`` is the limit that is reached: requests or tokens."""
 
     status = 429
 
@@ -121,11 +121,11 @@ class Unavailable(ApiError):
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
 
 
 def from_exception(error: BaseException, path: str, method: str, max_bytes: int) -> ApiError:
-    """The ApiError for whatever a handler, or Sanic itself, raised."""
+    """The ApiError for any exception of a handler or of Sanic."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, exceptions.MethodNotAllowed):

@@ -1,4 +1,4 @@
-"""A request for text, free of any wire format: what to generate, and how to read the output."""
+"""A request for generated text, free of any wire format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -96,13 +96,14 @@ class OutputParser:
             "after call": {},
         }
         if thinking is not None:
-            begin, end = thinking
-            self._markers["content"][begin] = "reasoning"
+            start, end = thinking
+            self._markers["content"][start] = "reasoning"
             self._markers["reasoning"][end] = "content"
         if syntax is not None:
-            self._markers["content"][syntax.begin] = syntax
+            self._markers["content"][syntax.start] = syntax
             if syntax.end:
                 self._markers["after call"][syntax.end] = "content"
+        self._has_markers = any(self._markers.values())
         self._is_after_marker = is_thinking
         self._held = ""  # text that is read, but not yet assigned
         self._call: _OpenCall | None = None
@@ -125,6 +126,8 @@ class OutputParser:
 
         Returns the output that is certain now; with ``is_last``, all the output.
         """
+        if not self._has_markers:
+            return OutputDelta(text)  # the usual case: each token of each stream comes here
         self._held += text
         self._delta = OutputDelta()
         while self._advance(is_last):

@@ -16,7 +16,7 @@ class ToolSyntax:
     a call is a JSON object with these two members.
     """
 
-    begin: str
+    start: str
     end: str
     parse: Callable[[str, list[dict[str, Any]]], Any]
     is_json: bool = False

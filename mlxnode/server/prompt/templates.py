@@ -66,16 +66,16 @@ class ChatTemplate:
         text = self._apply(conversation, messages, definitions, variables)
         if self.thinking is None:
             return text, False
-        begin, end = self.thinking
+        start, end = self.thinking
         if conversation.continues:
             last = messages[-1]["content"]
-            is_reasoning = last.rfind(begin) > last.rfind(end)
+            is_reasoning = last.rfind(start) > last.rfind(end)
         else:
-            is_reasoning = text.rstrip().endswith(begin)
+            is_reasoning = text.rstrip().endswith(start)
         # A constraint that applies after the reasoning needs a start of the reasoning, even
         # if the template leaves the start to the model.
         if is_constrained and not is_reasoning and self._switches_on(variables):
-            return f"{text}{begin}\n", True
+            return f"{text}{start}\n", True
         return text, is_reasoning
 
     def _switches_on(self, variables: dict[str, Any]) -> bool:

@@ -43,28 +43,28 @@ def tool_grammar(tools: ToolUse, answer: str | None = None) -> str:
     Raises:
         InvalidRequest: the parameters of a function are no object, too large or too deep.
     """
-    begin, end = json.dumps(tools.syntax.begin), json.dumps(tools.syntax.end)
+    start, end = json.dumps(tools.syntax.start), json.dumps(tools.syntax.end)
     heads, parts = [], []
     for i, function in enumerate(tools.functions):
         name = json.dumps(function.name)
         head, tail = json.dumps(f'{{"name": {name}, "arguments": '), json.dumps("}")
         heads.append(f"{head} @arguments_{i} {tail}")
         parts.append({"name": f"arguments_{i}", **_arguments_part(function)})
-    after_begin = rf"/\n?/ ({' | '.join(heads)}) /\n?/ {end}"
+    after_start = rf"/\n?/ ({' | '.join(heads)}) /\n?/ {end}"
     calls = r"call (/\n?/ call)*" if tools.is_parallel else "call"
     if tools.must_call:
-        lark = f"start: {calls}\ncall: {begin} {after_begin}"
+        lark = f"start: {calls}\ncall: {start} {after_start}"
     elif answer is not None:
-        lark = f"start: {calls} | @answer\ncall: {begin} {after_begin}"
+        lark = f"start: {calls} | @answer\ncall: {start} {after_start}"
         parts += [{"name": "answer", **part} for part in json.loads(answer)["grammars"]]
     else:
         # A lazy lexeme takes the text up to the first start of a call.
-        start = "call* TEXT" if tools.is_parallel else "TEXT | call"
+        answer_or_call = "call* TEXT" if tools.is_parallel else "TEXT | call"
         lark = "\n".join(
             [
-                f"start: {start}",
-                f"call: text_and_begin {after_begin}",
-                f"text_and_begin[lazy]: TEXT {begin}",
+                f"start: {answer_or_call}",
+                f"call: text_and_start {after_start}",
+                f"text_and_start[lazy]: TEXT {start}",
                 r"TEXT: /(.|\n)*/",
             ]
         )

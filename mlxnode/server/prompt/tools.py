@@ -1,4 +1,4 @@
-"""The tools of a conversation: their syntax, and how the model is told about them."""
+"""The tools of a conversation: the syntax of the calls, and instructions for the model."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""The endpoints: one file for each family, from the request to its response.
+"""The endpoints: one file for each, from the HTTP request to its response.
 
-May import every other room of ``server``.
+May import all rooms of ``server``, but not ``app`` and ``worker``.
 """

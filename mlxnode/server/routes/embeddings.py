@@ -17,7 +17,7 @@ from mlxnode.server.registry import EmbeddingModel
 
 blueprint = Blueprint("embeddings")
 
-_LARGE_ANSWER = 100_000  # numbers; writing them as JSON takes about 30 ms
+_LARGE_ANSWER = 100_000  # numbers; to write them as JSON takes about 30 ms
 
 
 @blueprint.post(
@@ -86,7 +86,7 @@ def _check_dimensions(model: EmbeddingModel, requested: int | None) -> int | Non
 
 
 def _check_total(num_tokens: int, limit: int) -> None:
-    """Raises InvalidRequest for more tokens than the configuration allows in one request."""
+    """Raises InvalidRequest for more tokens than one request may have."""
     if num_tokens > limit:
         raise InvalidRequest(
             f"Requested {num_tokens} tokens, max {limit} tokens per request.",

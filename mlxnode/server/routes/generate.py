@@ -12,38 +12,42 @@ from mlxnode.server.http.context import context_of
 
 
 async def generate(
-    request: Request, asked: GenerationRequest, writer: AnswerWriter, *, is_stream: bool
+    http_request: Request,
+    request: GenerationRequest,
+    writer: AnswerWriter,
+    *,
+    is_stream: bool,
 ) -> HTTPResponse | None:
-    """Answer ``request`` with the text for ``asked``; None if the answer was a stream.
+    """Answer ``http_request`` with generated text; None if the answer was a stream.
 
     Any early end aborts the sequences that are still running, and settles the reservation.
 
     Raises:
         ApiError: the request is refused, or fails before anything was sent.
     """
-    context = context_of(request)
-    model_id = asked.model.served.id
-    _check_number(asked, context.config.engine.max_queue_size)
+    context = context_of(http_request)
+    model_id = request.model.served.id
+    _check_number(request, context.config.engine.max_queue_size)
     async with context.rate_limiter.reserve(
-        request.ctx.key_id, model_id, asked.max_total_tokens
+        http_request.ctx.key_id, model_id, request.max_total_tokens
     ) as reservation:
-        request.ctx.headers |= reservation.headers
+        http_request.ctx.headers |= reservation.headers
         with context.engine.generate(
-            model_id, asked.prompts, asked.stop_ids, asked.samplings
+            model_id, request.prompts, request.stop_ids, request.samplings
         ) as call:
-            generation = Generation(call, asked)
+            generation = Generation(call, request)
             try:
                 if is_stream:
-                    return await stream_answer(request, generation, writer)
+                    return await stream_answer(http_request, generation, writer)
                 choices = await generation.finish()
                 return json_response(writer.response(choices, generation.usage))
             finally:
                 reservation.tokens_used = generation.tokens_used
 
 
-def _check_number(asked: GenerationRequest, limit: int) -> None:
+def _check_number(request: GenerationRequest, limit: int) -> None:
     """Raises InvalidRequest for more sequences than the engine's queue can hold."""
-    count = len(asked.prompts) * asked.num_candidates
+    count = len(request.prompts) * request.num_candidates
     if count > limit:
         raise InvalidRequest(
             f"This request asks for {count} answers at once (prompts times n or best_of); at "

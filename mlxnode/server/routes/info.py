@@ -1,4 +1,4 @@
-"""What is served, and whether it is well: ``/v1/models``, ``/openapi.json``, ``/health``."""
+"""The models and the state of the server: ``/v1/models``, ``/openapi.json``, ``/health``."""
 
 from urllib.parse import unquote
 
