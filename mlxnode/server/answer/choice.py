@@ -1,7 +1,8 @@
 """One choice of an answer while it grows: from the engine's tokens to separated output."""
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct
 
 from mlxnode import messages
 from mlxnode.messages import Token, Update
@@ -13,16 +14,14 @@ from mlxnode.server.prompt.context_length import Prompt
 FinishReason = messages.FinishReason | Literal["tool_calls"]
 
 
-@dataclass(frozen=True)
-class ScoredToken:
+class ScoredToken(Struct, frozen=True):
     """A token with its log-probability, and its offset in the text of the choice."""
 
     token: Token
     offset: int  # characters
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChoiceDelta:
+class ChoiceDelta(Struct, frozen=True, kw_only=True):
     """New output of one choice. The delta with a ``finish_reason`` is the last one.
 
     ``tokens``, if requested, are all generated tokens since the last delta, with those of the
@@ -32,11 +31,10 @@ class ChoiceDelta:
     index: int
     output: OutputDelta
     finish_reason: FinishReason | None
-    tokens: list[ScoredToken] = field(default_factory=list)
+    tokens: list[ScoredToken] = []
 
 
-@dataclass(frozen=True, kw_only=True)
-class FinishedChoice(ChoiceDelta):
+class FinishedChoice(ChoiceDelta, frozen=True, kw_only=True):
     """All the output of one choice."""
 
     finish_reason: FinishReason

@@ -1,6 +1,6 @@
 """All choices of one request: the engine's updates in, their new output out."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from mlxnode.server.answer.choice import Choice, ChoiceDelta, FinishedChoice
 from mlxnode.server.answer.request import GenerationRequest

@@ -3,8 +3,10 @@
 import json
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from mlxnode.server.notation.json_end import JsonEnd
 from mlxnode.server.notation.overlap import overlap
@@ -18,8 +20,7 @@ _JSON_HEAD = re.compile(
 Section = Literal["content", "reasoning", "after call"]
 
 
-@dataclass
-class CallDelta:
+class CallDelta(Struct):
     """New text of one tool call. The first delta of a call has its id and its name."""
 
     index: int
@@ -28,13 +29,12 @@ class CallDelta:
     name: str | None = None
 
 
-@dataclass
-class OutputDelta:
+class OutputDelta(Struct):
     """New output of a model, separated. Deltas of one output can be added up."""
 
     content: str = ""
     reasoning: str = ""
-    calls: list[CallDelta] = field(default_factory=list)
+    calls: list[CallDelta] = []
 
     def __bool__(self) -> bool:
         return bool(self.content or self.reasoning or self.calls)
