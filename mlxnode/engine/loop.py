@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 
 import mlx.core as mx
 
-from mlxnode.engine.cpu import malloc
+from mlxnode.engine import cpu
 from mlxnode.engine.decode.pending_step import Output
 from mlxnode.engine.decode.request import Request, RequestKey
 from mlxnode.engine.decode.runner import Runner
@@ -177,7 +177,7 @@ class Engine:
                 return self._inbox.get(timeout=max(wait, 0))
             except queue.Empty:
                 mx.clear_cache()
-                malloc.give_back()
+                cpu.release_memory()
                 self._is_tidy = not self._save_next()
         return self._inbox.get()
 

@@ -1,0 +1,15 @@
+"""The entry point of the engine process."""
+
+from multiprocessing.connection import Connection
+
+from mlxnode.config.tables import NodeConfig
+from mlxnode.engine import cpu
+from mlxnode.models.served import ServedModel
+
+
+def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel]) -> None:
+    """Load ``models`` and serve them until the supervisor says stop."""
+    cpu.prepare_process()
+    from mlxnode.engine import main  # imports mlx, so not before the process is prepared
+
+    main.run(control, config, models)
