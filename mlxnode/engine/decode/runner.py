@@ -282,7 +282,8 @@ class Runner:
             column(at, np.uint32, 0),
             adjustments,
             masks_of(rows, logits.shape[-1]),
-            max(asked, default=None),
+            max(asked, default=0),
+            needs_logprobs=bool(asked),
         )
         mx.async_eval(*(array for array in sampled if array is not None))
         return sampled
