@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlxnode.config.tables import ModelConfig, NodeConfig
-from mlxnode.engine.main import run_engine
+from mlxnode.engine.entry import run_engine
 from mlxnode.messages import (
     ChildToSupervisor,
     Connect,

@@ -1,8 +1,8 @@
-"""Sampling and pooling on the device. Imports mlx and numpy only.
+"""Sampling and pooling on the device. May import mlx and numpy only.
 
-For each of the two: its parameters as columns, a Metal kernel (``*.metal``, ``*_metal.py``) and
-a twin in MLX operations that gives the same answer; ``backend.choose`` picks.
+Each of the two has its parameters as columns, a Metal kernel (``*.metal``, ``*_metal.py``),
+and a twin in MLX operations with the same results. ``backend.choose`` picks one of them.
 
-Installed as ``mlxnode.kernels``: transformers would take a top-level ``kernels`` for the
-package of that name.
+Installed as ``mlxnode.kernels``: transformers would take a top-level module called ``kernels``
+for the package of that name.
 """

@@ -1,16 +1,15 @@
-"""Which implementation of the kernels runs: Metal's, or the operations that run anywhere."""
+"""The choice between the Metal kernels and the operations that run on every device."""
 
 import logging
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
 from mlxnode.kernels.columns import MIN_ELEMENTS
-from mlxnode.kernels.pool import PoolingColumns, pool_ops
+from mlxnode.kernels.pool import PoolFunction, PoolingColumns, pool_ops
 from mlxnode.kernels.pool_metal import pool_metal
-from mlxnode.kernels.sample import Sampled, SamplingColumns
+from mlxnode.kernels.sample import SampleFunction, SamplingColumns
 from mlxnode.kernels.sample_metal import sample_metal
 from mlxnode.kernels.sample_ops import sample_ops
 
@@ -20,25 +19,25 @@ Backend = Literal["auto", "metal", "ops"]
 
 
 class Kernels(NamedTuple):
-    """``sample`` and ``pool``, one implementation of each."""
+    """One implementation of sampling and of pooling."""
 
-    sample: Callable[..., Sampled]
-    pool: Callable[..., mx.array]
+    sample: SampleFunction
+    pool: PoolFunction
 
 
-OPS = Kernels(sample_ops, pool_ops)
-METAL = Kernels(sample_metal, pool_metal)
+OPS = Kernels(sample=sample_ops, pool=pool_ops)
+METAL = Kernels(sample=sample_metal, pool=pool_metal)
 
 
 class BackendError(RuntimeError):
-    """The backend that was asked for does not work on this machine."""
+    """The requested backend does not work on this machine."""
 
 
 def choose(backend: Backend = "auto") -> Kernels:
-    """The kernels of ``backend``; "auto" is "metal" where it works, otherwise "ops".
+    """The kernels of ``backend``; "auto" is "metal" where the kernels work, otherwise "ops".
 
     Raises:
-        BackendError: "metal" was asked for and does not work here.
+        BackendError: "metal" is requested and does not work here.
     """
     if backend == "ops" or (backend == "auto" and not _has_metal()):
         return OPS
@@ -61,16 +60,17 @@ def _has_metal() -> bool:
 
 
 def _check() -> None:
-    """Compile and run each kernel once, on a case where the right answer is plain.
+    """Compile and run each kernel once, on inputs with a known result.
 
-    A kernel that the machine's compiler or a driver gets wrong shows before requests do.
+    So a kernel that the machine's compiler or driver gets wrong is found before a request.
 
     Raises:
-        RuntimeError: an answer is wrong, or MLX could not run the kernel.
+        RuntimeError: a result is wrong, or MLX cannot run the kernel.
     """
     logits = mx.array(np.eye(MIN_ELEMENTS, 4096, dtype=np.float32) * 20)
-    rows = [0.0, 1.0] * (MIN_ELEMENTS // 2)  # greedy, and so peaked that it makes no odds
-    columns = SamplingColumns.of(rows, [0] * 8, [0.9] * 8, [0.0] * 8, range(8))
+    # Greedy and sampled rows; the logits have so high a peak that both give the same token.
+    temperatures = [0.0, 1.0] * (MIN_ELEMENTS // 2)
+    columns = SamplingColumns.of(temperatures, [0] * 8, [0.9] * 8, [0.0] * 8, range(8))
     positions = np.zeros(MIN_ELEMENTS, np.uint32)
     tokens = sample_metal(logits, columns, positions).tokens.tolist()
     if tokens != list(range(MIN_ELEMENTS)):

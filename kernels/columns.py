@@ -1,15 +1,15 @@
-"""Parameters of a batch as columns: one array for each, one element for each row."""
+"""The parameters of a batch as columns: one array for a parameter, one element for a row."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-# MLX compiles a kernel anew when an input comes to have fewer than this many elements (they
-# are then passed in another address space): columns are padded to it.
+# MLX passes an input of fewer elements in another address space, and compiles the kernel anew
+# for it. So columns are padded to this length.
 MIN_ELEMENTS = 8
 
 
 def column(values: Sequence, dtype: type, neutral: float) -> np.ndarray:
-    """``values`` as an array of at least ``MIN_ELEMENTS``, filled up with ``neutral``."""
+    """``values`` as an array, padded with ``neutral`` to at least ``MIN_ELEMENTS``."""
     missing = max(0, MIN_ELEMENTS - len(values))
     return np.pad(np.array(values, dtype), (0, missing), constant_values=neutral)

@@ -1,4 +1,4 @@
-"""Random numbers as a function of (seed, position): nothing to carry from step to step.
+"""Random numbers as a function of (seed, position), without a state between steps.
 
 Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3"
 (SC 2011). ``sample.metal`` computes the same numbers on the device.
@@ -14,7 +14,7 @@ _HALF = np.uint64(32)
 
 
 def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """128 random bits for each counter and key.
+    """128 random bits for each pair of a counter and a key.
 
     Shapes:
         counter [4, N] uint32, key [2, N] uint32 -> [4, N] uint32
@@ -30,10 +30,10 @@ def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def uniform(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """A number in [0, 1) for each seed and position.
+    """A number in [0, 1) for each pair of a seed and a position.
 
-    They are multiples of 2**-23, at most 1 - 2**-23: the share of a float32 total that such a
-    number gives stays below the total after rounding.
+    The numbers are multiples of 2**-23, at most 1 - 2**-23: a float32 total times such a number
+    stays below the total after rounding.
 
     Shapes:
         seeds [N] uint64, positions [N] uint32 -> [N] float32

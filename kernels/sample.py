@@ -1,22 +1,23 @@
-"""Draw one token per row of a batch of logits, each row with parameters of its own.
+"""Sampling: one token for each row of a batch of logits, with the parameters of the row.
 
 Exact semantics, in this order: bias, penalties (repetition, frequency, presence), mask,
-temperature, top-k, top-p over what top-k left, min-p relative to the most likely token. Tokens
-are ordered by logit, ties by lower id.
+temperature, top-k, top-p over the tokens that top-k keeps, min-p relative to the most likely
+token. Tokens are ordered by logit, ties by lower id.
 
-One uniform number per row, from its seed and position, inverts the cumulative distribution
-of what is left: in that order for a truncated row (top-k, top-p or min-p), otherwise in the
-order of ``GROUPS``. So a row depends on nothing but itself, in any batch and on any device.
+One uniform number for each row, from its seed and position, inverts the cumulative
+distribution of the tokens that are kept: in that order for a truncated row (top-k, top-p or
+min-p), otherwise in the order of ``GROUPS``. So the token of a row depends neither on the other
+rows of the batch nor on the device.
 
-Log-probabilities are those of the model's raw logits, whatever the sampling parameters.
+Log-probabilities are those of the model's raw logits, for any sampling parameters.
 
-``sample_metal`` runs on Apple GPUs, ``sample_ops`` anywhere; ``backend.choose`` picks.
+``sample_metal`` runs on Apple GPUs, ``sample_ops`` on every device; ``backend.choose`` picks.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -26,23 +27,24 @@ from mlxnode.kernels.columns import MIN_ELEMENTS, column
 MAX_TOP_LOGPROBS = 20
 LOG2_E = math.log2(math.e)
 
-# An untruncated row is drawn from in two steps: among GROUPS groups of tokens, then within
-# one. Token i belongs to group i // BLOCK % GROUPS, so that likely tokens, often neighbours,
-# spread over all groups. The kernel has a SIMD group for each, and reads only one twice.
+# A row that is not truncated is sampled in two steps: one of GROUPS groups of tokens, then a
+# token of the group. Token i belongs to group i // BLOCK % GROUPS, so that likely tokens, often
+# neighbours, spread over all groups. In the kernel, one SIMD group reads each group of tokens,
+# and only the sampled group is read twice.
 GROUPS = 16
 BLOCK = 128
 
-_COLDEST = 1e-30  # temperatures below would overflow 1 / temperature
+_MIN_TEMPERATURE = 1e-30  # 1 / temperature overflows for lower ones
 
 
 @dataclass(frozen=True)
 class SamplingColumns:
-    """The sampling parameters of a batch of B rows, one column each.
+    """The sampling parameters of a batch of B rows, one column for each parameter.
+
+    Fields that are not mx.arrays are known on the host, so choosing a code path needs no sync.
 
     Shapes:
-        every column: [max(B, 8)], the rows after B are neutral
-
-    What is not an ``mx.array`` tells, without asking the device, which work is needed.
+        every column: [max(B, 8)], neutral after the first B elements
     """
 
     scale: mx.array  # float32, log2(e) / temperature: a weight is 2**(logit * scale)
@@ -52,10 +54,10 @@ class SamplingColumns:
     is_greedy: mx.array  # bool
     is_truncated: mx.array  # bool, by top-k, top-p or min-p
     seeds: np.ndarray  # uint64
-    truncated_rows: np.ndarray  # int32, the index of each truncated row
+    truncated_rows: np.ndarray  # int32, the indices of the truncated rows
     all_greedy: bool
     any_greedy: bool
-    any_full: bool  # some row is drawn from the whole vocabulary
+    any_full: bool  # some row is sampled from the whole vocabulary
 
     @classmethod
     def of(
@@ -66,14 +68,17 @@ class SamplingColumns:
         min_p: Sequence[float],
         seeds: Sequence[int],
     ) -> "SamplingColumns":
-        """Temperature 0 is greedy; ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off."""
-        heat = column(temperature, np.float32, 0)
+        """The columns from one value for each row.
+
+        Temperature 0 is greedy; ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off.
+        """
+        t = column(temperature, np.float32, 0)
         k = column(top_k, np.int32, 0)
         p = column(top_p, np.float32, 1)
         m = column(min_p, np.float32, 0)
-        greedy = heat == 0
+        greedy = t == 0
         truncated = ~greedy & ((k > 0) | (p < 1) | (m > 0))
-        scale = np.where(greedy, 1, LOG2_E / np.maximum(heat, _COLDEST))
+        scale = np.where(greedy, 1, LOG2_E / np.maximum(t, _MIN_TEMPERATURE))
         return cls(
             scale=mx.array(scale.astype(np.float32)),
             top_k=mx.array(k),
@@ -91,20 +96,20 @@ class SamplingColumns:
 
 @dataclass(frozen=True)
 class Adjustments:
-    """Sparse changes to the logits: a bias, and penalties for tokens of the text so far.
+    """Sparse changes to the logits: a bias, and penalties for tokens of the sequence so far.
+
+    The ``ids`` of a row ascend; its last entry is repeated up to the width P. A row without
+    adjustments has the id 0, a bias of 0 and a count of -1.
 
     Shapes:
         ids, bias, counts: [B, P], P at least 8; penalties: [max(B, 8)]
-
-    A row's ``ids`` ascend; what is left of the row repeats its last entry. A row without any
-    has the id 0, a bias of 0 and a count of -1.
     """
 
     ids: mx.array  # int32
     bias: mx.array  # float32
-    counts: mx.array  # int32: times generated; 0 in the prompt alone; -1 in neither
+    counts: mx.array  # int32: times generated; 0: only in the prompt; -1: in neither
     repetition: mx.array  # float32, 1 for none: divides a positive logit, multiplies others
-    frequency: mx.array  # float32: subtracted once for each time that a token was generated
+    frequency: mx.array  # float32: subtracted once for each time a token was generated
     presence: mx.array  # float32: subtracted once from a token that was generated
 
     @classmethod
@@ -116,18 +121,18 @@ class Adjustments:
         frequency: Sequence[float],
         presence: Sequence[float],
     ) -> "Adjustments":
-        """Of each row: biases and counts by token id."""
+        """The adjustments from the biases and counts of each row, by token id."""
         rows = [sorted(b.keys() | c.keys()) for b, c in zip(bias, counts, strict=True)]
-        # Powers of two, so that few different shapes come up.
+        # A power of two, so that few shapes are compiled.
         width = 1 << (max(MIN_ELEMENTS, *map(len, rows)) - 1).bit_length()
         shape = (len(rows), width)
         table = np.zeros(shape, [("id", np.int32), ("bias", np.float32), ("count", np.int32)])
         table["count"] = -1
-        for entries, ids, b, c in zip(table, rows, bias, counts, strict=True):
+        for row, ids, b, c in zip(table, rows, bias, counts, strict=True):
             if ids:
-                found = [(i, b.get(i, 0.0), c.get(i, -1)) for i in ids]
-                entries[: len(ids)] = found
-                entries[len(ids) :] = found[-1]
+                entries = [(i, b.get(i, 0.0), c.get(i, -1)) for i in ids]
+                row[: len(ids)] = entries
+                row[len(ids) :] = entries[-1]
         return cls(
             ids=mx.array(np.ascontiguousarray(table["id"])),
             bias=mx.array(np.ascontiguousarray(table["bias"])),
@@ -140,27 +145,30 @@ class Adjustments:
 
 @dataclass(frozen=True)
 class TokenMasks:
-    """Which tokens a row may draw, for the rows under a grammar.
+    """The allowed tokens of the rows that have a constraint: M masks for B rows.
 
     Shapes:
-        bits: [M, max(ceil(V / 32), 8)], rows: [max(B, 8)]
+        bits: [M, max(ceil(V / 32), 8)], indices: [max(B, 8)]
     """
 
     bits: mx.array  # uint32; token i is bit i % 32 of word i // 32, set if allowed
-    rows: mx.array  # int32: which row of ``bits``, -1 for a row that may draw any token
+    indices: mx.array  # int32: the index of the row's mask, -1 if all tokens are allowed
 
     @classmethod
-    def of(cls, bits: np.ndarray, rows: Sequence[int]) -> "TokenMasks":
+    def of(cls, bits: np.ndarray, indices: Sequence[int]) -> "TokenMasks":
+        """The masks from ``bits`` [M, ceil(V / 32)] and an index for each row."""
         missing = max(0, MIN_ELEMENTS - bits.shape[1])
         bits = np.pad(bits.astype(np.uint32, copy=False), ((0, 0), (0, missing)))
-        return cls(bits=mx.array(bits), rows=mx.array(column(rows, np.int32, -1)))
+        return cls(bits=mx.array(bits), indices=mx.array(column(indices, np.int32, -1)))
 
 
 class Sampled(NamedTuple):
-    """The drawn tokens. A row without a distribution has a log-probability of NaN.
+    """The sampled tokens of a batch, as arrays that may not be evaluated yet.
+
+    A row without a distribution has a log-probability of NaN.
 
     Shapes:
-        tokens [B] int32, logprobs [B] float32; if asked for, the most likely tokens by raw
+        tokens [B] int32, logprobs [B] float32; if requested, the K most likely tokens by raw
         logit: top_ids [B, K] int32, top_logprobs [B, K] float32
     """
 
@@ -168,3 +176,19 @@ class Sampled(NamedTuple):
     logprobs: mx.array
     top_ids: mx.array | None = None
     top_logprobs: mx.array | None = None
+
+
+class SampleFunction(Protocol):
+    """``sample_ops``, or a function with the same results."""
+
+    def __call__(
+        self,
+        logits: mx.array,
+        columns: SamplingColumns,
+        positions: np.ndarray,
+        adjustments: Adjustments | None = None,
+        masks: TokenMasks | None = None,
+        num_top_logprobs: int = 0,
+        *,
+        needs_logprobs: bool = True,
+    ) -> Sampled: ...

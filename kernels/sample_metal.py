@@ -1,7 +1,7 @@
-"""``sample`` as one Metal kernel: one threadgroup a row, one launch a batch.
+"""``sample`` as one Metal kernel: one threadgroup for a row, one launch for a batch.
 
-A row's logits are read once, and once more where it is truncated; more often only where the
-distribution reaches beyond the 1,024 most likely tokens or so.
+The kernel reads the logits of a row once, and once more if the row is truncated; more often
+only if the distribution contains more than the 1,024 most likely tokens or so.
 """
 
 import functools
@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlxnode.kernels.columns import MIN_ELEMENTS
+from mlxnode.kernels.metal import MetalKernel, make_kernel
 from mlxnode.kernels.sample import (
     GROUPS,
     MAX_TOP_LOGPROBS,
@@ -38,13 +39,13 @@ _INPUTS = [
     "frequency",
     "presence",
     "mask_bits",
-    "mask_rows",
+    "mask_indices",
 ]
 
 _HEADER = Path(__file__).with_name("sample.metal").read_text()
 _BODY = """
-    const Place at = {thread_index_in_threadgroup, thread_index_in_simdgroup,
-                      simdgroup_index_in_threadgroup};
+    const ThreadIndices my = {thread_index_in_threadgroup, thread_index_in_simdgroup,
+                              simdgroup_index_in_threadgroup};
     const uint index = threadgroup_position_in_grid.x;
     threadgroup Shared shared;
     threadgroup atomic_uint marks[EDITS ? MARKS : 1];
@@ -62,62 +63,62 @@ _BODY = """
       row.repetition = repetition[index];
       row.frequency = frequency[index];
       row.presence = presence[index];
-      // A row without adjustments: one neutral entry, repeated.
+      // A row without adjustments has one neutral entry, repeated.
       row.is_adjusted = row.ids[0] != row.ids[row.num_ids - 1] || row.bias[0] != 0.0f ||
                         row.counts[0] >= 0;
-      if (row.is_adjusted) row.mark(at);
-      row.is_masked = mask_rows[index] >= 0;
-      row.mask = mask_bits + max(mask_rows[index], 0) * mask_bits_shape[1];
+      if (row.is_adjusted) row.mark(my);
+      row.is_masked = mask_indices[index] >= 0;
+      row.mask = mask_bits + max(mask_indices[index], 0) * mask_bits_shape[1];
     }
 
     Totals raw, edited;
-    for (uint i = 4 * at.thread_index; i < row.size; i += 4 * THREADS) {
+    for (uint i = 4 * my.thread_index; i < row.size; i += 4 * THREADS) {
       const float4 x = row.raw(i);
       raw.add(x, i, LOG2_E);
       edited.add(EDITS ? row.edit(x, i) : x, i, scale[index]);
     }
-    Source<T> source = {row, false, group_max(edited.peak, shared, at), scale[index], 0.0f,
+    Source<T> source = {row, false, group_max(edited.peak, shared, my), scale[index], 0.0f,
                         edited.peak, 0};
     const float mass = edited.mass_from(source.peak, source.scale);
-    source.mass = group_sum(mass, shared, at).total;
-    // Beyond, weights vanish.
+    source.mass = group_sum(mass, shared, my).total;
+    // Weights of later keys vanish.
     source.end = ulong(as_type<uint>(min(126.0f / source.scale, LARGEST)) + 1) << 32;
-    Source<T> plain = {row, true, group_max(raw.peak, shared, at), LOG2_E, 0.0f, raw.peak,
+    Source<T> plain = {row, true, group_max(raw.peak, shared, my), LOG2_E, 0.0f, raw.peak,
                        ulong(as_type<uint>(INFINITY) + 1) << 32};
-    plain.mass = group_sum(raw.mass_from(plain.peak, LOG2_E), shared, at).total;
+    plain.mass = group_sum(raw.mass_from(plain.peak, LOG2_E), shared, my).total;
 
-    // No distribution: NaN, +inf, or nothing but -inf.
+    // A row with NaN, with +inf, or with -inf alone has no distribution.
     const bool is_valid = plain.mass > 0.0f && plain.mass < INFINITY && source.mass > 0.0f &&
                           source.mass < INFINITY;
-    uint drawn = 0;
+    uint token = 0;
     if (is_valid) {
       const float number = philox_uniform(seeds[index], positions[index]);
-      if (is_greedy[index]) drawn = most_likely(source, edited.index, shared, at);
+      if (is_greedy[index]) token = most_likely(source, edited.index, shared, my);
       else if (is_truncated[index])
-        drawn = draw_truncated(source, uint(top_k[index]), top_p[index], min_p[index], number,
-                               shared, at);
-      else drawn = draw_full(source, mass, number, shared, at);
+        token = sample_truncated(source, uint(top_k[index]), top_p[index], min_p[index], number,
+                                 shared, my);
+      else token = sample_full(source, mass, number, shared, my);
     }
     const float log_mass = is_valid ? log(plain.mass) : NAN;
-    if (at.thread_index == 0) {
-      tokens[index] = int(drawn);
-      logprobs[index] = (float(row.logits[drawn]) - plain.peak) - log_mass;
+    if (my.thread_index == 0) {
+      tokens[index] = int(token);
+      logprobs[index] = (float(row.logits[token]) - plain.peak) - log_mass;
     }
     if (TOPS > 0) {
       uint count = 0;
       if (is_valid) {
         const Bound bound = {TOPS, INFINITY, 0.0f};
         Ranking<T> ranking;
-        ranking.open(plain, bound, shared, at);
-        ranking.seek(plain, bound, shared, at);
+        ranking.open(plain, bound, shared, my);
+        ranking.seek(plain, bound, shared, my);
         count = min(uint(TOPS), row.size);
         const uint rank = ranking.window.rank;
-        if (rank > 0) collect(plain, 0, shared.keys[count - rank - 1] + 1, shared, at);
+        if (rank > 0) collect(plain, 0, shared.keys[count - rank - 1] + 1, shared, my);
       }
-      if (at.thread_index < TOPS) {
-        const bool is_there = at.thread_index < count;
-        const uint id = is_there ? uint(shared.keys[at.thread_index]) : 0;
-        const uint output = index * TOPS + at.thread_index;
+      if (my.thread_index < TOPS) {
+        const bool exists = my.thread_index < count;
+        const uint id = exists ? uint(shared.keys[my.thread_index]) : 0;
+        const uint output = index * TOPS + my.thread_index;
         top_ids[output] = int(id);
         top_logprobs[output] = (float(row.logits[id]) - plain.peak) - log_mass;
       }
@@ -131,13 +132,23 @@ def sample_metal(
     positions: np.ndarray,
     adjustments: Adjustments | None = None,
     masks: TokenMasks | None = None,
-    num_top_logprobs: int | None = 0,
+    num_top_logprobs: int = 0,
+    *,
+    needs_logprobs: bool = True,
 ) -> Sampled:
-    """Draw the next token of each row; as ``sample_ops``, with the same tokens."""
+    """``sample_ops`` as one launch of the kernel, which always computes log-probabilities."""
     B, V = logits.shape
     if logits.size < MIN_ELEMENTS:
-        return sample_ops(logits, columns, positions, adjustments, masks, num_top_logprobs)
-    # One number of likely tokens, so that few variants of the kernel are compiled.
+        return sample_ops(
+            logits,
+            columns,
+            positions,
+            adjustments,
+            masks,
+            num_top_logprobs,
+            needs_logprobs=needs_logprobs,
+        )
+    # The maximum or none, so that few variants of the kernel are compiled.
     tops = MAX_TOP_LOGPROBS if num_top_logprobs else 0
     edits = adjustments is not None or masks is not None
     adjustments = adjustments or _no_adjustments(B if edits else 1)
@@ -161,7 +172,7 @@ def sample_metal(
             adjustments.frequency,
             adjustments.presence,
             masks.bits,
-            masks.rows,
+            masks.indices,
         ],
         template=[("T", logits.dtype), ("EDITS", edits), ("TOPS", tops)],
         grid=(threads * B, 1, 1),
@@ -176,14 +187,14 @@ def sample_metal(
 
 
 @functools.cache
-def kernel():
-    """The kernel, built by MLX when it is first called."""
-    return mx.fast.metal_kernel(
+def kernel() -> MetalKernel:
+    return make_kernel(
         name="sample",
-        input_names=_INPUTS,
-        output_names=["tokens", "logprobs", "top_ids", "top_logprobs"],
-        header=f"constant constexpr uint GROUPS = {GROUPS};\n{_HEADER}",
-        source=_BODY,
+        inputs=_INPUTS,
+        outputs=["tokens", "logprobs", "top_ids", "top_logprobs"],
+        constants={"GROUPS": GROUPS},
+        header=_HEADER,
+        body=_BODY,
     )
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import mlx.core as mx
 from mlx import nn
-from mlx.utils import tree_map
 from mlx_lm.models import llama
-from mlx_lm.utils import dequantize_model, load_model
+from mlx_lm.utils import load_model
 
-from mlxnode.engine.cpu import functions
+from mlxnode.engine import cpu
+from mlxnode.engine.weights import read_arrays
 from mlxnode.errors import ModelError
 from mlxnode.models.served import ServedModel
 
-# GGUF's names for a llama's tensors, as patterns, and mlx-lm's.
+# Patterns of GGUF's names for the tensors of a llama, and mlx-lm's names.
 _LLAMA_NAMES = [
     (r"^token_embd\.", "model.embed_tokens."),
     (r"^output_norm\.", "model.norm."),
@@ -31,8 +31,7 @@ _GGUF_GROUP_SIZE = 32  # of Q4_0, Q4_1 and Q8_0, which MLX reads without loss
 def load_generation_model(served: ServedModel) -> nn.Module:
     """Load the model of ``served`` into memory.
 
-    Weights keep the type and quantization of the file, but for the CPU backend, where they
-    become float32: half-precision and quantized products are many times slower there.
+    Weights keep the type and quantization of the file, except on the CPU backend.
 
     Raises:
         ModelError: the files cannot be read, or are not supported.
@@ -44,30 +43,29 @@ def load_generation_model(served: ServedModel) -> nn.Module:
             model, _ = load_model(served.weights, lazy=True)
     except (ValueError, FileNotFoundError, RuntimeError, KeyError, TypeError) as error:
         raise ModelError(f"cannot load {served.weights}: {error}") from error
-    if mx.default_device() == mx.Device(mx.cpu):
-        model = _to_float32(model)
+    cpu.install(model)
     mx.eval(model.parameters())
-    functions.install()
     return model
 
 
 def _load_gguf(file: Path, folder: Path) -> nn.Module:
-    """A llama from a GGUF file; ``folder`` has its config.json."""
+    """Load a llama from a GGUF file; ``folder`` contains its config.json."""
     config = json.loads((folder / "config.json").read_text())
     arguments = llama.ModelArgs.from_dict(config)
     model = llama.Model(arguments)
     heads = {"q": arguments.num_attention_heads, "k": arguments.num_key_value_heads}
     weights = {}
-    for name, array in mx.load(str(file)).items():
+    for name, array in read_arrays(file).items():
         if found := re.match(r"^blk\.\d+\.attn_([qk])\.", name):
             array = _undo_interleaving(array, heads[found[1]])
         weights[_mlx_name(name)] = array
 
     def quantization(path: str, module: nn.Module) -> bool | dict[str, int]:
-        if f"{path}.scales" not in weights or not hasattr(module, "to_quantized"):
+        if f"{path}.scales" not in weights or not isinstance(module, nn.Linear | nn.Embedding):
             return False
-        packed, columns = weights[f"{path}.weight"].shape[-1], module.weight.shape[-1]
-        return {"group_size": _GGUF_GROUP_SIZE, "bits": packed * 32 // columns}
+        # A word of 32 bits holds several weights.
+        num_words, width = weights[f"{path}.weight"].shape[-1], module.weight.shape[-1]
+        return {"group_size": _GGUF_GROUP_SIZE, "bits": num_words * 32 // width}
 
     nn.quantize(model, class_predicate=quantization)
     model.load_weights(list(weights.items()))
@@ -83,17 +81,9 @@ def _mlx_name(name: str) -> str:
 
 
 def _undo_interleaving(array: mx.array, heads: int) -> mx.array:
-    """Rows of a q or k projection from GGUF's rotary pairs (2i, 2i+1) to halves (i, i+d/2)."""
-    rows = array.reshape(heads, array.shape[0] // heads // 2, 2, *array.shape[1:])
-    return rows.swapaxes(1, 2).reshape(array.shape)
+    """Reorder the outputs of a q or k projection for mlx-lm's rotary embedding.
 
-
-def _to_float32(model: nn.Module) -> nn.Module:
-    """Widen half-precision weights and undo quantization, in this order: no double rounding."""
-    model.update(
-        tree_map(
-            lambda x: x.astype(mx.float32) if mx.issubdtype(x.dtype, mx.floating) else x,
-            model.parameters(),
-        )
-    )
-    return dequantize_model(model)
+    GGUF stores the rotary pairs of a head as (2i, 2i+1), mlx-lm as (i, i+d/2).
+    """
+    pairs = array.reshape(heads, array.shape[0] // heads // 2, 2, *array.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(array.shape)

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 import mlx.core as mx
 
-from mlxnode.engine.cpu import malloc
+from mlxnode.engine import cpu
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.messages import (
     Abort,
@@ -164,7 +164,7 @@ class Engine:
                 return self._inbox.get(timeout=max(remaining, 0))
             except queue.Empty:
                 mx.clear_cache()
-                malloc.give_back()
+                cpu.release_memory()
                 self._is_tidy = not self._do_idle_work()
         return self._inbox.get()
 

@@ -1,4 +1,7 @@
-"""The engine process: loads the models, then serves until the supervisor says stop."""
+"""The engine process after its start: load the models, then serve.
+
+``entry`` prepares the process before this file, and with it mlx, is imported.
+"""
 
 import functools
 import os
@@ -6,37 +9,29 @@ import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import mlx.core as mx
+
 from mlxnode.config.tables import EngineConfig, NodeConfig
-from mlxnode.engine.cpu import malloc
-from mlxnode.engine.cpu.blas import preload_blas
+from mlxnode.engine.decode.grammar import GrammarCompiler
+from mlxnode.engine.decode.runner import TextRunner
+from mlxnode.engine.embedding.runner import EmbeddingRunner
+from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.kvcache.disk import PrefixStore, fingerprint
+from mlxnode.engine.loader import load_generation_model
+from mlxnode.engine.loop import Engine
+from mlxnode.engine.work import Runner
 from mlxnode.errors import ModelError
+from mlxnode.kernels import backend
 from mlxnode.messages import Fatal, Progress
 from mlxnode.models.cache_folder import cache_folder
 from mlxnode.models.served import ServedModel
-from mlxnode.process.logging import set_up_logging
-
-preload_blas()  # has to come before the first import of mlx
-
-import mlx.core as mx  # noqa: E402
-
-from mlxnode.engine.decode.grammar import GrammarCompiler  # noqa: E402
-from mlxnode.engine.decode.runner import TextRunner  # noqa: E402
-from mlxnode.engine.embedding.runner import EmbeddingRunner  # noqa: E402
-from mlxnode.engine.kvcache.budget import MemoryBudget  # noqa: E402
-from mlxnode.engine.kvcache.disk import PrefixStore, fingerprint  # noqa: E402
-from mlxnode.engine.loader import load_generation_model  # noqa: E402
-from mlxnode.engine.loop import Engine  # noqa: E402
-from mlxnode.engine.work import Runner  # noqa: E402
-from mlxnode.kernels import backend  # noqa: E402
 
 
-def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel]) -> None:
-    """The entry point of the process."""
+def run(control: Connection, config: NodeConfig, models: list[ServedModel]) -> None:
+    """Load ``models`` and serve them until the supervisor says stop."""
     # A terminal sends SIGINT to the whole group; the supervisor stops the engine last.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    set_up_logging(config.server.log_level)
-    malloc.keep_arrays()
     engine = Engine(control)
     try:
         engine.serve(_load(models, config.engine, engine))
@@ -46,7 +41,7 @@ def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel
 
 
 def _load(models: list[ServedModel], config: EngineConfig, engine: Engine) -> dict[str, Runner]:
-    """Load each model once, also where several ids serve the same weights."""
+    """Load each model, once if several ids serve the same weights."""
     kernels = backend.choose(config.kernels)
     budget = MemoryBudget()
     runners: dict[str, Runner] = {}
@@ -74,7 +69,7 @@ def _load(models: list[ServedModel], config: EngineConfig, engine: Engine) -> di
 
 
 def _prefix_store(model: ServedModel, config: EngineConfig) -> PrefixStore | None:
-    """Where the model's texts are kept on disk, if they shall be."""
+    """The model's prefix cache on disk, None if the config has no disk cache."""
     if not config.prefix_cache_disk_gb:
         return None
     return PrefixStore(
@@ -85,10 +80,10 @@ def _prefix_store(model: ServedModel, config: EngineConfig) -> PrefixStore | Non
 
 
 def kv_cache_bytes(config: EngineConfig) -> int:
-    """The memory for KV caches: as configured, or half of what the loaded models leave.
+    """The memory for KV caches: the configured size, or half of the memory left by the models.
 
     The other half is for activations, and for the copy of a batch's cache that is made when
-    it grows.
+    the cache grows.
     """
     if config.kv_cache_gb is not None:
         return int(config.kv_cache_gb * 1e9)

@@ -42,7 +42,7 @@ DRAIN_GRACE = 3.0  # seconds beyond drain_timeout before a worker is killed
 STOP_GRACE = 3.0  # seconds for the engine to end
 MAX_FAILED_STARTS = 3  # of a child that was never ready
 
-ENGINE = "mlxnode.engine.main:run_engine"
+ENGINE = "mlxnode.engine.entry:run_engine"
 WORKER = "mlxnode.server.worker:run_worker"
 
 

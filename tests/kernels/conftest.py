@@ -1,11 +1,11 @@
-"""Each kernel by its operations, in the emulator and on an Apple GPU."""
+"""Each kernel as operations, in the emulator and on an Apple GPU."""
 
 import pytest
 
 
 @pytest.fixture(params=["ops", "emulated", pytest.param("gpu", marks=pytest.mark.metal)])
 def is_metal(request) -> bool:
-    """Whether the Metal kernel is tested, in the emulator or on a GPU, or its twin."""
+    """True to test the Metal kernel, in the emulator or on a GPU; False for the operations."""
     if request.param == "emulated":
         request.getfixturevalue("emulated")
     return request.param != "ops"

@@ -1,4 +1,4 @@
-"""Which kernels run, and what happens where Metal is not what it should be."""
+"""The choice of the kernels, also on machines where Metal does not work."""
 
 import mlx.core as mx
 import pytest
@@ -25,7 +25,7 @@ def test_choose_takes_the_metal_kernels_where_they_work(with_metal):
     assert backend.choose("metal") is backend.METAL
 
 
-def test_choose_can_be_told_to_use_operations(with_metal):
+def test_choose_ops_takes_the_operations(with_metal):
     assert backend.choose("ops") is backend.OPS
 
 

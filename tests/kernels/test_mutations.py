@@ -1,6 +1,6 @@
-"""Faults put into the kernels on purpose, each found by the check that is named beside it.
+"""Faults put into the kernels on purpose; for each, the check that finds it.
 
-They show that the checks can fail. Every check passes on the kernels as they are.
+So the checks can fail. Every check passes on the kernels without faults.
 """
 
 import dataclasses
@@ -60,8 +60,8 @@ def check_wide_truncation():
 
 def check_exact_edges():
     four = np.where(np.arange(1501) < 4, 0.0, -np.inf).astype(np.float32)
-    draws = [RowCase(four, top_p=0.5, seed=seed) for seed in range(40)]
-    assert set(batch_of(draws).sample(sample).tokens.tolist()) == {0, 1}
+    cases = [RowCase(four, top_p=0.5, seed=seed) for seed in range(40)]
+    assert set(batch_of(cases).sample(sample).tokens.tolist()) == {0, 1}
     best = RowCase(LOGITS, min_p=1.0)
     assert batch_of([best]).sample(sample).tokens.item() == LOGITS.argmax()
 
@@ -74,12 +74,12 @@ def check_ties():
 def check_edits():
     mask = np.arange(1501) % 3 == 0
     best = ranked(LOGITS)[:40].tolist()
-    penalised = {"counts": {token: i % 3 for i, token in enumerate(best)}}
+    penalized = {"counts": {token: i % 3 for i, token in enumerate(best)}}
     penalties = {"repetition": 1.6, "frequency": 0.5, "presence": 0.7}
     assert_tokens(
         RowCase(LOGITS, mask=mask, top_p=0.8),
         RowCase(LOGITS, bias={best[0]: -20.0, best[30]: 3.0}, temperature=0.0),
-        RowCase(LOGITS, **penalised, **penalties, top_p=0.8),
+        RowCase(LOGITS, **penalized, **penalties, top_p=0.8),
         RowCase(LOGITS),
     )
 
@@ -138,7 +138,7 @@ def check_pooling_of_halves():
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);\n"
 ATOMIC = "memory_order_relaxed)"
 
-# Of each: the module, what is replaced by what, and the check that finds it.
+# Name of a fault -> the module, the replacements in its source, the check that finds the fault.
 MUTATIONS: dict[str, tuple[object, list[tuple[str, str]], Callable[[], None]]] = {
     "no barrier before partial sums are read": (
         sample_metal,
@@ -230,7 +230,7 @@ MUTATIONS: dict[str, tuple[object, list[tuple[str, str]], Callable[[], None]]] =
     ),
     "top-p of all instead of what top-k left": (
         sample_metal,
-        [("share * ranking.seek(source, by_rank, shared, at).mass", "share * source.mass")],
+        [("share * ranking.seek(source, by_rank, shared, my).mass", "share * source.mass")],
         check_truncation,
     ),
     "temperature is not applied to truncated rows": (
@@ -278,7 +278,7 @@ MUTATIONS: dict[str, tuple[object, list[tuple[str, str]], Callable[[], None]]] =
         [("const bool is_valid = plain.mass > 0.0f &&", "const bool is_valid = true ||")],
         check_flags,
     ),
-    "the guess is no guess": (
+    "the estimated end is too early": (
         sample_metal,
         [("if (simd_sum(count) >= enough", "if (simd_sum(count) >= 1")],
         check_reads,
@@ -335,10 +335,10 @@ def test_check_passes_on_the_kernels_as_they_are(check):
 def test_mutation_is_found(name, monkeypatch):
     module, replacements, check = MUTATIONS[name]
     for old, new in replacements:
-        places = [part for part in ("_HEADER", "_BODY") if old in getattr(module, part)]
-        assert places, f"{old!r} is in the kernel no more"
-        source = getattr(module, places[0])
-        monkeypatch.setattr(module, places[0], source.replace(old, new))
+        parts = [part for part in ("_HEADER", "_BODY") if old in getattr(module, part)]
+        assert parts, f"{old!r} is in the kernel no more"
+        source = getattr(module, parts[0])
+        monkeypatch.setattr(module, parts[0], source.replace(old, new))
     module.kernel().options = {"step_limit": 3 * 10**7}
     with pytest.raises((AssertionError, MetalFault)):
         check()

@@ -1,4 +1,4 @@
-"""The random numbers: the published vectors, and that nothing depends on anything else."""
+"""The random numbers: the published vectors, and independence."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What ``sample`` promises, by the operations and by the Metal kernel."""
+"""``sample`` against its reference, by the operations and by the Metal kernel."""
 
 import math
 
@@ -19,7 +19,7 @@ from mlxnode.kernels.philox import uniform
 from mlxnode.kernels.sample_metal import sample_metal
 from mlxnode.kernels.sample_ops import sample_ops
 
-# Nearer to a boundary than this share of the distribution, float32 sums decide.
+# Below this distance from a boundary, as a share of the distribution, float32 sums decide.
 ROUNDING = 1e-5
 
 
@@ -101,7 +101,7 @@ def test_sample_parameters_at_their_edges(sample, name, spread):
         if right.margin > ROUNDING:
             assert token == right.token
         else:
-            # Which of the tokens near the boundary is a matter of rounding.
+            # Rounding decides between the tokens near the boundary.
             order = ranked(case.logits).tolist()
             assert abs(order.index(token) - order.index(right.token)) < 50
 
@@ -139,7 +139,7 @@ def test_sample_ties_and_infinities(sample, logits):
     assert_as_expected(sample, cases)
 
 
-# Positions where the number of seed 0 is the least and the greatest that there is.
+# Positions where seed 0 gives the smallest and the largest number.
 LEAST, GREATEST = 14_883_995, 4_826_271
 
 
@@ -214,7 +214,7 @@ def test_sample_top_logprobs_of_a_small_vocabulary(sample):
     assert sampled.top_ids.tolist() == [[1, 4, 7, 2, 5, 8, 0, 3, 6]]
 
 
-def test_sample_does_not_depend_on_the_place_in_the_batch(sample):
+def test_sample_does_not_depend_on_the_position_in_the_batch(sample):
     random = np.random.default_rng(8)
     cases = [random_case(random, 3000) for _ in range(12)]
     together = batch_of(cases).sample(sample, 3)
@@ -231,7 +231,7 @@ def test_sample_does_not_depend_on_the_place_in_the_batch(sample):
 
 @pytest.mark.parametrize("broken", ["a NaN", "all NaN", "+inf", "-inf", "mask", "+inf behind"])
 @pytest.mark.parametrize("row", [{}, {"top_p": 0.9}, {"temperature": 0.0}], ids=str)
-def test_sample_flags_a_row_without_a_distribution_and_no_other(sample, broken, row):
+def test_sample_flags_only_rows_without_a_distribution(sample, broken, row):
     cases = [RowCase(np.linspace(0, 1, 300, dtype=np.float32), **row) for _ in range(3)]
     logits = cases[1].logits = cases[1].logits.copy()
     if broken == "mask":
@@ -246,14 +246,15 @@ def test_sample_flags_a_row_without_a_distribution_and_no_other(sample, broken, 
     assert np.isnan(np.array(sampled.logprobs)).tolist() == [False, True, False]
     assert sampled.tokens.tolist()[1] == 0
     assert np.isnan(np.array(sampled.top_logprobs[1])).all() or broken == "mask"
-    unasked = batch_of(cases).sample(sample, None)
-    assert np.isnan(np.array(unasked.logprobs)).tolist() == [False, True, False]
-    assert unasked.tokens.tolist() == sampled.tokens.tolist()
+    flagged = batch_of(cases).sample(sample, needs_logprobs=False)
+    assert np.isnan(np.array(flagged.logprobs)).tolist() == [False, True, False]
+    assert flagged.tokens.tolist() == sampled.tokens.tolist()
 
 
 def test_sample_flags_a_nan_that_the_mask_hides(sample):
     logits = np.zeros(300, np.float32)
     logits[9] = np.nan
     case = RowCase(logits, mask=np.arange(300) > 100)
-    for count in (0, None):
-        assert math.isnan(batch_of([case]).sample(sample, count).logprobs.item())
+    for needs_logprobs in (True, False):
+        sampled = batch_of([case]).sample(sample, needs_logprobs=needs_logprobs)
+        assert math.isnan(sampled.logprobs.item())

@@ -1,4 +1,4 @@
-"""What is drawn, over many seeds, against the exact probabilities."""
+"""Tokens sampled with many seeds, against the exact probabilities."""
 
 import dataclasses
 
@@ -9,8 +9,8 @@ from support.sampling_reference import RowCase, batch_of, probabilities
 from mlxnode.kernels import sample_metal
 from mlxnode.kernels.sample_ops import sample_ops
 
-DRAWS = 100_000  # of the truncations and their combinations
-BATCH = 2000  # drawn at once
+SAMPLES = 100_000
+BATCH = 2000  # samples in one call
 VOCABULARY = 300
 
 ROWS = {
@@ -29,13 +29,13 @@ ROWS = {
 }
 
 
-def many_draws(sample, case: RowCase, count: int) -> np.ndarray:
-    """The row repeated, each copy with a seed of its own. [count]"""
+def many_samples(sample, case: RowCase, count: int) -> np.ndarray:
+    """The tokens of copies of a row, each copy with a seed of its own. [count]"""
     batches = [range(start, start + BATCH) for start in range(0, count, BATCH)]
-    return np.concatenate([draw(sample, case, seeds) for seeds in batches])
+    return np.concatenate([sample_seeds(sample, case, seeds) for seeds in batches])
 
 
-def draw(sample, case: RowCase, seeds: range) -> np.ndarray:
+def sample_seeds(sample, case: RowCase, seeds: range) -> np.ndarray:
     batch = batch_of([dataclasses.replace(case, seed=seed) for seed in seeds])
     return np.array(batch.sample(sample).tokens)
 
@@ -62,25 +62,25 @@ def make_case(name: str) -> RowCase:
 @pytest.mark.parametrize("name", ROWS)
 def test_sample_ops_follows_the_exact_distribution(name):
     case = make_case(name)
-    assert_follows(many_draws(sample_ops, case, DRAWS), probabilities(case))
+    assert_follows(many_samples(sample_ops, case, SAMPLES), probabilities(case))
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_sample_kernel_draws_what_the_operations_draw(name, emulated, monkeypatch):
-    # Volume, so unchecked and with few SIMD groups; races and bounds are checked elsewhere.
+def test_sample_kernel_gives_the_tokens_of_the_operations(name, emulated, monkeypatch):
+    # Many samples, so unchecked and with few SIMD groups; other tests check races and bounds.
     monkeypatch.setattr(sample_metal, "GROUPS", 2)
     sample_metal.kernel().options = {"checked": False}
     case = make_case(name)
-    tokens = many_draws(sample_metal.sample_metal, case, 2000)
+    tokens = many_samples(sample_metal.sample_metal, case, 2000)
     assert_follows(tokens, probabilities(case))
     if case.mask is None and name != "temperature":
-        # Of untruncated rows, the number of groups is part of the order.
-        assert (tokens != many_draws(sample_ops, case, 2000)).sum() <= 1
+        # The order of a row that is not truncated depends on the number of groups.
+        assert (tokens != many_samples(sample_ops, case, 2000)).sum() <= 1
 
 
 @pytest.mark.metal
 @pytest.mark.parametrize("name", ROWS)
 def test_sample_kernel_on_a_gpu_follows_the_exact_distribution(name):
     case = make_case(name)
-    tokens = many_draws(sample_metal.sample_metal, case, DRAWS)
+    tokens = many_samples(sample_metal.sample_metal, case, SAMPLES)
     assert_follows(tokens, probabilities(case))

@@ -1,4 +1,4 @@
-"""What the sampling kernel does to get its answers: reads, launches, memory, schedules."""
+"""How the sampling kernel gets its results: reads, launches, memory, schedules."""
 
 import mlx.core as mx
 import numpy as np
@@ -16,7 +16,7 @@ def _emulated(emulated):
 
 
 def peaked_logits(vocabulary: int) -> np.ndarray:
-    """As language models give them: a few likely tokens above a wide field of others."""
+    """Logits like a language model's: a few likely tokens above many unlikely ones."""
     random = np.random.default_rng(vocabulary)
     logits = random.normal(0, 2, vocabulary)
     logits[random.choice(vocabulary, 40, replace=False)] += random.normal(10, 3, 40)
@@ -68,7 +68,7 @@ def test_sample_reads_nothing_of_masks_and_adjustments_for_rows_without():
     alone = run(RowCase(logits, top_p=0.9, mask=mask, bias={7: 1.0, 9: 2.0})).traffic
     result = run(RowCase(logits, top_p=0.9, mask=mask, bias={7: 1.0, 9: 2.0}), plain).traffic
     assert result["mask_bits"].read == alone["mask_bits"].read
-    # Each of the 512 threads sees by the first entry that its row has none.
+    # Each of the 512 threads reads the first entry, which shows that the row has no others.
     assert result["bias"].read - alone["bias"].read <= 512 * 4
 
 

@@ -33,7 +33,7 @@ _CHECKED_CLANG_FLAGS += ["-mllvm", "-tsan-instrument-read-before-write=1"]
 
 
 class CompileError(RuntimeError):
-    """What the compiler says about something that it does not accept."""
+    """The compiler does not accept the source; the text is its messages."""
 
 
 @functools.cache
@@ -51,7 +51,7 @@ def _version(compiler: str) -> str:
 
 
 def build(code: str, *, checked: bool) -> Path:
-    """Compile one kernel; the path of the shared library.
+    """Compile one kernel; return the path of the shared library.
 
     Raises:
         RefusedError: the compiler does not accept it, with its messages
@@ -108,7 +108,7 @@ def _cached(suffix: str, *key: str) -> Path:
 
 
 def _machine() -> list[str]:
-    """The objects of the machine that runs kernels, compiled when not in the cache."""
+    """The objects of the machine that runs kernels, compiled if the cache has none."""
     objects = []
     for name in ("threads", "memory", "instrumentation"):
         target = _cached(".o", name, *_FLAGS)
@@ -119,7 +119,7 @@ def _machine() -> list[str]:
 
 
 def _compile(arguments: list[str], target: Path, code: str | None = None) -> None:
-    """Run the compiler, on ``code`` if given; the target appears whole or not at all."""
+    """Run the compiler, on ``code`` if given; the target is complete or does not exist."""
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     command = [_compiler(), *arguments, "-o", str(partial)]
     result = subprocess.run(command, capture_output=True, text=True, input=code)

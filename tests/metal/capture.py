@@ -1,4 +1,4 @@
-"""What MLX would hand to Metal for one call of a custom kernel."""
+"""The source and arguments that MLX would pass to Metal for one call of a custom kernel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

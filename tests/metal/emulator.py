@@ -19,11 +19,11 @@ from metal.translate import translate
 
 Schedule = Literal["in_order", "reversed", "shuffled"]
 _SCHEDULES = ("in_order", "reversed", "shuffled")
-_metal_kernel = mx.fast.metal_kernel  # a test may put EmulatedKernel in its place
+_metal_kernel = mx.fast.metal_kernel  # a test may replace it by EmulatedKernel
 
 
 class MetalFault(RuntimeError):
-    """The kernel did what Metal leaves undefined, forbids, or would hang on."""
+    """The kernel did something that Metal forbids or leaves undefined, or it hangs."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Traffic:
 
     @property
     def reads(self) -> float:
-        """How many times over the whole buffer was read."""
+        """Bytes read in multiples of the size of the buffer."""
         return self.read / self.size
 
 
 @dataclass(frozen=True)
 class Run:
-    """The outputs of a launch and what it did; ``traffic`` is empty for an unchecked one."""
+    """The outputs of a launch and its counts; ``traffic`` is empty if unchecked."""
 
-    source: str  # what MLX would hand to the Metal compiler
+    source: str  # that MLX would pass to the Metal compiler
     outputs: list[mx.array]
     threadgroups: int
     barriers: int  # of threadgroups, all together

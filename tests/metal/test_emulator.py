@@ -1,4 +1,4 @@
-"""The emulator computes what Metal defines, and counts what a kernel does."""
+"""The emulator computes the results that Metal defines, and counts the work of a kernel."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Each class of fault is found in a small kernel that has it, and named."""
+"""Each class of fault is found, and named, in a small kernel that has the fault."""
 
 import shutil
 

@@ -6,7 +6,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from mlxnode.config.tables import NodeConfig
-from mlxnode.engine.main import run_engine
+from mlxnode.engine.entry import run_engine
 from mlxnode.messages import (
     ChildToSupervisor,
     Connect,

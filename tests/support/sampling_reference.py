@@ -1,6 +1,5 @@
-"""What ``sample`` must give, in float64 and one row at a time; and random cases."""
+"""The expected results of ``sample``, in float64 and one row at a time; and random cases."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -13,6 +12,7 @@ from mlxnode.kernels.sample import (
     GROUPS,
     Adjustments,
     Sampled,
+    SampleFunction,
     SamplingColumns,
     TokenMasks,
 )
@@ -20,7 +20,7 @@ from mlxnode.kernels.sample import (
 
 @dataclass
 class RowCase:
-    """One row's parameters; ``logits`` as the device has them, [V]."""
+    """The parameters of one row; ``logits`` [V] have the values that the device has."""
 
     logits: np.ndarray
     temperature: float = 1.0
@@ -34,13 +34,16 @@ class RowCase:
     repetition: float = 1.0
     frequency: float = 0.0
     presence: float = 0.0
-    mask: np.ndarray | None = None  # [V] bool, true for tokens that may be drawn
+    mask: np.ndarray | None = None  # [V] bool, true for allowed tokens
 
 
 @dataclass
 class Expected:
-    """``margin`` is how far, as a share of the distribution, the number and the cuts were
-    from giving another token: below rounding, the kernels may differ."""
+    """The right token; another token is right as well if ``margin`` is below rounding.
+
+    ``margin`` is the distance of the number and of the cuts from another token, as a share of
+    the distribution.
+    """
 
     token: int
     logprob: float
@@ -75,7 +78,7 @@ def ranked(logits: np.ndarray) -> np.ndarray:
 
 
 def kept_tokens(case: RowCase) -> tuple[np.ndarray, np.ndarray, float]:
-    """The ids that may be drawn, in the order of the draw; their weights; the cuts' margin."""
+    """The ids that are kept, in sampling order; their weights; the margin of the cuts."""
     logits = edited_logits(case)
     order = ranked(logits)
     order = order[logits[order] > -np.inf]
@@ -102,7 +105,7 @@ def kept_tokens(case: RowCase) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def probabilities(case: RowCase) -> np.ndarray:
-    """What each token is drawn with, [V] float64."""
+    """The probability of each token, [V] float64."""
     ids, weights, _ = kept_tokens(case)
     result = np.zeros(len(case.logits))
     result[ids] = weights / weights.sum()
@@ -116,7 +119,7 @@ def expected(case: RowCase) -> Expected:
     mass = np.cumsum(weights) / weights.sum()
     chosen = min(np.searchsorted(mass, target, side="right"), len(ids) - 1)
     if len(ids) > 1:
-        # The start of the first token and the end of the last one move with nothing.
+        # The start of the first token and the end of the last token are no edges.
         edges = mass[:-1]
         margin = min(margin, np.abs(edges - target).min())
     token = int(ids[chosen])
@@ -128,7 +131,7 @@ def expected(case: RowCase) -> Expected:
 
 @dataclass
 class Batch:
-    """What the implementations take for a list of cases."""
+    """The arguments of ``sample`` for a list of cases."""
 
     logits: mx.array
     columns: SamplingColumns
@@ -137,7 +140,11 @@ class Batch:
     masks: TokenMasks | None
 
     def sample(
-        self, function: Callable[..., Sampled], num_top_logprobs: int | None = 0
+        self,
+        function: SampleFunction,
+        num_top_logprobs: int = 0,
+        *,
+        needs_logprobs: bool = True,
     ) -> Sampled:
         return function(
             self.logits,
@@ -146,11 +153,12 @@ class Batch:
             self.adjustments,
             self.masks,
             num_top_logprobs,
+            needs_logprobs=needs_logprobs,
         )
 
 
 def batch_of(cases: list[RowCase], dtype: mx.Dtype = mx.float32) -> Batch:
-    """The cases as one batch; their logits become what ``dtype`` can hold."""
+    """The cases as one batch; their logits are rounded to ``dtype``."""
     logits = mx.array(np.stack([case.logits for case in cases])).astype(dtype)
     for case, rounded in zip(cases, np.array(logits.astype(mx.float32)), strict=True):
         case.logits = rounded
@@ -166,8 +174,8 @@ def batch_of(cases: list[RowCase], dtype: mx.Dtype = mx.float32) -> Batch:
     masked = [case for case in cases if case.mask is not None]
     if masked:
         bits = np.stack([bits_of(case.mask) for case in masked])
-        number = {id(case): row for row, case in enumerate(masked)}
-        masks = TokenMasks.of(bits, [number.get(id(case), -1) for case in cases])
+        indices = {id(case): index for index, case in enumerate(masked)}
+        masks = TokenMasks.of(bits, [indices.get(id(case), -1) for case in cases])
     names = ("temperature", "top_k", "top_p", "min_p")
     columns = SamplingColumns.of(
         **{name: [getattr(case, name) for case in cases] for name in names},

@@ -1,4 +1,40 @@
-"""All that only MLX's CPU backend needs.
+"""The one door for all that only MLX's CPU backend needs. Nothing else knows the device.
 
-May import ``kvcache`` and the kernels.
+``prepare_process`` runs before mlx is imported, ``install`` after a model is loaded, and
+``release_memory`` while the engine is idle. So this file imports mlx inside functions only.
+The other files may import mlx_lm, ``kvcache`` and the kernels.
 """
+
+from typing import TYPE_CHECKING
+
+from mlxnode.engine.cpu import blas, malloc
+
+if TYPE_CHECKING:
+    from mlx import nn
+
+
+def prepare_process() -> None:
+    """Load a fast BLAS and configure malloc. Call this before the first import of mlx."""
+    blas.preload_blas()
+    malloc.keep_freed_arrays()
+
+
+def install(model: "nn.Module") -> None:
+    """Change a loaded model, in place, to what the CPU computes fastest; a GPU needs nothing.
+
+    Weights become float32, and functions that MLX computes slowly are replaced. Weights that
+    are not evaluated yet stay so: the caller evaluates them.
+    """
+    import mlx.core as mx
+
+    if mx.default_device() != mx.cpu:
+        return
+    from mlxnode.engine.cpu.model import replace_functions, widen_weights
+
+    widen_weights(model)
+    replace_functions(model)
+
+
+def release_memory() -> None:
+    """Return freed memory to the system."""
+    malloc.release()

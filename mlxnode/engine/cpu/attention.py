@@ -1,11 +1,12 @@
-"""Attention on the CPU: every row over its own length, and over nothing else.
+"""Attention on the CPU, in blocks that fit the processor's cache and skip masked keys.
 
-On a GPU, mlx's fused kernel skips what the mask hides. On the CPU it does not, and the products
-of padding were the largest part of a decode step with texts of unequal lengths. There, rows are
-attended to one by one, with the query heads that share keys in one product.
+On a GPU, MLX's fused kernel skips the keys that the mask hides. On the CPU it computes all of
+them, and the products of padding were the largest part of a decode step with sequences of
+unequal lengths. Here rows attend one by one, each over its own length, with the query heads
+that share keys in one product.
 
-Prompts gain as much: their later tokens are not computed for earlier ones, and the softmax is
-made of operations that MLX has vector code for.
+Prompts gain as much: no key later than a block of queries is multiplied with it, and the
+softmax is made of operations that MLX has vector code for.
 """
 
 import functools
@@ -21,7 +22,7 @@ from mlxnode.kernels.sample import LOG2_E
 
 _batched = base.scaled_dot_product_attention
 _LARGE = 1 << 15  # scores; a softmax of fewer is faster in one operation
-_BLOCK = 1 << 18  # scores at a time, so that they stay in the processor's cache
+_BLOCK = 1 << 18  # scores in a block, so that they stay in the processor's cache
 
 
 def attend(
@@ -33,9 +34,16 @@ def attend(
     mask: Any,
     sinks: mx.array | None = None,
 ) -> mx.array:
-    """``mlx_lm.models.base.scaled_dot_product_attention``, row by row where rows are whole."""
+    """``mlx_lm.models.base.scaled_dot_product_attention``, row by row if the mask is causal.
+
+    The types are those of mlx-lm: quantized keys and values are tuples.
+
+    Shapes:
+        queries: [B, H, N, D], N new tokens of each row; keys, values: [B, K, L, D], K heads
+        -> [B, H, N, D]
+    """
     batch, heads, count, size = queries.shape
-    lengths = _lengths(cache, mask, batch, count)
+    lengths = _row_lengths(cache, mask, batch, count)
     if lengths is None or sinks is not None or queries.dtype != mx.float32:
         return _batched(queries, keys, values, cache, scale, mask, sinks)
     queries = (scale * queries).reshape(batch, keys.shape[1], -1, count, size)
@@ -46,36 +54,32 @@ def attend(
     return mx.stack(rows).reshape(batch, heads, count, values.shape[-1])
 
 
-def attend_everywhere(
-    queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array
+def attend_in_blocks(
+    queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: mx.array
 ) -> mx.array:
-    """Attention of an encoder; on the CPU, of a few texts or heads at a time.
+    """``mx.fast.scaled_dot_product_attention`` with a mask, for a few rows or heads at a time.
 
     Shapes:
-        queries, keys, values: [B, H, L, D]; mask: [B or 1, 1, L or 1, L], true where a token is
-        seen -> [B, H, L, D]
+        queries, keys, values: [B, H, L, D]; mask: [B or 1, 1, L or 1, L] bool, true for keys
+        that take part -> [B, H, L, D]
     """
-    if mx.default_device() != mx.cpu:
-        return mx.fast.scaled_dot_product_attention(
-            queries, keys, values, scale=scale, mask=mask
-        )
     B, H, L, _ = queries.shape
-    hidden = mx.broadcast_to(mx.where(mask, 0.0, -mx.inf), (B, 1, mask.shape[2], L))
+    penalty = mx.broadcast_to(mx.where(mask, 0.0, -mx.inf), (B, 1, mask.shape[2], L))
     num_heads = min(max(_BLOCK // (L * L), 1), H)
-    num_texts = max(_BLOCK // (H * L * L), 1)
-    rows = []
-    for b in range(0, B, num_texts):
-        texts = slice(b, b + num_texts)
+    num_rows = max(_BLOCK // (H * L * L), 1)
+    blocks = []
+    for b in range(0, B, num_rows):
+        rows = slice(b, b + num_rows)
         parts = []
         for h in range(0, H, num_heads):
-            q, k, v = (x[texts, h : h + num_heads] for x in (queries, keys, values))
-            parts.append(_weigh(scale * q @ k.swapaxes(-1, -2) + hidden[texts], v))
-        rows.append(mx.concatenate(parts, axis=1))
-    return mx.concatenate(rows)
+            q, k, v = (x[rows, h : h + num_heads] for x in (queries, keys, values))
+            parts.append(_weigh(scale * q @ k.swapaxes(-1, -2) + penalty[rows], v))
+        blocks.append(mx.concatenate(parts, axis=1))
+    return mx.concatenate(blocks)
 
 
-def _lengths(cache: Any, mask: Any, batch: int, count: int) -> list[int] | None:
-    """Tokens of each row, new ones included, if ``mask`` hides nothing but what is to come."""
+def _row_lengths(cache: Any, mask: Any, batch: int, count: int) -> list[int] | None:
+    """The tokens of each row, new tokens included; None if the mask is not plain causal."""
     if isinstance(cache, SlotCache) and not cache.is_quantized and cache.slots.is_causal(mask):
         return [length + count for length in cache.slots.lengths]
     is_causal = isinstance(mask, str) or (mask is None and count == 1)
@@ -85,7 +89,7 @@ def _lengths(cache: Any, mask: Any, batch: int, count: int) -> list[int] | None:
 
 
 def _attend_row(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
-    """The last N tokens of a text attend to it, a few of them at a time.
+    """The last N tokens of a sequence attend to it, in blocks of queries.
 
     Shapes:
         queries: [H, G, N, D], G query heads for each of H; keys, values: [H, L, D]
@@ -96,7 +100,7 @@ def _attend_row(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array
     blocks = []
     for start in range(0, N, step):
         block = queries[:, :, start : start + step]
-        end = L - N + start + block.shape[2]  # of what its last token sees
+        end = L - N + start + block.shape[2]  # the keys that the block's last token sees
         blocks.append(_attend_block(block, keys[:, :end], values[:, :end]))
     return blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=2)
 
@@ -106,7 +110,7 @@ def _attend_block(queries: mx.array, keys: mx.array, values: mx.array) -> mx.arr
     L = keys.shape[1]
     scores = queries.reshape(H, G * N, D) @ keys.swapaxes(-1, -2)  # [H, G * N, L]
     if N > 1:
-        scores = (scores.reshape(H, G, N, L) + _later(N, L)).reshape(H, G * N, L)
+        scores = (scores.reshape(H, G, N, L) + _causal_penalty(N, L)).reshape(H, G * N, L)
     return _weigh(scores, values).reshape(H, G, N, D)
 
 
@@ -119,9 +123,9 @@ def _weigh(scores: mx.array, values: mx.array) -> mx.array:
 
 
 @functools.lru_cache(maxsize=64)
-def _later(count: int, length: int) -> mx.array:
-    """What hides later tokens from the last ``count``: 0 or -inf, [count, length].
+def _causal_penalty(count: int, length: int) -> mx.array:
+    """0 where one of the last ``count`` tokens sees a key, -inf elsewhere; [count, length].
 
-    All layers of a pass use the same.
+    All layers of a forward pass share the array.
     """
     return mx.where(mx.tri(count, length, length - count, dtype=mx.bool_), 0.0, -mx.inf)

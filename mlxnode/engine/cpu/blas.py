@@ -1,7 +1,8 @@
 """A fast BLAS for MLX's CPU backend on Linux.
 
-The mlx wheel for Linux brings the reference BLAS. When the system's OpenBLAS is loaded into
-the global symbol scope first, MLX's matrix products bind to it: an order of magnitude faster.
+The mlx wheel for Linux contains the reference BLAS. If the system's OpenBLAS is in the global
+symbol scope before mlx is imported, MLX's matrix products bind to it: an order of magnitude
+faster.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ log = logging.getLogger("mlxnode.engine")
 LIBRARY = "libopenblas.so.0"  # Debian and Ubuntu: the package libopenblas0-pthread
 CPUINFO = Path("/proc/cpuinfo")
 
-_ASK_CORE = (
+_PRINT_CORE = (
     f"import ctypes; library = ctypes.CDLL({LIBRARY!r}); "
     "library.openblas_get_corename.restype = ctypes.c_char_p; "
     "print(library.openblas_get_corename().decode())"
@@ -24,15 +25,15 @@ _ASK_CORE = (
 
 
 def preload_blas() -> bool:
-    """Load the system's OpenBLAS if there is one; has to come before mlx is imported.
+    """Load the system's OpenBLAS; return True if the library is there.
 
-    Returns whether it is loaded. On macOS, MLX uses Accelerate and nothing is done.
+    Call this before mlx is imported. On macOS, MLX uses Accelerate and nothing is done.
     """
     if sys.platform != "linux":
         return False
-    # More threads only get in each other's way: MLX and the other processes use the cores.
+    # More threads slow each other down: MLX and the other processes use the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if "OPENBLAS_CORETYPE" not in os.environ and _is_misjudged():
+    if "OPENBLAS_CORETYPE" not in os.environ and _is_core_misdetected():
         os.environ["OPENBLAS_CORETYPE"] = "Haswell"
     try:
         ctypes.CDLL(LIBRARY, mode=ctypes.RTLD_GLOBAL)
@@ -42,14 +43,14 @@ def preload_blas() -> bool:
     return True
 
 
-def _is_misjudged() -> bool:
-    """Whether OpenBLAS takes a processor with AVX2 for the oldest that it knows.
+def _is_core_misdetected() -> bool:
+    """True if OpenBLAS takes a processor with AVX2 for the oldest core type.
 
-    It does so with processors that are newer than itself, and is eight times slower then.
-    It decides once, while it is loaded, so another process is asked.
+    OpenBLAS does so with processors that are newer than the library, and is eight times
+    slower then. The choice is made while the library is loaded, so another process loads it.
     """
     flags = CPUINFO.read_text().split() if CPUINFO.exists() else []
     if not {"avx2", "fma"} <= set(flags):
         return False
-    asked = subprocess.run([sys.executable, "-c", _ASK_CORE], capture_output=True, text=True)
-    return asked.stdout.strip() == "Prescott"
+    result = subprocess.run([sys.executable, "-c", _PRINT_CORE], capture_output=True, text=True)
+    return result.stdout.strip() == "Prescott"

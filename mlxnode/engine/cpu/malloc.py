@@ -1,7 +1,7 @@
-"""The C library's heap on Linux: what one step frees, the next one takes.
+"""The settings of glibc's malloc on Linux: one step reuses the memory that another one freed.
 
-As shipped, glibc gives arrays of more than a few hundred kilobytes back to the system as soon
-as they are freed, and the kernel has to clear every page of the next one. On the CPU backend,
+By default, glibc returns arrays of more than a few hundred kilobytes to the system as soon as
+they are freed, and the kernel has to clear every page of the next array. On the CPU backend,
 where the intermediate results of a step have megabytes, that took a sixth of the time.
 """
 
@@ -10,19 +10,19 @@ import sys
 
 # mallopt(3)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST = 32 << 20  # bytes: the most that glibc takes; KV caches are larger
-_KEPT = 256 << 20  # bytes that may lie free at the end of the heap
+_MAX_MMAP_THRESHOLD = 32 << 20  # bytes: the limit of glibc; KV caches are larger
+_TRIM_THRESHOLD = 256 << 20  # bytes that may stay free at the end of the heap
 
 
-def keep_arrays() -> None:
-    """Let freed arrays of up to 32 MB stay in the heap."""
+def keep_freed_arrays() -> None:
+    """Keep freed arrays of up to 32 MB in the heap."""
     if (library := _glibc()) is not None:
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
-        library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+        library.mallopt(_M_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
+        library.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
 
 
-def give_back() -> None:
-    """Return what is free to the system."""
+def release() -> None:
+    """Return free memory to the system."""
     if (library := _glibc()) is not None:
         library.malloc_trim(0)
 
@@ -31,4 +31,5 @@ def _glibc() -> ctypes.CDLL | None:
     if sys.platform != "linux":
         return None
     library = ctypes.CDLL(None)
-    return library if hasattr(library, "malloc_trim") else None  # other C libraries have none
+    # Other C libraries do not have the function.
+    return library if hasattr(library, "malloc_trim") else None

@@ -44,7 +44,8 @@ class Sampler:
             column(positions, np.uint32, 0),
             adjustments,
             masks_of(rows, logits.shape[-1]),
-            max(requested, default=None),
+            max(requested, default=0),
+            needs_logprobs=bool(requested),
         )
         mx.async_eval(*(array for array in sampled if array is not None))
         return sampled

@@ -1,13 +1,11 @@
 """Log-probabilities of the tokens of a prompt."""
 
-from collections.abc import Callable
-
 import mlx.core as mx
 import numpy as np
 
 from mlxnode.engine.decode.sampling import to_list, to_tokens
 from mlxnode.kernels.columns import column
-from mlxnode.kernels.sample import Sampled, SamplingColumns
+from mlxnode.kernels.sample import SampleFunction, SamplingColumns
 from mlxnode.messages import Token
 
 
@@ -16,7 +14,7 @@ def score(
     logits: mx.array,
     following: list[int],
     num_top: int,
-    sample: Callable[..., Sampled],
+    sample: SampleFunction,
 ) -> None:
     """Append the tokens that follow each position of a prompt, with their log-probabilities.
 

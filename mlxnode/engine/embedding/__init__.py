@@ -1,4 +1,4 @@
 """Embedding models: their requests, their batches, their encoders.
 
-May import the kernels.
+May import ``cpu`` and the kernels.
 """

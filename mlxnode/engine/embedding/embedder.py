@@ -1,4 +1,4 @@
-"""An embedding model, loaded: token ids of several texts in, one vector each out."""
+"""A loaded embedding model: token ids of several inputs in, one vector for each out."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,10 +7,10 @@ import mlx.nn as nn
 import numpy as np
 
 from mlxnode.engine.embedding.encoders import Encoder, load_encoder
-from mlxnode.engine.embedding.encoders.checkpoint import fill, read_safetensors
+from mlxnode.engine.embedding.encoders.checkpoint import read_safetensors, set_weights
 from mlxnode.errors import ModelError
 from mlxnode.kernels.backend import OPS, Kernels
-from mlxnode.kernels.pool import PoolingColumns, finish
+from mlxnode.kernels.pool import PoolingColumns, PoolingMode, finish
 from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
 from mlxnode.models.sentence.modules import DenseConfig
 from mlxnode.models.served import ServedModel
@@ -26,7 +26,7 @@ _ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
 
 
 class Embedder:
-    """Encoder, pooling and the layers after it. Used by one thread, the one that loaded it."""
+    """Encoder, pooling, and the layers after pooling. Used by the thread that loaded them."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Embedder:
         """Load ``served``, an embedding model.
 
         Raises:
-            ModelError: the folder cannot be read or asks for what is not supported.
+            ModelError: the folder cannot be read, or needs an option that is not supported.
         """
         config = read_sentence_config(served.folder)
         dimensions = served.dimensions or config.dimensions
@@ -61,10 +61,10 @@ class Embedder:
     def embed(
         self, inputs: Sequence[list[int]], dimensions: Sequence[int | None]
     ) -> list[np.ndarray]:
-        """The vectors of ``inputs``, token ids with special tokens in place.
+        """The vectors of ``inputs``, token ids that contain the special tokens.
 
-        A vector is cut to its ``dimensions`` entry (by default the served size) before it
-        is normalised. What a text gets does not depend on the others.
+        A vector is cut to its entry of ``dimensions`` (by default the served size), then
+        normalised. The vector of an input does not depend on the other inputs.
 
         Shapes:
             N inputs of at least one token, N dimensions -> N arrays [dimensions] float32
@@ -81,7 +81,8 @@ class Embedder:
 
     def _vectors(self, hidden: mx.array, lengths: list[int], sizes: list[int]) -> mx.array:
         B, _, D = hidden.shape
-        modes, normalize = [self._config.pooling] * B, self._config.normalize
+        modes: list[PoolingMode] = [self._config.pooling] * B
+        normalize = self._config.normalize
         if not self._dense:
             columns = PoolingColumns.of(lengths, modes, sizes)
             return self._pool(hidden, columns, normalize=normalize)
@@ -93,13 +94,13 @@ class Embedder:
 
 
 class Dense(nn.Module):
-    """A sentence-transformers ``Dense`` module, in float32 like the pooled vector."""
+    """A ``Dense`` module of sentence-transformers, in float32 as the pooled vector."""
 
     def __init__(self, config: DenseConfig):
         super().__init__()
         self.linear = nn.Linear(config.in_features, config.out_features, bias=config.bias)
         self._activation = _ACTIVATIONS[config.activation]
-        fill(self, read_safetensors(config.weights.parent), config.weights)
+        set_weights(self, read_safetensors(config.weights.parent), config.weights)
         self.set_dtype(mx.float32)
 
     def __call__(self, x: mx.array) -> mx.array:

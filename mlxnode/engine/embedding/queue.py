@@ -1,37 +1,54 @@
-"""Embedding requests of all workers, waiting for a place in a batch. Plain Python, no mlx.
+"""Embedding requests of all workers, waiting to be computed in batches. No mlx.
 
-Like lengths share a batch, so that little of it is padding. Each text is due at the moment
-at which it would be served if its request were alone, and the one most overdue is always
-in the next batch: a single text does not wait behind another client's two thousand, and
-nothing waits for ever.
+Inputs of similar lengths share a batch, so that little of it is padding. Each input is due at
+the moment at which its request alone would have computed it, and the most overdue input is
+always in the next batch: a single input does not wait behind another client's two thousand,
+and no input waits for ever.
 """
 
 import heapq
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Generic, TypeVar
 
-_SHORT = 16  # tokens; in a batch of shorter texts, padding costs less than another batch
+import numpy as np
+
+_SHORT = 16  # tokens; in a batch of shorter inputs, padding costs less than another batch
+
+Key = TypeVar("Key", bound=Hashable)  # identifies a request
 
 
 @dataclass(eq=False)
-class EmbedRequest:
-    """One ``Embed`` message: what is asked, and what has been computed of it."""
+class EmbedRequest(Generic[Key]):
+    """One ``Embed`` message, and the vectors that are computed so far."""
 
-    key: Hashable
+    key: Key
     dimensions: int | None
-    vectors: list[Any]  # one per input, None until computed
-    num_missing: int
+    num_inputs: int
     is_dropped: bool = False
+    _vectors: dict[int, np.ndarray] = field(init=False, default_factory=dict)  # by index
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self._vectors) == self.num_inputs
+
+    @property
+    def vectors(self) -> list[np.ndarray]:
+        """The computed vectors, in the order of the inputs."""
+        return [self._vectors[index] for index in sorted(self._vectors)]
+
+    def take(self, index: int, vector: np.ndarray) -> None:
+        """Keep the vector of the input at ``index``."""
+        self._vectors[index] = vector
 
 
 @dataclass(order=True)
-class EmbedItem:
-    """One text of a request. Ordered by when it is due; ``sequence`` breaks ties."""
+class EmbedItem(Generic[Key]):
+    """One input of a request. Ordered by ``due``; ``sequence`` breaks ties."""
 
     due: int
     sequence: int
-    request: EmbedRequest = field(compare=False)
+    request: EmbedRequest[Key] = field(compare=False)
     index: int = field(compare=False)
     tokens: list[int] = field(compare=False)
 
@@ -40,35 +57,37 @@ class EmbedItem:
         return self.request.dimensions
 
 
-class EmbeddingQueue:
-    """Waiting texts of one model, and the requests that they belong to."""
+class EmbeddingQueue(Generic[Key]):
+    """The waiting inputs of one model, and their requests."""
 
     def __init__(self):
         self.num_tokens = 0  # waiting, without padding
-        self._requests: dict[Hashable, EmbedRequest] = {}
-        self._buckets: dict[int, list[EmbedItem]] = {}  # heaps, by length
+        self._requests: dict[Key, EmbedRequest[Key]] = {}
+        self._buckets: dict[int, list[EmbedItem[Key]]] = {}  # heaps, by length
         self._num_items = 0
-        self._num_taken = 0  # tokens given out so far: the clock of ``due``
+        self._num_taken = 0  # tokens taken out so far: the clock of ``due``
         self._sequence = 0
 
     def __len__(self) -> int:
-        """The number of texts that wait."""
+        """The number of waiting inputs."""
         return self._num_items
 
     @property
     def num_requests(self) -> int:
-        """Requests that are not whole yet, those of a batch being computed among them."""
+        """Requests that are not complete, including those of a batch in progress."""
         return len(self._requests)
 
-    def add(
-        self, key: Hashable, inputs: Sequence[list[int]], dimensions: int | None = None
-    ) -> None:
-        """Queue a request of at least one text under ``key``, which no other may have."""
+    def add(self, key: Key, inputs: Sequence[list[int]], dimensions: int | None = None) -> None:
+        """Queue a request of at least one input.
+
+        Raises:
+            ValueError: ``key`` is queued already, or there are no inputs.
+        """
         if key in self._requests:
             raise ValueError(f"request {key!r} is queued already")
         if not inputs:
             raise ValueError(f"request {key!r} has no inputs")
-        request = EmbedRequest(key, dimensions, [None] * len(inputs), len(inputs))
+        request = EmbedRequest(key, dimensions, len(inputs))
         self._requests[key] = request
         due = self._num_taken
         for index, tokens in enumerate(inputs):
@@ -80,8 +99,8 @@ class EmbeddingQueue:
         self.num_tokens += due - self._num_taken
         self._num_items += len(inputs)
 
-    def abort(self, key: Hashable) -> None:
-        """Forget a request; an unknown key (finished, say) is fine."""
+    def abort(self, key: Key) -> None:
+        """Drop a request; an unknown key (of a finished request, say) is ignored."""
         request = self._requests.pop(key, None)
         if request is None:
             return
@@ -94,18 +113,18 @@ class EmbeddingQueue:
             self._num_items -= len(bucket) - len(kept)
             self._set_bucket(length, kept)
 
-    def next_batch(self, max_tokens: int) -> list[EmbedItem]:
-        """Take out the texts to compute next; empty when nothing waits.
+    def next_batch(self, max_tokens: int) -> list[EmbedItem[Key]]:
+        """Take out the inputs to compute next; empty if no input waits.
 
-        A batch holds at most ``max_tokens`` tokens, padding counted, unless its one text
-        alone has more. Beginning with the most overdue text, it grows by that text's length
-        first and then by the nearest ones, none less than half of the longest, unless all
+        A batch has at most ``max_tokens`` tokens, padding included, unless its only input has
+        more. The batch starts with the most overdue input and grows by inputs of that length,
+        then of the nearest lengths. No input is shorter than half of the longest, unless all
         are short.
         """
         if not self._buckets:
             return []
         start = min(self._buckets, key=lambda length: self._buckets[length][0])
-        batch: list[EmbedItem] = []
+        batch: list[EmbedItem[Key]] = []
         shortest = longest = start
         for length in sorted(self._buckets, key=lambda length: abs(length - start)):
             low, high = min(shortest, length), max(longest, length)
@@ -118,42 +137,41 @@ class EmbeddingQueue:
         return batch
 
     def complete(
-        self, batch: Sequence[EmbedItem], vectors: Sequence[Any]
-    ) -> list[EmbedRequest]:
-        """Hand in the vectors of a batch; returns the requests that are now whole.
+        self, batch: Sequence[EmbedItem[Key]], vectors: Sequence[np.ndarray]
+    ) -> list[EmbedRequest[Key]]:
+        """Take the vectors of a batch; return the requests that they complete.
 
-        Their ``vectors`` are in the order of the inputs. Aborted requests are passed over.
+        Vectors of aborted requests are dropped.
         """
         finished = []
         for item, vector in zip(batch, vectors, strict=True):
             request = item.request
             if request.is_dropped:
                 continue
-            request.vectors[item.index] = vector
-            request.num_missing -= 1
-            if request.num_missing == 0:
+            request.take(item.index, vector)
+            if request.is_complete:
                 del self._requests[request.key]
                 finished.append(request)
         return finished
 
-    def fail(self, batch: Sequence[EmbedItem]) -> list[EmbedRequest]:
-        """Forget the requests of a batch that could not be computed, and return them."""
-        failed = {id(item.request): item.request for item in batch}
-        alive = [request for request in failed.values() if not request.is_dropped]
-        for request in alive:
+    def fail(self, batch: Sequence[EmbedItem[Key]]) -> list[EmbedRequest[Key]]:
+        """Drop and return the requests of a batch that could not be computed."""
+        requests = {id(item.request): item.request for item in batch}
+        failed = [request for request in requests.values() if not request.is_dropped]
+        for request in failed:
             self.abort(request.key)
-        return alive
+        return failed
 
-    def _take(self, length: int, count: int) -> list[EmbedItem]:
+    def _take(self, length: int, limit: int) -> list[EmbedItem[Key]]:
         bucket = self._buckets[length]
-        taken = [heapq.heappop(bucket) for _ in range(min(count, len(bucket)))]
+        taken = [heapq.heappop(bucket) for _ in range(min(limit, len(bucket)))]
         if not bucket:
             del self._buckets[length]
         self.num_tokens -= sum(len(item.tokens) for item in taken)
         self._num_items -= len(taken)
         return taken
 
-    def _set_bucket(self, length: int, items: list[EmbedItem]) -> None:
+    def _set_bucket(self, length: int, items: list[EmbedItem[Key]]) -> None:
         if items:
             heapq.heapify(items)
             self._buckets[length] = items

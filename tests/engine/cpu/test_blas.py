@@ -44,14 +44,14 @@ def test_preload_blas_sets_one_thread_unless_told_otherwise():
         ("sse2", "Prescott", None),
     ],
 )
-def test_preload_blas_corrects_a_core_that_is_taken_for_an_old_one(
+def test_preload_blas_corrects_a_core_type_that_is_too_old(
     monkeypatch, tmp_path, flags, core, chosen
 ):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"flags : {flags}\n")
     monkeypatch.setattr(blas, "CPUINFO", cpuinfo)
     monkeypatch.setattr(blas, "LIBRARY", "libnone.so.0")
-    monkeypatch.setattr(blas, "_ASK_CORE", f"print({core!r})")
+    monkeypatch.setattr(blas, "_PRINT_CORE", f"print({core!r})")
     monkeypatch.setattr(blas.sys, "platform", "linux")
     monkeypatch.setenv("OPENBLAS_CORETYPE", "")
     monkeypatch.delenv("OPENBLAS_CORETYPE")
@@ -61,7 +61,7 @@ def test_preload_blas_corrects_a_core_that_is_taken_for_an_old_one(
 
 def test_preload_blas_leaves_the_choice_of_a_core_to_the_user(monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
-    monkeypatch.setattr(blas, "_is_misjudged", None)
+    monkeypatch.setattr(blas, "_is_core_misdetected", None)
     monkeypatch.setattr(blas, "LIBRARY", "libnone.so.0")
     blas.preload_blas()
     assert os.environ["OPENBLAS_CORETYPE"] == "Zen"

@@ -229,9 +229,9 @@ def test_runner_takes_a_complete_prompt_into_the_very_next_launch(model):
 def test_runner_tells_tokens_before_it_draws_the_next_ones(model):
     draws = []
 
-    def sample(logits: mx.array, *arguments):
+    def sample(logits: mx.array, *arguments, **options):
         draws.append(len(logits))
-        return OPS.sample(logits, *arguments)
+        return OPS.sample(logits, *arguments, **options)
 
     runner = make_runner(model, OPS._replace(sample=sample))
     runner.add_request(make(0))

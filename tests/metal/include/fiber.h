@@ -2,8 +2,8 @@
 #pragma once
 #include <algorithm>
 
-// switch_stack(save, to): push what a call must keep, store the stack pointer in *save,
-// go on where `to` was stored.
+// switch_stack(save, to): push the registers that a call must keep, store the stack pointer in
+// *save, and continue from the stack pointer `to`.
 extern "C" __attribute__((visibility("hidden"))) void switch_stack(void** save, void* to);
 #if defined(__APPLE__)
 #define SWITCH_STACK "_switch_stack"
@@ -34,7 +34,7 @@ asm(".text\n.p2align 4\n.globl " SWITCH_STACK "\n" SWITCH_STACK ":\n"
 
 namespace emulator {
 
-// The stack pointer of a fiber that will begin with `entry`, for a stack that ends at `top`.
+// The stack pointer of a fiber that will start with `entry`, for a stack that ends at `top`.
 inline void* fresh_fiber(char* top, void (*entry)()) {
   // As switch_stack leaves it: the saved registers, where it returns to.
 #if defined(__x86_64__)

@@ -1,4 +1,4 @@
-// What the compiler's instrumentation calls.
+// The functions that the compiler's instrumentation calls.
 //
 // A checked kernel is compiled with -fsanitize=thread, undefined and coverage, but linked with
 // these functions and not with a sanitizer's library: every access of the kernel passes here
@@ -55,7 +55,7 @@ void __sanitizer_cov_trace_pc() {
          emulator::now.thread, CALLER);
 }
 
-// Each handler's data begins with the place in the source.
+// Each handler's data starts with the position in the source.
 struct SourceLocation {
   const char* file;
   uint32_t line, column;

@@ -1,4 +1,4 @@
-// Included before the translated source of a kernel: the language, and what MLX adds to it.
+// Included before the translated source of a kernel: the language, and the additions of MLX.
 #pragma once
 #include "metal_threads.h"
 

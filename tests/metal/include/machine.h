@@ -1,5 +1,5 @@
-// Between the parts of the machine: threads.cpp runs the threads, memory.cpp knows the memory
-// and who touched it, instrumentation.cpp is told of every access.
+// Between the parts of the machine: threads.cpp runs the threads, memory.cpp has the memory
+// and the record of accesses, instrumentation.cpp is called for every access.
 #pragma once
 #include "runtime.h"
 
@@ -20,7 +20,7 @@ struct Launch {
 };
 struct Report {
   uint64_t threadgroups, barriers, simd_operations, threadgroup_bytes;
-  const void* base;  // of the library: makes an address in a fault a place in the file
+  const void* base;  // of the library: turns an address in a fault into an offset in the file
   char fault[2048];
 };
 

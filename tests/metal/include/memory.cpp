@@ -1,4 +1,4 @@
-// The kernel's memory, and a record of who touched it.
+// The kernel's memory, and the record of its accesses.
 #include <dlfcn.h>
 #include <sys/mman.h>
 #include <algorithm>

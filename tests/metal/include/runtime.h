@@ -1,4 +1,4 @@
-// What a compiled kernel asks of the machine that runs it (machine.h).
+// The functions of the machine (machine.h) that a compiled kernel calls.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +11,7 @@ struct Size {
   uint32_t x, y, z;
 };
 
-// A synchronising operation and where it stands in the kernel's source.
+// A synchronising operation and its position in the kernel's source.
 struct Site {
   const char* operation;
   uint32_t line, column;
@@ -21,7 +21,7 @@ struct Site {
 enum Space : unsigned { device = 0, threadgroup = 1 };
 constexpr unsigned orders(unsigned flags, Space space) { return flags >> space & 1; }
 
-// Where the running thread is: everything that Metal's attributes of a kernel can tell.
+// The indices of the running thread: all that Metal's attributes of a kernel give.
 struct Place {
   Size grid, group, groups, full_group, group_position, position;
   uint32_t threads;  // of this threadgroup
@@ -45,7 +45,7 @@ void atomic_store(void* address, uint32_t value, bool in_device_memory);
 // End the launch with this text. A return address given as {%p} becomes a source line.
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
-// Where the buffer of this number in the kernel's signature begins.
+// The start of the buffer of this number in the kernel's signature.
 char* buffer(int number);
 
 // The translated kernel, for one thread.

@@ -1,7 +1,7 @@
 """Embedding models: text encoders written in MLX, one architecture family a file.
 
-An encoder maps ids [B, L] and lengths [B] to hidden states [B, L, D]. What it says about a
-text does not depend on the padding or on the other texts of the batch.
+An encoder maps ids [B, L] and lengths [B] to hidden states [B, L, D]. The states of an input
+depend neither on the padding nor on the other inputs of the batch.
 """
 
 import json
@@ -29,12 +29,10 @@ ENCODERS = {
 
 
 def load_encoder(served: ServedModel) -> Encoder:
-    """The encoder of ``served``, loaded; an architecture not in ``ENCODERS`` is a decoder.
-
-    Weights are float32 on the CPU and as in the file elsewhere.
+    """Load the encoder of ``served``; an architecture not in ``ENCODERS`` is a decoder.
 
     Raises:
-        ModelError: an architecture, option or file that is not supported.
+        ModelError: an architecture, option or file is not supported.
     """
     if served.weights != served.folder:
         raise ModelError(f"{served.weights}: an embedding model must be a safetensors folder")

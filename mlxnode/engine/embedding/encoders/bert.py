@@ -10,7 +10,6 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.base import BaseModelArgs
 
-from mlxnode.engine.cpu.attention import attend_everywhere
 from mlxnode.engine.embedding.encoders.activations import activation
 from mlxnode.engine.embedding.encoders.checkpoint import mask_padding
 
@@ -54,7 +53,7 @@ class BertEmbeddings(nn.Module):
         return mx.arange(ids.shape[1])
 
     def __call__(self, ids: mx.array) -> mx.array:
-        # Padding may reach past the table, where a lookup reads whatever is there.
+        # Padding may reach past the table, where a lookup reads undefined memory.
         positions = mx.minimum(self.positions(ids), self._last_position)
         first_type = self.token_type_embeddings.weight[0]
         words = self.word_embeddings(ids)
@@ -69,6 +68,8 @@ class BertSelfAttention(nn.Module):
         self.query = nn.Linear(D, D)
         self.key = nn.Linear(D, D)
         self.value = nn.Linear(D, D)
+        # An attribute, so that the CPU backend can have a function of its own.
+        self._attend = mx.fast.scaled_dot_product_attention
 
     def __call__(self, x: mx.array, mask: mx.array) -> mx.array:
         B, L, D = x.shape
@@ -78,12 +79,12 @@ class BertSelfAttention(nn.Module):
             return projected.reshape(B, L, self.num_heads, head_dim).transpose(0, 2, 1, 3)
 
         q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
-        out = attend_everywhere(q, k, v, head_dim**-0.5, mask)
+        out = self._attend(q, k, v, scale=head_dim**-0.5, mask=mask)
         return out.transpose(0, 2, 1, 3).reshape(B, L, D)
 
 
 class BertOutput(nn.Module):
-    """Projection, residual, norm: the end of both halves of a layer."""
+    """Projection, residual and norm: the end of the attention and of the MLP of a layer."""
 
     def __init__(self, inputs: int, config: BertConfig):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the encoders share: weights from Hugging Face safetensors, and the padding mask."""
+"""Shared by the encoders: weights from Hugging Face safetensors, and the padding mask."""
 
 from pathlib import Path
 
@@ -6,21 +6,23 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from mlxnode.engine import cpu
+from mlxnode.engine.weights import read_arrays
 from mlxnode.errors import ModelError
 
 
 def mask_padding(lengths: mx.array, L: int) -> mx.array:
-    """True where a key may be attended to: [B, 1, 1, L] for ``lengths`` [B] of at least 1."""
+    """True for keys that are not padding: [B, 1, 1, L] for ``lengths`` [B] of at least 1."""
     return (mx.arange(L) < lengths[:, None])[:, None, None, :]
 
 
 def load_weights(
     module: nn.Module, folder: Path, *, prefixes: tuple[str, ...], ignored: tuple[str, ...]
 ) -> None:
-    """Fill ``module``, whose parameters are named as in the file, from ``folder``.
+    """Set the weights of ``module``, whose parameters have the names of the file.
 
-    A leading ``prefixes`` entry is taken off a name; names that then begin with an
-    ``ignored`` entry (heads that embeddings do not use) are left out.
+    ``prefixes`` are removed from the start of a name. A name that then starts with an entry
+    of ``ignored`` (heads that embeddings do not use) is left out.
 
     Raises:
         ModelError: no safetensors, or a missing, unknown or misshapen weight.
@@ -29,16 +31,16 @@ def load_weights(
     for name, array in read_safetensors(folder).items():
         for prefix in prefixes:
             name = name.removeprefix(prefix)
-        # Checkpoints from the TensorFlow days.
+        # Names of checkpoints that TensorFlow wrote.
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
         name = name.replace("LayerNorm.beta", "LayerNorm.bias")
         if not name.startswith(ignored):
             weights[name] = array
-    fill(module, weights, folder)
+    set_weights(module, weights, folder)
 
 
-def fill(module: nn.Module, weights: dict[str, mx.array], source: Path) -> None:
-    """Set all parameters of ``module``; float32 on the CPU, where halves are slow.
+def set_weights(module: nn.Module, weights: dict[str, mx.array], source: Path) -> None:
+    """Set all parameters of ``module``, and evaluate them.
 
     Raises:
         ModelError: a missing, unknown or misshapen weight.
@@ -54,21 +56,24 @@ def fill(module: nn.Module, weights: dict[str, mx.array], source: Path) -> None:
                 f"{source}: {name} has shape {array.shape}, not {expected[name].shape}"
             )
     module.load_weights(list(weights.items()))
-    if mx.default_device() == mx.cpu:
-        module.set_dtype(mx.float32)
+    cpu.install(module)
     module.eval()
     mx.eval(module.parameters())
 
 
 def read_safetensors(folder: Path) -> dict[str, mx.array]:
-    """All arrays of the model*.safetensors files of ``folder``."""
+    """All arrays of the model*.safetensors files of ``folder``.
+
+    Raises:
+        ModelError: no such file, or an unreadable one.
+    """
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         raise ModelError(f"{folder}: no model.safetensors")
     weights: dict[str, mx.array] = {}
     for file in files:
         try:
-            weights |= mx.load(str(file))
+            weights |= read_arrays(file)
         except RuntimeError as error:
             raise ModelError(f"{file}: cannot be read: {error}") from error
     return weights

@@ -1,19 +1,20 @@
-"""Decoders as embedders (Qwen3-Embedding and its like): an mlx-lm model without its head."""
+"""Decoders as embedding models (such as Qwen3-Embedding): mlx-lm models without the head."""
 
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.utils import _get_classes, dequantize_model, load_model
+from mlx_lm.utils import _get_classes, load_model
 
+from mlxnode.engine import cpu
 from mlxnode.errors import ModelError
 
 
 class Decoder:
     """The backbone of a causal model.
 
-    Attention looks back only, so padding on the right is seen by no token.
+    Attention is causal, so no token attends to padding on its right.
 
     Shapes:
         ids [B, L] int, lengths [B] int -> [B, L, hidden_size]
@@ -27,16 +28,16 @@ class Decoder:
 
 
 def load_decoder(folder: Path, config: dict[str, Any]) -> Decoder:
-    """Load a causal embedder from ``folder``, quantized or not.
+    """Load a causal embedding model from ``folder``, quantized or not.
 
     Raises:
-        ModelError: mlx-lm does not know the architecture, it is not a causal decoder, or
-            the weights do not fit it.
+        ModelError: mlx-lm does not know the architecture, the model is not a causal decoder,
+            or the weights do not fit.
     """
     if config.get("use_bidirectional_attention") or config.get("is_causal") is False:
         raise ModelError(f"{folder}: a decoder with bidirectional attention is not supported")
     try:
-        # Embedders are published without a head; a tied one needs no weights.
+        # Embedding models are published without a head; a tied head needs no weights.
         model, _ = load_model(
             folder,
             lazy=True,
@@ -47,17 +48,13 @@ def load_decoder(folder: Path, config: dict[str, Any]) -> Decoder:
         raise ModelError(f"{folder}: {error}") from error
     if not isinstance(backbone := getattr(model, "model", None), nn.Module):
         raise ModelError(f"{folder}: {config['model_type']} has no backbone to embed with")
-    if mx.default_device() == mx.cpu:
-        # Quantized and half-precision products are very slow there. Widened first: scales in
-        # half precision would round the weights once more.
-        backbone.set_dtype(mx.float32)
-        backbone = dequantize_model(backbone)
+    cpu.install(backbone)
     mx.eval(backbone.parameters())
     return Decoder(backbone)
 
 
 def _embedder_classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
-    """mlx-lm's classes, the model's accepting weights saved from the backbone alone."""
+    """mlx-lm's classes; the model class also accepts weights of the backbone alone."""
     model_class, args_class = _get_classes(config)
 
     class Embedder(model_class):

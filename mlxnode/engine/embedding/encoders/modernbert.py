@@ -10,7 +10,6 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.base import BaseModelArgs
 
-from mlxnode.engine.cpu.attention import attend_everywhere
 from mlxnode.engine.embedding.encoders.activations import activation
 from mlxnode.engine.embedding.encoders.checkpoint import mask_padding
 
@@ -29,22 +28,25 @@ class ModernBertConfig(BaseModelArgs):
     norm_bias: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
-    local_attention: int = 128  # the whole window: half of it to each side
+    local_attention: int = 128  # the window: half of the tokens are on each side
     global_attn_every_n_layers: int = 3
     global_rope_theta: float = 160_000.0
     local_rope_theta: float = 10_000.0
     layer_types: list[str] | None = None
     rope_parameters: dict[str, dict[str, Any]] | None = None
 
-    def __post_init__(self):
-        if self.layer_types is None:
-            every = self.global_attn_every_n_layers
-            self.layer_types = [
-                LOCAL if i % every else GLOBAL for i in range(self.num_hidden_layers)
-            ]
+    def layer_type(self, index: int) -> str:
+        """GLOBAL or LOCAL; newer files list the types, older files have a period."""
+        if self.layer_types is not None:
+            return self.layer_types[index]
+        return LOCAL if index % self.global_attn_every_n_layers else GLOBAL
 
     def rope_theta(self, layer_type: str) -> float:
-        """The rope base; newer files say it in ``rope_parameters``, older ones on their own."""
+        """The rope base; newer files have ``rope_parameters``, older files a key for each type.
+
+        Raises:
+            ValueError: the rope is not a plain one.
+        """
         default = self.global_rope_theta if layer_type == GLOBAL else self.local_rope_theta
         rope = (self.rope_parameters or {}).get(layer_type) or {}
         if rope.get("rope_type", "default") != "default":
@@ -70,22 +72,24 @@ class ModernBertAttention(nn.Module):
         self.Wqkv = nn.Linear(D, 3 * D, bias=config.attention_bias)
         self.Wo = nn.Linear(D, D, bias=config.attention_bias)
         self.rope = nn.RoPE(D // self.num_heads, base=config.rope_theta(layer_type))
+        # An attribute, so that the CPU backend can have a function of its own.
+        self._attend = mx.fast.scaled_dot_product_attention
 
     def __call__(self, x: mx.array, mask: mx.array) -> mx.array:
         B, L, D = x.shape
         head_dim = D // self.num_heads
         qkv = self.Wqkv(x).reshape(B, L, 3, self.num_heads, head_dim)
         q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # each [B, H, L, D/H]
-        out = attend_everywhere(self.rope(q), self.rope(k), v, head_dim**-0.5, mask)
+        out = self._attend(self.rope(q), self.rope(k), v, scale=head_dim**-0.5, mask=mask)
         return self.Wo(out.transpose(0, 2, 1, 3).reshape(B, L, D))
 
 
 class ModernBertMLP(nn.Module):
     def __init__(self, config: ModernBertConfig):
         super().__init__()
-        D, I = config.hidden_size, config.intermediate_size  # noqa: E741
-        self.Wi = nn.Linear(D, 2 * I, bias=config.mlp_bias)
-        self.Wo = nn.Linear(I, D, bias=config.mlp_bias)
+        outer, inner = config.hidden_size, config.intermediate_size
+        self.Wi = nn.Linear(outer, 2 * inner, bias=config.mlp_bias)
+        self.Wo = nn.Linear(inner, outer, bias=config.mlp_bias)
         self._activation = activation(config.hidden_activation)
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -96,10 +100,11 @@ class ModernBertMLP(nn.Module):
 class ModernBertLayer(nn.Module):
     def __init__(self, config: ModernBertConfig, index: int):
         super().__init__()
-        self.is_local = config.layer_types[index] == LOCAL
+        layer_type = config.layer_type(index)
+        self.is_local = layer_type == LOCAL
         # The first layer follows the norm of the embeddings.
         self.attn_norm = _norm(config) if index else nn.Identity()
-        self.attn = ModernBertAttention(config, config.layer_types[index])
+        self.attn = ModernBertAttention(config, layer_type)
         self.mlp_norm = _norm(config)
         self.mlp = ModernBertMLP(config)
 
@@ -124,14 +129,14 @@ class ModernBert(nn.Module):
         self.embeddings = ModernBertEmbeddings(config)
         self.layers = [ModernBertLayer(config, i) for i in range(config.num_hidden_layers)]
         self.final_norm = _norm(config)
-        self._reach = config.local_attention // 2
+        self._max_distance = config.local_attention // 2
 
     def __call__(self, ids: mx.array, lengths: mx.array) -> mx.array:
         _, L = ids.shape
         everywhere = mask_padding(lengths, L)
         distance = mx.abs(mx.arange(L)[:, None] - mx.arange(L))  # [L, L]
-        # Padding that sees no token at all would be NaN, and spread: it sees itself.
-        nearby = (everywhere & (distance <= self._reach)) | (distance == 0)
+        # Padding attends to itself: without any key it would become NaN, and spread.
+        nearby = (everywhere & (distance <= self._max_distance)) | (distance == 0)
         x = self.embeddings(ids)
         for layer in self.layers:
             x = layer(x, nearby if layer.is_local else everywhere)

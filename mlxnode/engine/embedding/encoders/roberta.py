@@ -1,4 +1,4 @@
-"""RoBERTa (Liu et al., 2019), XLM-RoBERTa: BERT with positions counted from the padding's."""
+"""RoBERTa (Liu et al., 2019), XLM-RoBERTa: BERT with positions that start after padding_id."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,12 +16,12 @@ class RobertaConfig(BertConfig):
 
 
 class RobertaEmbeddings(BertEmbeddings):
-    def __init__(self, config: RobertaConfig):
+    def __init__(self, config: BertConfig):
         super().__init__(config)
         self._padding_id = config.pad_token_id
 
     def positions(self, ids: mx.array) -> mx.array:
-        """Tokens count from padding_id + 1; a padding id has the position padding_id."""
+        """Positions start at padding_id + 1; a padding id has the position padding_id."""
         real = ids != self._padding_id
         return mx.cumsum(real.astype(mx.int32), axis=1) * real + self._padding_id
 
@@ -32,5 +32,5 @@ class Roberta(Bert):
     Config = RobertaConfig
     prefixes: ClassVar[tuple[str, ...]] = ("roberta.",)
 
-    def make_embeddings(self, config: RobertaConfig) -> RobertaEmbeddings:
+    def make_embeddings(self, config: BertConfig) -> RobertaEmbeddings:
         return RobertaEmbeddings(config)

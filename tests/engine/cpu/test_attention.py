@@ -1,36 +1,17 @@
-"""What is computed otherwise on the CPU is the same."""
-
-import sys
+"""Attention in blocks gives the results of MLX's fused attention."""
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx_lm.models import activations, base, llama
+from mlx_lm.models import base
 from mlx_lm.models.cache import KVCache
 
-from mlxnode.engine.cpu import attention, functions
+from mlxnode.engine.cpu import attention
 from mlxnode.engine.embedding.encoders.checkpoint import mask_padding
 
 
 def normal(seed: int, *shape: int) -> mx.array:
     return mx.array(np.random.default_rng(seed).normal(0, 2, shape).astype(np.float32))
-
-
-@pytest.mark.parametrize("rows", [3, 300])
-def test_swiglu_is_that_of_the_models(rows):
-    gate, x = 4 * normal(0, rows, 512), normal(1, rows, 512)
-    expected = activations.swiglu(gate, x)
-    assert np.allclose(functions.swiglu(gate, x), expected, rtol=1e-5, atol=1e-6)
-    half = [array.astype(mx.float16) for array in (gate, x)]
-    assert functions.swiglu(*half).dtype == mx.float16
-
-
-@pytest.mark.parametrize("rows", [3, 300])
-def test_swiglu_at_the_edges(rows):
-    gate = mx.broadcast_to(mx.array([-1e30, -200.0, 0.0, 200.0, 1e30, mx.nan]), (rows * 100, 6))
-    got = np.array(functions.swiglu(gate, mx.ones(gate.shape)))
-    expected = [0, 0, 0, 200, 1e30, np.nan]
-    assert np.allclose(got, np.broadcast_to(expected, got.shape), atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize("before", [0, 1, 77, 700])
@@ -61,26 +42,15 @@ def test_a_window_is_left_to_the_fused_attention():
     assert np.array_equal(attention.attend(queries, keys, values, cache, 0.25, mask), expected)
 
 
-@pytest.mark.parametrize(("texts", "length"), [(1, 1), (5, 20), (9, 130), (2, 300), (1, 700)])
+@pytest.mark.parametrize(("rows", "length"), [(1, 1), (5, 20), (9, 130), (2, 300), (1, 700)])
 @pytest.mark.parametrize("window", [None, 9])
-def test_encoders_attend_as_in_one_piece(texts, length, window):
-    q, k, v = (normal(seed, texts, 6, length, 16) for seed in range(3))
-    lengths = mx.array([max(1, length - 7 * i) for i in range(texts)])
+def test_encoders_attend_as_in_one_piece(rows, length, window):
+    q, k, v = (normal(seed, rows, 6, length, 16) for seed in range(3))
+    lengths = mx.array([max(1, length - 7 * i) for i in range(rows)])
     mask = mask_padding(lengths, length)
     if window is not None:
         distance = mx.abs(mx.arange(length)[:, None] - mx.arange(length))
         mask = (mask & (distance <= window)) | (distance == 0)
     expected = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.25, mask=mask)
-    got = attention.attend_everywhere(q, k, v, 0.25, mask)
+    got = attention.attend_in_blocks(q, k, v, scale=0.25, mask=mask)
     assert np.allclose(got, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_the_models_are_given_it_on_the_cpu_alone(monkeypatch):
-    for module in (llama, base):
-        monkeypatch.setattr(module, "scaled_dot_product_attention", attention._batched)
-    monkeypatch.setattr(llama, "swiglu", functions._swiglu)
-    monkeypatch.setattr(sys.modules["mlx_lm.models.activations"], "swiglu", functions._swiglu)
-    functions.install()
-    is_cpu = mx.default_device() == mx.Device(mx.cpu)
-    assert (llama.scaled_dot_product_attention is attention.attend) is is_cpu
-    assert (llama.swiglu is functions.swiglu) is is_cpu

@@ -1,0 +1,50 @@
+"""Changes to a loaded model: float32 weights, and faster functions."""
+
+import sys
+from collections.abc import Callable
+
+import mlx.core as mx
+from mlx import nn
+from mlx_lm.models import activations, base
+from mlx_lm.utils import dequantize_model
+
+from mlxnode.engine.cpu.activations import gelu, swiglu
+from mlxnode.engine.cpu.attention import attend, attend_in_blocks
+
+# Function -> replacement with the same results.
+_REPLACEMENTS: list[tuple[Callable, Callable]] = [
+    (base.scaled_dot_product_attention, attend),
+    (mx.fast.scaled_dot_product_attention, attend_in_blocks),
+    (activations.swiglu, swiglu),
+    (nn.gelu, gelu),
+]
+
+
+def widen_weights(model: nn.Module) -> None:
+    """Make all weights float32 and dense.
+
+    Half-precision and quantized products are many times slower on the CPU. Widening comes
+    first: scales in half precision would round the weights a second time.
+    """
+    model.set_dtype(mx.float32)
+    dequantize_model(model)
+
+
+def replace_functions(model: nn.Module) -> None:
+    """Replace slow functions where models call them.
+
+    The modules of mlx-lm call functions by global names, the encoders of this project by
+    attributes of their layers.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("mlx_lm.models."):
+            _replace_in(module)
+    for layer in model.modules():
+        _replace_in(layer)
+
+
+def _replace_in(owner: object) -> None:
+    for name, value in list(vars(owner).items()):
+        for function, replacement in _REPLACEMENTS:
+            if value is function:
+                setattr(owner, name, replacement)
