@@ -41,7 +41,7 @@ async def turn(bench: Bench) -> list[Figure]:
 
 
 async def long_prompt(bench: Bench) -> list[Figure]:
-    """Eight running answers, without and with the prefill of a prompt as long as the context."""
+    """Eight running answers, without and with the prefill of a very long prompt."""
     long, *running = bench.seeds(11, 9)
     alone, _ = await bench.running_itl_p95(running)
     beside, _ = await bench.running_itl_p95(
