@@ -2,9 +2,9 @@
 
 The benchmark starts the servers on free ports of the loopback interface and loads them in turn,
 so that other work of the machine affects all of them. It starts them again for every round, so
-that no round finds prompts of another round in a cache. Only ratios are meaningful. It uses
-the demo model with the first six layers and the whole vocabulary: the cost of a server shows
-beside a model this small.
+that no round finds prompts of another round in a cache. Only ratios are meaningful. The model
+consists of the first six layers and the whole vocabulary of the demo model. The cost of a
+server shows beside a model this small.
 
     python benchmarks/serving.py --rounds 3 --json serving.json --plot serving.svg
     python benchmarks/serving.py --export folder                  # the model for another server
