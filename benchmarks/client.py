@@ -1,32 +1,30 @@
-"""Prompts, and one streamed answer of any server."""
+"""Requests to any server that is compared."""
 
 import asyncio
 import contextlib
 import itertools
 import json
-import random
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2 as httpx
-from servers import EMBEDDING, Server
+from prompts import Prompt, SamplingFields
+from servers import EMBEDDING_MODEL, Server
 
-STORY = "the river runs past an old mill where people meet on market days to talk"
 _RETRIES = 10
-# What the samplers of one request are asked for.
-Sampling = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Answer:
     """One streamed answer. Times in seconds."""
 
-    tokens: int
+    num_tokens: int
     ttft: float
-    arrivals: list[float]  # of its chunks, on the clock of ``time.perf_counter``
+    arrivals: list[float]  # of the chunks, on the clock of ``time.perf_counter``
 
-    def gaps(self, since: float = 0.0) -> list[float]:
-        """Between chunks that came after ``since``."""
+    def itls(self, since: float = 0.0) -> list[float]:
+        """The times between a chunk that arrived after ``since`` and the next chunk."""
         return [
             after - before
             for before, after in itertools.pairwise(self.arrivals)
@@ -34,70 +32,52 @@ class Answer:
         ]
 
 
-def words(number: int, count: int) -> str:
-    return " ".join(random.Random(number).choices(STORY.split(), k=count))
-
-
-def prompt(number: int, count: int | None = None) -> str:
-    """A prompt of 40, 200 or 800 tokens, or of so many words; none begins like another."""
-    count = count or (30, 160, 640)[number % 3]
-    return f"{number} is the number of a story. Continue this at length: {words(number, count)}"
-
-
-def prompt_ids(number: int) -> list[int]:
-    """The same lengths in tokens of the demo model, drawn at random."""
-    return random.Random(number).choices(range(20, 40_000), k=(40, 200, 800)[number % 3])
-
-
-def mixed(number: int) -> Sampling:
-    """Every request has parameters of its own."""
-    return {"temperature": 0.7 + 0.01 * (number % 16), "top_p": 0.9}
-
-
-def steady(number: int) -> Sampling:
-    """The same, but tokens come one at a time: with penalties, mlxnode does not guess ahead."""
-    return mixed(number) | {"frequency_penalty": 0.01}
-
-
-async def ask(
+async def stream_answer(
     client: httpx.AsyncClient,
     server: Server,
-    text: str | list[int],
+    prompt: Prompt,
     max_tokens: int,
-    begun: asyncio.Queue[float] | None = None,
-    **sampling: float,
+    sampling: SamplingFields,
+    first_token: asyncio.Event | None = None,
 ) -> Answer:
-    """Stream the answer to a message, or what follows on token ids.
+    """Stream the answer to a message, or the continuation of token ids.
 
-    Its time to the first token is put into ``begun`` at once.
+    ``first_token`` is set when the first token arrives, or when the stream ends without one.
     """
-    if isinstance(text, str):
-        path, question = "chat/completions", {"messages": [{"role": "user", "content": text}]}
+    if isinstance(prompt, str):
+        path = "chat/completions"
+        prompt_field = {"messages": [{"role": "user", "content": prompt}]}
     else:
-        path, question = "completions", {"prompt": text}
+        path, prompt_field = "completions", {"prompt": prompt}
     body = {
         "model": server.model,
         "max_tokens": max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
+        **prompt_field,
+        **sampling,
     }
-    body |= question | sampling
+    url = f"{server.url}/v1/{path}"
+    first_token = first_token or asyncio.Event()
     started_at = time.perf_counter()
-    for _ in range(_RETRIES):
-        # mlx_lm.server turns connections away when many come at once.
-        with contextlib.suppress(httpx.TransportError):
-            return await _stream(client, f"{server.url}/v1/{path}", body, started_at, begun)
-    return await _stream(client, f"{server.url}/v1/{path}", body, started_at, begun)
+    try:
+        for _ in range(_RETRIES):
+            # mlx_lm.server refuses connections when many clients connect at once.
+            with contextlib.suppress(httpx.TransportError):
+                return await _read_stream(client, url, body, started_at, first_token)
+        return await _read_stream(client, url, body, started_at, first_token)
+    finally:
+        first_token.set()
 
 
-async def _stream(
+async def _read_stream(
     client: httpx.AsyncClient,
     url: str,
     body: dict[str, object],
     started_at: float,
-    begun: asyncio.Queue[float] | None,
+    first_token: asyncio.Event,
 ) -> Answer:
-    arrivals, tokens = [], 0
+    arrivals, num_tokens = [], 0
     async with client.stream("POST", url, json=body) as response:
         response.raise_for_status()
         async for line in response.aiter_lines():
@@ -105,21 +85,27 @@ async def _stream(
                 continue
             chunk = json.loads(line.removeprefix("data: "))
             if chunk.get("usage"):
-                tokens = chunk["usage"]["completion_tokens"]
-            if chunk.get("choices") and _text(chunk["choices"][0]):
+                num_tokens = chunk["usage"]["completion_tokens"]
+            if chunk.get("choices") and _text_of(chunk["choices"][0]):
                 arrivals.append(time.perf_counter())
-                if begun is not None and len(arrivals) == 1:
-                    begun.put_nowait(arrivals[0] - started_at)
-    arrivals = arrivals or [time.perf_counter()]  # an answer without words
-    return Answer(tokens, arrivals[0] - started_at, arrivals)
+                first_token.set()
+    arrivals = arrivals or [time.perf_counter()]  # an answer without text
+    return Answer(num_tokens, arrivals[0] - started_at, arrivals)
 
 
-def _text(choice: dict) -> str | None:
+def _text_of(choice: dict[str, Any]) -> str | None:
     return choice["delta"].get("content") if "delta" in choice else choice["text"]
 
 
+async def complete_once(client: httpx.AsyncClient, server: Server, prompt: str) -> None:
+    """Request one token without a stream, and without retries."""
+    body = {"model": server.model, "prompt": prompt, "max_tokens": 1}
+    response = await client.post(f"{server.url}/v1/completions", json=body)
+    response.raise_for_status()
+
+
 async def embed(client: httpx.AsyncClient, server: Server, text: str) -> None:
-    """One text, one request."""
-    body = {"model": EMBEDDING, "input": text, "encoding_format": "base64"}
+    """Request the embedding of one text."""
+    body = {"model": EMBEDDING_MODEL, "input": text, "encoding_format": "base64"}
     response = await client.post(f"{server.url}/v1/embeddings", json=body)
     response.raise_for_status()

@@ -1,9 +1,10 @@
 """Throughput and latency over HTTP, beside mlx_lm.server on the same model in the same run.
 
-The servers are started on free ports of the loopback interface and loaded in turn, so that
-whatever else the machine does hits all; afresh for every round, so that no round finds what
-another left in a cache. Only ratios mean anything. The model is the demo model's first six
-layers with its whole vocabulary, so small that a server's own cost shows.
+The benchmark starts the servers on free ports of the loopback interface and loads them in turn,
+so that other work of the machine affects all of them. It starts them again for every round, so
+that no round finds prompts of another round in a cache. Only ratios are meaningful. The model
+consists of the first six layers and the whole vocabulary of the demo model. The cost of a
+server shows beside a model this small.
 
     python benchmarks/serving.py --rounds 3 --json serving.json --plot serving.svg
     python benchmarks/serving.py --export folder                  # the model for another server
@@ -20,64 +21,75 @@ import platform
 import statistics
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import httpx2 as httpx
+from figures import Figure, Metric
 from models import export
 from report import plot, table
-from servers import NODE, Server, node, other, peer
-from workloads import LOADS, Bench, Figure
+from servers import Node, Server, find_server, start_mlx_lm_server, start_node
+from workloads import LOADS
+from workloads.bench import Bench, Load, NodeBench, NodeLoad, Settings, Stage
+
+_WARM_UP = Settings(round=99, max_tokens=8)
 
 
-async def play(server: Server, load: str, *settings: object) -> list[Figure]:
+async def run(load: Load | NodeLoad, server: Server, settings: Settings) -> list[Figure]:
+    """Run a load on a server. A load for mlxnode gives no figures of another server."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=600, limits=limits) as client:
-        return await LOADS[load].run(Bench(server, client, *settings))
+        if isinstance(load, Load):
+            return await load.run(Bench(server, client, settings))
+        if isinstance(server, Node):
+            return await load.run(NodeBench(server, client, settings))
+    return []
 
 
-def measure(models: dict[str, Path], args: argparse.Namespace) -> list[Figure]:
-    """Interleaved rounds, each with fresh servers; the median of each figure."""
-    rounds: dict[tuple, list[float]] = {}
+def measure(models: dict[Stage, Path], args: argparse.Namespace) -> list[Figure]:
+    """Run interleaved rounds, each with fresh servers; return the median of each figure."""
+    values: dict[tuple[str, Metric], list[float]] = {}
     for number, stage in itertools.product(range(args.rounds), models):
-        loads = [name for name in args.loads if LOADS[name].stage == stage]
-        if not loads:
+        names = [name for name in args.loads if LOADS[name].stage == stage]
+        if not names:
             continue
+        settings = Settings(number, args.max_tokens, args.sentence_transformers)
         with contextlib.ExitStack() as running:
-            servers = start(stage, models[stage], args, running)
+            servers = start_servers(stage, models[stage], args, running)
             for server in servers:
-                asyncio.run(play(server, "1", 99, 8))  # warm up
-            for name, server in itertools.product(loads, servers):
-                if LOADS[name].is_for_node and server.name != NODE:
-                    continue
-                settings = number, args.max_tokens, args.sentence_transformers
+                asyncio.run(run(LOADS["1"], server, _WARM_UP))
+            for name, server in itertools.product(names, servers):
                 try:
-                    figures = asyncio.run(play(server, name, *settings))
+                    figures = asyncio.run(run(LOADS[name], server, settings))
                 except (httpx.HTTPError, ExceptionGroup) as error:
                     print(f"{server.name}, {name}: {error!r}", file=sys.stderr)
                     continue
-                for f in figures:
-                    key = (f.server, f.name, f.unit, f.is_better)
-                    rounds.setdefault(key, []).append(f.value)
-                    print(f"round {number + 1}: {f}", file=sys.stderr, flush=True)
-    return [Figure(*key, statistics.median(values)) for key, values in rounds.items()]
+                for figure in figures:
+                    key = (figure.server, figure.metric)
+                    values.setdefault(key, []).append(figure.value)
+                    print(f"round {number + 1}: {figure}", file=sys.stderr, flush=True)
+    return [Figure(*key, statistics.median(rounds)) for key, rounds in values.items()]
 
 
-def start(
-    stage: str, folder: Path, args: argparse.Namespace, running: contextlib.ExitStack
+def start_servers(
+    stage: Stage, folder: Path, args: argparse.Namespace, running: contextlib.ExitStack
 ) -> list[Server]:
-    """The servers of a stage, which end with ``running``."""
-    is_mixed = stage == "embeddings"
-    servers = [running.enter_context(node(folder, has_embeddings=is_mixed))]
-    if not (args.without_peer or is_mixed):
-        servers.append(running.enter_context(peer(folder)))
+    """Start the servers of a stage; they stop when ``running`` closes."""
+    has_embeddings = stage == "embeddings"
+    servers: list[Server] = [
+        running.enter_context(start_node(folder, has_embeddings=has_embeddings))
+    ]
+    if not (args.without_peer or has_embeddings):
+        servers.append(running.enter_context(start_mlx_lm_server(folder)))
     if stage == "cut":
-        servers += map(other, args.url)
+        servers += map(find_server, args.url)
     return servers
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Throughput and latency over HTTP, beside mlx_lm.server on the same model "
+        "in the same run."
+    )
     parser.add_argument("--loads", nargs="+", default=list(LOADS), choices=LOADS)
     parser.add_argument("--layers", type=int, default=6, help="of the cut model")
     parser.add_argument("--rounds", type=int, default=3)
@@ -90,19 +102,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     parser.add_argument("--plot", type=Path, help="draw the ratios of throughput there")
     parser.add_argument("--export", type=Path, help="only write the cut model there")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
     if args.export:
         export(args.export, args.layers)
         return
 
     with tempfile.TemporaryDirectory() as scratch:
         cut = export(Path(scratch) / "cut", args.layers)
-        models = {"cut": cut, "whole": export(Path(scratch) / "whole"), "embeddings": cut}
-        figures = measure(models, args)
+        whole = export(Path(scratch) / "whole")
+        figures = measure({"cut": cut, "whole": whole, "embeddings": cut}, args)
     print(table(figures))
     if args.json:
         machine = {"platform": platform.platform(), "cpus": os.cpu_count()}
-        document = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
+        document = {"machine": machine, "figures": [figure.as_json() for figure in figures]}
         args.json.write_text(json.dumps(document, indent=2))
     if args.plot:
         plot(figures, args.plot)
