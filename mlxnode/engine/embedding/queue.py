@@ -7,22 +7,21 @@ and no input waits for ever.
 """
 
 import heapq
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 import numpy as np
 
-_SHORT = 16  # tokens; in a batch of shorter inputs, padding costs less than another batch
+from mlxnode.engine.work import RequestKey
 
-Key = TypeVar("Key", bound=Hashable)  # identifies a request
+_SHORT = 16  # tokens; in a batch of shorter inputs, padding costs less than another batch
 
 
 @dataclass(eq=False)
-class EmbedRequest(Generic[Key]):
+class EmbedRequest:
     """One ``Embed`` message, and the vectors that are computed so far."""
 
-    key: Key
+    key: RequestKey
     dimensions: int | None
     num_inputs: int
     is_dropped: bool = False
@@ -43,12 +42,12 @@ class EmbedRequest(Generic[Key]):
 
 
 @dataclass(order=True)
-class EmbedItem(Generic[Key]):
+class EmbedItem:
     """One input of a request. Ordered by ``due``; ``sequence`` breaks ties."""
 
     due: int
     sequence: int
-    request: EmbedRequest[Key] = field(compare=False)
+    request: EmbedRequest = field(compare=False)
     index: int = field(compare=False)
     tokens: list[int] = field(compare=False)
 
@@ -57,13 +56,13 @@ class EmbedItem(Generic[Key]):
         return self.request.dimensions
 
 
-class EmbeddingQueue(Generic[Key]):
+class EmbeddingQueue:
     """The waiting inputs of one model, and their requests."""
 
     def __init__(self):
         self.num_tokens = 0  # waiting, without padding
-        self._requests: dict[Key, EmbedRequest[Key]] = {}
-        self._buckets: dict[int, list[EmbedItem[Key]]] = {}  # heaps, by length
+        self._requests: dict[RequestKey, EmbedRequest] = {}
+        self._buckets: dict[int, list[EmbedItem]] = {}  # heaps, by length
         self._num_items = 0
         self._num_taken = 0  # tokens taken out so far: the clock of ``due``
         self._sequence = 0
@@ -77,7 +76,9 @@ class EmbeddingQueue(Generic[Key]):
         """Requests that are not complete, including those of a batch in progress."""
         return len(self._requests)
 
-    def add(self, key: Key, inputs: Sequence[list[int]], dimensions: int | None = None) -> None:
+    def add(
+        self, key: RequestKey, inputs: Sequence[list[int]], dimensions: int | None = None
+    ) -> None:
         """Queue a request of at least one input.
 
         Raises:
@@ -99,7 +100,7 @@ class EmbeddingQueue(Generic[Key]):
         self.num_tokens += due - self._num_taken
         self._num_items += len(inputs)
 
-    def abort(self, key: Key) -> None:
+    def abort(self, key: RequestKey) -> None:
         """Drop a request; an unknown key (of a finished request, say) is ignored."""
         request = self._requests.pop(key, None)
         if request is None:
@@ -113,7 +114,7 @@ class EmbeddingQueue(Generic[Key]):
             self._num_items -= len(bucket) - len(kept)
             self._set_bucket(length, kept)
 
-    def next_batch(self, max_tokens: int) -> list[EmbedItem[Key]]:
+    def next_batch(self, max_tokens: int) -> list[EmbedItem]:
         """Take out the inputs to compute next; empty if no input waits.
 
         A batch has at most ``max_tokens`` tokens, padding included, unless its only input has
@@ -124,7 +125,7 @@ class EmbeddingQueue(Generic[Key]):
         if not self._buckets:
             return []
         start = min(self._buckets, key=lambda length: self._buckets[length][0])
-        batch: list[EmbedItem[Key]] = []
+        batch: list[EmbedItem] = []
         shortest = longest = start
         for length in sorted(self._buckets, key=lambda length: abs(length - start)):
             low, high = min(shortest, length), max(longest, length)
@@ -137,8 +138,8 @@ class EmbeddingQueue(Generic[Key]):
         return batch
 
     def complete(
-        self, batch: Sequence[EmbedItem[Key]], vectors: Sequence[np.ndarray]
-    ) -> list[EmbedRequest[Key]]:
+        self, batch: Sequence[EmbedItem], vectors: Sequence[np.ndarray]
+    ) -> list[EmbedRequest]:
         """Take the vectors of a batch; return the requests that they complete.
 
         Vectors of aborted requests are dropped.
@@ -154,7 +155,7 @@ class EmbeddingQueue(Generic[Key]):
                 finished.append(request)
         return finished
 
-    def fail(self, batch: Sequence[EmbedItem[Key]]) -> list[EmbedRequest[Key]]:
+    def fail(self, batch: Sequence[EmbedItem]) -> list[EmbedRequest]:
         """Drop and return the requests of a batch that could not be computed."""
         requests = {id(item.request): item.request for item in batch}
         failed = [request for request in requests.values() if not request.is_dropped]
@@ -162,7 +163,7 @@ class EmbeddingQueue(Generic[Key]):
             self.abort(request.key)
         return failed
 
-    def _take(self, length: int, limit: int) -> list[EmbedItem[Key]]:
+    def _take(self, length: int, limit: int) -> list[EmbedItem]:
         bucket = self._buckets[length]
         taken = [heapq.heappop(bucket) for _ in range(min(limit, len(bucket)))]
         if not bucket:
@@ -171,7 +172,7 @@ class EmbeddingQueue(Generic[Key]):
         self._num_items -= len(taken)
         return taken
 
-    def _set_bucket(self, length: int, items: list[EmbedItem[Key]]) -> None:
+    def _set_bucket(self, length: int, items: list[EmbedItem]) -> None:
         if items:
             heapq.heapify(items)
             self._buckets[length] = items
