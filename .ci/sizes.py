@@ -33,7 +33,7 @@ def count_lines(root: Path) -> dict[Path, int]:
 
 
 def table(lines: Mapping[Path, int]) -> Iterator[str]:
-    """One row for each folder: files, lines, the longest file. Then the sum of each top folder."""
+    """Files, lines and the longest file of each folder; then the sums of the top folders."""
     yield f"{'folder':<36} {'files':>5} {'lines':>6}  longest"
     for folder in dict.fromkeys(file.parent for file in lines):
         own = {file: count for file, count in lines.items() if file.parent == folder}

@@ -9,6 +9,8 @@ from support.sampling_reference import RowCase, batch_of, probabilities
 from mlxnode.kernels import sample_metal
 from mlxnode.kernels.sample_ops import sample_ops
 
+pytestmark = pytest.mark.slow
+
 DRAWS = 100_000  # of the truncations and their combinations
 BATCH = 2000  # drawn at once
 VOCABULARY = 300

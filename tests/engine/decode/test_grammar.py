@@ -94,7 +94,7 @@ def demo_walker(demo_chat: Path) -> Iterator[Walker]:
     walker.compiler.close()
 
 
-@pytest.fixture(params=["tiny", "demo"])
+@pytest.fixture(params=["tiny", pytest.param("demo", marks=pytest.mark.slow)])
 def walker(request: pytest.FixtureRequest) -> Walker:
     return request.getfixturevalue(f"{request.param}_walker")
 
