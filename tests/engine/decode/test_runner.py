@@ -10,6 +10,7 @@ from support.running import collect, ids_of, make, make_runner, mixed, run, step
 from mlxnode.kernels.backend import METAL, OPS
 
 
+@pytest.mark.slow
 def test_runner_batch_of_sixteen_equals_each_alone(model):
     together = run(make_runner(model), *(mixed(uid) for uid in range(16)))
     for uid in range(16):
