@@ -251,7 +251,6 @@ def test_tokenizer_names_a_folder_without_one(tmp_path):
         SentenceTokenizer(tmp_path, config)
 
 
-@pytest.mark.slow
 def test_sentence_does_not_import_mlx(folder):
     program = (
         "import sys; from pathlib import Path; from mlxnode.models.sentence import *;"
