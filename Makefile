@@ -22,7 +22,8 @@ test: $(VENV)/.installed-dev  ## set up, and run the tests
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
 	$(BIN)/python -m pytest -m "not slow"
 
-lint: $(VENV)/.installed-dev  ## check style, formatting, types and the sizes of the files
+# With the benchmarks' dependencies, whose types are checked too.
+lint: $(VENV)/.installed-bench  ## check style, formatting, types and the sizes of the files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
