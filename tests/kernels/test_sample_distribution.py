@@ -9,8 +9,6 @@ from support.sampling_reference import RowCase, batch_of, probabilities
 from mlxnode.kernels import sample_metal
 from mlxnode.kernels.sample_ops import sample_ops
 
-pytestmark = pytest.mark.slow
-
 DRAWS = 100_000  # of the truncations and their combinations
 BATCH = 2000  # drawn at once
 VOCABULARY = 300
@@ -29,6 +27,8 @@ ROWS = {
     "edited": {"top_p": 0.9, "bias": {3: 2.5, 4: -9.0}, "counts": {5: 2, 6: 0}},
     "masked": {"temperature": 1.5, "mask": np.arange(VOCABULARY) % 3 == 1},
 }
+
+pytestmark = pytest.mark.slow
 
 
 def many_draws(sample, case: RowCase, count: int) -> np.ndarray:
