@@ -7,7 +7,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test lint bench bench-engine bench-kernels clean
+.PHONY: help serve test test-quick lint sizes bench bench-engine bench-kernels clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -19,9 +19,18 @@ serve: $(VENV)/.installed  ## set up, fetch the demo models once, and serve conf
 test: $(VENV)/.installed-dev  ## set up, and run the tests
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.installed-dev  ## check style and formatting
+test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
+	$(BIN)/python -m pytest -m "not slow"
+
+# With the benchmarks' dependencies, whose types are checked too.
+lint: $(VENV)/.installed-bench  ## check style, formatting, types and the sizes of the files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/python .ci/sizes.py
+
+sizes: $(VENV)/.created  ## count lines by folder, and find the files that are too long
+	$(BIN)/python .ci/sizes.py
 
 bench: $(VENV)/.installed-bench  ## throughput and latency over HTTP beside mlx_lm.server
 	$(BIN)/python benchmarks/serving.py --rounds 2 --json build/serving.json --plot build/serving.svg

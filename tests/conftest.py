@@ -1,4 +1,4 @@
-"""Custom kernels in the emulator or on an Apple GPU; the demo models, fetched once."""
+"""Markers of the test tiers; custom kernels in the emulator; the demo models, fetched once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +7,24 @@ import pytest
 
 from mlxnode.models.demo import fetch_demo_model
 
+# Fixtures that start processes, compile kernels for the emulator or load a demo model.
+SLOW_FIXTURES = {
+    "demo_chat",
+    "demo_embedding",
+    "emulated",
+    "full_worker",
+    "open_worker",
+    "start_engine",
+    "start_worker",
+}
 
+
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked ``metal`` where MLX finds no Metal device."""
+    """Mark as ``slow`` what uses a slow fixture; skip ``metal`` where there is no device."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
     marked = [item for item in items if item.get_closest_marker("metal")]
     if marked:
         import mlx.core as mx

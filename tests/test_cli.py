@@ -10,6 +10,8 @@ from support import tiny
 
 from mlxnode import __version__
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess:
     return subprocess.run(

@@ -16,6 +16,8 @@ from pydantic import BaseModel, Field
 from support.node_process import API_KEY, CHAT, CONFIG, EMBEDDING, NodeProcess, is_running
 from support.random_schemas import SchemaMaker, closed
 
+pytestmark = pytest.mark.slow
+
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -257,11 +259,11 @@ def test_worker_killed_is_replaced(node, client):
 def test_sigterm_lets_a_running_stream_finish(tmp_path, demo_chat, demo_embedding):
     with NodeProcess(tmp_path) as node:
         node.wait_ready()
-        client = openai.OpenAI(base_url=f"{node.url}/v1", api_key=API_KEY, max_retries=0)
-        stream = iter(ask(client, stream=True, max_tokens=40))
-        next(stream)
-        node.process.send_signal(signal.SIGTERM)
-        reasons = [chunk.choices[0].finish_reason for chunk in stream]
+        with openai.OpenAI(base_url=f"{node.url}/v1", api_key=API_KEY, max_retries=0) as client:
+            stream = iter(ask(client, stream=True, max_tokens=40))
+            next(stream)
+            node.process.send_signal(signal.SIGTERM)
+            reasons = [chunk.choices[0].finish_reason for chunk in stream]
         assert reasons[-1] in ("stop", "length")
         assert node.process.wait(30) == 0
         with pytest.raises(httpx.ConnectError):

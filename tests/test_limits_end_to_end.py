@@ -12,6 +12,8 @@ import pytest
 from support import tiny
 from support.node_process import NodeProcess
 
+pytestmark = pytest.mark.slow
+
 NUM_WORKERS = 8
 CONNECTIONS = 8  # to each worker
 LIMIT = 12  # requests a minute

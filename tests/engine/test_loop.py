@@ -138,6 +138,7 @@ def test_engine_serves_chat_and_embeddings_in_turn(start_engine, tiny_folder, de
     assert len(set(vectors.values())) == 4
 
 
+@pytest.mark.slow
 def test_engine_modules_never_import_sanic():
     code = "import sys, mlxnode.engine.main; sys.exit('sanic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

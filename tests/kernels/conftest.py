@@ -3,7 +3,13 @@
 import pytest
 
 
-@pytest.fixture(params=["ops", "emulated", pytest.param("gpu", marks=pytest.mark.metal)])
+@pytest.fixture(
+    params=[
+        "ops",
+        pytest.param("emulated", marks=pytest.mark.slow),
+        pytest.param("gpu", marks=pytest.mark.metal),
+    ]
+)
 def is_metal(request) -> bool:
     """True to test the Metal kernel, in the emulator or on a GPU; False for the operations."""
     if request.param == "emulated":

@@ -55,6 +55,7 @@ def test_sample_equals_the_reference(sample, vocabulary, dtype):
     assert_as_expected(sample, cases, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("vocabulary", "batch", "dtype"),
     [

@@ -28,6 +28,8 @@ ROWS = {
     "masked": {"temperature": 1.5, "mask": np.arange(VOCABULARY) % 3 == 1},
 }
 
+pytestmark = pytest.mark.slow
+
 
 def many_samples(sample, case: RowCase, count: int) -> np.ndarray:
     """The tokens of copies of a row, each copy with a seed of its own. [count]"""

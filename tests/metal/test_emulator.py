@@ -12,7 +12,10 @@ from metal.emulator import EmulatedKernel, emulate
 from metal.translate import translate
 from mlx_lm.models import gated_delta
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler found")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler found"),
+]
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])

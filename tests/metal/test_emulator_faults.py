@@ -9,7 +9,10 @@ from metal.build import find_compiler
 from metal.emulator import MetalFault
 from metal.translate import RefusedError
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler found")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler found"),
+]
 
 WRITE_THEN_READ = """
     uint i = thread_index_in_threadgroup;

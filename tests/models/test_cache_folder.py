@@ -38,6 +38,7 @@ def _build(folder: Path, barrier) -> None:
     build_once(folder / "m", build)
 
 
+@pytest.mark.slow
 def test_build_once_builds_once_for_several_processes(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)

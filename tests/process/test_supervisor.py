@@ -21,6 +21,8 @@ from mlxnode.config.tables import NodeConfig
 from mlxnode.process.child import START_TIMEOUT, Child
 from mlxnode.process.supervisor import Supervisor
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 30
 
 

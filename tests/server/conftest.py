@@ -140,6 +140,7 @@ class WorkerProcess:
     def __init__(self, config: NodeConfig, models: list[ServedModel], keys: list[ApiKey]):
         self.engine = FakeEngine(Tokenizer.from_file(str(models[0].folder / "tokenizer.json")))
         self.events: queue.Queue[ChildToSupervisor] = queue.Queue()
+        self._clients: list[openai.OpenAI] = []
         self.reset()
         self._generation = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -160,6 +161,7 @@ class WorkerProcess:
         return f"http://127.0.0.1:{self.port}"
 
     def reset(self) -> None:
+        self._close_clients()
         self.refuse: Reserved | None = None
         self.num_refusals = 1_000_000
         self.settled: queue.Queue[Settle] = queue.Queue()
@@ -192,7 +194,8 @@ class WorkerProcess:
 
     def client(self, **options: Any) -> openai.OpenAI:
         options = {"api_key": KEY, "max_retries": 0, "timeout": WAIT} | options
-        return openai.OpenAI(base_url=f"{self.url}/v1", **options)
+        self._clients.append(openai.OpenAI(base_url=f"{self.url}/v1", **options))
+        return self._clients[-1]
 
     def async_client(self, **options: Any) -> openai.AsyncOpenAI:
         options = {"api_key": KEY, "max_retries": 0, "timeout": WAIT} | options
@@ -202,7 +205,12 @@ class WorkerProcess:
         """What the worker sees when the supervisor is killed."""
         self._control.close()
 
+    def _close_clients(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
+
     def close(self) -> None:
+        self._close_clients()
         self.hang_up()
         self.engine.disconnect()
         self._listener.close()

@@ -175,8 +175,10 @@ def test_drain_finishes_streams_and_refuses_the_rest(own_worker):
     own_worker.send(Ping(1))
     own_worker.wait_for(Pong)  # the order has been taken
     assert idle.recv(4096) == b""  # closed, having nothing under way
+    idle.close()
     engine.update(uid + 1, "!", "stop")
     assert b"connection: close" in busy.recv(65536).lower()
+    busy.close()
     engine.update(uid, "def", "stop")
     text = first.choices[0].text + "".join(chunk.choices[0].text for chunk in stream)
     assert text == "abcdef"

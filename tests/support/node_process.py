@@ -66,11 +66,12 @@ class NodeProcess:
         assert self._ready.wait(timeout), "".join(self.log)
 
     def _read(self) -> None:
-        for line in self.process.stdout:
-            self.log.append(line)
-            if not self.url and (found := re.search(r"http://127\.0\.0\.1:\d+", line)):
-                self.url = found[0]
-                self._ready.set()
+        with self.process.stdout as lines:
+            for line in lines:
+                self.log.append(line)
+                if not self.url and (found := re.search(r"http://127\.0\.0\.1:\d+", line)):
+                    self.url = found[0]
+                    self._ready.set()
 
     def engine_pid(self) -> int:
         return self._started("engine")[-1]

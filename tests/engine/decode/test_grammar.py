@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator as Validator
 from support import tiny
 from support.contract import tool_use
 from support.random_schemas import SchemaMaker
@@ -94,23 +94,22 @@ def demo_walker(demo_chat: Path) -> Iterator[Walker]:
     walker.compiler.close()
 
 
-@pytest.fixture(params=["tiny", "demo"])
+@pytest.fixture(params=["tiny", pytest.param("demo", marks=pytest.mark.slow)])
 def walker(request: pytest.FixtureRequest) -> Walker:
     return request.getfixturevalue(f"{request.param}_walker")
 
 
+@pytest.mark.slow
 def test_walk_json_schema_always_validates(walker: Walker):
     num_ended = 0
     for seed in range(NUM_SCHEMAS):
         schema = SchemaMaker(seed).make()
-        jsonschema.Draft202012Validator.check_schema(schema)
+        Validator.check_schema(schema)
         text = walker.walk(json_grammar(schema, "schema"), seed)
         if text is None:
             continue
         num_ended += 1
-        jsonschema.Draft202012Validator(
-            schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
-        ).validate(json.loads(text))
+        Validator(schema, format_checker=Validator.FORMAT_CHECKER).validate(json.loads(text))
     assert num_ended >= 0.95 * NUM_SCHEMAS
 
 
@@ -202,7 +201,7 @@ def test_walk_tool_calls_are_calls_of_the_tools(walker: Walker):
         if call["name"] == "now":
             assert call["arguments"] == {}
         else:
-            jsonschema.validate(call["arguments"], weather)
+            Validator(weather).validate(call["arguments"])
     assert names == {"get_weather", "now"}
 
 
@@ -237,7 +236,7 @@ def test_walk_sentencepiece_vocabulary_with_padded_logits(tmp_path: Path):
         schema = SchemaMaker(seed).make()
         text = walker.walk(json_grammar(schema, "schema"), seed)
         if text is not None:
-            jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+            Validator(schema).validate(json.loads(text))
     walker.compiler.close()
 
 

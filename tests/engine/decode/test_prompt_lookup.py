@@ -131,6 +131,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 def test_drafts_change_no_text_of_a_batch(model, eager):
     def requests() -> list[Request]:
         return [
@@ -178,6 +179,7 @@ def test_what_drafts_leave_in_the_cache_is_right_for_the_next_turn(model, eager)
     assert turn.num_cached >= 12 + len(text) - 1
 
 
+@pytest.mark.slow
 def test_rows_join_and_leave_among_drafts(model, eager):
     runner, tokens = make_runner(model, num_speculative_tokens=8), {}
     for uid in range(6):

@@ -11,6 +11,7 @@ from mlxnode.kernels.backend import METAL, OPS
 from mlxnode.messages import Failed
 
 
+@pytest.mark.slow
 def test_runner_batch_of_sixteen_equals_each_alone(model):
     together = run(make_runner(model), *(mixed(uid) for uid in range(16)))
     for uid in range(16):

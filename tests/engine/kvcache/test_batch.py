@@ -61,6 +61,7 @@ def attend(request, monkeypatch):
     monkeypatch.setattr(llama, "scaled_dot_product_attention", chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [None, 8])
 def test_rows_in_a_batch_are_as_they_are_alone(model_of, attend, bits):
     batch = Batch(model_of(64), bits)

@@ -121,6 +121,7 @@ def test_openapi_describes_every_error():
     assert kinds == set(ERRORS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fixture", "phases"),
     [("keyed_worker", "coverage,fuzzing,stateful"), ("strict_worker", "fuzzing")],

@@ -41,6 +41,7 @@ def rewrite(folder: Path, name: str, **changes) -> None:
     file.write_text(json.dumps(known | changes))
 
 
+@pytest.mark.slow
 def test_a_worker_never_imports_mlx_nor_the_engine(folder):
     code = (
         "import sys, pathlib, mlxnode.server.worker\n"
@@ -69,6 +70,7 @@ async def test_encode_chat_is_the_same_in_a_thread(tokenizer):
     assert ids == tokenizer._encode_chat(conversation, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_chat", [True, False])
 async def test_the_event_loop_runs_while_a_megabyte_is_encoded(tokenizer, is_chat):
     text = "word and others " * 60_000

@@ -1,0 +1,112 @@
+"""pyproject.toml declares what the code imports, in the right group, and nothing else."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+# Modules that belong to another distribution than the one of their name.
+DISTRIBUTIONS = {
+    "pydantic_core": "pydantic",  # pydantic pins one version of it
+    "sanic_routing": "sanic",  # the router behind sanic's public attributes
+}
+
+# Declared, but not imported, and why.
+NOT_IMPORTED = {
+    "pytest-asyncio": "a plugin: pytest loads it",
+    "pytest-timeout": "a plugin: pytest loads it",
+    "setuptools": "test_packages.py builds a wheel in another process",
+    "ruff": "a command: make lint",
+    "basedpyright": "a command: make lint",
+}
+
+# Scripts that another environment runs; they make fixtures or measure another server.
+OTHER_ENVIRONMENTS = {
+    "benchmarks/embedding_peer.py",
+    "tests/fixtures/embeddings/make_fixtures.py",
+    "tests/fixtures/gguf/make_tokens.py",
+}
+
+
+def declared() -> dict[str, set[str]]:
+    """The names of the distributions by group; the group of the package is ``runtime``."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = {"runtime": project["dependencies"], **project["optional-dependencies"]}
+    return {
+        group: {normalize(re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0]) for line in lines}
+        for group, lines in groups.items()
+    }
+
+
+def normalize(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def modules_of(source: str) -> Iterator[str]:
+    """The top-level modules that ``source`` imports, inside functions as well."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+def imported(*folders: str) -> dict[str, set[str]]:
+    """The distributions that the files of ``folders`` import, with those files."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            name = file.relative_to(ROOT).as_posix()
+            if name.startswith("mlxnode/kernels/") or name in OTHER_ENVIRONMENTS:
+                continue
+            for module in set(modules_of(file.read_text())):
+                if module not in sys.stdlib_module_names and not is_own(module):
+                    distribution = normalize(DISTRIBUTIONS.get(module, module))
+                    found.setdefault(distribution, set()).add(name)
+    return found
+
+
+def is_own(module: str) -> bool:
+    """True for the package, and for the modules that tests and benchmarks find by file name."""
+    return any(
+        (ROOT / folder / module).is_dir() or (ROOT / folder / f"{module}.py").is_file()
+        for folder in (".", "benchmarks", "tests")
+    )
+
+
+def undeclared(found: dict[str, set[str]], groups: Iterable[set[str]]) -> dict[str, set[str]]:
+    return {name: files for name, files in found.items() if name not in set().union(*groups)}
+
+
+def test_dependencies_of_the_package_are_declared():
+    assert not undeclared(imported("mlxnode", "kernels"), [declared()["runtime"]])
+
+
+def test_dependencies_of_the_tests_are_declared():
+    groups = declared()
+    assert not undeclared(imported("tests"), [groups["runtime"], groups["dev"]])
+
+
+def test_dependencies_of_the_benchmarks_are_declared():
+    assert not undeclared(imported("benchmarks"), declared().values())
+
+
+def test_dependencies_are_used_where_they_are_declared():
+    groups = declared()
+    assert groups["runtime"] == set(imported("mlxnode", "kernels"))
+    assert groups["dev"] - set(imported("tests", "benchmarks")) == set(NOT_IMPORTED)
+    assert groups["bench"] <= set(imported("benchmarks"))
+
+
+def test_dependencies_are_declared_once():
+    runtime, dev, bench = (declared()[group] for group in ("runtime", "dev", "bench"))
+    assert not runtime & dev and not runtime & bench and not dev & bench
+
+
+def test_dependencies_of_other_environments_are_those_files():
+    for name in OTHER_ENVIRONMENTS:
+        assert (ROOT / name).is_file()
