@@ -90,15 +90,12 @@ def filled_runner(model: nn.Module, batch: int) -> TextRunner:
 
 
 def no_grammars(vocabulary_size: int, stop_ids: frozenset[int]) -> GrammarCompiler:
-    raise NotImplementedError("the requests of this benchmark have no grammar")
+    raise ValueError("the requests of this benchmark have no grammar")
 
 
 def filled_cache(model: nn.Module, lengths: list[int]) -> BatchCache:
     cache = BatchCache()
-    rows = []
-    for length in lengths:
-        rows.append(prefilled(model, length))
-    cache.join(rows)
+    cache.join([prefilled(model, length) for length in lengths])
     return cache
 
 
@@ -137,10 +134,15 @@ def profile(model: nn.Module, batch: int) -> Profile:
         samples.append(timed(sample_all, 1))
     row = prefilled(model, 200)
 
-    def finished(function: Callable[[], object]) -> Callable[[], None]:
-        return lambda: (function(), mx.eval([layer.state for layer in cache.layers]))
+    def join() -> None:
+        cache.join([row])
+        mx.eval([layer.state for layer in cache.layers])
 
-    joins = [timed(finished(lambda: cache.join([row])), 1) for _ in range(8)]
+    def leave() -> None:
+        cache.leave([0])
+        mx.eval([layer.state for layer in cache.layers])
+
+    joins = [timed(join, 1) for _ in range(8)]
     step, bare = statistics.median(steps), statistics.median(forwards)
     return Profile(
         batch,
@@ -152,7 +154,7 @@ def profile(model: nn.Module, batch: int) -> Profile:
         pipe_time(batch),
         join=min(joins),
         grow=max(joins),
-        leave=timed(finished(lambda: cache.leave([0])), 1),
+        leave=timed(leave, 1),
     )
 
 

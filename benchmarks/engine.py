@@ -15,7 +15,7 @@ from mlxnode.engine import cpu
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Where a decode step spends its time.")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--layers", type=int, default=6, help="of the demo model; 0: all")
     parser.add_argument("--json", type=Path, help="write the profiles there as well")

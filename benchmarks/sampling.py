@@ -12,6 +12,7 @@ import argparse
 import json
 import platform
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 from sampling_report import plot, table
@@ -20,7 +21,7 @@ from mlxnode.engine import cpu
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description="Sampling, three times side by side.")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument(
         "--vocabularies", type=int, nargs="+", default=[32_000, 49_152, 151_936]
@@ -40,7 +41,7 @@ def main() -> None:
         for batch in options.batches
         for result in measure(batch, vocabulary, options.rounds)
     ]
-    print(f"mlx {mx.__version__}, {platform.machine()}, {mx.default_device()}")
+    print(f"mlx {version('mlx')}, {platform.machine()}, {mx.default_device()}")
     print(table(results))
     if options.json:
         options.json.write_text(json.dumps([asdict(result) for result in results], indent=1))

@@ -95,10 +95,17 @@ def sample_once(
 ) -> mx.array:
     """``_sample_truncated`` without the check of the candidates: here they are enough."""
     B, _ = shifted.shape
-    parameters = (columns.scale, columns.top_k, columns.top_p, columns.min_p)
-    return sample_ops._sample_among(
-        sample_ops.CANDIDATES, shifted, weights, *(values[:B] for values in parameters), numbers
-    )[0]
+    tokens, _ = sample_ops._sample_among(
+        sample_ops.CANDIDATES,
+        shifted,
+        weights,
+        columns.scale[:B],
+        columns.top_k[:B],
+        columns.top_p[:B],
+        columns.min_p[:B],
+        numbers,
+    )
+    return tokens
 
 
 def bytes_of_operations(case: Case) -> int:
@@ -118,7 +125,10 @@ def bytes_of_kernel(case: Case) -> int:
     sample_metal.kernel.cache_clear()
     try:
         case.by_kernel(case.logits)
-        (run,) = sample_metal.kernel().runs
+        kernel = sample_metal.kernel()
+        if not isinstance(kernel, EmulatedKernel):
+            raise RuntimeError("the kernel does not run in the emulator")
+        (run,) = kernel.runs
         return sum(traffic.read + traffic.written for traffic in run.traffic.values())
     finally:
         mx.fast.metal_kernel = real

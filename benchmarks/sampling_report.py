@@ -21,19 +21,17 @@ def table(results: list[Result]) -> str:
         "| B | V | implementation | ms | of mlx-lm's time | MB moved | passes |",
         "|---|---|---|---|---|---|---|",
     ]
+    mlx_lm = {
+        (result.batch, result.vocabulary): result.milliseconds
+        for result in results
+        if result.implementation == "mlx-lm" and result.milliseconds is not None
+    }
     for result in results:
-        peer = next(
-            other.milliseconds
-            for other in results
-            if (other.implementation, other.batch, other.vocabulary)
-            == ("mlx-lm", result.batch, result.vocabulary)
-        )
         time_cell = share = "-"
         if result.milliseconds is not None:
-            time_cell, share = (
-                f"{result.milliseconds:.2f}",
-                f"{result.milliseconds / peer:.2f}",
-            )
+            other = mlx_lm[result.batch, result.vocabulary]
+            time_cell = f"{result.milliseconds:.2f}"
+            share = f"{result.milliseconds / other:.2f}"
         lines.append(
             f"| {result.batch} | {result.vocabulary} | {result.implementation} | {time_cell} "
             f"| {share} | {result.bytes / 1e6:.1f} | {result.passes:.1f} |"
