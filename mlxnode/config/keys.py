@@ -1,4 +1,4 @@
-"""The API keys: read from the configuration, then kept as digests only."""
+"""The API keys: read from the configuration, then compared by their digests."""
 
 import hashlib
 import json

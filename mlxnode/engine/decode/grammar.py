@@ -70,10 +70,6 @@ class GrammarState:
         """Advance by a sampled token. A stop token may be left out."""
         self.matcher.consume_token(token)
 
-    def fill(self, row: np.ndarray) -> None:
-        """Write the mask of the next token into ``row``, [W] uint32, as ``fill_masks`` does."""
-        fill_masks([self], row[None])
-
 
 class GrammarCompiler:
     """Compiles grammars for one model. Loads the tokenizer with the first grammar."""

@@ -49,7 +49,7 @@ class Walker:
     def allowed(self, state: GrammarState) -> np.ndarray:
         """Which tokens may follow, [V] bool; the bits past the vocabulary must be zero."""
         row = np.full(mask_words(self.vocabulary_size), 0xFFFFFFFF, np.uint32)
-        state.fill(row)
+        fill_masks([state], row[None])
         bits = np.unpackbits(row.view(np.uint8), bitorder="little").astype(bool)
         assert not bits[self.vocabulary_size :].any()
         return bits[: self.vocabulary_size]
@@ -330,9 +330,9 @@ def test_fill_masks_takes_little_of_a_decode_step(demo_walker: Walker):
     masks = np.zeros((32, mask_words(49_152)), np.uint32)
     seconds = []
     for character in '{"name":"':
-        started = time.perf_counter()
+        started = time.process_time()  # of the CPU: other processes do not count
         fill_masks(states, masks)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
         for state in states:
             state.accept(demo_walker.tokenizer.token_to_id(character))
     assert np.median(seconds) < 0.02  # 0.3 ms on an idle machine
