@@ -22,6 +22,7 @@ MAY_IMPORT = {
     # The engine.
     "engine.work": ["messages"],
     "engine.pacing": [],
+    "engine.weights": [],
     "engine.kvcache": ["errors", "models"],
     "engine.cpu": ["engine.kvcache", "kernels"],
     "engine.decode": [
@@ -35,7 +36,9 @@ MAY_IMPORT = {
     ],
     "engine.embedding": [
         "config",
+        "engine.cpu",
         "engine.pacing",
+        "engine.weights",
         "engine.work",
         "errors",
         "kernels",
@@ -48,6 +51,7 @@ MAY_IMPORT = {
         "engine.decode",
         "engine.embedding",
         "engine.kvcache",
+        "engine.weights",
         "engine.work",
         "errors",
         "kernels",

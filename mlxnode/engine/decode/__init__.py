@@ -1,4 +1,4 @@
 """Text generation: requests, scheduler, batch, prefill, sampling, grammars, drafts.
 
-May import ``kvcache``, ``cpu`` and the kernels.
+May import ``kvcache``, what the rooms of the engine share, and the kernels.
 """
