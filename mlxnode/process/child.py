@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from mlxnode.messages import ChildToSupervisor, Message
 from mlxnode.process.pipe import Pipe
 
-log = logging.getLogger("mlxnode.process.supervisor")
+log = logging.getLogger("mlxnode.supervisor")
 
 PING_INTERVAL = 1.0  # seconds
 FIRST_BACKOFF = 0.1  # seconds before a dead child is started again, doubled each time

@@ -34,7 +34,7 @@ from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.descriptors import raise_descriptor_limit
 from mlxnode.process.ledger import Ledger
 
-log = logging.getLogger("mlxnode.process.supervisor")
+log = logging.getLogger("mlxnode.supervisor")
 
 TICK = 0.1  # seconds
 LATE = 1.0  # seconds between two ticks, above which the supervisor itself did not run
