@@ -1,6 +1,7 @@
 """The rooms of the package: what each may import, without circles, and that each says so."""
 
 import ast
+import functools
 import graphlib
 from pathlib import Path
 
@@ -154,6 +155,7 @@ def imports_of(file: Path) -> set[str]:
     return {name for name in found if name.startswith(PREFIX)}
 
 
+@functools.cache
 def imported_rooms() -> dict[str, set[str]]:
     rooms: dict[str, set[str]] = {room: set() for room in MAY_IMPORT}
     for module, file in modules().items():
