@@ -259,6 +259,7 @@ def test_pooling_modes_are_those_of_the_kernels():
     assert set(get_args(PoolingMode)) == set(MODES)
 
 
+@pytest.mark.slow  # starts a process
 def test_sentence_does_not_import_mlx(folder):
     program = (
         "import sys; from pathlib import Path; from mlxnode.models.sentence.config import *; "
