@@ -175,12 +175,10 @@ class Engine:
     def _add(self, key: RequestKey, message: Generate | Embed) -> None:
         runner = self._models.get(message.model)
         if runner is None:
-            refusal = Failed(key.uid, "internal", CANNOT_SERVE)
-        else:
-            refusal = runner.add(key, message)
-        if refusal is not None:
+            self._send(key.pipe_id, Failed(key.uid, "internal", CANNOT_SERVE))
+        elif (refusal := runner.add(key, message)) is not None:
             self._send(key.pipe_id, refusal)
-        elif runner is not None:
+        else:
             self._requests[key] = runner
 
     def _abort(self, key: RequestKey) -> None:

@@ -52,8 +52,7 @@ class Batch:
 
     def join(self, requests: Sequence[Request]) -> None:
         """Append rows. Each request has the KV cache of its prompt, and one token."""
-        caches = [request.cache for request in requests if request.cache is not None]
-        self._cache.join(caches)
+        self._cache.join([request.own_cache for request in requests])
         for request in requests:
             request.cache = None
         tokens = mx.array([request.tokens[-1] for request in requests], mx.int32)

@@ -82,6 +82,13 @@ class Request:
         return self.cache
 
     @property
+    def prompt_logits(self) -> mx.array:
+        """The logits after the prompt of a prefilled request, [1, V]."""
+        if self.logits is None:
+            raise RuntimeError(f"a {self.stage.name} request has no logits")
+        return self.logits
+
+    @property
     def max_length(self) -> int:
         """The maximum number of tokens in the KV cache."""
         return len(self.prompt) + self.max_tokens

@@ -235,7 +235,7 @@ class TextRunner:
         rows = [request for request in self._scheduler.prefilled if request.compiling is None]
         if not rows:
             return [], []
-        logits = mx.concatenate([r.logits for r in rows if r.logits is not None])
+        logits = mx.concatenate([request.prompt_logits for request in rows])
         sampled = self._sampler.launch(rows, logits, columns_of(rows), adjustments_of(rows))
         outputs = self._forget_ended(PendingStep(rows, sampled).read())
         for request in rows:
@@ -249,15 +249,17 @@ class TextRunner:
 
     def _start_grammars(self) -> list[Output]:
         """Give each complete prompt its compiled grammar; fail those that do not compile."""
-        compiling = [r for r in self._scheduler.prefilled if r.compiling is not None]
+        compiling = [
+            (r, r.compiling) for r in self._scheduler.prefilled if r.compiling is not None
+        ]
         if compiling and not len(self._batch):
-            wait([r.compiling for r in compiling if r.compiling], timeout=_GRAMMAR_WAIT)
+            wait([future for _, future in compiling], timeout=_GRAMMAR_WAIT)
         failed = []
-        for request in compiling:
-            if request.compiling is None or not request.compiling.done():
+        for request, future in compiling:
+            if not future.done():
                 continue
             try:
-                request.grammar = request.compiling.result()
+                request.grammar = future.result()
             except GrammarError as error:
                 failed.append(failure(request, str(error)))
                 self._finish(request)
