@@ -122,12 +122,15 @@ class ServerConfig(Table):
 
     workers: Annotated[int, Field(ge=1, le=64)] | None = None
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    max_connections: Annotated[int, Field(ge=1)] | None = None  # None: from the descriptors
     max_embedding_tokens: Annotated[int, Field(ge=1)] = 300_000  # in one request, as OpenAI
     strict_fields: bool = False  # refuse undocumented request fields
     request_timeout: Annotated[float, Field(gt=0)] = 60.0  # for receiving a whole request
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
     hang_timeout: Annotated[float, Field(ge=2)] = 60.0  # then a silent process is replaced
+    require_all_models: bool = False  # end the start if a model cannot be served
+    prevent_sleep: bool = True  # of a Mac, while requests run
     log_level: LogLevel = "info"
 
     @property
@@ -144,6 +147,9 @@ class EngineConfig(Table):
 
     max_batch_size: Annotated[int, Field(ge=1, le=512)] = 32
     max_queue_size: Annotated[int, Field(ge=1)] = 512
+    memory_gb: Annotated[float, Field(gt=0)] | None = None  # None: what the system recommends
+    buffer_cache_gb: Annotated[float, Field(ge=0)] | None = None  # None: 2, or a tenth of that
+    wired_memory: Literal["off", "weights"] = "off"
     kv_cache_gb: Annotated[float, Field(gt=0)] | None = None  # None: from the free memory
     prefix_cache_gb: Annotated[float, Field(ge=0)] | None = None  # None: a quarter of that
     prefix_cache_disk_gb: Annotated[float, Field(ge=0)] = 0.0  # 0: in memory only

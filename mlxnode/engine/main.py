@@ -4,7 +4,6 @@
 """
 
 import functools
-import os
 import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,6 +18,7 @@ from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.kvcache.disk import PrefixStore, fingerprint
 from mlxnode.engine.loader import load_generation_model
 from mlxnode.engine.loop import Engine
+from mlxnode.engine.memory.device import memory_limit
 from mlxnode.engine.work import Runner
 from mlxnode.errors import ModelError
 from mlxnode.kernels import backend
@@ -87,7 +87,4 @@ def kv_cache_bytes(config: EngineConfig) -> int:
     """
     if config.kv_cache_gb is not None:
         return int(config.kv_cache_gb * 1e9)
-    usable = mx.device_info().get("max_recommended_working_set_size")
-    if usable is None:
-        usable = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(int(usable) - mx.get_active_memory(), 0) // 2
+    return max(memory_limit(config) - mx.get_active_memory(), 0) // 2

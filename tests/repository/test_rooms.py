@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "engine.work": ["messages"],
     "engine.pacing": [],
     "engine.weights": [],
+    "engine.memory": ["config"],
     "engine.kvcache": ["errors", "models"],
     "engine.cpu": ["engine.kvcache", "kernels"],
     "engine.decode": [
@@ -52,6 +53,7 @@ MAY_IMPORT = {
         "engine.decode",
         "engine.embedding",
         "engine.kvcache",
+        "engine.memory",
         "engine.weights",
         "engine.work",
         "errors",
