@@ -1,4 +1,5 @@
 # `make serve` and `make test` set up everything they need; a second run does nothing again.
+# macOS has GNU make 3.81, and BSD's sed and awk: tests/repository/test_makefile.py.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,11 +8,12 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test test-quick lint sizes bench bench-engine bench-kernels clean
+.PHONY: help serve test test-quick lint sizes bench bench-engine bench-kernels \
+	release clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(VENV)/.installed  ## set up, fetch the demo models once, and serve config.toml
 	$(BIN)/mlxnode serve
@@ -41,14 +43,17 @@ bench-engine: $(VENV)/.installed-bench  ## a decode step without HTTP
 bench-kernels: $(VENV)/.installed-bench  ## sampling: kernel, operations and mlx-lm's samplers
 	$(BIN)/python benchmarks/sampling.py --json build/kernels.json --plot build/kernels.svg
 
+release: $(VENV)/.installed-dev  ## build sdist and wheel, and write the formula's stable block
+	$(BIN)/python .ci/release.py
+
 clean:  ## remove the environment
 	rm -rf $(VENV) build *.egg-info
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/.blas
+$(VENV)/.installed: pyproject.toml | $(VENV)/.packages
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.blas
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.packages-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
@@ -58,19 +63,18 @@ $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	@touch $@
 
 $(VENV)/.created:
-	@test -n "$(PYTHON)" || { echo "mlxnode needs Python 3.11 or newer, as mlx-lm does" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-		{ echo "$(PYTHON) cannot create environments: install python3-venv" >&2; exit 1; }
+	@sh .ci/machine.sh "$(PYTHON)"
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# MLX's CPU backend on Linux is many times faster with the system's OpenBLAS. Without the
-# right to install it, everything still works.
-$(VENV)/.blas: | $(VENV)/.created
-	@if [ "$$(uname)" = Linux ] && ! ldconfig -p 2>/dev/null | grep -q libopenblas.so.0; then \
-		sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
-		{ $$sudo apt-get update -qq && \
-		  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libopenblas0-pthread; \
-		} >/dev/null 2>&1 || echo "OpenBLAS is not installed: the CPU backend will be slow"; \
-	fi
+# What macOS has, or Homebrew brings (Brewfile), are packages on Linux. MLX's CPU backend is many
+# times faster with the system's OpenBLAS, and compiles with g++.
+$(VENV)/.packages: | $(VENV)/.created
+	@[ "$$(uname -s)" != Linux ] || \
+		sh .ci/packages.sh libopenblas.so.0=libopenblas0-pthread g++=g++
+	@touch $@
+
+# The tests run the formula with ruby, and compile the kernels with clang.
+$(VENV)/.packages-dev: | $(VENV)/.packages
+	@[ "$$(uname -s)" != Linux ] || sh .ci/packages.sh ruby=ruby clang=clang
 	@touch $@

@@ -1,5 +1,7 @@
-# There is no release yet, so no `url`: `brew install --HEAD` takes the main branch.
+# `make release` writes the stable `url` and `sha256`. Without them: `brew install --HEAD`.
 class Mlxnode < Formula
+  include Language::Python::Virtualenv
+
   desc "OpenAI-compatible inference server, native to Apple silicon through MLX"
   homepage "https://github.com/mlxnode/mlxnode"
   license "Apache-2.0"
@@ -9,28 +11,77 @@ class Mlxnode < Formula
   depends_on macos: :sonoma
   depends_on "python@3.13"
 
+  # The wheels' libraries are not linked with room for Homebrew's longer names: with them,
+  # "updated load commands do not fit" fails the installation.
+  preserve_rpath
+
   def install
-    # MLX comes as a wheel with its Metal library, so the dependencies are wheels as well:
-    # an environment with pip, which also fetches the demo models.
-    system "python3.13", "-m", "venv", libexec
-    system libexec/"bin/python", "-m", "pip", "install", "--no-cache-dir", buildpath
+    # MLX comes as a wheel with its Metal library, so the dependencies are wheels as well, which
+    # pip resolves. virtualenv_create points to python's opt path: `brew upgrade python@3.13`
+    # leaves the environment whole. mlxnode fetches the demo models with the environment's pip.
+    virtualenv_create(libexec, "python3.13", system_site_packages: false)
+    system "python3.13", "-m", "pip", "--python=#{libexec}/bin/python",
+           "install", "--prefer-binary", "pip", buildpath
     bin.install_symlink libexec/"bin/mlxnode"
-    pkgshare.install "config.toml"
+
+    # An existing file stays as it is; the new one is then config.toml.default beside it.
+    chmod 0600, "config.toml" # for the user's own key
+    pkgetc.install "config.toml"
+
+    (var/"log").mkpath
+    pkgshare.install "tests/support/tiny.py" # for the test below
+  end
+
+  def caveats
+    <<~EOS
+      The configuration is #{pkgetc}/config.toml
+      It serves two small demo models on this Mac only, with the example key; other machines
+      can connect after you have set a key of your own. The first start fetches the models
+      (180 MB).
+    EOS
   end
 
   service do
-    run [opt_bin/"mlxnode", "serve"]
-    keep_alive crashed: true
+    run [opt_bin/"mlxnode", "serve", "--config", etc/"mlxnode/config.toml"]
+    # Whatever ended it: a model on a disk that is not mounted yet, or an error in the
+    # configuration (exit code 2) until the file is correct. launchd waits 10 s between starts.
+    keep_alive true
+    # Longer than [server] drain_timeout, in which running requests finish.
+    stop_timeout 45
+    process_type :interactive # the default is throttled
+    working_dir var
     log_path var/"log/mlxnode.log"
     error_log_path var/"log/mlxnode.log"
   end
 
   test do
-    assert_match "mlxnode", shell_output("#{bin}/mlxnode --version")
+    system libexec/"bin/python", pkgshare/"tiny.py", testpath/"tiny"
+    port = free_port
     (testpath/"config.toml").write <<~TOML
       [api]
-      enabled = false
+      address = "127.0.0.1:#{port}"
+      require_auth = false
+      [api.models.tiny]
+      path = "tiny"
+      type = "completion"
+      [server]
+      workers = 1
     TOML
-    assert_match "enabled = false", shell_output("#{bin}/mlxnode serve --config config.toml 2>&1")
+
+    pid = spawn bin/"mlxnode", "serve", "--config", testpath/"config.toml"
+    begin
+      curl = "curl --silent --show-error --fail --retry 60 --retry-delay 1 --retry-connrefused"
+      url = "http://127.0.0.1:#{port}"
+      shell_output("#{curl} #{url}/health")
+      body = '{"model": "tiny", "prompt": "Hello", "max_tokens": 4, "ignore_eos": true}'
+      answer = JSON.parse(
+        shell_output("#{curl} -H 'Content-Type: application/json' -d '#{body}' #{url}/v1/completions"),
+      )
+      assert_equal 4, answer["usage"]["completion_tokens"]
+    ensure
+      Process.kill "TERM", pid
+      Process.wait pid
+    end
+    assert_predicate $CHILD_STATUS, :success?
   end
 end

@@ -1,9 +1,13 @@
 """Tiny models with random weights: real folders that every part of the node can load.
 
-Written with numpy alone, so that tests of mlx-free processes can use them too.
+Written with numpy alone, so that tests of mlx-free processes can use them too. As a script, it
+writes a chat model: the test of the Homebrew formula has no other module of the tests.
+
+Usage: tiny.py FOLDER
 """
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +119,7 @@ def make_chat_model(
         }
     save_file(weights, folder / "model.safetensors", metadata={"format": "mlx"})
     return folder
+
+
+if __name__ == "__main__":
+    make_chat_model(Path(sys.argv[1]))
