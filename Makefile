@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	command -v python$$version >/dev/null 2>&1 && \
-	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' && \
+	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	command -v python$$version && break; done)
 
 .PHONY: help serve test test-quick lint sizes bench bench-engine bench-kernels \
@@ -74,7 +74,9 @@ $(VENV)/.packages: | $(VENV)/.created
 		sh .ci/packages.sh libopenblas.so.0=libopenblas0-pthread g++=g++
 	@touch $@
 
-# The tests run the formula with ruby, and compile the kernels with clang.
+# The tests run the formula with ruby, `make help` with macOS's awk, and compile the kernels with
+# clang.
 $(VENV)/.packages-dev: | $(VENV)/.packages
-	@[ "$$(uname -s)" != Linux ] || sh .ci/packages.sh ruby=ruby clang=clang
+	@[ "$$(uname -s)" != Linux ] || \
+		sh .ci/packages.sh ruby=ruby clang=clang original-awk=original-awk
 	@touch $@

@@ -17,9 +17,13 @@ done
 
 sudo=
 [ "$(id -u)" = 0 ] || sudo="sudo -n"
-# Unquoted: words.
-if ! { $sudo apt-get update -qq &&
-	$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing; } >/dev/null 2>&1; then
-	echo "could not install$missing: OpenBLAS makes the CPU backend fast, the rest is for tests"
+$sudo apt-get update -qq >/dev/null 2>&1
+failed=
+for package in $missing; do # one by one: apt-get installs none if it lacks one
+	$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >/dev/null 2>&1 ||
+		failed="$failed $package"
+done
+if [ -n "$failed" ]; then
+	echo "could not install$failed: OpenBLAS makes the CPU backend fast, the rest is for tests"
 fi
 exit 0
