@@ -11,8 +11,8 @@ class Mlxnode < Formula
   depends_on macos: :sonoma
   depends_on "python@3.13"
 
-  # The wheels' libraries are not linked with room for Homebrew's longer names: with them,
-  # "updated load commands do not fit" fails the installation.
+  # Homebrew would give the wheels' libraries longer names, and they are not linked with room for
+  # them (tokenizers has 112 bytes and would need 64): "updated load commands do not fit".
   preserve_rpath
 
   def install
@@ -35,9 +35,8 @@ class Mlxnode < Formula
   def caveats
     <<~EOS
       The configuration is #{pkgetc}/config.toml
-      It serves two small demo models on this Mac only, with the example key; other machines
-      can connect after you have set a key of your own. The first start fetches the models
-      (180 MB).
+      It serves two small demo models (180 MB, which the first start fetches) to this Mac only,
+      with the example key. Before other machines may connect, set a key of your own.
     EOS
   end
 

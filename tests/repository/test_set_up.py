@@ -134,8 +134,9 @@ def test_make_takes_no_python_that_is_too_old(tmp_path):
     for name in ("python3", "python3.13"):
         (tmp_path / name).write_text("#!/bin/sh\necho noise >&2; exit 1\n")
         (tmp_path / name).chmod(0o755)
-    for name in ("make", "sh", "uname"):
-        (tmp_path / name).symlink_to(shutil.which(name))
+    for name in ("make", "sh", "uname", "sw_vers"):
+        if path := shutil.which(name):
+            (tmp_path / name).symlink_to(path)
     result = make_serve(tmp_path / "environment", str(tmp_path))
     assert result.returncode == 2
     assert result.stderr.startswith("mlxnode needs Python 3.11 or newer")
