@@ -28,7 +28,6 @@ class Mlxnode < Formula
     chmod 0600, "config.toml" # for the user's own key
     pkgetc.install "config.toml"
 
-    (var/"log").mkpath
     pkgshare.install "tests/support/tiny.py" # for the test below
   end
 

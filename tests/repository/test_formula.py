@@ -113,7 +113,6 @@ def test_formula_installs_into_an_environment_with_pip(brew, source):
     assert install[:4] == ["python3.13", "-m", "pip", f"--python={python}"]
     assert install[4] == "install" and install[-2:] == ["pip", str(source)]
     assert (brew.keg / "bin" / "mlxnode").readlink() == python.with_name("mlxnode")
-    assert (brew.prefix / "var" / "log").is_dir()
 
 
 def test_formula_never_overwrites_the_configuration(brew, source):
@@ -178,7 +177,7 @@ def test_formula_caveats_name_the_configuration(brew):
         ("keep_alive true", "keep_alive failed: true"),
         ("pkgetc.install", "pkgetc.installs"),
         ("  def install\n", "  def install(\n"),
-        ("(var/", "(vars/"),
+        ("working_dir var", "working_dir vars"),
     ],
 )
 def test_stub_refuses_what_homebrew_would_refuse(brew, source, tmp_path, old, new):
