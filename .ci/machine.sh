@@ -29,7 +29,7 @@ if [ -z "$python" ]; then
 	fail "Python 3.11 or newer, as mlx-lm does: $how"
 fi
 if ! facts=$("$python" -c 'import platform, sys
-print(platform.machine(), sys.version_info >= (3, 11), "%d.%d" % sys.version_info[:2])'); then
+print(platform.machine(), sys.version_info >= (3, 11), "%d.%d" % sys.version_info[:2])' 2>/dev/null); then
 	fail "a Python that runs, and $python does not: $how"
 fi
 case $facts in

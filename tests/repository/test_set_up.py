@@ -102,8 +102,8 @@ def test_machine_that_can_run_it_is_told_nothing(machine, shell, facts):
 def test_machine_without_python_is_told_how_to_get_it(machine, shell):
     for python in ("", "/nowhere/python3"):
         result = check(machine(), shell, python)
-        assert result.returncode == 1
-        assert result.stderr.splitlines()[-1].endswith(": brew install python@3.13")
+        assert result.returncode == 1 and result.stderr.count("\n") == 1
+        assert result.stderr.endswith(": brew install python@3.13\n")
 
 
 def make_serve(environment: Path, path: str) -> subprocess.CompletedProcess[str]:
