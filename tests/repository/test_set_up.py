@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.tools import require_program
 
 ROOT = Path(__file__).parents[2]
 SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
@@ -220,3 +221,12 @@ def test_packages_without_apt_get_says_so_and_goes_on(debian):
     (debian[0] / "apt-get").unlink()
     output, _ = install(debian, "ruby=ruby")
     assert output.startswith("could not install ruby: ")
+
+
+def test_program_that_is_missing_skips_a_test_but_fails_it_in_ci(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no-such-program"):
+        require_program("no-such-program")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no-such-program"):
+        require_program("no-such-program")
