@@ -87,7 +87,7 @@ class Batch:
             mx.async_eval(self._cache.halfway)
 
     def sample(self, started_at: float) -> None:
-        """Launch the rest after ``forward`` and ``read``. The step started at ``started_at``."""
+        """Launch the rest, after ``read``. The step started at ``started_at``."""
         if self._logits is None or self.pending is not None:
             raise RuntimeError("sample comes after forward and read")
         mx.async_eval(self._logits)  # before the host computes what sampling needs

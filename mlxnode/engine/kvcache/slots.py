@@ -64,7 +64,7 @@ class Slots:
     def targets(self, heads: int, count: int) -> tuple[mx.array, ...]:
         """The slots, heads and positions of the next tokens of each row, [B, H, count] each.
 
-        They index the cache of a layer. No layer has to compute them again, nor to convert them.
+        They index the cache of a layer, and no layer has to compute or convert them again.
         """
         if (heads, count) not in self._targets:
             shape = len(self.lengths), heads, count
