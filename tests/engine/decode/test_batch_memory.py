@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import mlx.core as mx
 import pytest
 from mlx import nn
-from mlx_lm.models.cache import KVCache
+from mlx_lm.models.cache import KVCache, RotatingKVCache
 from mlx_lm.utils import load_model
 from support import tiny
 from support.running import make
 
 from mlxnode.engine.decode.batch import Batch
+from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.sampling import Sampler
 from mlxnode.engine.kvcache.prompt_cache import plain_cache
 from mlxnode.kernels.backend import OPS
@@ -29,24 +30,25 @@ def cpu() -> Iterator[None]:
 
 
 class ShortModel(nn.Module):
-    """One layer of attention: a step has less work than MLX's CPU backend keeps in flight."""
+    """Layers of bare attention: a step has less work than MLX's CPU backend keeps in flight."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_layers: int) -> None:
         super().__init__()
-        self.layers = [None]
+        self.layers = [None] * num_layers
         self.embedding = nn.Embedding(259, HEAD)
 
     def __call__(self, tokens: mx.array, cache: list) -> mx.array:
         x = self.embedding(tokens)[:, None]  # [B, 1, N, D]
-        keys, values = cache[0].update_and_fetch(x, x)
-        mask = cache[0].make_mask(tokens.shape[1])
-        x = mx.fast.scaled_dot_product_attention(x, keys, values, scale=1.0, mask=mask)
+        for layer in cache:
+            keys, values = layer.update_and_fetch(x, x)
+            mask = layer.make_mask(tokens.shape[1])
+            x = mx.fast.scaled_dot_product_attention(x, keys, values, scale=1.0, mask=mask)
         return self.embedding.as_linear(x[:, 0])
 
 
 @pytest.fixture(scope="module")
 def short_model() -> nn.Module:
-    return ShortModel()
+    return ShortModel(num_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +73,18 @@ def batch_of(model: nn.Module, lengths: list[int], kind: type[Batch] = LateBatch
     return batch
 
 
+def running(uid: int, length: int) -> Request:
+    """A request with its first token."""
+    request = make(uid, prompt=length, max_tokens=1000)
+    request.accept(7)
+    request.num_sampled = 1
+    return request
+
+
 def join(batch: Batch, model: nn.Module, lengths: list[int]) -> None:
     requests = []
     for length in lengths:
-        request = make(len(batch) + len(requests), prompt=length, max_tokens=1000)
-        request.accept(7)
-        request.num_sampled = 1
+        request = running(len(batch) + len(requests), length)
         keys, values = mx.random.normal((2, 1, 1, length, HEAD))
         layer = plain_cache((keys, values), length, like=KVCache())
         mx.eval(layer.state)
@@ -111,6 +119,7 @@ def copied(batch: Batch, steps: int = 4) -> float:
 @pytest.mark.parametrize("lengths", [[LENGTH], [LENGTH] * 3, [LENGTH, LENGTH - 900, 40]])
 def test_a_pipelined_run_copies_no_cache(short_model, deep_model, lengths):
     assert copied(batch_of(short_model, lengths)) < 0.25
+    assert copied(batch_of(ShortModel(num_layers=2), lengths)) < 0.25
     assert copied(batch_of(deep_model, lengths, Batch)) < 0.25
 
 
@@ -128,6 +137,18 @@ def test_a_pipelined_run_copies_no_cache_after_drafts(short_model):
     batch = batch_of(short_model, [LENGTH, 2500])
     batch.verify([[1, 2, 3], [4]], started_at=0.0)
     batch.read()
+    assert copied(batch) < 0.25
+
+
+@pytest.mark.parametrize("kind", [Batch, LateBatch])
+def test_a_pipelined_run_copies_no_cache_of_a_window(short_model, kind):
+    batch = kind(short_model, Sampler(OPS))
+    request = running(0, LENGTH)
+    window = RotatingKVCache(max_size=LENGTH)
+    window.update_and_fetch(*mx.random.normal((2, 1, 1, LENGTH, HEAD)))
+    mx.eval(window.state)
+    request.cache = [window]
+    batch.join([request])
     assert copied(batch) < 0.25
 
 
@@ -157,8 +178,8 @@ def test_a_pass_launched_as_a_whole_would_copy_the_cache(short_model, monkeypatc
     assert copied(batch_of(short_model, [LENGTH, 2000])) > 0.9
 
 
-def test_growing_holds_the_old_and_the_new_array_of_one_layer(deep_model):
-    batch = batch_of(deep_model, [24 * 128 - 3], Batch)
+def test_growing_holds_the_old_and_the_new_arrays_of_one_layer():
+    batch = batch_of(ShortModel(num_layers=8), [24 * 128 - 3])
     step(batch)
     step(batch)
     batch.read()
