@@ -62,6 +62,7 @@ MAY_IMPORT = {
         "models",
         "process",
     ],
+    "doctor": ["engine.kvcache"],
     # The HTTP workers.
     "server.errors": [],
     "server.notation": [],

@@ -1,0 +1,1 @@
+"""Measurements of a machine. May import mlx and the KV caches of the engine."""
