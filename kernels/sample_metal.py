@@ -101,7 +101,7 @@ _BODY = """
                                  shared, my);
       else token = sample_full(source, mass, number, shared, my);
     }
-    const float log_mass = is_valid ? log(plain.mass) : NAN;
+    const float log_mass = is_valid ? precise::log(plain.mass) : NAN;
     if (my.thread_index == 0) {
       tokens[index] = int(token);
       logprobs[index] = (float(row.logits[token]) - plain.peak) - log_mass;

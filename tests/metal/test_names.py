@@ -8,8 +8,8 @@ import mlx.core as mx
 import pytest
 from metal.bodies import run_source, values
 from metal.build import build
-from metal.names import declarations, global_names, metal_names, preamble_names
 from metal.emulator import emulate
+from metal.names import declarations, global_names, metal_names, preamble_names
 from metal.translate import RefusedError
 from support.sampling_reference import RowCase, batch_of
 
