@@ -171,7 +171,9 @@ struct Source {
     return ulong(as_type<uint>(peak - x)) << 32 | ulong(id);
   }
   float weight(ulong key) const {
-    return exp2(-as_type<float>(uint(key >> 32)) * scale);
+    const float distance = as_type<float>(uint(key >> 32));
+    // Exactly 1 for the largest logit: exp2(0) may be less on the device, and min-p can be 1.
+    return distance > 0.0f ? exp2(-distance * scale) : 1.0f;
   }
 };
 

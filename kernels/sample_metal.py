@@ -101,7 +101,9 @@ _BODY = """
                                  shared, my);
       else token = sample_full(source, mass, number, shared, my);
     }
-    const float log_mass = is_valid ? precise::log(plain.mass) : NAN;
+    // The largest logit weighs 1, so the mass is at least 1 but for the error of exp2; and the fast
+    // log is less exact there. Otherwise a certain token would be more than certain.
+    const float log_mass = is_valid ? precise::log(max(plain.mass, 1.0f)) : NAN;
     if (my.thread_index == 0) {
       tokens[index] = int(token);
       logprobs[index] = (float(row.logits[token]) - plain.peak) - log_mass;

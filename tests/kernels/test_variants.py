@@ -168,7 +168,7 @@ def test_strict_names_the_variant_that_does_not_work(monkeypatch):
 # What a compiler or a driver might get wrong, as a change of the source.
 WRONG = {
     "another token": ("tokens[index] = int(token)", "tokens[index] = int(token) + 1"),
-    "the logarithm": ("? precise::log(plain.mass)", "? precise::log2(plain.mass)"),
+    "the logarithm": ("precise::log(max", "precise::log2(max"),
     "the mask": ("mask[i / 32] >> (i % 32)", "~0u"),
     "the bias": ("x += biases[low];", ""),
     "a penalty": ("x -= float(count) * frequency + presence", "x -= float(count) * frequency"),

@@ -5,7 +5,7 @@ import itertools
 import re
 from pathlib import Path
 
-import mlx
+import mlx.core as mx
 
 _LIST = Path(__file__).with_name("metal_names.txt")
 _TOKEN = re.compile(r"\.?\d[\w.]*|[A-Za-z_]\w*|::|\[\[|\]\]|[{}()\[\]<>;=,]")
@@ -35,7 +35,7 @@ def _expand(pattern: str) -> list[str]:
 @functools.cache
 def preamble_names() -> frozenset[str]:
     """The global names of what MLX puts before each custom kernel: its utils.h."""
-    folder = Path(next(iter(mlx.__path__))) / "include/mlx/backend/metal/kernels"
+    folder = Path(mx.__file__).parent / "include/mlx/backend/metal/kernels"
     text = (folder / "utils.h").read_text()
     included = re.findall(r'#include "mlx/backend/metal/kernels/(\w+\.h)"', text)
     sources = [text, *((folder / name).read_text() for name in included)]
