@@ -75,9 +75,10 @@ _BODY = """
 
     Totals raw, edited;
     for (uint i = 4 * my.thread_index; i < row.size; i += 4 * THREADS) {
-      const float4 x = row.raw(i);
+      float4 x = row.raw(i);
       raw.add(x, i, LOG2_E);
-      edited.add(EDITS ? row.edit(x, i) : x, i, scale[index]);
+      if (EDITS) x = row.edit(x, i);
+      edited.add(x, i, scale[index]);
     }
     Source<T> source = {row, false, group_max(edited.peak, shared, my), scale[index], 0.0f,
                         edited.peak, 0};
@@ -101,8 +102,8 @@ _BODY = """
                                  shared, my);
       else token = sample_full(source, mass, number, shared, my);
     }
-    // The largest logit weighs 1, so the mass is at least 1 but for the error of exp2; and the fast
-    // log is less exact there. Otherwise a certain token would be more than certain.
+    // The largest logit weighs 1, so the mass is less by the error of exp2 alone. That error, or
+    // the fast log, less exact near 1, would make a certain token more than certain.
     const float log_mass = is_valid ? precise::log(max(plain.mass, 1.0f)) : NAN;
     if (my.thread_index == 0) {
       tokens[index] = int(token);

@@ -40,12 +40,12 @@ _REFUSED = {
 _TYPE = r"(?:unsigned\s+)?[A-Za-z_][\w:]*(?:\s*<[^<>;]*>)?"
 _NAME = r"[A-Za-z_]\w*\s*(?:\[[^\[\]]*\]\s*)*"
 _SHARED = re.compile(rf"\bthreadgroup\s+({_TYPE})\s+({_NAME}(?:,\s*{_NAME})*)([;=])")
-_KERNEL = re.compile(
+KERNEL = re.compile(
     r"(?:template <(?P<template>[^>]*)>\n)?\[\[kernel\]\] void (?P<name>\w+)\(\n"
     r"(?P<parameters>.*?)\) \{\n",
     re.S,
 )
-_INSTANCE = re.compile(r"\ntemplate \[\[host_name.*?decltype\(\w+(<.*>)\) \w+<.*\Z", re.S)
+INSTANCE = re.compile(r"\ntemplate \[\[host_name.*?decltype\(\w+(<.*>)\) \w+<.*\Z", re.S)
 _BUFFER = re.compile(r"(?P<type>.*?)\s*(?P<kind>[*&])\s*(?P<name>\w+) \[\[buffer\(\d+\)\]\]")
 _LITERAL = re.compile(
     r"(?<![\w.])((?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)([fFhH]?)(?![\w.])"
@@ -58,14 +58,14 @@ def translate(source: str) -> Translation:
     Raises:
         RefusedError: something that is known not to be supported; the compiler refuses the rest
     """
-    text = _without_comments(source)
+    text = without_comments(source)
     for pattern, what in _REFUSED.items():
         if found := re.search(pattern, text, re.M):
             raise RefusedError(f"{what} is not supported (line {_line(text, found.start())})")
-    kernel = _KERNEL.search(text)
+    kernel = KERNEL.search(text)
     if kernel is None:
         raise RefusedError("no kernel in the source")
-    instance = _INSTANCE.search(text)
+    instance = INSTANCE.search(text)
     end = instance.start() if instance else len(text)
 
     header, body = text[: kernel.start()], text[kernel.end() : end]
@@ -102,7 +102,7 @@ def _line(text: str, position: int) -> int:
     return text.count("\n", 0, position) + 1
 
 
-def _without_comments(text: str) -> str:
+def without_comments(text: str) -> str:
     return re.sub(
         r"//[^\n]*|/\*.*?\*/",
         lambda comment: "\n" * comment[0].count("\n") or " ",
