@@ -102,8 +102,8 @@ _BODY = """
                                  shared, my);
       else token = sample_full(source, mass, number, shared, my);
     }
-    // The largest logit weighs 1, so the mass is less by the error of exp2 alone. That error, or
-    // the fast log, less exact near 1, would make a certain token more than certain.
+    // The largest logit weighs 1, so the mass is less by the error of exp2 alone. That error,
+    // or the fast log, less exact near 1, would make a certain token more than certain.
     const float log_mass = is_valid ? precise::log(max(plain.mass, 1.0f)) : NAN;
     if (my.thread_index == 0) {
       tokens[index] = int(token);
