@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 
 import pytest
 from metal import write_sources
@@ -15,7 +16,7 @@ NO_CLANG = "no clang with C++ for OpenCL: install the package clang"
 @pytest.fixture(autouse=True)
 def clang() -> None:
     if find_clang() is None:
-        assert not os.environ.get("CI"), NO_CLANG
+        assert not (os.environ.get("CI") and sys.platform == "linux"), NO_CLANG
         pytest.skip(NO_CLANG)
 
 
