@@ -3,6 +3,8 @@
 // One threadgroup samples the token of one row. Tokens are ordered by a key of 64 bits: the
 // distance of the logit from the largest one (a float that is never negative, so its bits have
 // the same order), then the id. Smaller keys are more likely.
+//
+// Methods are for objects in thread memory, and say so: Metal 4.1 changed what no word means.
 
 constant constexpr uint LANES = 32;
 constant constexpr uint THREADS = GROUPS * LANES;
@@ -69,7 +71,7 @@ struct Row {
   // The adjustments and the mask of this row, from Adjustments and TokenMasks.
   bool is_adjusted, is_masked;
   const device int* ids;
-  const device float* bias;
+  const device float* biases;
   const device int* counts;
   uint num_ids;
   float repetition, frequency, presence;
@@ -78,7 +80,7 @@ struct Row {
 
   // The logits of tokens i to i + 3, i a multiple of 4. Past the end of the row -inf: such a token
   // is never sampled, and comes last by id.
-  float4 raw(uint i) const {
+  float4 raw(uint i) const thread {
     if (size % 4 == 0) return float4(*(const device vec<T, 4>*)(logits + i));
     float4 x = float4(-INFINITY);
     for (uint c = 0; c < 4 && i + c < size; c++) x[c] = float(logits[i + c]);
@@ -86,7 +88,7 @@ struct Row {
   }
 
   // The logits x of tokens i to i + 3 with bias, penalties and mask.
-  float4 edit(float4 x, uint i) const {
+  float4 edit(float4 x, uint i) const thread {
     if (is_adjusted) {
       const uint word = atomic_load_explicit(&marks[(i / 32) % MARKS], memory_order_relaxed);
       const uint marked = (word >> (i % 32)) & 15;
@@ -101,9 +103,9 @@ struct Row {
     return x;
   }
 
-  float4 read(uint i, bool is_raw) const { return is_raw ? raw(i) : edit(raw(i), i); }
+  float4 read(uint i, bool is_raw) const thread { return is_raw ? raw(i) : edit(raw(i), i); }
 
-  float adjusted(uint id, float x) const {
+  float adjusted(uint id, float x) const thread {
     uint low = 0, high = num_ids;  // search of the first entry that is not below id
     while (low < high) {
       const uint middle = (low + high) / 2;
@@ -111,7 +113,7 @@ struct Row {
       else high = middle;
     }
     if (low == num_ids || uint(ids[low]) != id) return x;
-    x += bias[low];
+    x += biases[low];
     const int count = counts[low];
     if (count >= 0) x = x > 0.0f ? x / repetition : x * repetition;
     if (count > 0) x -= float(count) * frequency + presence;
@@ -119,7 +121,7 @@ struct Row {
   }
 
   // Marks the adjusted ids in a bitmap, where ids 65,536 apart share a bit.
-  void mark(ThreadIndices my) const {
+  void mark(ThreadIndices my) const thread {
     for (uint i = my.thread_index; i < MARKS; i += THREADS)
       atomic_store_explicit(&marks[i], 0u, memory_order_relaxed);
     threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -140,7 +142,7 @@ struct Totals {
   float peak = -LARGEST, mass = 0.0f;
   uint index = NEVER;
 
-  void add(float4 x, uint i, float scale) {
+  void add(float4 x, uint i, float scale) thread {
     const float top = max(max(x[0], x[1]), max(x[2], x[3]));
     if (top > peak || index == NEVER) {
       const float now = max(top, peak);
@@ -153,7 +155,7 @@ struct Totals {
   }
 
   // The sum of the weights relative to another peak, which is at least as large.
-  float mass_from(float other, float scale) const {
+  float mass_from(float other, float scale) const thread {
     return mass * exp2((peak - other) * scale);
   }
 };
@@ -167,11 +169,13 @@ struct Source {
   float lane_peak;          // the largest logit that this thread has read
   ulong end;                // tokens with this key or a larger one have no weight
 
-  ulong key(float x, uint id) const {
+  ulong key(float x, uint id) const thread {
     return ulong(as_type<uint>(peak - x)) << 32 | ulong(id);
   }
-  float weight(ulong key) const {
-    return exp2(-as_type<float>(uint(key >> 32)) * scale);
+  float weight(ulong key) const thread {
+    const float distance = as_type<float>(uint(key >> 32));
+    // Exactly 1 for the largest logit: exp2(0) may be less on the device, and min-p can be 1.
+    return distance > 0.0f ? exp2(-distance * scale) : 1.0f;
   }
 };
 
@@ -190,7 +194,7 @@ struct Bound {
   float mass;    // less mass before it,
   float weight;  // and at least this weight
 
-  bool has(uint rank_before, float mass_before, float own_weight) const {
+  bool has(uint rank_before, float mass_before, float own_weight) const thread {
     return rank_before < rank && mass_before < mass && own_weight >= weight;
   }
 };
@@ -384,7 +388,7 @@ struct Ranking {
 
   // Collects the most likely tokens, up to the probable end of the bound.
   void open(thread const Source<T>& source, Bound bound, threadgroup Shared& shared,
-            ThreadIndices my) {
+            ThreadIndices my) thread {
     const ulong end = estimate_end(source, bound, shared, my);
     const uint count = collect(source, 0, end, shared, my);
     top = {0, count > CAPACITY ? 0 : end, 0, count > CAPACITY ? 0 : count, 0.0f};
@@ -393,13 +397,13 @@ struct Ranking {
   }
 
   // True if the first token after the top, whose key is at least the top's end, may be inside.
-  bool may_pass_top(thread const Source<T>& source, Bound bound) const {
+  bool may_pass_top(thread const Source<T>& source, Bound bound) const thread {
     return top.high < source.end && bound.has(top.count, top_mass, source.weight(top.high));
   }
 
   // The tokens inside the bound. Moves the window to the end of the bound.
   Prefix seek(thread const Source<T>& source, Bound bound, threadgroup Shared& shared,
-              ThreadIndices my) {
+              ThreadIndices my) thread {
     const bool is_top = window.low == 0;
     if (may_pass_top(source, bound)) {
       if (!is_top) {
@@ -421,8 +425,7 @@ struct Ranking {
 
 // ---- sampling
 
-// A number in [0, 1) from the first word of Philox4x32-10; see philox.py. Not called "uniform":
-// Metal has a class template of that name, and MLX puts `using namespace metal` before a kernel.
+// A number in [0, 1) from the first word of Philox4x32-10; see philox.py.
 METAL_FUNC float philox_uniform(ulong seed, uint position) {
   uint4 counter = uint4(position, 0, 0, 0);
   uint key_0 = uint(seed), key_1 = uint(seed >> 32);

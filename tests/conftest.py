@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.metal_device import metal_device, why_not_on_metal
 
 from mlxnode.models.demo import fetch_demo_model
 
@@ -27,11 +28,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     marked = [item for item in items if item.get_closest_marker("metal")]
     if marked:
-        import mlx.core as mx
+        for item in marked:
+            if reason := why_not_on_metal(bool(item.get_closest_marker("parity"))):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
-        if not mx.metal.is_available():
-            for item in marked:
-                item.add_marker(pytest.mark.skip(reason="no Metal device"))
+
+@pytest.fixture(autouse=True)
+def _cpu_unless_metal(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What is not marked ``metal`` computes on the CPU: its tolerances are the CPU's."""
+    if not metal_device() or request.node.get_closest_marker("metal"):
+        yield
+        return
+    import mlx.core as mx
+
+    usual = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(usual)
 
 
 @pytest.fixture

@@ -287,6 +287,7 @@ def test_supervisor_killed_leaves_no_process_behind(tmp_path, demo_chat, demo_em
 
 
 @pytest.mark.metal
+@pytest.mark.parity
 def test_metal_kernels_and_operations_give_the_same_answers(
     tmp_path, demo_chat, demo_embedding
 ):

@@ -1,5 +1,6 @@
 """The entry point of the engine process."""
 
+import os
 from multiprocessing.connection import Connection
 
 from mlxnode.config.tables import NodeConfig
@@ -11,6 +12,9 @@ from mlxnode.process.logging import set_up_logging
 def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel]) -> None:
     """Load ``models`` and serve them until the supervisor says stop."""
     set_up_logging(config.server.log_level)
+    # On devices with tensor units, MLX would compute products of float32 as TF32, with 10 bits
+    # of 23. The vectors of an embedding model would then depend on the machine.
+    os.environ.setdefault("MLX_ENABLE_TF32", "0")
     cpu.prepare_process()
     from mlxnode.engine import main  # imports mlx, so not before the process is prepared
 

@@ -7,7 +7,7 @@ import pytest
     params=[
         "ops",
         pytest.param("emulated", marks=pytest.mark.slow),
-        pytest.param("gpu", marks=pytest.mark.metal),
+        pytest.param("gpu", marks=[pytest.mark.metal, pytest.mark.parity]),
     ]
 )
 def is_metal(request) -> bool:

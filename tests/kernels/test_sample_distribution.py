@@ -81,6 +81,7 @@ def test_sample_kernel_gives_the_tokens_of_the_operations(name, emulated, monkey
 
 
 @pytest.mark.metal
+@pytest.mark.parity
 @pytest.mark.parametrize("name", ROWS)
 def test_sample_kernel_on_a_gpu_follows_the_exact_distribution(name):
     case = make_case(name)

@@ -7,6 +7,8 @@ line stays the line it was, so that a fault names the line of the Metal source.
 import re
 from dataclasses import dataclass
 
+from metal.names import declarations, global_names, metal_names, preamble_names
+
 SOURCE_NAME = "kernel.metal"
 
 
@@ -38,12 +40,12 @@ _REFUSED = {
 _TYPE = r"(?:unsigned\s+)?[A-Za-z_][\w:]*(?:\s*<[^<>;]*>)?"
 _NAME = r"[A-Za-z_]\w*\s*(?:\[[^\[\]]*\]\s*)*"
 _SHARED = re.compile(rf"\bthreadgroup\s+({_TYPE})\s+({_NAME}(?:,\s*{_NAME})*)([;=])")
-_KERNEL = re.compile(
+KERNEL = re.compile(
     r"(?:template <(?P<template>[^>]*)>\n)?\[\[kernel\]\] void (?P<name>\w+)\(\n"
     r"(?P<parameters>.*?)\) \{\n",
     re.S,
 )
-_INSTANCE = re.compile(r"\ntemplate \[\[host_name.*?decltype\(\w+(<.*>)\) \w+<.*\Z", re.S)
+INSTANCE = re.compile(r"\ntemplate \[\[host_name.*?decltype\(\w+(<.*>)\) \w+<.*\Z", re.S)
 _BUFFER = re.compile(r"(?P<type>.*?)\s*(?P<kind>[*&])\s*(?P<name>\w+) \[\[buffer\(\d+\)\]\]")
 _LITERAL = re.compile(
     r"(?<![\w.])((?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)([fFhH]?)(?![\w.])"
@@ -56,14 +58,14 @@ def translate(source: str) -> Translation:
     Raises:
         RefusedError: something that is known not to be supported; the compiler refuses the rest
     """
-    text = _without_comments(source)
+    text = without_comments(source)
     for pattern, what in _REFUSED.items():
         if found := re.search(pattern, text, re.M):
             raise RefusedError(f"{what} is not supported (line {_line(text, found.start())})")
-    kernel = _KERNEL.search(text)
+    kernel = KERNEL.search(text)
     if kernel is None:
         raise RefusedError("no kernel in the source")
-    instance = _INSTANCE.search(text)
+    instance = INSTANCE.search(text)
     end = instance.start() if instance else len(text)
 
     header, body = text[: kernel.start()], text[kernel.end() : end]
@@ -71,13 +73,14 @@ def translate(source: str) -> Translation:
         raise RefusedError(
             f"threadgroup variable outside of the kernel (line {_line(text, found.start())})"
         )
+    _check_names(header)
     body = _share(body, _line(text, kernel.end()))
     parameters, arguments, buffers = _parameters(kernel["parameters"])
     template = f"template <{kernel['template']}>\n" if kernel["template"] else ""
     code = _rewrite(f"{header}{template}void {kernel['name']}(\n{parameters}) {{\n{body}")
     call = f"{kernel['name']}{instance[1] if instance else ''}({', '.join(arguments)})"
     return Translation(
-        f'#include "kernel.h"\n#line 1 "{SOURCE_NAME}"\n{code}\n'
+        f'#include "kernel.h"\n{declarations()}\n#line 1 "{SOURCE_NAME}"\n{code}\n'
         "void emulator::kernel() {\n"
         "  [[maybe_unused]] const metal::Attributes here;\n"
         f"  {call};\n}}\n",
@@ -85,11 +88,21 @@ def translate(source: str) -> Translation:
     )
 
 
+def _check_names(header: str) -> None:
+    """Refuse globals whose name Metal's library or MLX's preamble has taken."""
+    for name, line in global_names(header).items():
+        if section := metal_names().get(name):
+            what = "a keyword" if section == "keyword" else "a name of Metal's library"
+            raise RefusedError(f"the global {name!r} (line {line}) is {what}")
+        if name in preamble_names():
+            raise RefusedError(f"the global {name!r} (line {line}) is a name of MLX's utils.h")
+
+
 def _line(text: str, position: int) -> int:
     return text.count("\n", 0, position) + 1
 
 
-def _without_comments(text: str) -> str:
+def without_comments(text: str) -> str:
     return re.sub(
         r"//[^\n]*|/\*.*?\*/",
         lambda comment: "\n" * comment[0].count("\n") or " ",
@@ -142,6 +155,8 @@ def _parameters(text: str) -> tuple[str, list[str], list[str]]:
             pointer = f"reinterpret_cast<{value_type}*>(emulator::buffer({len(buffers)}))"
             arguments.append(f"*{pointer}" if buffer["kind"] == "&" else pointer)
             buffers.append(buffer["name"])
+            if metal_names().get(buffer["name"]) in ("keyword", "global"):
+                raise RefusedError(f"the parameter {buffer['name']!r} is a keyword or a macro")
         elif attribute := re.match(r"\w+ \w+ \[\[(\w+)\]\]$", line):
             arguments.append(f"here.{attribute[1]}")
         else:
