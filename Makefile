@@ -7,7 +7,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test test-quick lint sizes bench bench-engine bench-kernels clean
+.PHONY: help serve test test-quick lint sizes bench bench-engine bench-kernels mac-report clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -40,6 +40,9 @@ bench-engine: $(VENV)/.installed-bench  ## a decode step without HTTP
 
 bench-kernels: $(VENV)/.installed-bench  ## sampling: kernel, operations and mlx-lm's samplers
 	$(BIN)/python benchmarks/sampling.py --json build/kernels.json --plot build/kernels.svg
+
+mac-report: $(VENV)/.installed-dev  ## check, measure and test this Mac; write build/mac-report.md
+	$(BIN)/mlxnode doctor --report build/mac-report.md
 
 clean:  ## remove the environment
 	rm -rf $(VENV) build *.egg-info
