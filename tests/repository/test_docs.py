@@ -1,5 +1,6 @@
 """The documents name files and tests that exist."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -11,6 +12,8 @@ PATH = re.compile(
     r"`((?:mlxnode|kernels|tests|benchmarks|docs)(?:/[\w.-]+)+/?)`|\]\(([\w./-]+)\)"
 )
 TEST = re.compile(r"`(test_\w+)`")
+# Fixtures of the folders whose conftest.py has a parameter for GPUs, and those that need them.
+ON_GPUS = {"is_metal", "sample", "pool", "gpu", "model", "kernels"}
 NOT_OURS = {"mlxnode/mlxnode"}  # the address of the repository
 
 
@@ -50,3 +53,28 @@ def test_paths_of_the_trace_exist():
     files |= {file.name for file in (ROOT / "kernels").iterdir()}
     for name in re.findall(r"`(\w+\.py)`", text):
         assert name in files, name
+
+
+def test_tests_that_only_a_mac_can_show_are_marked_metal():
+    """The last column of the table of docs/macos.md names them."""
+    text = (ROOT / "docs" / "macos.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    claimed = {name for row in rows if len(row) == 3 for name in TEST.findall(row[2])}
+    assert claimed
+    for name in claimed:
+        assert is_metal(name), name
+
+
+def is_metal(name: str) -> bool:
+    """True if the test is marked ``metal``, or has a fixture with such a parameter."""
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name == name:
+                marks = [ast.unparse(decorator) for decorator in node.decorator_list]
+                fixtures = {argument.arg for argument in node.args.args}
+                conftest = file.with_name("conftest.py")
+                is_run_on_gpus = conftest.exists() and "mark.metal" in conftest.read_text()
+                return "pytest.mark.metal" in marks or (
+                    is_run_on_gpus and not fixtures.isdisjoint(ON_GPUS)
+                )
+    return False
