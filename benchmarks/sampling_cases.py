@@ -139,7 +139,7 @@ def measure(batch: int, vocabulary: int, rounds: int) -> list[Result]:
     """All implementations at one shape, in turns."""
     case = Case(batch, vocabulary)
     functions = {"mlx-lm": case.by_mlx_lm, "operations": case.by_operations}
-    if backend.choose() is backend.METAL:
+    if backend.choose() is not backend.OPS:
         functions["kernel"] = case.by_kernel
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds + 1):  # the first one warms up

@@ -13,6 +13,8 @@ from mlxnode.kernels.metal import MetalKernel, make_kernel
 from mlxnode.kernels.pool import PoolingColumns, pool_ops
 
 THREADS = 512
+INPUTS = ["hidden", "lengths", "modes", "dimensions"]
+OUTPUTS = ["vectors"]
 
 _HEADER = Path(__file__).with_name("pool.metal").read_text()
 _BODY = """
@@ -73,8 +75,8 @@ def pool_metal(hidden: mx.array, columns: PoolingColumns, *, normalize: bool) ->
 def kernel() -> MetalKernel:
     return make_kernel(
         name="pool",
-        inputs=["hidden", "lengths", "modes", "dimensions"],
-        outputs=["vectors"],
+        inputs=INPUTS,
+        outputs=OUTPUTS,
         constants={"THREADS": THREADS},
         header=_HEADER,
         body=_BODY,

@@ -69,7 +69,7 @@ struct Row {
   // The adjustments and the mask of this row, from Adjustments and TokenMasks.
   bool is_adjusted, is_masked;
   const device int* ids;
-  const device float* bias;
+  const device float* biases;
   const device int* counts;
   uint num_ids;
   float repetition, frequency, presence;
@@ -111,7 +111,7 @@ struct Row {
       else high = middle;
     }
     if (low == num_ids || uint(ids[low]) != id) return x;
-    x += bias[low];
+    x += biases[low];
     const int count = counts[low];
     if (count >= 0) x = x > 0.0f ? x / repetition : x * repetition;
     if (count > 0) x -= float(count) * frequency + presence;
@@ -171,7 +171,9 @@ struct Source {
     return ulong(as_type<uint>(peak - x)) << 32 | ulong(id);
   }
   float weight(ulong key) const {
-    return exp2(-as_type<float>(uint(key >> 32)) * scale);
+    const float distance = as_type<float>(uint(key >> 32));
+    // Exactly 1 for the largest logit: exp2(0) may be less on the device, and min-p can be 1.
+    return distance > 0.0f ? exp2(-distance * scale) : 1.0f;
   }
 };
 
@@ -421,8 +423,7 @@ struct Ranking {
 
 // ---- sampling
 
-// A number in [0, 1) from the first word of Philox4x32-10; see philox.py. Not called "uniform":
-// Metal has a class template of that name, and MLX puts `using namespace metal` before a kernel.
+// A number in [0, 1) from the first word of Philox4x32-10; see philox.py.
 METAL_FUNC float philox_uniform(ulong seed, uint position) {
   uint4 counter = uint4(position, 0, 0, 0);
   uint key_0 = uint(seed), key_1 = uint(seed >> 32);

@@ -22,7 +22,7 @@ from mlxnode.kernels.sample import (
 )
 from mlxnode.kernels.sample_ops import sample_ops
 
-_INPUTS = [
+INPUTS = [
     "logits",
     "scale",
     "top_k",
@@ -33,7 +33,7 @@ _INPUTS = [
     "seeds",
     "positions",
     "adjusted_ids",
-    "bias",
+    "biases",
     "counts",
     "repetition",
     "frequency",
@@ -41,6 +41,8 @@ _INPUTS = [
     "mask_bits",
     "mask_indices",
 ]
+
+OUTPUTS = ["tokens", "logprobs", "top_ids", "top_logprobs"]
 
 _HEADER = Path(__file__).with_name("sample.metal").read_text()
 _BODY = """
@@ -58,13 +60,13 @@ _BODY = """
     if (EDITS) {
       row.num_ids = adjusted_ids_shape[1];
       row.ids = adjusted_ids + index * row.num_ids;
-      row.bias = bias + index * row.num_ids;
+      row.biases = biases + index * row.num_ids;
       row.counts = counts + index * row.num_ids;
       row.repetition = repetition[index];
       row.frequency = frequency[index];
       row.presence = presence[index];
       // A row without adjustments has one neutral entry, repeated.
-      row.is_adjusted = row.ids[0] != row.ids[row.num_ids - 1] || row.bias[0] != 0.0f ||
+      row.is_adjusted = row.ids[0] != row.ids[row.num_ids - 1] || row.biases[0] != 0.0f ||
                         row.counts[0] >= 0;
       if (row.is_adjusted) row.mark(my);
       row.is_masked = mask_indices[index] >= 0;
@@ -99,7 +101,9 @@ _BODY = """
                                  shared, my);
       else token = sample_full(source, mass, number, shared, my);
     }
-    const float log_mass = is_valid ? log(plain.mass) : NAN;
+    // The largest logit weighs 1, so the mass is at least 1 but for the error of exp2; and the fast
+    // log is less exact there. Otherwise a certain token would be more than certain.
+    const float log_mass = is_valid ? precise::log(max(plain.mass, 1.0f)) : NAN;
     if (my.thread_index == 0) {
       tokens[index] = int(token);
       logprobs[index] = (float(row.logits[token]) - plain.peak) - log_mass;
@@ -190,8 +194,8 @@ def sample_metal(
 def kernel() -> MetalKernel:
     return make_kernel(
         name="sample",
-        inputs=_INPUTS,
-        outputs=["tokens", "logprobs", "top_ids", "top_logprobs"],
+        inputs=INPUTS,
+        outputs=OUTPUTS,
         constants={"GROUPS": GROUPS},
         header=_HEADER,
         body=_BODY,

@@ -237,8 +237,8 @@ MUTATIONS: dict[str, tuple[object, list[tuple[str, str]], Callable[[], None]]] =
         sample_metal,
         [
             (
-                "return exp2(-as_type<float>(uint(key >> 32)) * scale)",
-                "return exp2(-as_type<float>(uint(key >> 32)) * LOG2_E)",
+                "exp2(-distance * scale)",
+                "exp2(-distance * LOG2_E)",
             )
         ],
         check_truncation,

@@ -69,7 +69,7 @@ def test_sample_reads_nothing_of_masks_and_adjustments_for_rows_without():
     result = run(RowCase(logits, top_p=0.9, mask=mask, bias={7: 1.0, 9: 2.0}), plain).traffic
     assert result["mask_bits"].read == alone["mask_bits"].read
     # Each of the 512 threads reads the first entry, which shows that the row has no others.
-    assert result["bias"].read - alone["bias"].read <= 512 * 4
+    assert result["biases"].read - alone["biases"].read <= 512 * 4
 
 
 def test_sample_reads_a_wide_distribution_a_bounded_number_of_times():

@@ -110,7 +110,7 @@ def _cached(suffix: str, *key: str) -> Path:
 def _machine() -> list[str]:
     """The objects of the machine that runs kernels, compiled if the cache has none."""
     objects = []
-    for name in ("threads", "memory", "instrumentation"):
+    for name in ("threads", "memory", "instrumentation", "accuracy"):
         target = _cached(".o", name, *_FLAGS)
         if not target.exists():
             _compile([*_FLAGS, "-O2", "-c", str(INCLUDE / f"{name}.cpp")], target)

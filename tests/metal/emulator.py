@@ -18,6 +18,8 @@ from metal.capture import Launch, capture
 from metal.translate import translate
 
 Schedule = Literal["in_order", "reversed", "shuffled"]
+Accuracy = Literal["library", "high", "low", "mixed"]
+_ACCURACIES = ("library", "high", "low", "mixed")
 _SCHEDULES = ("in_order", "reversed", "shuffled")
 _metal_kernel = mx.fast.metal_kernel  # a test may replace it by EmulatedKernel
 
@@ -75,6 +77,7 @@ class _Launch(ctypes.Structure):
         ("poison", ctypes.c_uint32),
         ("seed", ctypes.c_uint64),
         ("step_limit", ctypes.c_uint64),
+        ("accuracy", ctypes.c_uint32),
     ]
 
 
@@ -103,6 +106,7 @@ def run_launch(
     seed: int = 0,
     poison: int = 0xFF,
     step_limit: int = 10**9,
+    accuracy: Accuracy = "library",
 ) -> Run:
     """Run a captured launch.
 
@@ -111,6 +115,8 @@ def run_launch(
         checked: check every access; without, only barriers, SIMD-group functions and limits
         schedule: which thread runs first; ``seed`` is for "shuffled"
         poison: the byte that fills memory which nobody has written
+        accuracy: of exp2, log, sqrt, ...: the C library's, or with the largest error that
+            Metal's specification allows, upwards, downwards, or a share by argument
         step_limit: basic blocks that a threadgroup may run, against endless loops
 
     Raises:
@@ -132,7 +138,8 @@ def run_launch(
         buffer.writable, buffer.filled = True, init_value is not None
 
     order = _SCHEDULES.index(schedule)
-    request = _Launch(launch.grid, launch.threadgroup, order, poison, seed, step_limit)
+    errors = _ACCURACIES.index(accuracy)
+    request = _Launch(launch.grid, launch.threadgroup, order, poison, seed, step_limit, errors)
     report = _Report()
     _load(library).emulator_run(
         ctypes.byref(request), buffers, len(buffers), ctypes.byref(report)

@@ -225,12 +225,6 @@ REFUSED = {
 }
 
 
-def test_a_global_function_with_the_name_of_a_metal_template_is_refused():
-    header = "METAL_FUNC float uniform(float x) { return x; }"
-    with pytest.raises(RefusedError, match=r"uniform.*ambiguous"):
-        run_source("out[0] = uniform(x[0]);", values(), header=header)
-
-
 @pytest.mark.parametrize("construct", REFUSED)
 def test_translate_or_compiler_refuses(construct):
     source, message = REFUSED[construct]

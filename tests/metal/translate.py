@@ -7,6 +7,8 @@ line stays the line it was, so that a fault names the line of the Metal source.
 import re
 from dataclasses import dataclass
 
+from metal.names import declarations, global_names, metal_names, preamble_names
+
 SOURCE_NAME = "kernel.metal"
 
 
@@ -71,18 +73,29 @@ def translate(source: str) -> Translation:
         raise RefusedError(
             f"threadgroup variable outside of the kernel (line {_line(text, found.start())})"
         )
+    _check_names(header)
     body = _share(body, _line(text, kernel.end()))
     parameters, arguments, buffers = _parameters(kernel["parameters"])
     template = f"template <{kernel['template']}>\n" if kernel["template"] else ""
     code = _rewrite(f"{header}{template}void {kernel['name']}(\n{parameters}) {{\n{body}")
     call = f"{kernel['name']}{instance[1] if instance else ''}({', '.join(arguments)})"
     return Translation(
-        f'#include "kernel.h"\n#line 1 "{SOURCE_NAME}"\n{code}\n'
+        f'#include "kernel.h"\n{declarations()}\n#line 1 "{SOURCE_NAME}"\n{code}\n'
         "void emulator::kernel() {\n"
         "  [[maybe_unused]] const metal::Attributes here;\n"
         f"  {call};\n}}\n",
         buffers,
     )
+
+
+def _check_names(header: str) -> None:
+    """Refuse globals whose name Metal's library or MLX's preamble has taken."""
+    for name, line in global_names(header).items():
+        if section := metal_names().get(name):
+            what = "a keyword" if section == "keyword" else "a name of Metal's library"
+            raise RefusedError(f"the global {name!r} (line {line}) is {what}")
+        if name in preamble_names():
+            raise RefusedError(f"the global {name!r} (line {line}) is a name of MLX's utils.h")
 
 
 def _line(text: str, position: int) -> int:
@@ -142,6 +155,8 @@ def _parameters(text: str) -> tuple[str, list[str], list[str]]:
             pointer = f"reinterpret_cast<{value_type}*>(emulator::buffer({len(buffers)}))"
             arguments.append(f"*{pointer}" if buffer["kind"] == "&" else pointer)
             buffers.append(buffer["name"])
+            if metal_names().get(buffer["name"]) in ("keyword", "global"):
+                raise RefusedError(f"the parameter {buffer['name']!r} is a keyword or a macro")
         elif attribute := re.match(r"\w+ \w+ \[\[(\w+)\]\]$", line):
             arguments.append(f"here.{attribute[1]}")
         else:

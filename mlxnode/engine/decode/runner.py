@@ -54,6 +54,9 @@ class TextRunner:
         self._make_compiler = make_compiler
         self._compiler: GrammarCompiler | None = None
         self._sampler = Sampler(kernels)
+        if kernels.warm is not None:
+            # Only the dtype of the logits is needed, so nothing is computed.
+            kernels.warm(sampling=[model(mx.zeros((1, 1), mx.int32)).dtype])
         self._pacing = PrefillPacing(config.prefill_stall_ms / 1000)
         self._lookup = PromptLookup(config.num_speculative_tokens)
         self._prefixes = PrefixCache(

@@ -41,6 +41,10 @@ class Embedder:
         self._encoder = encoder
         self._config = config
         self._dense = dense
+        if kernels.warm is not None:
+            # Only the dtype of the hidden states is needed, so nothing is computed.
+            hidden = encoder(mx.zeros((1, 1), mx.int32), mx.array([1]))
+            kernels.warm(pooling=[hidden.dtype])
 
     @classmethod
     def load(cls, served: ServedModel, kernels: Kernels = OPS) -> "Embedder":

@@ -10,6 +10,7 @@ import pytest
 from mlxnode.engine.embedding.embedder import Embedder
 from mlxnode.engine.embedding.queue import EmbeddingQueue
 from mlxnode.errors import ModelError
+from mlxnode.kernels.backend import OPS
 from mlxnode.models.sentence.config import read_sentence_config
 from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 from mlxnode.models.served import ServedModel
@@ -157,6 +158,14 @@ def test_embedder_leaves_vectors_as_they_are_without_normalize():
     expected = np.load(FIXTURES / "roberta" / "expected.npz")
     last = expected["hidden"][np.cumsum(expected["lengths"]) - 1]
     np.testing.assert_allclose(embed(raw, load_texts("roberta")), last, atol=3e-5)
+
+
+def test_embedder_warms_the_kernels_for_the_dtype_of_its_hidden_states():
+    asked = []
+    kernels = OPS._replace(warm=lambda **dtypes: asked.append(dtypes))
+    embedder = Embedder.load(serve(FIXTURES / "bert"), kernels)
+    hidden = embedder._encoder(mx.array([[2, 5]]), mx.array([2]))
+    assert asked == [{"pooling": [hidden.dtype]}]
 
 
 def test_embedder_pads_the_batch_to_its_longest_text():

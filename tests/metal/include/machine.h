@@ -17,6 +17,7 @@ struct Launch {
   Size grid, group;  // threads, as mx.fast.metal_kernel takes them
   uint32_t schedule, poison;
   uint64_t seed, step_limit;
+  uint32_t accuracy;  // 0: the C library's, 1: too large, 2: too small, more: either, a hash
 };
 struct Report {
   uint64_t threadgroups, barriers, simd_operations, threadgroup_bytes;
@@ -37,6 +38,7 @@ struct Now {
 extern Now now;
 extern Report* report;
 extern uint64_t steps_left;
+extern uint32_t accuracy;
 
 bool place_buffers(Buffer* buffers, int count, uint32_t poison);  // false: no memory
 void collect_buffers();

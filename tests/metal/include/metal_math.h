@@ -1,6 +1,7 @@
 // Metal's mathematics on float, half, bfloat and their vectors. No double anywhere.
 #pragma once
 #include "metal_types.h"
+#include "runtime.h"
 
 #define INFINITY __builtin_inff()
 #define NAN __builtin_nanf("")
@@ -27,39 +28,42 @@ inline constexpr bool is_float = std::is_same_v<T, float> || std::is_same_v<T, h
   inline Float16<F> name(Float16<F> x, Float16<F> y) {                                         \
     return Float16<F>(name(float(x), float(y)));                                               \
   }
-#define METAL_TRANSCENDENTAL                                      \
-  METAL_FUNCTION_1(exp, __builtin_expf(x))                        \
-  METAL_FUNCTION_1(exp2, __builtin_exp2f(x))                      \
-  METAL_FUNCTION_1(exp10, __builtin_powf(10.0f, x))               \
-  METAL_FUNCTION_1(log, __builtin_logf(x))                        \
-  METAL_FUNCTION_1(log2, __builtin_log2f(x))                      \
-  METAL_FUNCTION_1(log10, __builtin_log10f(x))                    \
-  METAL_FUNCTION_1(sin, __builtin_sinf(x))                        \
-  METAL_FUNCTION_1(cos, __builtin_cosf(x))                        \
-  METAL_FUNCTION_1(tan, __builtin_tanf(x))                        \
-  METAL_FUNCTION_1(tanh, __builtin_tanhf(x))                      \
-  METAL_FUNCTION_1(sinh, __builtin_sinhf(x))                      \
-  METAL_FUNCTION_1(cosh, __builtin_coshf(x))                      \
-  METAL_FUNCTION_1(sqrt, __builtin_sqrtf(x))                      \
-  METAL_FUNCTION_1(rsqrt, 1.0f / __builtin_sqrtf(x))              \
+#define METAL_EVALUATE(name, is_precise, ...) \
+  emulator::evaluate(emulator::Function::name, is_precise, __VA_ARGS__)
+#define METAL_TRANSCENDENTAL(is_precise)                                      \
+  METAL_FUNCTION_1(exp, METAL_EVALUATE(exp, is_precise, x))       \
+  METAL_FUNCTION_1(exp2, METAL_EVALUATE(exp2, is_precise, x))     \
+  METAL_FUNCTION_1(exp10, METAL_EVALUATE(exp10, is_precise, x))   \
+  METAL_FUNCTION_1(log, METAL_EVALUATE(log, is_precise, x))       \
+  METAL_FUNCTION_1(log2, METAL_EVALUATE(log2, is_precise, x))     \
+  METAL_FUNCTION_1(log10, METAL_EVALUATE(log10, is_precise, x))   \
+  METAL_FUNCTION_1(sin, METAL_EVALUATE(sin, is_precise, x))       \
+  METAL_FUNCTION_1(cos, METAL_EVALUATE(cos, is_precise, x))       \
+  METAL_FUNCTION_1(tan, METAL_EVALUATE(tan, is_precise, x))       \
+  METAL_FUNCTION_1(tanh, METAL_EVALUATE(tanh, is_precise, x))     \
+  METAL_FUNCTION_1(sinh, METAL_EVALUATE(sinh, is_precise, x))     \
+  METAL_FUNCTION_1(cosh, METAL_EVALUATE(cosh, is_precise, x))     \
+  METAL_FUNCTION_1(sqrt, METAL_EVALUATE(sqrt, is_precise, x))     \
+  METAL_FUNCTION_1(rsqrt, METAL_EVALUATE(rsqrt, is_precise, x))   \
   METAL_FUNCTION_1(fabs, __builtin_fabsf(x))                      \
   METAL_FUNCTION_1(floor, __builtin_floorf(x))                    \
   METAL_FUNCTION_1(ceil, __builtin_ceilf(x))                      \
   METAL_FUNCTION_1(trunc, __builtin_truncf(x))                    \
   METAL_FUNCTION_1(round, __builtin_roundf(x))                    \
   METAL_FUNCTION_1(rint, __builtin_nearbyintf(x))                 \
-  METAL_FUNCTION_2(pow, __builtin_powf(x, y))                     \
+  METAL_FUNCTION_2(pow, METAL_EVALUATE(pow, is_precise, x, y))    \
   METAL_FUNCTION_2(fmod, __builtin_fmodf(x, y))                   \
   METAL_FUNCTION_2(fmax, __builtin_fmaxf(x, y))                   \
   METAL_FUNCTION_2(fmin, __builtin_fminf(x, y))                   \
   METAL_FUNCTION_2(copysign, __builtin_copysignf(x, y))           \
-  METAL_FUNCTION_2(divide, x / y)
-METAL_TRANSCENDENTAL
+  METAL_FUNCTION_2(divide, METAL_EVALUATE(divide, is_precise, x, y))
+METAL_TRANSCENDENTAL(false)
 // clang-format off
-namespace fast { METAL_TRANSCENDENTAL }
-namespace precise { METAL_TRANSCENDENTAL }
+namespace fast { METAL_TRANSCENDENTAL(false) }
+namespace precise { METAL_TRANSCENDENTAL(true) }
 // clang-format on
 #undef METAL_TRANSCENDENTAL
+#undef METAL_EVALUATE
 #undef METAL_FUNCTION_1
 #undef METAL_FUNCTION_2
 

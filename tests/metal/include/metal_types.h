@@ -17,10 +17,6 @@ namespace metal {
 using std::conditional_t, std::enable_if, std::enable_if_t;
 using std::is_floating_point_v, std::is_integral_v, std::is_same, std::is_same_v;
 
-// Of <metal_uniform>, declared so that a kernel cannot give the name to something of its own.
-template <class T>
-struct uniform;
-
 template <class To, class From>
 inline To as_type(From value) {
   static_assert(sizeof(To) == sizeof(From), "as_type needs types of one size");

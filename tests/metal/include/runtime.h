@@ -45,6 +45,12 @@ void atomic_store(void* address, uint32_t value, bool in_device_memory);
 // End the launch with this text. A return address given as {%p} becomes a source line.
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
+// A function of Metal's mathematics with the accuracy of this launch; y for two arguments.
+enum class Function : unsigned {
+  exp, exp2, exp10, log, log2, log10, sin, cos, tan, sinh, cosh, tanh, sqrt, rsqrt, pow, divide
+};
+float evaluate(Function function, bool is_precise, float x, float y = 0);
+
 // The start of the buffer of this number in the kernel's signature.
 char* buffer(int number);
 

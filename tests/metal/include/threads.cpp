@@ -298,6 +298,7 @@ extern "C" __attribute__((visibility("default"))) void emulator_run(
   if (dladdr(reinterpret_cast<void*>(emulator_run), &library)) report->base = library.dli_fbase;
   if (!prepare(*request)) return;
   if (!place_buffers(buffers, count, request->poison)) return stop("no memory for the buffers");
+  accuracy = request->accuracy;
   flushing_subnormals(run_groups);
   collect_buffers();
 }
