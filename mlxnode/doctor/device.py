@@ -10,7 +10,7 @@ from mlxnode.doctor.commands import sysctl
 from mlxnode.doctor.findings import Finding, Section, gigabytes
 from mlxnode.doctor.node import memory
 from mlxnode.engine.memory.device import memory_limit
-from mlxnode.kernels import backend
+from mlxnode.kernels.variants import PoolVariant, SampleVariant, check_variant
 
 _WIRING_HELPS_FROM = 0.75  # of the recommended working set; less is hardly ever paged out
 
@@ -61,12 +61,15 @@ def kernels() -> Finding:
     """Whether the Metal kernels work."""
     if not mx.metal.is_available():
         return Finding("kernels", "info", "operations of MLX; Metal's kernels need a Mac")
-    try:
-        backend.choose("metal")
-    except backend.BackendError as error:
-        reason = str(error).strip().splitlines()[0]
+    # The two that most requests need; the report has all.
+    float16 = mx.float16
+    variants = [SampleVariant(float16, False, False), PoolVariant(float16, True)]
+    results = [check_variant(variant) for variant in variants]
+    failed = [result for result in results if not result.works]
+    if failed:
+        text = "; ".join(f"{result.name}: {result.error.splitlines()[0]}" for result in failed)
         advice = "a node uses MLX's operations instead; please report it"
-        return Finding("kernels", "warn", reason, advice)
+        return Finding("kernels", "warn", text, advice)
     return Finding("kernels", "ok", "the Metal kernels compile and give the right results")
 
 

@@ -40,7 +40,7 @@ def report(config: Path | None, say: Callable[[str], None]) -> Iterator[Section]
         say(f"float32_products, MLX_ENABLE_TF32={value}")
         variables = {"MLX_ENABLE_TF32": value}
         yield run_probe("float32_products", timeout=_LONG, environment=variables)
-    for name in ("float32_products", "bandwidth", "demo_model"):
+    for name in ("float32_products", "bandwidth", "kv_updates", "demo_model"):
         say(name)
         yield run_probe(name, timeout=_LONG)
     say("import times")

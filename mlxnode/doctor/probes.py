@@ -19,6 +19,7 @@ PROBES = {
     "kernel_variants": "kernels",
     "float32_products": "precision",
     "bandwidth": "bandwidth",
+    "kv_updates": "kv",
     "demo_model": "speed",
 }
 

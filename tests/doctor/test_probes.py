@@ -3,10 +3,10 @@
 import mlx.core as mx
 import pytest
 
-from mlxnode.doctor import child, device, probes
+from mlxnode.doctor import child, device, kernels, kv, probes
 from mlxnode.doctor.findings import Section
-from mlxnode.kernels import backend
-from mlxnode.kernels.backend import BackendError
+from mlxnode.doctor.kv_update import Measurement
+from mlxnode.kernels.variants import VariantResult
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def gpu(monkeypatch):
 
 
 def test_device_of_a_mac(gpu, monkeypatch):
-    monkeypatch.setattr(backend, "choose", lambda _: backend.METAL)
+    monkeypatch.setattr(device, "check_variant", lambda _: VariantResult("a", True, 1.0, ""))
     section = device.device(weights=8 * 10**9, memory_gb=None, is_mac=True)
     assert [(f.name, f.status) for f in section.findings] == [
         ("device", "ok"),
@@ -91,12 +91,36 @@ def test_device_of_a_mac(gpu, monkeypatch):
 
 
 def test_device_of_a_mac_whose_kernels_do_not_work(gpu, monkeypatch):
-    def refuse(_: str) -> None:
-        raise BackendError("Metal's do not work here: no such function\npages of output")
-
-    monkeypatch.setattr(backend, "choose", refuse)
+    broken = VariantResult("sample(float16)", False, 1.0, "no such function\npages of output")
+    monkeypatch.setattr(device, "check_variant", lambda _: broken)
     found = device.kernels()
-    assert found.status == "warn" and found.text.endswith("no such function")
+    assert found.status == "warn" and "sample(float16): no such function" in found.text
+    assert "pages" not in found.text
+
+
+def test_variants_that_do_not_work_are_listed_with_what_the_compiler_says():
+    works = VariantResult("pool(float16)", True, 0.5, "")
+    broken = VariantResult("sample(float16)", False, 1.0, "no such function\npages of output")
+    section = kernels.section_of([works, broken])
+    assert [(f.status, f.text) for f in section.findings] == [("fail", "1 of 2 variants work")]
+    assert section.table[1:] == [
+        ["pool(float16)", "works", "0.50 s"],
+        ["sample(float16)", "fails", "1.00 s"],
+    ]
+    assert "pages of output" in section.log
+    assert kernels.section_of([works]).findings[0].status == "ok"
+
+
+@pytest.mark.parametrize(("copied", "status"), [(0.05, "ok"), (0.9, "warn")])
+def test_kv_updates_warn_of_copies_by_the_launches_of_a_node(monkeypatch, copied, status):
+    def measured(length: int) -> list[Measurement]:
+        shares = {"waited": 0.0, "pipelined": 1.0, "halves": copied}
+        return [Measurement("scatter", how, 4, length, 1.5, x) for how, x in shares.items()]
+
+    monkeypatch.setattr(kv, "check_slots", measured)
+    section = kv.kv_updates()
+    assert section.findings[0].status == status
+    assert ["scatter", "halves", "500", "1.50 ms", f"{copied:.2f}"] in section.table
 
 
 def test_device_that_a_mac_does_not_find(monkeypatch):
@@ -122,7 +146,7 @@ def test_products_in_few_bits_are_called_tf32(monkeypatch):
 
 
 @pytest.mark.metal
-@pytest.mark.parametrize("name", ["device_facts", "kernel_variants", "float32_products"])
+@pytest.mark.parametrize("name", ["device_facts", "kernel_variants", "float32_products", "kv_updates"])
 def test_probes_on_a_gpu(name):
     section: Section = child.run_probe(name, timeout=100)
     assert not [finding for finding in section.findings if finding.status == "fail"]

@@ -1,8 +1,11 @@
 """The running rows of one model. Plain calls: join, leave, forward, sample, read.
 
-``forward`` and ``sample`` launch work and do not wait for it. So the host can emit the tokens
-of the previous step while the device computes, and a row that ends is noticed one step late;
-its surplus token is dropped.
+``forward`` launches the first half of a pass, ``sample`` the second half and the sampling. In
+between, the host reads and emits the tokens of the previous step while the device computes. So
+a row that ends is noticed one step late; its surplus token is dropped.
+
+A half is launched when the same half of the previous pass is complete: work in flight that
+reads the keys and values of a layer would make MLX copy them all (docs/kv-updates.md).
 """
 
 from collections.abc import Sequence
@@ -70,16 +73,24 @@ class Batch:
         self._columns = None
 
     def forward(self) -> None:
-        """Launch the forward pass on the last token of each row."""
+        """Launch the first half of the forward pass on the last token of each row."""
+        halfway = self._cache.halfway
         logits = self._model(self._inputs[:, None], cache=self._cache.layers)[:, -1]
         self._cache.advance([1] * len(self.rows))
-        mx.async_eval(logits)
         self._logits = logits
+        if self._cache.halfway is None:
+            mx.eval(self._inputs)  # no layer tells: wait for the whole previous step
+            mx.async_eval(logits)
+        else:
+            if halfway is not None:
+                mx.eval(halfway)
+            mx.async_eval(self._cache.halfway)
 
     def sample(self, started_at: float) -> None:
-        """Launch sampling after ``forward``. The step started at ``started_at``."""
-        if self._logits is None:
-            raise RuntimeError("sample comes after forward")
+        """Launch the rest, after ``read``. The step started at ``started_at``."""
+        if self._logits is None or self.pending is not None:
+            raise RuntimeError("sample comes after forward and read")
+        mx.async_eval(self._logits)  # before the host computes what sampling needs
         if self._columns is None:
             self._columns = columns_of(self.rows)
             self._adjustments = adjustments_of(self.rows)

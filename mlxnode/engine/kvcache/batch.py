@@ -53,6 +53,8 @@ class BatchCache:
             joined.append(layer)
         self.layers = joined
         self._slots.lengths = self._slots.lengths + lengths
+        if is_empty and (layers := self._slot_layers):
+            layers[len(layers) // 2].is_halfway = True
 
     def leave(self, indices: Sequence[int]) -> list[int]:
         """Remove the rows at ``indices``; return the former index of each remaining row."""
@@ -79,6 +81,11 @@ class BatchCache:
         for layer in self._slot_layers:
             layer.shrink(len(kept), self._slots.longest)
         return kept
+
+    @property
+    def halfway(self) -> mx.array | None:
+        """What the first half of the last forward pass computes; None if no layer tells."""
+        return self._slots.halfway
 
     @property
     def can_rewind(self) -> bool:

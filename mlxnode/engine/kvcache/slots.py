@@ -3,12 +3,17 @@
 The keys (and the values) of a layer are one array [S, H, C, D]: S slots, of which the first B
 hold the rows of the batch, left-aligned, and C positions. The arrays grow in steps. They shrink
 when half of the slots or positions are enough.
+
+MLX writes into an array in place only if nothing else refers to its memory; otherwise it copies
+the whole array. Work that is launched and not complete refers to it. docs/kv-updates.md says
+when, and what ``decode/batch.py`` does about it.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from mlxnode.engine.kvcache.prompt_cache import (
     Arrays,
@@ -31,6 +36,8 @@ class Slots:
 
     def __init__(self) -> None:
         self.lengths = []
+        # The new keys of the layer in the middle: they need all layers before it, and no other.
+        self.halfway: mx.array | None = None
 
     @property
     def lengths(self) -> list[int]:
@@ -41,10 +48,11 @@ class Slots:
     def lengths(self, lengths: list[int]) -> None:
         self._lengths = lengths
         self.longest = max(lengths, default=0)
+        self.shortest = min(lengths, default=0)
         # Computed once for all layers of a step.
         self._offsets: mx.array | None = None
         self._masks: dict[tuple[int, int | None], mx.array] = {}
-        self._targets: dict[int, tuple[mx.array, mx.array]] = {}
+        self._targets: dict[tuple[int, int], tuple[mx.array, ...]] = {}
 
     @property
     def offsets(self) -> mx.array:
@@ -53,17 +61,22 @@ class Slots:
             self._offsets = mx.array(self.lengths, mx.int32)
         return self._offsets
 
-    def targets(self, count: int) -> tuple[mx.array, mx.array]:
-        """The slots [B, 1] and positions [B, count] of the next tokens of each row."""
-        if count not in self._targets:
-            slots = mx.arange(len(self.lengths))[:, None]
-            self._targets[count] = slots, self.offsets[:, None] + mx.arange(count)
-        return self._targets[count]
+    def targets(self, heads: int, count: int) -> tuple[mx.array, ...]:
+        """The slots, heads and positions of the next tokens of each row, [B, H, count] each.
+
+        They index the cache of a layer, and no layer has to compute or convert them again.
+        """
+        if (heads, count) not in self._targets:
+            shape = len(self.lengths), heads, count
+            indices = np.indices(shape, np.uint32)
+            indices[2] += np.array(self.lengths, np.uint32)[:, None, None]
+            self._targets[heads, count] = tuple(map(mx.array, indices))
+        return self._targets[heads, count]
 
     def mask(self, count: int, window: int | None) -> mx.array:
         """The positions that the next ``count`` tokens attend to, bool [B, 1, count, T]."""
         if (count, window) not in self._masks:
-            at = self.targets(count)[1][:, None, :, None]
+            at = (self.offsets[:, None] + mx.arange(count))[:, None, :, None]
             positions = mx.arange(self.longest + count)
             mask = positions <= at
             if window is not None:
@@ -81,6 +94,7 @@ class SlotCache:
 
     def __init__(self, slots: Slots, like: PlainCache):
         self.slots = slots
+        self.is_halfway = False  # True for the layer in the middle of the model
         self._arrays: Arrays = ()
         if (quantization := quantization_of(like)) is not None:
             self.group_size, self.bits = quantization.group_size, quantization.bits
@@ -111,6 +125,8 @@ class SlotCache:
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Any, Any]:
         """Append ``keys`` and ``values``, [B, H, N, D]; return all of them, [B, H, T, D]."""
         B, _, N, _ = keys.shape
+        if self.is_halfway:
+            self.slots.halfway = keys
         arrays: Arrays = (keys, values)
         if (quantization := quantization_of(self)) is not None:
             arrays = tuple(
@@ -120,11 +136,13 @@ class SlotCache:
                     array, group_size=quantization.group_size, bits=quantization.bits
                 )
             )
-        length = self.slots.longest + N
+        first, length = self.slots.shortest, self.slots.longest + N
         self._reserve(B, length, arrays)
-        slots, positions = self.slots.targets(N)
         for mine, new in zip(self._arrays, arrays, strict=True):
-            mine[slots, :, positions] = new.swapaxes(1, 2)
+            if first + N == length:
+                mine[:B, :, first:length] = new
+            else:
+                mine[self.slots.targets(new.shape[1], N)] = new
         return keys_and_values([array[:B, :, :length] for array in self._arrays])
 
     def join(self, caches: Sequence[PlainCache], lengths: Sequence[int]) -> None:
@@ -179,6 +197,9 @@ class SlotCache:
             return
         shape = max(slots, old_slots), max(capacity, old_capacity)
         self._arrays = tuple(_enlarged(array, *shape) for array in before)
+        if old_slots:
+            del before
+            mx.eval(self._arrays)  # releases the old arrays before the next layer is copied
 
 
 def _enlarged(array: mx.array, slots: int, capacity: int) -> mx.array:

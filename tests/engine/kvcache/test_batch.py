@@ -4,6 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx_lm.models import llama
+from mlx_lm.models.cache import KVCache
 
 from mlxnode.engine.cpu import attention
 from mlxnode.engine.kvcache import slots
@@ -161,6 +162,25 @@ def test_a_step_writes_into_the_arrays_that_are_there(model):
     assert mx.get_peak_memory() - before < 0.5 * size
 
 
+@pytest.mark.parametrize(("lengths", "count"), [([9], 2), ([9, 9], 2), ([9, 4, 9], 3)])
+def test_a_write_adds_few_nodes(lengths, count):
+    """One write, its view, and the shape of the update where rows are of unequal lengths."""
+    shared = Slots()
+    shared.lengths = lengths
+    layer = SlotCache(shared, KVCache())
+    new = mx.ones((len(lengths), 2, 1, 8))
+    layer.update_and_fetch(new, new)
+    mx.eval(layer.state)
+    names = []
+    mx.export_function(
+        lambda part: names.append(part["name"]) if part["type"] == "primitive" else None,
+        layer.update_and_fetch,
+        new,
+        new + 1,
+    )
+    assert len(names) == 2 * count, names
+
+
 def test_sizes_are_counted_as_they_are_allocated(model):
     batch_bytes = measure_batch(model)
     batch = Batch(model)
@@ -184,6 +204,18 @@ def test_an_extracted_row_goes_on_where_it_was(model_of, bits):
     token = mx.array([[7]])
     model = batch.model
     assert np.allclose(model(token, cache=row), model(token, cache=alone), atol=2e-3)
+
+
+def test_targets_are_the_slots_heads_and_positions_of_the_next_tokens():
+    shared = Slots()
+    shared.lengths = [0, 3]
+    slots, heads, positions = shared.targets(2, 2)
+    assert slots.tolist() == [[[0, 0], [0, 0]], [[1, 1], [1, 1]]]
+    assert heads.tolist() == [[[0, 0], [1, 1]], [[0, 0], [1, 1]]]
+    assert positions.tolist() == [[[0, 1], [0, 1]], [[3, 4], [3, 4]]]
+    assert shared.targets(2, 2)[0] is slots  # the layers share them
+    shared.lengths = [1, 3]
+    assert shared.targets(2, 1)[2].tolist() == [[[1], [1]], [[3], [3]]]
 
 
 def test_the_mask_hides_what_is_not_there():
