@@ -146,7 +146,9 @@ def test_products_in_few_bits_are_called_tf32(monkeypatch):
 
 
 @pytest.mark.metal
-@pytest.mark.parametrize("name", ["device_facts", "kernel_variants", "float32_products", "kv_updates"])
+@pytest.mark.parametrize(
+    "name", ["device_facts", "kernel_variants", "float32_products", "kv_updates"]
+)
 def test_probes_on_a_gpu(name):
     section: Section = child.run_probe(name, timeout=100)
     assert not [finding for finding in section.findings if finding.status == "fail"]

@@ -135,20 +135,26 @@ def _hide_proc() -> None:
 
 
 def _limit_descriptors() -> None:
-    """A hard limit that says "unlimited", and a soft limit that cannot be set so high."""
+    """A hard limit that says "unlimited", and a soft limit that cannot be set so high.
+
+    The real hard limit may be lower than what is set here: the import of mlx_lm in the process
+    that starts the box lowers it for good.
+    """
     get, set_, kind = resource.getrlimit, resource.setrlimit, resource.RLIMIT_NOFILE
-    hard = get(kind)[1]
+    soft, hard = get(kind)
 
     def getrlimit(which: int) -> tuple[int, int]:
-        return (get(kind)[0], resource.RLIM_INFINITY) if which == kind else get(which)
+        return (soft, resource.RLIM_INFINITY) if which == kind else get(which)
 
     def setrlimit(which: int, limits: tuple[int, int]) -> None:
+        nonlocal soft
         if which != kind:
             set_(which, limits)
         elif limits[0] > OPEN_MAX or limits[0] == resource.RLIM_INFINITY:
             raise ValueError("current limit exceeds maximum limit")
         else:
-            set_(kind, (limits[0], hard))
+            soft = limits[0]
+            set_(kind, (min(soft, hard), hard))
 
     resource.getrlimit, resource.setrlimit = getrlimit, setrlimit
 

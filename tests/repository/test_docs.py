@@ -1,6 +1,7 @@
 """The documents name files and tests that exist."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -60,21 +61,20 @@ def test_tests_that_only_a_mac_can_show_are_marked_metal():
     text = (ROOT / "docs" / "macos.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
     claimed = {name for row in rows if len(row) == 3 for name in TEST.findall(row[2])}
-    assert claimed
-    for name in claimed:
-        assert is_metal(name), name
+    assert claimed and claimed <= metal_tests()
 
 
-def is_metal(name: str) -> bool:
-    """True if the test is marked ``metal``, or has a fixture with such a parameter."""
+@functools.cache
+def metal_tests() -> set[str]:
+    """The tests that are marked ``metal``, or have a fixture with such a parameter."""
+    found = set()
     for file in (ROOT / "tests").rglob("test_*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and node.name == name:
-                marks = [ast.unparse(decorator) for decorator in node.decorator_list]
+        conftest = file.with_name("conftest.py")
+        has_gpu = conftest.exists() and "mark.metal" in conftest.read_text(encoding="utf-8")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
                 fixtures = {argument.arg for argument in node.args.args}
-                conftest = file.with_name("conftest.py")
-                is_run_on_gpus = conftest.exists() and "mark.metal" in conftest.read_text()
-                return "pytest.mark.metal" in marks or (
-                    is_run_on_gpus and not fixtures.isdisjoint(ON_GPUS)
-                )
-    return False
+                marks = [ast.unparse(decorator) for decorator in node.decorator_list]
+                if "pytest.mark.metal" in marks or (has_gpu and fixtures & ON_GPUS):
+                    found.add(node.name)
+    return found
