@@ -10,7 +10,7 @@ from mlxnode.doctor.findings import Section
 from mlxnode.doctor.render import as_markdown
 from mlxnode.errors import NodeError
 
-_QUICK = 60.0  # seconds for the probe of the list; it takes about one
+_QUICK = 60.0  # seconds for the probe of the list
 _LONG = 300.0  # seconds for a measurement
 
 
