@@ -9,7 +9,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	command -v python$$version && break; done)
 
 .PHONY: help serve test test-quick lint sizes bench bench-engine bench-kernels \
-	release clean
+	mac-report release clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -45,6 +45,9 @@ bench-kernels: $(VENV)/.installed-bench  ## sampling: kernel, operations and mlx
 
 release: $(VENV)/.installed-dev  ## build sdist and wheel, and write the formula's stable block
 	$(BIN)/python .ci/release.py
+
+mac-report: $(VENV)/.installed-dev  ## check, measure and test this Mac; write build/mac-report.md
+	$(BIN)/mlxnode doctor --report build/mac-report.md
 
 clean:  ## remove the environment
 	rm -rf $(VENV) build *.egg-info

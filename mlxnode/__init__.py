@@ -11,6 +11,7 @@ The rooms, from the lowest to the highest; each imports only rooms before it in 
 - ``kernels``: sampling and pooling on the device. Imports mlx and numpy only.
 - ``engine``: the one process that uses MLX and owns the unified memory. Never imports sanic.
 - ``server``: the HTTP workers (Sanic). Never import mlx, and never import ``engine``.
+- ``doctor``: checks and measures this machine. Never imported by a node.
 - ``cli``: the command line.
 """
 

@@ -1,4 +1,4 @@
-"""The command line: ``mlxnode serve``, ``models`` and ``check``."""
+"""The command line: ``mlxnode serve``, ``models``, ``check`` and ``doctor``."""
 
 import argparse
 import sys
@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   mlxnode serve --config my.toml --address 0.0.0.0:8000
   mlxnode models                        what is registered, and whether it is on disk
   mlxnode check && mlxnode serve
+  mlxnode doctor                        does everything work on this machine?
 
 The configuration is looked for at --config, $MLXNODE_CONFIG, ./config.toml and
 ~/.config/mlxnode/config.toml. Keys may come from $MLXNODE_API_KEY. Exit codes: 0 ended as
@@ -61,6 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--log-level", choices=get_args(LogLevel), help="how much to log")
     add("models", _models, "List the configured models, and whether they are on disk.")
     add("check", _check, "Check the configuration and the models without serving.")
+    doctor = add("doctor", _doctor, "Check this machine, its limits and the configuration.")
+    doctor.add_argument(
+        "--report",
+        nargs="?",
+        type=Path,
+        const=Path("mlxnode-report.md"),
+        metavar="FILE",
+        help="measure as well, for minutes, and write it all to FILE (default: %(const)s)",
+    )
     return parser
 
 
@@ -117,6 +127,19 @@ def _check(options: argparse.Namespace) -> int:
         print(f"{model.id}: {model.type}, {model.architecture}, {model.context_length} tokens")
     print(f"{loaded.where}: {len(models)} models, nothing to complain about")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from mlxnode.doctor.examine import examine, report, worst_code, write_report
+    from mlxnode.doctor.render import as_text
+
+    if options.report is not None:
+        return write_report(options.report, report(options.config, _say), _say)
+    sections = []
+    for section in examine(options.config):
+        print(as_text([section]), flush=True)
+        sections.append(section)
+    return worst_code(sections)
 
 
 def _resolve(loaded: LoadedConfig) -> list[ServedModel]:

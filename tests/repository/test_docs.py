@@ -1,5 +1,7 @@
 """The documents name files and tests that exist."""
 
+import ast
+import functools
 import re
 from pathlib import Path
 
@@ -11,6 +13,8 @@ PATH = re.compile(
     r"`((?:mlxnode|kernels|tests|benchmarks|docs)(?:/[\w.-]+)+/?)`|\]\(([\w./-]+)\)"
 )
 TEST = re.compile(r"`(test_\w+)`")
+# Fixtures of the folders whose conftest.py has a parameter for GPUs, and those that need them.
+ON_GPUS = {"is_metal", "sample", "pool", "gpu", "model", "kernels"}
 NOT_OURS = {"mlxnode/mlxnode"}  # the address of the repository
 
 
@@ -50,3 +54,27 @@ def test_paths_of_the_trace_exist():
     files |= {file.name for file in (ROOT / "kernels").iterdir()}
     for name in re.findall(r"`(\w+\.py)`", text):
         assert name in files, name
+
+
+def test_tests_that_only_a_mac_can_show_are_marked_metal():
+    """The last column of the table of docs/macos.md names them."""
+    text = (ROOT / "docs" / "macos.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    claimed = {name for row in rows if len(row) == 3 for name in TEST.findall(row[2])}
+    assert claimed and claimed <= metal_tests()
+
+
+@functools.cache
+def metal_tests() -> set[str]:
+    """The tests that are marked ``metal``, or have a fixture with such a parameter."""
+    found = set()
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        conftest = file.with_name("conftest.py")
+        has_gpu = conftest.exists() and "mark.metal" in conftest.read_text(encoding="utf-8")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                fixtures = {argument.arg for argument in node.args.args}
+                marks = [ast.unparse(decorator) for decorator in node.decorator_list]
+                if "pytest.mark.metal" in marks or (has_gpu and fixtures & ON_GPUS):
+                    found.add(node.name)
+    return found

@@ -30,7 +30,8 @@ workers = 2
 class NodeProcess:
     """``mlxnode serve`` on a free port. The end of the block ends it and its children."""
 
-    def __init__(self, folder: Path, config: str = CONFIG):
+    def __init__(self, folder: Path, config: str = CONFIG, **options):
+        """``options`` are those of ``subprocess.Popen``."""
         path = folder / "config.toml"
         path.write_text(config)
         self.url = ""
@@ -38,7 +39,7 @@ class NodeProcess:
         self._ready = threading.Event()
         command = [sys.executable, "-m", "mlxnode", "serve", "--config", str(path)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -63,7 +64,7 @@ class NodeProcess:
         self._reader.join(10)
 
     def wait_ready(self, timeout: float = 120) -> None:
-        assert self._ready.wait(timeout), "".join(self.log)
+        assert self._ready.wait(timeout) and self.url, "".join(self.log)
 
     def _read(self) -> None:
         with self.process.stdout as lines:
@@ -72,6 +73,7 @@ class NodeProcess:
                 if not self.url and (found := re.search(r"http://127\.0\.0\.1:\d+", line)):
                     self.url = found[0]
                     self._ready.set()
+        self._ready.set()  # the command has ended: whoever waits need not wait longer
 
     def engine_pid(self) -> int:
         return self._started("engine")[-1]

@@ -7,13 +7,15 @@ Usage: tiny.py FOLDER
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "embeddings"
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 EOS_ID = 2  # <|im_end|>
 CHAT_TEMPLATE = (
@@ -117,6 +119,21 @@ def make_chat_model(
             f"{layer}.mlp.up_proj.weight": 3 * normal(2 * hidden, hidden),
             f"{layer}.mlp.down_proj.weight": 3 * normal(hidden, 2 * hidden),
         }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "mlx"})
+    return folder
+
+
+def make_embedding_model(folder: Path) -> Path:
+    """The BERT of the fixtures with the byte tokenizer, whose ids it gets embeddings for."""
+    shutil.copytree(FIXTURES / "bert", folder)
+    make_tokenizer(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 259}))
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    random = np.random.default_rng(0)
+    table = random.normal(0, weights[name].std(), (259, weights[name].shape[1]))
+    weights[name] = table.astype(weights[name].dtype)
     save_file(weights, folder / "model.safetensors", metadata={"format": "mlx"})
     return folder
 
