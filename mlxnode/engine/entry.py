@@ -5,6 +5,7 @@ from multiprocessing.connection import Connection
 from mlxnode.config.tables import NodeConfig
 from mlxnode.engine import cpu
 from mlxnode.models.served import ServedModel
+from mlxnode.process.descriptors import unchanged_limits
 from mlxnode.process.logging import set_up_logging
 
 
@@ -12,6 +13,7 @@ def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel
     """Load ``models`` and serve them until the supervisor says stop."""
     set_up_logging(config.server.log_level)
     cpu.prepare_process()
-    from mlxnode.engine import main  # imports mlx, so not before the process is prepared
+    with unchanged_limits():
+        from mlxnode.engine import main  # imports mlx, so not before the process is prepared
 
     main.run(control, config, models)
