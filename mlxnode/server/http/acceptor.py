@@ -20,6 +20,7 @@ _SURPLUS_DELAY = (
     0.02  # seconds that other workers have to take a connection, before it is refused
 )
 _RETRY_DELAY = 0.5  # seconds until the next try, where the system has no descriptor left
+_QUIET = 60.0  # seconds between two lines in the log about it
 _AT_ONCE = 16  # connections accepted before other work has its turn
 
 
@@ -71,7 +72,7 @@ class Acceptor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_reading = self._is_closed = False
-        self._is_short = False  # the last accept found no descriptor
+        self._quiet_until = 0.0  # no line about missing descriptors before that time
         self._make_connection = functools.partial(
             Connection, loop=self._loop, app=app, state={}, on_lost=self._forget
         )
@@ -122,11 +123,10 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return None
             except OSError as error:
-                if not self._is_short:
+                if self._loop.time() >= self._quiet_until:
                     logger.error("no connection can be accepted for now: %s", error.strerror)
-                self._is_short = True
+                    self._quiet_until = self._loop.time() + _QUIET
                 return self._stop(_RETRY_DELAY)
-            self._is_short = False
             self._open(client, is_surplus)
         return None
 
