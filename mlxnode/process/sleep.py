@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -22,7 +23,7 @@ class SleepBlocker:
         self._busy_at = -RELEASE_AFTER  # when requests ran last, on the caller's clock
         self._startable_at = 0.0
         self._backoff = FIRST_BACKOFF
-        if self._command is None and os.uname().sysname == "Darwin":
+        if self._command is None and sys.platform == "darwin":
             log.warning("there is no %s: this Mac may sleep while requests run", COMMAND)
 
     def update(self, is_busy: bool, now: float) -> None:
