@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import socket
 import stat
@@ -113,6 +114,9 @@ def test_node_with_few_descriptors_answers_every_client(tmp_path, config, limit,
         with client_of(node) as client:
             assert ask(client).choices[0].finish_reason == "length"
         assert is_running(engine) and node.engine_pid() == engine
+        if hasattr(resource, "prlimit"):  # on Linux: mlx_lm has left the limits as they were
+            children = [engine, *node.worker_pids(), node.process.pid]
+            assert len({resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in children}) == 1
     log = "".join(node.log)
     assert log.count("open files: at most ") == 1
     assert "(it was 256)" in log

@@ -177,6 +177,17 @@ def test_supervisor_gives_up_when_no_process_is_to_be_had(monkeypatch, caplog):
     assert "it does not start" in caplog.text
 
 
+def test_supervisor_goes_on_without_a_descriptor_for_a_pipe(start, folder):
+    (folder / "supervisor-short").touch()
+    node = start()
+    node.wait_ready()
+    assert len(node.wait_for("worker?", "started", 3)) == 3
+    assert len(node.wait_for("engine", "started")) == 1
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(TIMEOUT) == 0
+    assert "cannot be connected: Too many open files" in node.process.stderr.read()
+
+
 def test_supervisor_keeps_the_ledger_across_the_incarnations_of_a_worker(start, folder):
     (folder / "worker0-reserve").touch()
     node = start()

@@ -112,7 +112,7 @@ class Acceptor:
             self._accept_some(is_late=True)
 
     def _accept_some(self, *, is_late: bool = False) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(SURPLUS if is_late else _AT_ONCE):
             is_surplus = len(self.connections) >= self._limit
             if self._num_free <= 0:
                 return self._stop()
