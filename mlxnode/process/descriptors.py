@@ -37,8 +37,8 @@ def raise_descriptor_limit() -> None:
 def descriptor_limit() -> int:
     """The number of files and sockets that this process can have open.
 
-    macOS accepts a soft limit above its kern.maxfilesperproc, and applies the lower of the two
-    without a word (bsd/kern/kern_resource.c of xnu). getdtablesize() returns that one.
+    macOS accepts a soft limit above its kern.maxfilesperproc, but applies the lower of the two
+    (bsd/kern/kern_resource.c of xnu). getdtablesize() returns the lower one.
     """
     limit = ctypes.CDLL(None).getdtablesize()
     return limit if limit > 0 else _LIMITS[0]  # negative: unlimited

@@ -112,9 +112,8 @@ class Pipe:
                 self._connection.send_bytes(data)
                 if fd is not None:
                     send_fd(self._connection, fd)
-        except OSError as error:
-            _log_shortage(error)
-            self._shut_down()  # the reader reports the end
+        except OSError:
+            pass  # the reader sees the same end and reports it
         self._reader.join()
         with self._descriptor_lock:
             self._connection.close()

@@ -129,7 +129,7 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
 
 
-def is_shortage(error: BaseException) -> bool:
+def _is_shortage(error: BaseException) -> bool:
     """True if this machine is short of memory or of descriptors: no client is to blame."""
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno in _SHORTAGES
@@ -153,7 +153,7 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
         return TooLate(str(error), code="request_timeout")
     if isinstance(error, exceptions.ServiceUnavailable):
         return Unavailable("The request took too long to answer")
-    if is_shortage(error):
+    if _is_shortage(error):
         return Unavailable("The server is short of memory or of open files; try again soon")
     if isinstance(error, exceptions.SanicException) and 400 <= error.status_code < 500:
         refused = InvalidRequest(str(error) or "Bad request")

@@ -16,9 +16,8 @@ logger = logging.getLogger("mlxnode.server")
 
 SURPLUS = 32  # connections beyond the limit that can be told so at the same time
 _SURPLUS_TIMEOUT = 2.0  # seconds without a byte until a surplus connection is closed
-_SURPLUS_DELAY = (
-    0.02  # seconds that other workers have to take a connection, before it is refused
-)
+_SURPLUS_LIFETIME = 10.0  # seconds until it is closed, whatever its client does
+_SURPLUS_DELAY = 0.1  # seconds that workers with room have to take a connection instead
 _RETRY_DELAY = 0.5  # seconds until the next try, where the system has no descriptor left
 _QUIET = 60.0  # seconds between two lines in the log about it
 _AT_ONCE = 16  # connections accepted before other work has its turn
@@ -37,6 +36,7 @@ class Connection(HttpProtocol):
         self._on_lost = on_lost
         if is_surplus:
             self.keep_alive_timeout = self.request_timeout = _SURPLUS_TIMEOUT
+            self.loop.call_later(_SURPLUS_LIFETIME, self.abort)
 
     def cut(self, error: ApiError) -> None:
         """End the request: with ``error`` if its answer has not begun, else without a word."""
@@ -67,6 +67,7 @@ class Acceptor:
     def __init__(self, app: Sanic, listener: socket.socket, limit: int):
         self.connections: set[Connection] = set()
         self._limit = limit
+        self._num_surplus = 0
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,7 +114,7 @@ class Acceptor:
 
     def _accept_some(self, *, is_late: bool = False) -> None:
         for _ in range(SURPLUS if is_late else _AT_ONCE):
-            is_surplus = len(self.connections) >= self._limit
+            is_surplus = len(self.connections) - self._num_surplus >= self._limit
             if self._num_free <= 0:
                 return self._stop()
             if is_surplus and not is_late:
@@ -134,6 +135,7 @@ class Acceptor:
         client.setblocking(False)
         connection = self._make_connection(is_surplus=is_surplus)
         self.connections.add(connection)
+        self._num_surplus += is_surplus
         task = self._loop.create_task(self._attach(client, connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -147,6 +149,8 @@ class Acceptor:
             self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
-        self.connections.discard(connection)
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self._num_surplus -= connection.is_surplus
         if self._timer is None:
             self.start()

@@ -147,6 +147,24 @@ def test_connections_that_say_nothing_do_not_keep_the_others_out(worker):
             connection.close()
 
 
+def test_connection_beyond_the_limit_ends_although_it_trickles(worker):
+    """Its request never ends, and each byte comes in time."""
+    with Held(worker), connect(worker) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nx: ")
+        connection.settimeout(0.5)
+        deadline = time.monotonic() + WAIT
+        is_open = True
+        while is_open:
+            assert time.monotonic() < deadline
+            try:
+                connection.sendall(b"x")
+                is_open = connection.recv(1) != b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                is_open = False
+
+
 @NEEDS_LINUX
 def test_accept_without_descriptors_waits_for_some(start_worker, served_models, capfd):
     """The limit is lowered under the worker: no client is reset, and the worker is idle."""
