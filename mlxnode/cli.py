@@ -1,6 +1,7 @@
 """The command line: ``mlxnode serve``, ``models``, ``check`` and ``doctor``."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -152,7 +153,8 @@ def _resolve(loaded: LoadedConfig) -> list[ServedModel]:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the terminal may be closed, and the node still drains
+        print(text, file=sys.stderr, flush=True)
 
 
 def _ready_text(url: str, models: list[ServedModel], loaded: LoadedConfig) -> str:

@@ -230,4 +230,10 @@ class Settle(Message, frozen=True):
     tokens: int
 
 
-ChildToSupervisor = Pong | Progress | Ready | Connected | Fatal | Reserve | Settle
+class Busy(Message, frozen=True):
+    """Requests run in this worker from now on, or none does."""
+
+    is_busy: bool
+
+
+ChildToSupervisor = Pong | Progress | Ready | Connected | Fatal | Reserve | Settle | Busy

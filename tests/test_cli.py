@@ -85,7 +85,10 @@ def test_cli_address_in_use_exits_with_1_before_anything_starts(tmp_path, model)
         file = write(tmp_path, model, f'address = "127.0.0.1:{port}"')
         result = run("serve", "--config", file)
     assert result.returncode == 1
-    assert result.stderr == f"mlxnode: cannot listen on 127.0.0.1:{port}: it is in use\n"
+    assert result.stderr == (
+        f"mlxnode: cannot listen on 127.0.0.1:{port}: "
+        f"127.0.0.1:{port} is in use by another program\n"
+    )
 
 
 def test_cli_disabled_api_says_so_and_exits_with_0(tmp_path, model):

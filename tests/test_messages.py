@@ -57,6 +57,7 @@ UNIONS = {
         m.Fatal("no"),
         m.Reserve(1, "anonymous", "a/b", 100),
         m.Settle(1, 0),
+        m.Busy(is_busy=True),
     ],
 }
 

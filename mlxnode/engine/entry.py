@@ -6,6 +6,7 @@ from multiprocessing.connection import Connection
 from mlxnode.config.tables import NodeConfig
 from mlxnode.engine import cpu
 from mlxnode.models.served import ServedModel
+from mlxnode.process.descriptors import unchanged_limits
 from mlxnode.process.logging import set_up_logging
 
 
@@ -16,6 +17,7 @@ def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel
     # of 23. The vectors of an embedding model would then depend on the machine.
     os.environ.setdefault("MLX_ENABLE_TF32", "0")
     cpu.prepare_process()
-    from mlxnode.engine import main  # imports mlx, so not before the process is prepared
+    with unchanged_limits():
+        from mlxnode.engine import main  # imports mlx, so not before the process is prepared
 
     main.run(control, config, models)

@@ -7,11 +7,13 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from mlxnode.messages import ChildToSupervisor, Message
 from mlxnode.process.pipe import Pipe
+from mlxnode.process.signals import held_signals, ignore_signals
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -91,7 +93,10 @@ class Child:
             process = _spawn.Process(
                 target=_run, args=(self._entry, theirs, *self._arguments), name=self.name
             )
-            process.start()
+            with held_signals():
+                resource_tracker.ensure_running()  # which lets go of some signals
+            with held_signals():
+                process.start()
         pipe = Pipe(
             ours,
             ChildToSupervisor,
@@ -173,9 +178,7 @@ class _Running:
 
 def _run(entry: str, control: Connection, *arguments: object) -> None:
     """The main function of the child process."""
-    # Before the imports, which take a while: only the supervisor ends its children.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()  # before the imports, which take a while
     # Imported here: the supervisor must not import the child's modules.
     module, _, function = entry.partition(":")
     getattr(importlib.import_module(module), function)(control, *arguments)

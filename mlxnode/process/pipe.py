@@ -6,15 +6,19 @@ peer that hangs in the middle of a message blocks a thread, not a loop.
 """
 
 import contextlib
+import errno
+import logging
 import os
 import queue
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
 import msgspec
+
+log = logging.getLogger("mlxnode.process")
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
@@ -93,8 +97,8 @@ class Pipe:
             while True:
                 data = self._connection.recv_bytes(MAX_MESSAGE_BYTES)
                 self._on_message(self._decoder.decode(data))
-        except (EOFError, OSError, msgspec.DecodeError):
-            pass
+        except (EOFError, OSError, msgspec.DecodeError) as error:
+            _log_shortage(error)
         finally:
             self._closed.set()
             self._outbox.put(None)
@@ -115,9 +119,14 @@ class Pipe:
             self._connection.close()
 
 
-def _as_socket(connection: Connection) -> socket.socket:
-    """A duplicate of the socket inside a duplex ``multiprocessing`` connection."""
-    return socket.socket(fileno=os.dup(connection.fileno()))
+@contextlib.contextmanager
+def _as_socket(connection: Connection) -> Iterator[socket.socket]:
+    """The socket inside a duplex ``multiprocessing`` connection. Takes no descriptor more."""
+    pair = socket.socket(fileno=connection.fileno())
+    try:
+        yield pair
+    finally:
+        pair.detach()
 
 
 def send_fd(connection: Connection, fd: int) -> None:
@@ -136,9 +145,18 @@ def receive_fd(connection: Connection) -> int:
 
     Raises:
         EOFError: the peer ended before it sent the descriptor.
+        OSError: this process has no descriptor left for it.
     """
     with _as_socket(connection) as pair:
-        _, fds, _, _ = socket.recv_fds(pair, 1, 1)
-    if len(fds) != 1:
+        data, fds, _, _ = socket.recv_fds(pair, 1, 1)
+    if not data:
         raise EOFError("the peer went away while passing a descriptor")
+    if len(fds) != 1:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     return fds[0]
+
+
+def _log_shortage(error: Exception) -> None:
+    """Log that a pipe ends for lack of descriptors; its other ends are no news."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        log.warning("a pipe between the processes is closed: %s", error.strerror)

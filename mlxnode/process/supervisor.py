@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from mlxnode.config.keys import ApiKey
 from mlxnode.config.tables import NodeConfig
 from mlxnode.messages import (
+    Busy,
     ChildToSupervisor,
     Connect,
     Connected,
@@ -33,6 +34,8 @@ from mlxnode.models.served import ServedModel
 from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.descriptors import raise_descriptor_limit
 from mlxnode.process.ledger import Ledger
+from mlxnode.process.signals import catch_signals, has_terminal
+from mlxnode.process.sleep import SleepBlocker
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -77,6 +80,9 @@ class Supervisor:
             )
             for i in range(config.server.num_workers)
         ]
+        self._busy: set[Child] = set()  # the workers with running requests
+        self._sleep_blocker = SleepBlocker() if config.server.prevent_sleep else None
+        self._has_terminal = has_terminal()  # now: later, the terminal may be closed
         self._last_pipe_id = 0
         # The ends of each data pipe that their child has not received yet, by pipe id.
         self._pending_ends: dict[int, dict[Child, Connection]] = {}
@@ -89,8 +95,7 @@ class Supervisor:
     def run(self) -> int:
         """Serve; returns the exit code of the command."""
         raise_descriptor_limit()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: self._events.put(signal.Signals(number)))
+        catch_signals(self._events.put)
         try:
             for child in self._children:
                 self._start(child)
@@ -98,6 +103,8 @@ class Supervisor:
                 self._handle_next()
                 self._tick(time.monotonic())
         finally:
+            if self._sleep_blocker is not None:
+                self._sleep_blocker.release()
             self._kill_all()
         return self._exit_code
 
@@ -137,6 +144,8 @@ class Supervisor:
                 child.send(self._ledger.reserve(_holder(child), ticket, key, model, tokens))
             case Settle(ticket, tokens):
                 self._ledger.settle(_holder(child), ticket, tokens)
+            case Busy(is_busy):
+                (self._busy.add if is_busy else self._busy.discard)(child)
 
     def _start(self, child: Child) -> None:
         try:
@@ -151,6 +160,10 @@ class Supervisor:
         log.warning("%s; starting it again in %.1f s", why, child.schedule_restart())
 
     def _on_signal(self, number: signal.Signals) -> None:
+        # A closing terminal signals twice: the system does, and so does the shell.
+        if number == signal.SIGHUP and (self._is_draining or not self._has_terminal):
+            log.info("SIGHUP: going on")
+            return
         if self._is_draining:
             log.info("%s again: ending now", number.name)
             self._exit_code = 128 + number
@@ -168,6 +181,7 @@ class Supervisor:
 
     def _on_death(self, child: Child) -> None:
         how = child.reap()
+        self._busy.discard(child)
         for pipe_id in list(self._pending_ends):
             self._close_end(pipe_id, child)
         if child is not self._engine:
@@ -206,7 +220,12 @@ class Supervisor:
     def _connect(self, worker: Child) -> None:
         # A new pipe each time: a killed writer may have left half a message in the old one.
         self._last_pipe_id += 1
-        ends = dict(zip((worker, self._engine), make_pipe(duplex=True), strict=True))
+        try:
+            ends = dict(zip((worker, self._engine), make_pipe(duplex=True), strict=True))
+        except OSError as error:
+            log.warning("%s cannot be connected: %s", worker.name, error.strerror)
+            worker.kill()  # the next one is connected when it is ready
+            return
         self._pending_ends[self._last_pipe_id] = ends
         for child, end in ends.items():
             child.send(Connect(self._last_pipe_id), end.fileno())
@@ -237,6 +256,8 @@ class Supervisor:
             for child in self._children:
                 child.mark_heard()
         self._ticked_at = now
+        if self._sleep_blocker is not None:
+            self._sleep_blocker.update(bool(self._busy), now)
         for child in self._children:
             if child.restart_at is not None and now >= child.restart_at:
                 self._start(child)

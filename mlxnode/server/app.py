@@ -12,7 +12,8 @@ from sanic.http import Http
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 
-from mlxnode.server.errors import ApiError, Unavailable, from_exception
+from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable, from_exception
+from mlxnode.server.http.acceptor import is_surplus
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import WorkerContext, context_of
 from mlxnode.server.http.timed_request import TimedRequest
@@ -70,8 +71,12 @@ async def _admit(request: Request) -> HTTPResponse | None:
         if allowed is not None:
             return HTTPResponse(status=204, headers=allowed)
     if context.is_draining:
-        raise Unavailable("The server is shutting down")
-    if request.route is not None and not getattr(request.route.ctx, "public", False):
+        raise Unavailable(SHUTTING_DOWN)
+    # Whoever asks whether the node is alive gets an answer, however many connections it has.
+    is_public = request.route is not None and getattr(request.route.ctx, "public", False)
+    if is_surplus(request) and not is_public:
+        raise Unavailable("The server has as many connections as it can serve; try again soon")
+    if request.route is not None and not is_public:
         key = context.keyring.authenticate(headers.get("authorization"))
         request.ctx.key_id = key.id
         request.ctx.registry = context.registry.restricted_to(key.models)
@@ -87,7 +92,7 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
     response.headers["x-request-id"] = getattr(request.ctx, "request_id", _request_id(""))
     response.headers["openai-processing-ms"] = str(round(seconds * 1000))
     response.headers["openai-version"] = OPENAI_VERSION
-    if context.is_draining and isinstance(request.stream, Http):
+    if (context.is_draining or is_surplus(request)) and isinstance(request.stream, Http):
         request.stream.keep_alive = False
     logger.debug(
         "%s %s %s %s %d",

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
 from mlxnode.messages import (
@@ -27,6 +27,8 @@ from mlxnode.server.errors import ApiError, EngineFailed, InvalidRequest, Unavai
 from mlxnode.server.prompt.context_length import Prompt
 
 logger = logging.getLogger("mlxnode.server")
+
+_STOPPED = "The engine stopped during this request; try again"
 
 
 class EngineCall:
@@ -84,8 +86,11 @@ class EngineCall:
 class EngineClient:
     """Sends requests to the engine that is connected at the time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop):
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_busy: Callable[[bool], object]):
+        """``on_busy`` is called when the first request starts, and when none runs any more."""
         self._loop = loop
+        self._on_busy = on_busy
+        self._num_running = 0
         self._pipe: Pipe | None = None  # None: no engine is connected
         self._uids = itertools.count(1)
         # The running requests by uid: sequences with their index in a call, and embeddings.
@@ -99,21 +104,22 @@ class EngineClient:
 
     def connect(self, connection: Connection) -> None:
         """Use a new pipe; the requests on the old pipe fail."""
-        self.close()
+        self.shut_down(_STOPPED)
 
         def on_message(message: EngineToWorker) -> None:
             self._loop.call_soon_threadsafe(self._dispatch, message)
 
         def on_close() -> None:
-            self._loop.call_soon_threadsafe(self._lose, pipe)
+            self._loop.call_soon_threadsafe(self._lose, pipe, _STOPPED)
 
         pipe = Pipe(connection, EngineToWorker, on_message, on_close, name="engine")
         self._pipe = pipe.start()
 
-    def close(self) -> None:
+    def shut_down(self, reason: str) -> None:
+        """End all requests with a 503; there is no engine for further ones."""
         if self._pipe is not None:
             pipe = self._pipe
-            self._lose(pipe)
+            self._lose(pipe, reason)
             pipe.close()
 
     @contextlib.contextmanager
@@ -129,23 +135,24 @@ class EngineClient:
             Unavailable: no engine is connected, or its pipe is full.
         """
         call = EngineCall(self)
-        try:
-            for prompt in prompts:
-                for sampling in samplings:
-                    uid = next(self._uids)
-                    self._sequences[uid] = call, call.add(uid)
-                    message = Generate(
-                        uid=uid,
-                        model=model,
-                        prompt=prompt.ids,
-                        max_tokens=prompt.max_tokens,
-                        stop_ids=stop_ids,
-                        sampling=sampling,
-                    )
-                    self._send(message)
-            yield call
-        finally:
-            call.abort_all()
+        with self._busy():
+            try:
+                for prompt in prompts:
+                    for sampling in samplings:
+                        uid = next(self._uids)
+                        self._sequences[uid] = call, call.add(uid)
+                        message = Generate(
+                            uid=uid,
+                            model=model,
+                            prompt=prompt.ids,
+                            max_tokens=prompt.max_tokens,
+                            stop_ids=stop_ids,
+                            sampling=sampling,
+                        )
+                        self._send(message)
+                yield call
+            finally:
+                call.abort_all()
 
     async def embed(
         self, model: str, inputs: list[list[int]], dimensions: int | None
@@ -157,11 +164,12 @@ class EngineClient:
         """
         uid = next(self._uids)
         self._embeddings[uid] = future = self._loop.create_future()
-        try:
-            self._send(Embed(uid=uid, model=model, inputs=inputs, dimensions=dimensions))
-            return await future
-        finally:
-            self.abort(uid)
+        with self._busy():
+            try:
+                self._send(Embed(uid=uid, model=model, inputs=inputs, dimensions=dimensions))
+                return await future
+            finally:
+                self.abort(uid)
 
     def abort(self, uid: int) -> None:
         """Stop a request, if it is still running."""
@@ -169,6 +177,19 @@ class EngineClient:
         embedding = self._embeddings.pop(uid, None)
         if self._pipe is not None and (sequence or embedding):
             self._pipe.send(Abort(uid))
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        """One more request runs."""
+        self._num_running += 1
+        if self._num_running == 1:
+            self._on_busy(True)
+        try:
+            yield
+        finally:
+            self._num_running -= 1
+            if self._num_running == 0:
+                self._on_busy(False)
 
     def _send(self, message: Generate | Embed) -> None:
         if self._pipe is None or not self._pipe.send(message):
@@ -205,14 +226,14 @@ class EngineClient:
         if future is not None and not future.done():
             future.set_exception(error)
 
-    def _lose(self, pipe: Pipe) -> None:
+    def _lose(self, pipe: Pipe, reason: str) -> None:
         if pipe is not self._pipe:
             return
         self._pipe = None
         uids = [*self._sequences, *self._embeddings]
         logger.debug("engine pipe closed, %d requests in flight", len(uids))
         for uid in uids:
-            self._fail(uid, Unavailable("The engine stopped during this request; try again"))
+            self._fail(uid, Unavailable(reason))
 
 
 def _to_api_error(failed: Failed) -> ApiError:

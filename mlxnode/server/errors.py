@@ -11,16 +11,21 @@
     ├── TooLarge          413  the body is larger than the configuration allows
     ├── RateLimited       429  the key has used up its requests or tokens
     ├── EngineFailed      500  the engine failed on this request
-    └── Unavailable       503  not now: draining, engine loading or gone, queue full
+    └── Unavailable       503  not now: draining, engine loading or gone, queue full, too many
+                               connections, no memory or file descriptor left
 """
 
+import errno
 import math
 
 from msgspec import Struct
 from sanic import exceptions
 
 _MAX_LENGTH = 1000  # characters of a message or param, which quote the client's request
+SHUTTING_DOWN = "The server is shutting down"
 RETRY_AFTER = 2  # seconds; a new engine has usually loaded by then
+# Of an OSError: this machine lacks something at the moment.
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN}
 
 
 class ErrorBody(Struct):
@@ -124,6 +129,13 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
 
 
+def _is_shortage(error: BaseException) -> bool:
+    """True if this machine is short of memory or of descriptors: no client is to blame."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno in _SHORTAGES
+    )
+
+
 def from_exception(error: BaseException, path: str, method: str, max_bytes: int) -> ApiError:
     """The ApiError for any exception of a handler or of Sanic."""
     if isinstance(error, ApiError):
@@ -141,6 +153,8 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
         return TooLate(str(error), code="request_timeout")
     if isinstance(error, exceptions.ServiceUnavailable):
         return Unavailable("The request took too long to answer")
+    if _is_shortage(error):
+        return Unavailable("The server is short of memory or of open files; try again soon")
     if isinstance(error, exceptions.SanicException) and 400 <= error.status_code < 500:
         refused = InvalidRequest(str(error) or "Bad request")
         refused.status = error.status_code

@@ -4,18 +4,17 @@ import asyncio
 import contextlib
 import functools
 import os
-import signal
 import socket
 import threading
 from multiprocessing.connection import Connection
 
 import uvloop
-from sanic.server import AsyncioServer
 
 from mlxnode.config.keys import ApiKey
 from mlxnode.config.tables import NodeConfig
 from mlxnode.errors import ModelError
 from mlxnode.messages import (
+    Busy,
     Connect,
     Connected,
     Drain,
@@ -31,17 +30,16 @@ from mlxnode.models.served import ServedModel
 from mlxnode.process import garbage
 from mlxnode.process.logging import set_up_logging
 from mlxnode.process.pipe import Pipe
-from mlxnode.server.app import build_app
+from mlxnode.process.signals import ignore_signals
 from mlxnode.server.client import EngineClient
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.registry import Registry
+from mlxnode.server.serving import Serving
 
-_BACKLOG = 2048  # connections that wait to be accepted; Sanic calls listen() once more
 _EXIT_TIMEOUT = 2.0  # seconds from the order to stop until the process exits in any case
-_DRAIN_POLL = 0.02  # seconds
 
 
 def run_worker(
@@ -53,8 +51,7 @@ def run_worker(
     api_keys: list[ApiKey],
 ) -> None:
     """Serve HTTP on ``listener`` until the supervisor orders a stop, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ignore_signals()
     # Without it, transformers warns in each worker that PyTorch, which is not used, is missing.
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     set_up_logging(config.server.log_level)
@@ -62,52 +59,6 @@ def run_worker(
     asyncio.set_event_loop(loop)
     worker = Worker(control, listener, config, loop)
     loop.run_until_complete(worker.run(f"mlxnode-{index}", models, api_keys))
-
-
-class Serving:
-    """The HTTP server of a worker that has loaded its models."""
-
-    def __init__(self, context: WorkerContext, server: AsyncioServer):
-        self._context = context
-        self._server = server
-
-    @classmethod
-    async def start(
-        cls, name: str, listener: socket.socket, context: WorkerContext
-    ) -> "Serving":
-        """Accept connections on ``listener``."""
-        server = await build_app(name, context).create_server(
-            sock=listener,
-            backlog=_BACKLOG,
-            return_asyncio_server=True,
-            asyncio_server_kwargs={"start_serving": False},
-        )
-        if server is None:
-            raise RuntimeError("Sanic did not create a server")
-        await server.startup()  # before the first request, which needs the finished routes
-        starting = server.start_serving()
-        if starting is None:
-            raise RuntimeError("Sanic did not bind the server")
-        await starting
-        return cls(context, server)
-
-    async def drain(self, timeout: float) -> None:
-        """Accept nothing new; wait up to ``timeout`` seconds for the requests that run."""
-        self._context.is_draining = True
-        self._server.close()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        while self._busy_connections() and loop.time() < deadline:
-            await asyncio.sleep(_DRAIN_POLL)
-        for connection in list(self._server.connections):
-            connection.abort()
-
-    def _busy_connections(self) -> int:
-        """Close the connections without a request; the others close after their request."""
-        for connection in list(self._server.connections):
-            if not connection.close_if_idle():
-                connection.http.keep_alive = False
-        return len(self._server.connections)
 
 
 class Worker:
@@ -126,10 +77,10 @@ class Worker:
         self._stopped = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
         self._serving: Serving | None = None  # None while the worker loads
-        self._engine = EngineClient(loop)
         self._control = Pipe(
             control, SupervisorToChild, self._on_message, self._on_close, name="control"
         )
+        self._engine = EngineClient(loop, on_busy=lambda busy: self._control.send(Busy(busy)))
         self._rate_limiter = RateLimiter(self._control.send, enabled=config.api.is_limited)
 
     async def run(self, name: str, models: list[ServedModel], api_keys: list[ApiKey]) -> None:

@@ -1,10 +1,13 @@
 """Message pipes between real processes."""
 
+import contextlib
 import multiprocessing
 import os
 import queue
+import resource
 import signal
 import threading
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -164,3 +167,40 @@ def test_pipe_passes_descriptors_to_a_running_process():
         end.pipe.close()
         process.join(TIMEOUT)
     assert process.exitcode == 0
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """This process can open nothing more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open("/dev/null", encoding="ascii") as file:
+        lowest_free = file.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_pipe_without_a_descriptor_for_the_one_that_comes_closes_and_says_why(
+    connections, caplog
+):
+    def receive(_: object) -> None:
+        with no_descriptor_left():
+            right.receive_fd()
+
+    closed = threading.Event()
+    right = Pipe(connections[1], SupervisorToChild, receive, closed.set).start()
+    left = End(connections[0], SupervisorToChild)
+    left.pipe.send(Connect(1), connections[0].fileno())
+    assert closed.wait(TIMEOUT) and left.closed.wait(TIMEOUT)
+    assert "a pipe between the processes is closed: Too many open files" in caplog.text
+
+
+def test_pipe_sends_and_ends_without_a_free_descriptor(connections):
+    with no_descriptor_left():
+        left, right = (End(connection, SupervisorToChild) for connection in connections)
+        left.pipe.send(Connect(7), connections[0].fileno())
+        assert right.received.get(timeout=TIMEOUT) == Connect(7)
+        left.pipe.close()
+        assert left.threads_ended() and right.threads_ended()

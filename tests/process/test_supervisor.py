@@ -1,20 +1,15 @@
 """The supervisor over fake children, in a process of its own."""
 
-import contextlib
 import errno
-import json
 import os
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from support.fake_node import TIMEOUT
 from support.node_process import is_running
 
 from mlxnode.config.tables import NodeConfig
@@ -22,101 +17,6 @@ from mlxnode.process.child import START_TIMEOUT, Child
 from mlxnode.process.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
-
-TIMEOUT = 30
-
-
-class Node:
-    """A supervisor with two fake workers and a fake engine."""
-
-    def __init__(
-        self, folder: Path, descriptors: tuple[int, int] | None = None, **server: object
-    ):
-        """``descriptors``: the soft and hard limits that the supervisor starts with."""
-        self.folder = folder
-        server = {"workers": 2, "drain_timeout": 1.0} | server
-        code = (
-            "import sys, json, pathlib; sys.path.insert(0, sys.argv[1]);"
-            "from support import fakes;"
-            "sys.exit(fakes.supervise(pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3])))"
-        )
-        arguments = [str(Path(__file__).parents[1]), str(folder), json.dumps(server)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # so that pids() can find all of its processes
-            preexec_fn=descriptors
-            and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)),
-        )
-
-    def order(self, name: str, order: str) -> None:
-        (self.folder / f"{name}-{order}").touch()
-
-    def undo(self, name: str, order: str) -> None:
-        (self.folder / f"{name}-{order}").unlink()
-
-    def wait_for(self, name: str, event: str, count: int = 1) -> list[int]:
-        """The pids of the children that reported ``event``, once ``count`` of them did."""
-        paused = threading.Event()
-        for _ in range(TIMEOUT * 50):
-            found = sorted(self.folder.glob(f"{name}-*-{event}"), key=os.path.getmtime)
-            if len(found) >= count:
-                return [int(file.name.split("-")[1]) for file in found]
-            assert self.process.poll() is None, self.process.stderr.read()
-            paused.wait(0.02)
-        raise AssertionError(f"{name} never reported {event}")
-
-    def wait_ready(self) -> str:
-        """The heavy modules that the supervisor had imported when everything was ready."""
-        paused = threading.Event()
-        for _ in range(TIMEOUT * 50):
-            if found := list(self.folder.glob("ready-*")):
-                return found[0].name.removeprefix("ready-")
-            assert self.process.poll() is None, self.process.stderr.read()
-            paused.wait(0.02)
-        raise AssertionError("never ready")
-
-    def pids(self) -> list[int]:
-        """Every running process of its session, including the resource tracker."""
-        command = ["ps", "-A", "-o", "pid=,pgid=,stat="]
-        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        rows = [line.split() for line in listing.splitlines()]
-        return [
-            int(pid)
-            for pid, group, state in rows
-            if int(group) == self.process.pid and not state.startswith("Z")
-        ]
-
-    def is_gone(self) -> bool:
-        """True if none of its processes is left, now or in a moment."""
-        paused = threading.Event()
-        return any(not self.pids() or paused.wait(0.05) for _ in range(TIMEOUT * 10))
-
-    def end(self) -> None:
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        self.process.stderr.close()
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    return tmp_path
-
-
-@pytest.fixture
-def start(folder) -> Iterator:
-    nodes: list[Node] = []
-
-    def start(**options: object) -> Node:
-        nodes.append(Node(folder, **options))
-        return nodes[-1]
-
-    yield start
-    for node in nodes:
-        node.end()
 
 
 def test_supervisor_connects_each_worker_with_the_engine(start):
@@ -195,7 +95,7 @@ def test_supervisor_replaces_a_hung_child(start):
     assert not is_running(hung)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_supervisor_drains_the_workers_then_stops_the_engine(start, number):
     node = start()
     node.wait_ready()
@@ -275,6 +175,17 @@ def test_supervisor_gives_up_when_no_process_is_to_be_had(monkeypatch, caplog):
         assert Supervisor(NodeConfig(), [], [], listener).run() == 1
     assert f"engine cannot be started: {os.strerror(errno.EAGAIN)}" in caplog.text
     assert "it does not start" in caplog.text
+
+
+def test_supervisor_goes_on_without_a_descriptor_for_a_pipe(start, folder):
+    (folder / "supervisor-short").touch()
+    node = start()
+    node.wait_ready()
+    assert len(node.wait_for("worker?", "started", 3)) == 3
+    assert len(node.wait_for("engine", "started")) == 1
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(TIMEOUT) == 0
+    assert "cannot be connected: Too many open files" in node.process.stderr.read()
 
 
 def test_supervisor_keeps_the_ledger_across_the_incarnations_of_a_worker(start, folder):

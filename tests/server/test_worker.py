@@ -186,14 +186,76 @@ def test_drain_finishes_streams_and_refuses_the_rest(own_worker):
     assert own_worker.process.exitcode == 0
 
 
-def test_drain_gives_up_after_its_timeout(own_worker):
+def read_all(connection: socket.socket) -> bytes:
+    """What the worker sends until it closes the connection; a reset is an error."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def check_503(answer: bytes) -> None:
+    """The answer is OpenAI's envelope, and says when to come again."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 "), head
+    assert b"retry-after: 2\r\n" in head + b"\r\n"
+    assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+
+
+def test_drain_that_cuts_answers_503_and_ends_within_seconds(own_worker):
     own_worker.engine.is_silent = True
-    with chat(own_worker) as connection:
-        own_worker.engine.next(Generate)
+    body = b'{"model": "tiny-embedding", "input": "a"}'
+    head = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with (
+        chat(own_worker) as whole,
+        chat(own_worker, stream=True) as not_begun,
+        post(own_worker, "/v1/embeddings", model="tiny-embedding", input="a") as vectors,
+        socket.create_connection(("127.0.0.1", own_worker.port), timeout=WAIT) as no_body,
+        socket.create_connection(("127.0.0.1", own_worker.port), timeout=WAIT) as no_head,
+    ):
+        no_body.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
+        no_head.sendall(head)
+        own_worker.engine.next(Embed)
+        own_worker.send(Ping(1))
+        own_worker.wait_for(Pong)
+        own_worker.send(Drain(0.1))
+        for connection in (whole, not_begun, vectors, no_body, no_head):
+            check_503(read_all(connection))
+        own_worker.process.join(WAIT)
+        assert own_worker.process.exitcode == 0
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+def test_drain_that_cuts_a_stream_sends_an_error_event_first(own_worker, endpoint):
+    engine = own_worker.engine
+    engine.on_generate = lambda message: engine.update(message.uid, "abc")
+    client = own_worker.client()
+    if endpoint == "chat":
+        messages = [{"role": "user", "content": "hi"}]
+        stream = client.chat.completions.create(
+            model="tiny-chat", messages=messages, stream=True
+        )
+    else:
+        stream = client.completions.create(model="tiny-chat", prompt="x", stream=True)
+    next(iter(stream))
+    own_worker.send(Drain(0.1))
+    with pytest.raises(openai.APIError, match="shutting down") as caught:
+        list(stream)
+    assert caught.value.code == "server_is_overloaded"
+    own_worker.process.join(WAIT)
+    assert own_worker.process.exitcode == 0
+
+
+def test_drain_does_not_wait_for_a_client_that_does_not_read(own_worker):
+    engine = own_worker.engine
+    engine.is_silent = True
+    with chat(own_worker, stream=True, logprobs=True) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        uid = engine.next(Generate).uid
+        for _ in range(200):  # far more than the buffers of the connection
+            engine.update(uid, "x" * 500)
+        own_worker.send(Ping(1))
+        own_worker.wait_for(Pong)
         own_worker.send(Drain(0.1))
         own_worker.process.join(WAIT)
         assert own_worker.process.exitcode == 0
-        assert connection.recv(4096) == b""
 
 
 def test_drain_answers_503_to_a_request_under_way(own_worker):

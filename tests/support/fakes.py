@@ -4,6 +4,7 @@ A fake reports each event as a file in a folder, so that a test can wait for the
 ``<name>-<pid>-<event>``. A file ``<name>-<order>`` in the folder makes the fake misbehave.
 """
 
+import errno
 import os
 import resource
 import threading
@@ -107,6 +108,19 @@ class Fake:
         (self._folder / f"{self._name}-{os.getpid()}-{event}").touch()
 
 
+def _refuse_one_pipe() -> None:
+    """The first data pipe finds no file descriptor."""
+    from mlxnode.process import supervisor
+
+    real = supervisor.make_pipe
+
+    def refuse(duplex: bool) -> None:
+        supervisor.make_pipe = real
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    supervisor.make_pipe = refuse
+
+
 def supervise(folder: Path, **server: Any) -> int:
     """Run a supervisor with fake children; the child process of a test runs this."""
     import logging
@@ -116,6 +130,8 @@ def supervise(folder: Path, **server: Any) -> int:
     from mlxnode.process.supervisor import Supervisor
 
     logging.basicConfig(level="INFO", format="%(message)s")
+    if (folder / "supervisor-short").exists():
+        _refuse_one_pipe()
     api = ApiConfig(
         max_tokens_per_minute=TOKEN_LIMIT,
         models={"folder": ModelConfig(path=str(folder), type="chat")},

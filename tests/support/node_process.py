@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 API_KEY = "sk-end-to-end"
 CHAT = "smollm2-135m-instruct"
@@ -30,16 +32,22 @@ workers = 2
 class NodeProcess:
     """``mlxnode serve`` on a free port. The end of the block ends it and its children."""
 
-    def __init__(self, folder: Path, config: str = CONFIG, **options):
-        """``options`` are those of ``subprocess.Popen``."""
+    def __init__(
+        self, folder: Path, config: str = CONFIG, *, command: Sequence[str] = (), **options: Any
+    ):
+        """``command`` runs the node; ``options`` are those of ``subprocess.Popen``."""
         path = folder / "config.toml"
         path.write_text(config)
         self.url = ""
         self.log: list[str] = []
         self._ready = threading.Event()
-        command = [sys.executable, "-m", "mlxnode", "serve", "--config", str(path)]
+        serve = [sys.executable, "-m", "mlxnode", "serve", "--config", str(path)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+            [*command, *serve],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

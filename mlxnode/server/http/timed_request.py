@@ -7,6 +7,8 @@ from sanic import Request
 from sanic.exceptions import PayloadTooLarge, RequestTimeout
 from sanic.http.http1 import Http
 
+from mlxnode.server.http.acceptor import is_surplus
+
 _DISCARD_SECONDS = 5.0
 
 
@@ -21,18 +23,17 @@ class TimedRequest(Request):
             PayloadTooLarge: the body has more than REQUEST_MAX_SIZE bytes.
         """
         http = self._http
+        if is_surplus(self):
+            # It will not be read. ``app`` refuses the request.
+            await _discard(http)
+            return
         try:
             await asyncio.wait_for(super().receive_body(), self.app.config.REQUEST_TIMEOUT)
         except TimeoutError:
             _close_after_response(http)
             raise RequestTimeout("The request's body took too long to arrive") from None
         except PayloadTooLarge:
-            # A close while the client still sends would reset the connection before the
-            # client reads the response.
-            http.request_max_size = float("inf")
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(_discard_body(http), _DISCARD_SECONDS)
-            _close_after_response(http)
+            await _discard(http)
             raise
         # Sanic leaves the transport paused after a large body: the server would not notice
         # that the client leaves.
@@ -45,6 +46,18 @@ class TimedRequest(Request):
         if not isinstance(self.stream, Http):
             raise RuntimeError("the connection of the request is closed, or is not HTTP/1.1")
         return self.stream
+
+
+async def _discard(http: Http) -> None:
+    """Read the body for some seconds, then close after the response.
+
+    A close while the client still sends would reset the connection before the client reads the
+    response.
+    """
+    http.request_max_size = float("inf")
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(_discard_body(http), _DISCARD_SECONDS)
+    _close_after_response(http)
 
 
 async def _discard_body(http: Http) -> None:

@@ -120,7 +120,9 @@ class ChatTemplate:
                 add_generation_prompt=conversation.starts_answer,
                 **variables,
             )
-        # A template is a program: it can raise any error for unexpected messages.
+        except (OSError, MemoryError):
+            raise  # the template reads no file of its own: this machine lacks something
+        # A template is a program: it can raise any other error for unexpected messages.
         except Exception as error:
             logger.debug("chat template: %s", error, exc_info=True)
             raise InvalidRequest(

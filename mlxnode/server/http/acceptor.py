@@ -1,0 +1,156 @@
+"""Accepts connections, and no more of them than the worker has file descriptors for."""
+
+import asyncio
+import functools
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from sanic import Request, Sanic
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+from mlxnode.server.errors import ApiError
+
+logger = logging.getLogger("mlxnode.server")
+
+SURPLUS = 32  # connections beyond the limit that can be told so at the same time
+_SURPLUS_TIMEOUT = 2.0  # seconds without a byte until a surplus connection is closed
+_SURPLUS_LIFETIME = 10.0  # seconds until it is closed, whatever its client does
+_SURPLUS_DELAY = 0.1  # seconds that workers with room have to take a connection instead
+_RETRY_DELAY = 0.5  # seconds until the next try, where the system has no descriptor left
+_QUIET = 60.0  # seconds between two lines in the log about it
+_AT_ONCE = 16  # connections accepted before other work has its turn
+
+
+class Connection(HttpProtocol):
+    """One connection. ``is_surplus``: it is beyond the limit, for one answer only."""
+
+    __slots__ = ("_on_lost", "is_surplus")
+
+    def __init__(
+        self, *, is_surplus: bool, on_lost: Callable[["Connection"], None], **options: Any
+    ):
+        super().__init__(**options)
+        self.is_surplus = is_surplus
+        self._on_lost = on_lost
+        if is_surplus:
+            self.keep_alive_timeout = self.request_timeout = _SURPLUS_TIMEOUT
+            self.loop.call_later(_SURPLUS_LIFETIME, self.abort)
+
+    def cut(self, error: ApiError) -> None:
+        """End the request: with ``error`` if its answer has not begun, else without a word."""
+        if self._task is not None and self.http is not None:
+            self.http.exception = error
+            self._task.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._on_lost(self)
+
+
+def is_surplus(request: Request) -> bool:
+    """True if ``request`` came over a connection beyond the limit of the worker."""
+    protocol = getattr(request.stream, "protocol", None)
+    return isinstance(protocol, Connection) and protocol.is_surplus
+
+
+class Acceptor:
+    """The connections of one worker: at most ``limit``, and for a moment ``SURPLUS`` more.
+
+    A surplus connection is accepted late, so that a worker with room gets it, then answered by
+    ``app``, and closed. While there are ``SURPLUS`` of them, or no descriptor is left, further
+    clients wait in the system's queue. libuv's own server would close their connections
+    without an answer (``uv__emfile_trick``).
+    """
+
+    def __init__(self, app: Sanic, listener: socket.socket, limit: int):
+        self.connections: set[Connection] = set()
+        self._limit = limit
+        self._num_surplus = 0
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_reading = self._is_closed = False
+        self._quiet_until = 0.0  # no line about missing descriptors before that time
+        self._make_connection = functools.partial(
+            Connection, loop=self._loop, app=app, state={}, on_lost=self._forget
+        )
+        listener.setblocking(False)
+
+    def start(self) -> None:
+        """Accept from now on, as far as there is room."""
+        self._timer = None
+        if not self._is_closed and not self._is_reading and self._num_free > 0:
+            self._loop.add_reader(self._listener.fileno(), self._accept_some)
+            self._is_reading = True
+
+    def close(self) -> None:
+        """Accept nothing more. The open connections stay."""
+        self._stop()
+        self._is_closed = True
+        self._listener.close()
+
+    @property
+    def _num_free(self) -> int:
+        """The connections that can be accepted, surplus ones included."""
+        return self._limit + SURPLUS - len(self.connections)
+
+    def _stop(self, delay: float | None = None) -> None:
+        """Stop to accept; start again after ``delay`` seconds, or when there is room."""
+        if self._is_reading:
+            self._loop.remove_reader(self._listener.fileno())
+            self._is_reading = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if delay is None else self._loop.call_later(delay, self._start_late)
+
+    def _start_late(self) -> None:
+        """Take the connections that no other worker has taken."""
+        self.start()
+        if self._is_reading:
+            self._accept_some(is_late=True)
+
+    def _accept_some(self, *, is_late: bool = False) -> None:
+        for _ in range(SURPLUS if is_late else _AT_ONCE):
+            is_surplus = len(self.connections) - self._num_surplus >= self._limit
+            if self._num_free <= 0:
+                return self._stop()
+            if is_surplus and not is_late:
+                return self._stop(_SURPLUS_DELAY)
+            try:
+                client, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return None
+            except OSError as error:
+                if self._loop.time() >= self._quiet_until:
+                    logger.error("no connection can be accepted for now: %s", error.strerror)
+                    self._quiet_until = self._loop.time() + _QUIET
+                return self._stop(_RETRY_DELAY)
+            self._open(client, is_surplus)
+        return None
+
+    def _open(self, client: socket.socket, is_surplus: bool) -> None:
+        client.setblocking(False)
+        connection = self._make_connection(is_surplus=is_surplus)
+        self.connections.add(connection)
+        self._num_surplus += is_surplus
+        task = self._loop.create_task(self._attach(client, connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attach(self, client: socket.socket, connection: Connection) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, client)
+        except OSError as error:  # the client has left already
+            logger.debug("a connection ended as it began: %s", error)
+            client.close()
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self._num_surplus -= connection.is_surplus
+        if self._timer is None:
+            self.start()

@@ -1,0 +1,94 @@
+"""The HTTP server of one worker, from its first connection to its last."""
+
+import asyncio
+import logging
+import socket
+
+from sanic.server import AsyncioServer
+
+from mlxnode.process.descriptors import descriptor_limit, num_open_descriptors
+from mlxnode.server.app import build_app
+from mlxnode.server.errors import SHUTTING_DOWN, Unavailable
+from mlxnode.server.http.acceptor import SURPLUS, Acceptor
+from mlxnode.server.http.context import WorkerContext
+
+logger = logging.getLogger("mlxnode.server")
+
+_SPARE_DESCRIPTORS = 32  # for the pipes of the next engine, and for files that are read
+_DRAIN_POLL = 0.02  # seconds
+_CUT_TIMEOUT = 0.5  # seconds that a client has to take the end of its answer
+
+
+class Serving:
+    """Serves HTTP until it has drained."""
+
+    def __init__(self, context: WorkerContext, acceptor: Acceptor):
+        self._context = context
+        self._acceptor = acceptor
+
+    @classmethod
+    async def start(
+        cls, name: str, listener: socket.socket, context: WorkerContext
+    ) -> "Serving":
+        """Accept connections on ``listener``."""
+        app = build_app(name, context)
+        # It finishes the routes, and never creates its own server.
+        await AsyncioServer(app, asyncio.get_running_loop(), None, set()).startup()
+        limit = connection_limit(context.config.server.max_connections)
+        acceptor = Acceptor(app, listener, limit)
+        acceptor.start()
+        return cls(context, acceptor)
+
+    async def drain(self, timeout: float) -> None:
+        """Accept nothing new; wait up to ``timeout`` seconds for the requests that run.
+
+        Then a stream ends with an error event and another request with a 503. A client that
+        does not read either is left after a second.
+        """
+        self._context.is_draining = True
+        self._acceptor.close()
+        if await self._is_idle_within(timeout):
+            return
+        self._context.engine.shut_down(SHUTTING_DOWN)
+        if await self._is_idle_within(_CUT_TIMEOUT):
+            return
+        for connection in list(self._acceptor.connections):
+            connection.cut(Unavailable(SHUTTING_DOWN))
+        await self._is_idle_within(_CUT_TIMEOUT)
+        for connection in list(self._acceptor.connections):
+            connection.abort()
+
+    async def _is_idle_within(self, timeout: float) -> bool:
+        """True as soon as no connection is left; False if some are, ``timeout`` s later."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while is_busy := self._close_idle() > 0:
+            if loop.time() >= deadline:
+                break
+            await asyncio.sleep(_DRAIN_POLL)
+        return not is_busy
+
+    def _close_idle(self) -> int:
+        """Close the connections without a request; the others close after their request.
+
+        Returns the number of connections that are left.
+        """
+        for connection in list(self._acceptor.connections):
+            if not connection.close_if_idle() and connection.http is not None:
+                connection.http.keep_alive = False
+        return len(self._acceptor.connections)
+
+
+def connection_limit(configured: int | None) -> int:
+    """The connections that a worker serves at once: as configured, or as it can hold open."""
+    room = descriptor_limit() - num_open_descriptors() - SURPLUS - _SPARE_DESCRIPTORS
+    room = max(room, 1)
+    if configured is not None and configured > room:
+        logger.warning(
+            "server.max_connections: %d instead of %d, for lack of file descriptors",
+            room,
+            configured,
+        )
+    limit = room if configured is None else min(configured, room)
+    logger.debug("at most %d connections", limit)
+    return limit
