@@ -138,6 +138,19 @@ class SlotCache:
         for i, row in enumerate(rows):
             self.write(first + i, row)
 
+    @property
+    def capacity(self) -> tuple[int, int]:
+        """The slots and the positions that are allocated."""
+        if not self._arrays:
+            return 0, 0
+        slots, _, capacity, _ = self._arrays[0].shape
+        return slots, capacity
+
+    def grow(self, rows: int, length: int) -> None:
+        """Allocate ``rows`` slots and ``length`` positions now, if there are fewer."""
+        if self._arrays and self._reserve(rows, length, self._arrays):
+            mx.eval(self._arrays)  # releases the old arrays before the next layer is copied
+
     def shrink(self, rows: int, length: int) -> None:
         """Release memory if half of the slots or of the positions are enough."""
         if not self._arrays:
@@ -168,17 +181,18 @@ class SlotCache:
         """A copy of the first ``length`` positions of a slot, as the cache of one sequence."""
         return plain_cache(self.read(slot, length), length, like=self)
 
-    def _reserve(self, rows: int, length: int, like: Arrays) -> None:
-        """Grow the arrays to at least ``rows`` slots and ``length`` positions."""
+    def _reserve(self, rows: int, length: int, like: Arrays) -> bool:
+        """Grow the arrays to at least ``rows`` slots and ``length`` positions, if necessary."""
         slots, capacity = num_slots(rows), num_positions(length)
         before = self._arrays or tuple(
             mx.zeros((0, array.shape[1], 0, array.shape[3]), array.dtype) for array in like
         )
         old_slots, _, old_capacity, _ = before[0].shape
         if old_slots >= slots and old_capacity >= capacity:
-            return
+            return False
         shape = max(slots, old_slots), max(capacity, old_capacity)
         self._arrays = tuple(_enlarged(array, *shape) for array in before)
+        return True
 
 
 def _enlarged(array: mx.array, slots: int, capacity: int) -> mx.array:
