@@ -33,6 +33,7 @@ from mlxnode.models.served import ServedModel
 from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.descriptors import raise_descriptor_limit
 from mlxnode.process.ledger import Ledger
+from mlxnode.process.status import NodeStatus
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -77,6 +78,7 @@ class Supervisor:
             )
             for i in range(config.server.num_workers)
         ]
+        self._status = NodeStatus(listener, self._engine, self._workers)
         self._last_pipe_id = 0
         # The ends of each data pipe that their child has not received yet, by pipe id.
         self._pending_ends: dict[int, dict[Child, Connection]] = {}
@@ -91,6 +93,7 @@ class Supervisor:
         raise_descriptor_limit()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self._events.put(signal.Signals(number)))
+        self._status.open()
         try:
             for child in self._children:
                 self._start(child)
@@ -98,6 +101,7 @@ class Supervisor:
                 self._handle_next()
                 self._tick(time.monotonic())
         finally:
+            self._status.close()
             self._kill_all()
         return self._exit_code
 
@@ -121,8 +125,9 @@ class Supervisor:
         match message:
             case None:
                 self._on_death(child)
-            case Pong():
+            case Pong(_, figures):
                 child.mark_heard()
+                self._status.note_engine(figures)
             case Progress(text):
                 child.mark_heard()
                 self._on_progress(text)
@@ -237,6 +242,7 @@ class Supervisor:
             for child in self._children:
                 child.mark_heard()
         self._ticked_at = now
+        self._status.update(now, is_draining=self._is_draining)
         for child in self._children:
             if child.restart_at is not None and now >= child.restart_at:
                 self._start(child)
