@@ -1,4 +1,4 @@
-"""The command line: ``mlxnode serve``, ``models``, ``check`` and ``doctor``."""
+"""The command line: ``mlxnode serve``, ``status``, ``models``, ``check`` and ``doctor``."""
 
 import argparse
 import contextlib
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from mlxnode import __version__
-from mlxnode.config.file import LoadedConfig, load_config
+from mlxnode.config.file import LoadedConfig, load_config, parse_address
 from mlxnode.config.tables import LogLevel
 from mlxnode.errors import NodeError
 from mlxnode.models.served import ServedModel
@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   mlxnode serve --config my.toml --address 0.0.0.0:8000
   mlxnode models                        what is registered, and whether it is on disk
   mlxnode check && mlxnode serve
+  mlxnode status                        what the running node does, and the memory it uses
   mlxnode doctor                        does everything work on this machine?
 
 The configuration is looked for at --config, $MLXNODE_CONFIG, ./config.toml and
@@ -61,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--address", metavar="HOST:PORT", help="listen there instead")
     serve.add_argument("--workers", type=int, metavar="N", help="number of HTTP processes")
     serve.add_argument("--log-level", choices=get_args(LogLevel), help="how much to log")
+    status = add("status", _status, "Show what the running node does, and its memory.")
+    status.add_argument("--address", metavar="HOST:PORT", help="the node that listens there")
+    status.add_argument("--json", action="store_true", help="all figures as JSON")
     add("models", _models, "List the configured models, and whether they are on disk.")
     add("check", _check, "Check the configuration and the models without serving.")
     doctor = add("doctor", _doctor, "Check this machine, its limits and the configuration.")
@@ -106,6 +110,24 @@ def _serve(options: argparse.Namespace) -> int:
         on_progress=_say,
         on_ready=lambda: _say(_ready_text(url_of(listener), models, loaded)),
     ).run()
+
+
+def _status(options: argparse.Namespace) -> int:
+    import msgspec
+
+    from mlxnode.process.status_socket import read_status
+    from mlxnode.process.status_text import status_text
+
+    if options.address is None:
+        port = load_config(options.config).port
+    else:
+        _, port = parse_address(options.address)
+    figures = read_status(port)
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(figures)).decode())
+    else:
+        print(status_text(figures))
+    return 0
 
 
 def _models(options: argparse.Namespace) -> int:

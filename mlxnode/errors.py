@@ -5,7 +5,8 @@
     NodeError
     ├── ConfigError        the configuration is wrong; the command exits with 2
     ├── ModelError         a model cannot be fetched, read or served; exits with 1
-    └── AddressError       the server cannot listen on the address; exits with 1
+    ├── AddressError       the server cannot listen on the address; exits with 1
+    └── StatusError        no running node tells its figures; exits with 1
 """
 
 
@@ -27,3 +28,7 @@ class ModelError(NodeError):
 
 class AddressError(NodeError):
     """The server cannot listen on the address."""
+
+
+class StatusError(NodeError):
+    """No running node tells its figures."""

@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from mlxnode.figures import EngineFigures
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -187,9 +189,10 @@ SupervisorToChild = Ping | Connect | Drain | Stop | Reserved
 
 
 class Pong(Message, frozen=True):
-    """The answer to ``Ping``."""
+    """The answer to ``Ping``. The engine adds its figures once it has loaded its models."""
 
     sequence: int
+    figures: EngineFigures | None = None
 
 
 class Progress(Message, frozen=True):

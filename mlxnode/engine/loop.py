@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 import mlx.core as mx
 
 from mlxnode.engine import cpu
+from mlxnode.engine.figures import FiguresReader
+from mlxnode.engine.memory.guard import MemoryGuard
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.messages import (
     Abort,
@@ -60,6 +62,12 @@ class FromWorker:
     message: WorkerToEngine | None
 
 
+def release_memory() -> None:
+    """Give freed memory back to the system."""
+    mx.clear_cache()
+    cpu.release_memory()
+
+
 class Engine:
     """Serves the requests of all workers with the loaded models."""
 
@@ -69,6 +77,8 @@ class Engine:
         self._models: dict[str, Runner] = {}  # by model id; two ids may share one runner
         self._runners: list[Runner] = []
         self._requests: dict[RequestKey, Runner] = {}
+        self._guard: MemoryGuard | None = None  # None: the models are not loaded
+        self._figures: FiguresReader | None = None
         self._num_failed_steps = 0
         self._is_stopping = False
         self._idle_since = time.monotonic()
@@ -83,9 +93,11 @@ class Engine:
         )
         self._supervisor.start()
 
-    def serve(self, models: dict[str, Runner]) -> None:
+    def serve(
+        self, models: dict[str, Runner], guard: MemoryGuard, figures: FiguresReader
+    ) -> None:
         """Take the loaded models, by id, and report that workers can be connected."""
-        self._models = models
+        self._models, self._guard, self._figures = models, guard, figures
         self._runners = list(dict.fromkeys(models.values()))
         garbage.freeze()
         self.report(Ready())
@@ -100,6 +112,7 @@ class Engine:
             self._handle_messages()
             if self._has_work:
                 self._step()
+                self._guard_memory()
                 if not self._has_work:
                     self._idle_since, self._is_tidy = time.monotonic(), False
         deadline = time.monotonic() + SAVE_SECONDS
@@ -145,7 +158,8 @@ class Engine:
                     self._workers.pop(pipe_id)
                     self._abort_all(pipe_id)
                 case Ping(sequence):
-                    self._supervisor.send(Pong(sequence))
+                    figures = None if self._figures is None else self._figures.read()
+                    self._supervisor.send(Pong(sequence, figures))
                 case Stop() | Drain():
                     self._is_stopping = True
                     return
@@ -163,8 +177,7 @@ class Engine:
             try:
                 return self._inbox.get(timeout=max(remaining, 0))
             except queue.Empty:
-                mx.clear_cache()
-                cpu.release_memory()
+                release_memory()
                 self._is_tidy = not self._do_idle_work()
         return self._inbox.get()
 
@@ -210,6 +223,10 @@ class Engine:
                     raise
             else:
                 self._num_failed_steps = 0
+
+    def _guard_memory(self) -> None:
+        if self._guard is not None:
+            self._emit(self._guard.check(self._runners))
 
     def _emit(self, outputs: list[Output]) -> None:
         """Send outputs. All updates for a worker go into one message."""

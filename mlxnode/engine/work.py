@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from mlxnode.figures import RunnerFigures
 from mlxnode.messages import Embed, Embedded, Failed, Generate, Update
 
 CANNOT_SERVE = "the engine cannot serve this request"
@@ -54,6 +55,30 @@ class Runner(Protocol):
 
     def fail(self) -> list[RequestKey]:
         """Drop the requests that a failed step has affected, and return them."""
+        ...
+
+    @property
+    def youngest(self) -> tuple[float, RequestKey] | None:
+        """The request that was started last and can be aborted: its arrival, and its key."""
+        ...
+
+    def reserve_activations(self, available: int, context_length: int) -> int:
+        """The bytes to keep free for forward passes, of ``available`` beside the weights.
+
+        Called once, before the first request. Requests have at most ``context_length`` tokens.
+        """
+        ...
+
+    def pause(self, is_paused: bool) -> None:
+        """True: no further request starts while one runs."""
+        ...
+
+    def drop_caches(self) -> None:
+        """Release the memory that only saves time later."""
+        ...
+
+    def figures(self) -> RunnerFigures:
+        """What the runner does now, and what it has done since the start."""
         ...
 
     def step(self, others: Sequence["Runner"] = ()) -> Iterator[list[Output]]:

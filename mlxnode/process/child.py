@@ -69,7 +69,7 @@ class Child:
         self.restart_at: float | None = None  # on the monotonic clock
         self._running: _Running | None = None
         self._backoff = FIRST_BACKOFF
-        self._started_at = 0.0
+        self.started_at = 0.0  # of this incarnation, on the monotonic clock
         self._heard_at = 0.0
         self._pinged_at = 0.0
 
@@ -77,6 +77,11 @@ class Child:
     def is_alive(self) -> bool:
         """True from the start of an incarnation until ``reap``."""
         return self._running is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the current incarnation; None if there is none."""
+        return None if self._running is None else self._running.process.pid
 
     def start(self) -> None:
         """Start a new incarnation.
@@ -86,7 +91,7 @@ class Child:
         """
         self.incarnation += 1
         self.restart_at = None
-        self._started_at = self._heard_at = time.monotonic()
+        self.started_at = self._heard_at = time.monotonic()
         incarnation = self.incarnation
         ours, theirs = _spawn.Pipe(duplex=True)
         with theirs:  # an open copy of the child's end would hide the death of the child
@@ -150,7 +155,7 @@ class Child:
     def schedule_restart(self) -> float:
         """Plan the next incarnation; returns the seconds until then."""
         now = time.monotonic()
-        if now - self._started_at > STABLE_AFTER:
+        if now - self.started_at > STABLE_AFTER:
             self._backoff = FIRST_BACKOFF
         delay, self._backoff = self._backoff, min(2 * self._backoff, MAX_BACKOFF)
         self.restart_at = now + delay

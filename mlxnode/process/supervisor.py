@@ -36,6 +36,7 @@ from mlxnode.process.descriptors import raise_descriptor_limit
 from mlxnode.process.ledger import Ledger
 from mlxnode.process.signals import catch_signals, has_terminal
 from mlxnode.process.sleep import SleepBlocker
+from mlxnode.process.status import NodeStatus
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -83,6 +84,7 @@ class Supervisor:
         self._busy: set[Child] = set()  # the workers with running requests
         self._sleep_blocker = SleepBlocker() if config.server.prevent_sleep else None
         self._has_terminal = has_terminal()  # now: later, the terminal may be closed
+        self._status = NodeStatus(listener, self._engine, self._workers)
         self._last_pipe_id = 0
         # The ends of each data pipe that their child has not received yet, by pipe id.
         self._pending_ends: dict[int, dict[Child, Connection]] = {}
@@ -96,6 +98,7 @@ class Supervisor:
         """Serve; returns the exit code of the command."""
         raise_descriptor_limit()
         catch_signals(self._events.put)
+        self._status.open()
         try:
             for child in self._children:
                 self._start(child)
@@ -105,6 +108,7 @@ class Supervisor:
         finally:
             if self._sleep_blocker is not None:
                 self._sleep_blocker.release()
+            self._status.close()
             self._kill_all()
         return self._exit_code
 
@@ -128,8 +132,9 @@ class Supervisor:
         match message:
             case None:
                 self._on_death(child)
-            case Pong():
+            case Pong(_, figures):
                 child.mark_heard()
+                self._status.note_engine(figures)
             case Progress(text):
                 child.mark_heard()
                 self._on_progress(text)
@@ -258,6 +263,7 @@ class Supervisor:
         self._ticked_at = now
         if self._sleep_blocker is not None:
             self._sleep_blocker.update(bool(self._busy), now)
+        self._status.update(now, is_draining=self._is_draining)
         for child in self._children:
             if child.restart_at is not None and now >= child.restart_at:
                 self._start(child)

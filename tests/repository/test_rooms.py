@@ -13,12 +13,13 @@ PREFIX = "mlxnode."
 # import is not in its list. The version in mlxnode/__init__.py is open to all.
 MAY_IMPORT = {
     "errors": [],
-    "messages": [],
+    "figures": [],
+    "messages": ["figures"],
     "grammar": [],
     "kernels": [],
     "config": ["errors"],
     "models": ["config", "errors"],
-    "process": ["config", "errors", "messages", "models"],
+    "process": ["config", "errors", "figures", "messages", "models"],
     "doctor": [
         "config",
         "engine",
@@ -35,10 +36,10 @@ MAY_IMPORT = {
     ],
     "cli": ["config", "doctor", "errors", "models", "process"],
     # The engine.
-    "engine.work": ["messages"],
+    "engine.work": ["figures", "messages"],
     "engine.pacing": [],
     "engine.weights": [],
-    "engine.memory": ["config"],
+    "engine.memory": ["config", "engine.work", "messages"],
     "engine.kvcache": ["errors", "models"],
     "engine.cpu": ["engine.kvcache", "kernels"],
     "engine.decode": [
@@ -46,6 +47,7 @@ MAY_IMPORT = {
         "engine.kvcache",
         "engine.pacing",
         "engine.work",
+        "figures",
         "grammar",
         "kernels",
         "messages",
@@ -57,6 +59,7 @@ MAY_IMPORT = {
         "engine.weights",
         "engine.work",
         "errors",
+        "figures",
         "kernels",
         "messages",
         "models",
@@ -71,6 +74,7 @@ MAY_IMPORT = {
         "engine.weights",
         "engine.work",
         "errors",
+        "figures",
         "kernels",
         "messages",
         "models",

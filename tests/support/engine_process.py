@@ -2,6 +2,7 @@
 
 import multiprocessing
 import queue
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -63,10 +64,15 @@ class Mailbox:
 class EngineProcess:
     """An engine started as the supervisor starts it."""
 
-    def __init__(self, config: NodeConfig, models: list[ServedModel]):
+    def __init__(
+        self,
+        config: NodeConfig,
+        models: list[ServedModel],
+        target: Callable[..., None] = run_engine,
+    ):
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
-        self.process = context.Process(target=run_engine, args=(theirs, config, models))
+        self.process = context.Process(target=target, args=(theirs, config, models))
         self.process.start()
         theirs.close()
         self.control = Mailbox(ours, ChildToSupervisor)

@@ -49,6 +49,11 @@ class Batch:
         return self._cache.lengths
 
     @property
+    def capacity(self) -> tuple[int, int]:
+        """The slots and the positions that the KV cache has allocated."""
+        return self._cache.capacity
+
+    @property
     def can_verify(self) -> bool:
         """True if ``verify`` is possible: wrong draft tokens can be removed from the cache."""
         return self._cache.can_rewind
@@ -74,6 +79,7 @@ class Batch:
 
     def forward(self) -> None:
         """Launch the first half of the forward pass on the last token of each row."""
+        self._cache.reserve(1)
         halfway = self._cache.halfway
         logits = self._model(self._inputs[:, None], cache=self._cache.layers)[:, -1]
         self._cache.advance([1] * len(self.rows))
@@ -116,6 +122,7 @@ class Batch:
             [request.tokens[-1], *draft, *[0] * width][:width]
             for request, draft in zip(self.rows, drafts, strict=True)
         ]
+        self._cache.reserve(width)
         logits = self._model(mx.array(padded, mx.int32), cache=self._cache.layers)
         rows = [request for request in self.rows for _ in range(width)]
         ahead = [*range(width)] * len(self.rows)

@@ -1,6 +1,7 @@
 """Prefill: prompts are processed in chunks, short prompts together, after a cached prefix."""
 
 import contextlib
+from collections.abc import Callable
 
 import mlx.core as mx
 from mlx import nn
@@ -15,6 +16,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     is_trimmable,
     new_prompt_cache,
 )
+from mlxnode.engine.pacing import Throughput
 from mlxnode.kernels.backend import Kernels
 from mlxnode.messages import Token
 
@@ -25,15 +27,25 @@ MAX_PADDING = 1.25  # tokens with padding, as a multiple of the tokens without
 # A chunk may be longer by this factor if it completes the prompt: a small remainder would cost
 # another pass, and the prompt would wait for another decode step.
 MAX_REMAINDER = 1.5
+MAX_CHUNK = int(MAX_REMAINDER * Throughput.MAX_CHUNK)  # tokens
 
 
 class Prefiller:
     """Processes the prompts of one model."""
 
     def __init__(
-        self, model: nn.Module, kv_bits: int | None, prefixes: PrefixCache, kernels: Kernels
+        self,
+        model: nn.Module,
+        kv_bits: int | None,
+        prefixes: PrefixCache,
+        kernels: Kernels,
+        has_room_for: Callable[[int, int], bool] = lambda rows, length: True,
     ):
+        """``has_room_for``: a batch of that size fits the memory for a moment."""
         self._model = model
+        self._has_room_for = has_room_for
+        # The longest chunk that the memory for activations allows after so many tokens.
+        self.max_chunk: Callable[[int], int] = lambda context: MAX_CHUNK
         self._has_narrow_head = projection.prepare(model)
         self._kv_bits = kv_bits
         self._prefixes = prefixes
@@ -58,6 +70,7 @@ class Prefiller:
             and min(lengths) > 0
             and self._has_narrow_head
             and all(r.scores is None and is_trimmable(r.own_cache) for r in requests)
+            and self._has_room_for(len(requests), max(len(r.prompt) for r in requests))
         )
 
     def process(self, requests: list[Request], budget: int) -> int:
@@ -99,9 +112,9 @@ class Prefiller:
             score(scores, logits[: len(following)], following, num_top, self._sample)
 
     def _chunk_length(self, request: Request, budget: int) -> int:
-        length = request.num_to_prefill
-        if length > MAX_REMAINDER * budget:
-            length = budget
+        length, longest = request.num_to_prefill, self.max_chunk(request.num_prefilled)
+        if length > min(MAX_REMAINDER * budget, longest):
+            length = min(budget, longest)
         if request.scores is not None:
             return min(length, SCORED_CHUNK)
         if length == request.num_to_prefill > 1 and not self._has_narrow_head:

@@ -1,6 +1,7 @@
 """The KV caches of requests, offered to later requests as prefixes."""
 
 import functools
+from collections.abc import Callable
 
 from mlxnode.engine.decode.batch import Batch
 from mlxnode.engine.decode.request import Request, Stage
@@ -12,8 +13,10 @@ from mlxnode.engine.kvcache.prompt_cache import PromptCache, is_trimmable, trimm
 class PrefixReuse:
     """Hands the KV caches of the requests of one batch to the prefix cache."""
 
-    def __init__(self, prefixes: PrefixCache, batch: Batch):
+    def __init__(self, prefixes: PrefixCache, batch: Batch, row_bytes: Callable[[int], int]):
+        """``row_bytes`` gives the bytes of a row's first tokens."""
         self._prefixes = prefixes
+        self._row_bytes = row_bytes
         self._batch = batch
 
     def offer(self, request: Request) -> None:
@@ -37,8 +40,12 @@ class PrefixReuse:
             raise RuntimeError("the prompt was not offered")
         if self._prefixes.is_enabled and not request.has_bad_logits:
             tokens = [*request.prompt, *request.tokens][: self._num_cached(request)]
-            if (cache := self._try_copy(request, len(tokens))) is not None:
-                self._prefixes.add(tokens, cache, entry)
+            # Before the copy: the memory for both must be there.
+            if self._prefixes.make_room(self._row_bytes(len(tokens))):
+                cache = self._try_copy(request, len(tokens))
+                if cache is not None:
+                    self._prefixes.add(tokens, cache, entry)
+                self._prefixes.settle()
         self._prefixes.remove_running(entry)
 
     def _num_cached(self, request: Request) -> int:

@@ -2,6 +2,7 @@
 
 import enum
 import math
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -39,6 +40,7 @@ class Request:
     sampling: Sampling
     seed: int  # 0 <= seed < 2**64
 
+    arrived_at: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.WAITING
     num_prefilled: int = 0  # prompt tokens in the KV cache
     num_cached: int = 0  # prompt tokens that came from the prefix cache

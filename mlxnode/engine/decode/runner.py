@@ -13,20 +13,23 @@ import mlx.core as mx
 from mlx import nn
 
 from mlxnode.config.tables import EngineConfig
+from mlxnode.engine.decode.activations import measure_activations
 from mlxnode.engine.decode.batch import Batch
 from mlxnode.engine.decode.grammar import GrammarCompiler
 from mlxnode.engine.decode.pending_step import PendingStep, failure
-from mlxnode.engine.decode.prefill import Prefiller
+from mlxnode.engine.decode.prefill import MAX_CHUNK, Prefiller
 from mlxnode.engine.decode.prefix_reuse import PrefixReuse
 from mlxnode.engine.decode.prompt_lookup import PromptLookup
 from mlxnode.engine.decode.request import Request, Stage
 from mlxnode.engine.decode.sampling import Sampler, adjustments_of, columns_of
 from mlxnode.engine.decode.scheduler import Scheduler
-from mlxnode.engine.kvcache.budget import MemoryBudget, measure_batch
+from mlxnode.engine.decode.token_counts import TokenCounts
+from mlxnode.engine.kvcache.budget import MemoryBudget, measure_caches
 from mlxnode.engine.kvcache.disk import PrefixStore
 from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.pacing import PrefillPacing
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
+from mlxnode.figures import RunnerFigures
 from mlxnode.grammar import GrammarError
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.messages import Embed, Failed, Generate, Update
@@ -68,16 +71,28 @@ class TextRunner:
             budget,
             store,
         )
-        self._prefiller = Prefiller(model, config.kv_cache_bits, self._prefixes, kernels)
+        sizes = measure_caches(
+            model, config.kv_cache_bits, surplus=config.num_speculative_tokens, chunk=MAX_CHUNK
+        )
+        self._batch = Batch(model, self._sampler)
         self._scheduler = Scheduler(
             config.max_batch_size,
             config.max_queue_size,
             budget,
-            measure_batch(model, config.kv_cache_bits, surplus=config.num_speculative_tokens),
+            sizes,
+            held=lambda: self._batch.capacity,
         )
+        self._prefiller = Prefiller(
+            model,
+            config.kv_cache_bits,
+            self._prefixes,
+            kernels,
+            lambda rows, length: self._scheduler.has_room_for(sizes.together(rows, length)),
+        )
+        self._config = config
         self._requests: dict[RequestKey, Request] = {}
-        self._batch = Batch(model, self._sampler)
-        self._reuse = PrefixReuse(self._prefixes, self._batch)
+        self._reuse = PrefixReuse(self._prefixes, self._batch, sizes.row)
+        self._tokens = TokenCounts()
         self._read_at = 0.0  # when the last tokens were read
 
     # --- requests -------------------------------------------------------------------
@@ -93,6 +108,11 @@ class TextRunner:
     @property
     def step_seconds(self) -> float | None:
         return self._pacing.step_seconds if len(self._batch) else None
+
+    @property
+    def youngest(self) -> tuple[float, RequestKey] | None:
+        request = self._scheduler.youngest
+        return None if request is None else (request.arrived_at, request.key)
 
     def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
         """Queue a request, or return why it is refused."""
@@ -176,6 +196,7 @@ class TextRunner:
 
     def _forget_ended(self, outputs: list[Output]) -> list[Output]:
         """Forget the requests that end with ``outputs``; their rows may leave later."""
+        self._tokens.count_generated(outputs)
         for output in outputs:
             if output.is_last:
                 self._requests.pop(output.key, None)
@@ -191,6 +212,7 @@ class TextRunner:
             for request in leaving:
                 self._finish(request)
             self._batch.leave(leaving)
+            self._scheduler.settle()
         joining = [request for request in joining if not request.has_ended]  # aborted meanwhile
         if joining:
             self._batch.join(joining)
@@ -220,6 +242,7 @@ class TextRunner:
             if request.stage is Stage.ADMITTED:
                 self._prefiller.start(request)
                 self._scheduler.start_prefill(request)
+                self._tokens.count_prompt(request)
             if chosen and not self._prefiller.fit_together([*chosen, request], budget):
                 break
             chosen.append(request)
@@ -284,6 +307,34 @@ class TextRunner:
         if request.stage in (Stage.PREFILLED, Stage.RUNNING):
             self._reuse.keep(request)
         self._scheduler.finish(request)
+
+    def pause(self, is_paused: bool) -> None:
+        self._scheduler.is_paused = is_paused
+
+    def drop_caches(self) -> None:
+        """Drop the cached prefixes of requests that have ended."""
+        self._prefixes.clear()
+
+    def reserve_activations(self, available: int, context_length: int) -> int:
+        """The bytes to keep free for forward passes, of ``available`` beside the weights.
+
+        Prompt chunks are then short enough for those bytes.
+        """
+        activations = measure_activations(self._model, self._config.kv_cache_bits)
+        size = activations.reserve(self._config, available, context_length)
+        self._prefiller.max_chunk = lambda context: activations.max_tokens(size, context)
+        return size
+
+    def figures(self) -> RunnerFigures:
+        return RunnerFigures(
+            num_running=len(self._batch),
+            num_waiting=self._scheduler.num_waiting + self._scheduler.num_prefilling,
+            prompt_tokens=self._tokens.prompt,
+            cached_tokens=self._tokens.cached,
+            generated_tokens=self._tokens.generated,
+            prefix_bytes=self._prefixes.nbytes,
+            prefix_entries=self._prefixes.num_entries,
+        )
 
     def do_idle_work(self) -> bool:
         """Write one prefix to disk; False if all are written."""

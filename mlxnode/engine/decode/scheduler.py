@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from mlxnode.engine.decode.request import Request, Stage
-from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
 from mlxnode.engine.work import RequestKey
 from mlxnode.messages import Failed
 
@@ -15,9 +15,13 @@ MAX_OVERTAKEN = 4
 class Scheduler:
     """The requests of one model. It moves each request through its stages.
 
-    ``batch_bytes`` gives the KV cache bytes of a batch: of the number of its rows, and of the
-    tokens of the longest row. A request is admitted when a row is free and the whole batch fits
-    the budget at its full length, so the device cannot run out of memory later.
+    A request is admitted when a row is free and the KV caches fit the budget at their full
+    length, so the device cannot run out of memory later. Those are the batch of all admitted
+    requests, the caches of prompts that have not joined it, and the copies for a moment.
+    ``held`` gives the slots and positions that the batch has allocated.
+
+    While ``is_paused`` is True, a request is admitted only if no other is: the queue then
+    empties slowly rather than never.
     """
 
     def __init__(
@@ -25,12 +29,15 @@ class Scheduler:
         max_batch_size: int,
         max_queue_size: int,
         budget: MemoryBudget,
-        batch_bytes: Callable[[int, int], int],
+        sizes: CacheSizes,
+        held: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ):
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
         self._budget = budget
-        self._batch_bytes = batch_bytes
+        self._sizes = sizes
+        self._held = held
+        self.is_paused = False
         self._waiting: deque[Request] = deque()
         self._admitted: dict[RequestKey, Request] = {}  # all stages from ADMITTED to RUNNING
         self._num_overtakes = 0
@@ -55,17 +62,22 @@ class Scheduler:
 
     def refusal(self, request: Request) -> Failed | None:
         """Why the request cannot be queued, None if it can."""
-        size, uid = self._batch_bytes(1, request.max_length), request.key.uid
+        uid, size = request.key.uid, self._needed([request], (0, 0))
         if size > self._budget.total:
             return Failed(
                 uid,
                 "too_large",
                 f"{len(request.prompt)} prompt tokens and max_tokens of {request.max_tokens} "
-                f"need {size / 1e9:.2f} GB of KV cache; this node has "
+                f"need {size / 1e9:.2f} GB of KV cache, copies included; this node has "
                 f"{self._budget.total / 1e9:.2f} GB",
             )
         if len(self._waiting) >= self._max_queue_size:
-            reason = f"{len(self._waiting)} requests are already waiting"
+            free = max(self._budget.free, 0)
+            reason = (
+                f"{len(self._waiting)} requests are already waiting; this one needs "
+                f"{size / 1e9:.2f} GB of KV cache, and {free / 1e9:.2f} GB of "
+                f"{self._budget.total / 1e9:.2f} GB are free"
+            )
             return Failed(uid, "overloaded", reason)
         return None
 
@@ -76,6 +88,8 @@ class Scheduler:
     def admit(self) -> None:
         """Admit waiting requests to free rows, in the order of their arrival."""
         while self._waiting and len(self._admitted) < self._max_batch_size:
+            if self.is_paused and self._admitted:
+                return
             request = self._waiting[0]
             if not self._claim([*self._admitted.values(), request]):
                 return
@@ -114,8 +128,22 @@ class Scheduler:
         request.stage = Stage.PREFILLED
 
     def start(self, request: Request) -> None:
-        """The request joins the batch."""
+        """The request joins the batch, and has no KV cache of its own any more."""
         request.stage = Stage.RUNNING
+
+    @property
+    def youngest(self) -> Request | None:
+        """The request that was admitted last and has not ended."""
+        admitted = reversed(self._admitted.values())
+        return next((request for request in admitted if not request.has_ended), None)
+
+    def has_room_for(self, size: int) -> bool:
+        """True if ``size`` bytes that no request has claimed are free now."""
+        return size <= self._budget.free
+
+    def settle(self) -> None:
+        """Release what the batch holds no more."""
+        self._claim([*self._admitted.values()])
 
     def finish(self, request: Request) -> None:
         """The request has no row any more: release its memory, or its place in the queue."""
@@ -131,7 +159,7 @@ class Scheduler:
         requests = [*self._waiting, *self._admitted.values()]
         self._waiting.clear()
         self._admitted.clear()
-        self._claim([])
+        self._budget.claim(self, 0)
         for request in requests:
             request.stage = Stage.FINISHED
         return requests
@@ -144,6 +172,16 @@ class Scheduler:
         return [request for request in self._admitted.values() if request.stage in stages]
 
     def _claim(self, requests: list[Request]) -> bool:
+        return self._budget.claim(self, self._needed(requests, self._held()))
+
+    def _needed(self, requests: list[Request], held: tuple[int, int]) -> int:
         # All rows of a batch allocate as many positions as the longest.
         longest = max((request.max_length for request in requests), default=0)
-        return self._budget.claim(self, self._batch_bytes(len(requests), longest))
+        batch = self._sizes.batch(len(requests), longest, held)
+        copy = self._sizes.copy(len(requests), longest, held)
+        own = sum(
+            self._sizes.own(len(request.prompt))
+            for request in requests
+            if request.stage is not Stage.RUNNING
+        )
+        return batch + copy + own

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 
+import mlx.core as mx
 import numpy as np
 
 from mlxnode.config.tables import EngineConfig
@@ -10,9 +11,14 @@ from mlxnode.engine.embedding.embedder import Embedder
 from mlxnode.engine.embedding.queue import EmbeddingQueue, EmbedItem
 from mlxnode.engine.pacing import Throughput
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
+from mlxnode.figures import RunnerFigures
 from mlxnode.kernels.backend import Kernels
 from mlxnode.messages import Embed, Embedded, Failed, Generate
 from mlxnode.models.served import ServedModel
+
+# Inputs of a batch whose memory is measured. Longer inputs need more, if their attention scores
+# are kept.
+_MEASURED_ROWS, _MEASURED_LENGTH = 4, 64
 
 
 class EmbeddingRunner:
@@ -24,6 +30,7 @@ class EmbeddingRunner:
         self._queue = EmbeddingQueue()
         self._batch: list[EmbedItem] = []  # being computed
         self._throughput = Throughput()
+        self._num_tokens = 0  # since the start
 
     @classmethod
     def load(
@@ -65,8 +72,37 @@ class EmbeddingRunner:
         )
         length = max(len(item.tokens) for item in self._batch)
         self._throughput.observe(length * len(self._batch), time.perf_counter() - started_at)
+        self._num_tokens += sum(len(item.tokens) for item in self._batch)
         completed = self._queue.complete(self._batch, vectors)
+        self._batch = []
         yield [_output(request.key, request.vectors) for request in completed]
+
+    @property
+    def youngest(self) -> None:
+        return None  # a request has no memory between two batches
+
+    def pause(self, is_paused: bool) -> None:
+        pass  # one batch at a time is the least that can run
+
+    def drop_caches(self) -> None:
+        pass  # there is none
+
+    def reserve_activations(self, available: int, context_length: int) -> int:
+        """The bytes to keep free for a batch, from the measured bytes of a small one."""
+        rows = [[0] * _MEASURED_LENGTH] * _MEASURED_ROWS
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        self._embedder.embed(rows, [None] * len(rows))
+        size = mx.get_peak_memory() - before
+        tokens = max(self._config.embedding_batch_tokens, _MEASURED_LENGTH * _MEASURED_ROWS)
+        return size * tokens // (_MEASURED_LENGTH * _MEASURED_ROWS)
+
+    def figures(self) -> RunnerFigures:
+        return RunnerFigures(
+            num_running=len(self._batch),
+            num_waiting=self._queue.num_requests,
+            prompt_tokens=self._num_tokens,
+        )
 
     def do_idle_work(self) -> bool:
         return False

@@ -39,6 +39,7 @@ class BatchCache:
         """Append the caches of single sequences as rows."""
         is_empty = not self.layers
         lengths = [num_tokens(cache) for cache in caches]
+        self._grow(len(self.lengths) + len(lengths), max(*lengths, self._slots.longest))
         joined = []
         for i, like in enumerate(caches[0]):
             rows: list[Any] = [cache[i] for cache in caches]
@@ -67,16 +68,13 @@ class BatchCache:
         for layer in self.layers:
             if not isinstance(layer, SlotCache):
                 layer.filter(kept)
-        # All rows are read before any is written: MLX writes into an array in place only if
-        # no other array refers to a part of it. It would copy the whole array otherwise.
-        rows = [
-            [layer.read(old, self._slots.lengths[old]) for old, _ in moved]
-            for layer in self._slot_layers
-        ]
-        mx.eval(rows)
-        for layer, arrays in zip(self._slot_layers, rows, strict=True):
-            for (_, new), row in zip(moved, arrays, strict=True):
-                layer.write(new, row)
+        for old, new in moved:
+            # A row is read before it is written: MLX writes into an array in place only if no
+            # other array refers to a part of it. It would copy the whole array otherwise.
+            row = [layer.read(old, self._slots.lengths[old]) for layer in self._slot_layers]
+            mx.eval(row)
+            for layer, arrays in zip(self._slot_layers, row, strict=True):
+                layer.write(new, arrays)
         self._slots.lengths = [self._slots.lengths[i] for i in kept]
         for layer in self._slot_layers:
             layer.shrink(len(kept), self._slots.longest)
@@ -86,6 +84,23 @@ class BatchCache:
     def halfway(self) -> mx.array | None:
         """What the first half of the last forward pass computes; None if no layer tells."""
         return self._slots.halfway
+
+    @property
+    def capacity(self) -> tuple[int, int]:
+        """The slots and the positions that are allocated, however few of them are in use."""
+        return next((layer.capacity for layer in self._slot_layers), (len(self.lengths), 0))
+
+    def reserve(self, count: int) -> None:
+        """Allocate the positions of the next ``count`` tokens of each row.
+
+        A layer that grew during the forward pass would have its old arrays as long as that
+        pass is under way.
+        """
+        self._grow(len(self.lengths), self._slots.longest + count)
+
+    def _grow(self, rows: int, length: int) -> None:
+        for layer in self._slot_layers:
+            layer.grow(rows, length)
 
     @property
     def can_rewind(self) -> bool:

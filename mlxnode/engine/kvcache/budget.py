@@ -1,6 +1,7 @@
-"""The memory of KV caches: what a batch needs, and who holds how much of it."""
+"""The memory of KV caches: what requests need, and who holds how much of it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -18,6 +19,7 @@ from mlxnode.engine.kvcache.slots import num_positions, num_slots
 from mlxnode.errors import ModelError
 
 _UNBOUNDED = 2**62  # tokens
+_OWN_STEP = 256  # positions by which the caches of single sequences grow, in mlx-lm
 
 
 class MemoryBudget:
@@ -33,9 +35,25 @@ class MemoryBudget:
         self.evictors: list[Callable[[int], None]] = []
         self._claims: dict[object, int] = {}
 
+    @property
+    def claimed(self) -> int:
+        """The bytes of all owners."""
+        return sum(self._claims.values())
+
+    @property
+    def free(self) -> int:
+        """The bytes that nobody has claimed."""
+        return self.total - self.claimed
+
     def claim(self, owner: object, size: int, *, evicts: bool = True) -> bool:
-        """Set the bytes of ``owner`` to ``size``; False, and no change, if they do not fit."""
-        if evicts and size > self._claims.get(owner, 0):
+        """Set the bytes of ``owner`` to ``size``; False, and no change, if they do not fit.
+
+        A claim that does not grow always fits.
+        """
+        if size <= self._claims.get(owner, 0):
+            self._claims[owner] = size
+            return True
+        if evicts:
             for evict in self.evictors:
                 if (missing := self._others(owner) + size - self.total) > 0:
                     evict(missing)
@@ -48,12 +66,76 @@ class MemoryBudget:
         return sum(size for holder, size in self._claims.items() if holder is not owner)
 
 
-def measure_batch(
-    model: nn.Module, bits: int | None = None, surplus: int = 0
-) -> Callable[[int, int], int]:
-    """A function (rows, tokens of the longest row) -> bytes of the batch's KV cache.
+@dataclass(frozen=True)
+class LayerSize:
+    """The bytes of one layer's cache of one sequence."""
 
-    A step may write ``surplus`` more tokens than it keeps. Runs the model once on one token.
+    fixed: int  # independent of the length
+    per_token: int
+    max_length: int  # tokens
+
+
+@dataclass(frozen=True)
+class CacheSizes:
+    """What the KV caches of one model need. All sizes are in bytes.
+
+    A step may write ``surplus`` more tokens than it keeps. ``chunk`` is the length of the
+    longest prompt chunk, which a sliding window holds beside the window.
+    """
+
+    layers: tuple[LayerSize, ...]
+    surplus: int = 0
+    chunk: int = 0
+
+    def batch(self, rows: int, length: int, held: tuple[int, int] = (0, 0)) -> int:
+        """The cache of a batch of ``rows`` rows, of which the longest has ``length`` tokens.
+
+        ``held`` are the slots and positions that it has allocated already.
+        """
+        return sum(self._batch_layers(rows, length, held))
+
+    def copy(self, rows: int, length: int, held: tuple[int, int] = (0, 0)) -> int:
+        """What a batch needs in addition, for a moment.
+
+        One layer has two arrays when the batch grows or shrinks. A row has two copies when it
+        moves to another slot.
+        """
+        layer = max(self._batch_layers(rows, length, held), default=0)
+        row = sum(self._batch_layers(1, length, (0, 0))) if rows > 1 else 0
+        return max(layer, row)
+
+    def together(self, rows: int, length: int) -> int:
+        """What prompts need in addition that are processed as one batch, and then copied."""
+        return self.batch(rows, length) + self.copy(rows, length) + self.own(length)
+
+    def row(self, length: int) -> int:
+        """A copy of the first ``length`` tokens of a row."""
+        return sum(
+            layer.fixed + layer.per_token * min(length, layer.max_length)
+            for layer in self.layers
+        )
+
+    def own(self, length: int) -> int:
+        """The cache of one sequence of ``length`` tokens outside of a batch."""
+        positions = length + _OWN_STEP
+        return sum(
+            layer.fixed + layer.per_token * min(positions, layer.max_length + self.chunk)
+            for layer in self.layers
+        )
+
+    def _batch_layers(self, rows: int, length: int, held: tuple[int, int]) -> list[int]:
+        slots = max(num_slots(rows), held[0])
+        positions = max(num_positions(length + self.surplus), held[1])
+        return [
+            slots * (layer.fixed + layer.per_token * min(positions, layer.max_length))
+            for layer in self.layers
+        ]
+
+
+def measure_caches(
+    model: nn.Module, bits: int | None = None, *, surplus: int = 0, chunk: int = 0
+) -> CacheSizes:
+    """The sizes of the caches of ``model``. Runs the model once on one token.
 
     Raises:
         ModelError: a layer cannot be batched, or its keys and values cannot be quantized.
@@ -69,23 +151,15 @@ def measure_batch(
         if bits is None:
             raise
         raise ModelError(f"kv_cache_bits = {bits} does not fit this model: {error}") from error
+    return CacheSizes(tuple(_size_of(layer) for layer in flat_layers(cache)), surplus, chunk)
 
-    fixed = 0  # bytes, independent of the length
-    growing: list[tuple[int, int]] = []  # bytes for each token, max. tokens
-    layer: Any
-    for layer in flat_layers(cache):
-        if isinstance(layer, ArraysCache):
-            fixed += layer.nbytes
-        elif is_plain(layer):
-            growing.append((sum(array.nbytes for array in arrays_of(layer)), _UNBOUNDED))
-        else:
-            keys, values = layer.keys_and_values()
-            max_length = getattr(layer, "max_size", None) or _UNBOUNDED
-            growing.append(((keys.nbytes + values.nbytes) // keys.shape[2], max_length))
 
-    def batch_bytes(rows: int, length: int) -> int:
-        capacity = num_positions(length + surplus)
-        row = fixed + sum(size * min(capacity, longest) for size, longest in growing)
-        return num_slots(rows) * row
-
-    return batch_bytes
+def _size_of(layer: Any) -> LayerSize:
+    """The size of a layer's cache that holds one token."""
+    if isinstance(layer, ArraysCache):
+        return LayerSize(layer.nbytes, 0, _UNBOUNDED)
+    if is_plain(layer):
+        return LayerSize(0, sum(array.nbytes for array in arrays_of(layer)), _UNBOUNDED)
+    keys, values = layer.keys_and_values()
+    max_length = getattr(layer, "max_size", None) or _UNBOUNDED
+    return LayerSize(0, (keys.nbytes + values.nbytes) // keys.shape[2], max_length)

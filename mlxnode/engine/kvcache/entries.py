@@ -8,7 +8,12 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from mlxnode.engine.kvcache.prompt_cache import PromptCache, is_trimmable, trimmed
+from mlxnode.engine.kvcache.prompt_cache import (
+    PromptCache,
+    is_trimmable,
+    trim_in_place,
+    trimmed,
+)
 
 Tokens = Sequence[int] | np.ndarray
 
@@ -67,8 +72,21 @@ class FinishedEntry(LoadableEntry):
         size = sum(layer.nbytes for layer in self.cache)
         return size if self.logits is None else size + self.logits.nbytes
 
+    @property
+    def largest_layer(self) -> int:
+        """The bytes that a cut of the cache needs for a moment."""
+        return max((layer.nbytes for layer in self.cache), default=0)
+
     def load(self, length: int) -> PromptCache:
-        return trimmed(self.cache, length) if self.is_trimmable else copy.deepcopy(self.cache)
+        if not self.is_trimmable:
+            return copy.deepcopy(self.cache)
+        # A part of an array would keep the whole array in memory after an eviction.
+        return trimmed(self.cache, length, copy=length < len(self.tokens))
+
+    def cut(self, length: int) -> "FinishedEntry":
+        """An entry of the first ``length`` tokens alone, in place of this one."""
+        cache, self.cache = list(self.cache), []
+        return FinishedEntry(self.tokens[:length], trim_in_place(cache, length), length)
 
 
 class DiskEntry(PrefixEntry):

@@ -20,7 +20,7 @@ from mlxnode.engine.kvcache.entries import (
     PrefixEntry,
     RunningEntry,
 )
-from mlxnode.engine.kvcache.prompt_cache import PromptCache, trimmed
+from mlxnode.engine.kvcache.prompt_cache import PromptCache
 
 MAX_ENTRIES = 256  # a lookup compares a prompt with each entry, which takes microseconds
 MIN_SHARED = 16  # tokens; a shorter prefix does not get an entry of its own
@@ -56,6 +56,10 @@ class PrefixCache:
     @property
     def nbytes(self) -> int:
         return sum(entry.nbytes for entry in self._finished)
+
+    @property
+    def num_entries(self) -> int:
+        return len(self._finished)
 
     @property
     def is_enabled(self) -> bool:
@@ -119,12 +123,35 @@ class PrefixCache:
         if self._store is not None and len(entry.tokens) >= MIN_SHARED:
             self._store.save(entry)
 
+    def make_room(self, size: int) -> bool:
+        """Evict until one more entry of ``size`` bytes fits; False if it never does.
+
+        The bytes are claimed until the next ``settle``.
+        """
+        if not self.is_enabled or size > self._limit():
+            return False
+        while not self._fits(size):
+            if not self._finished:
+                self.settle()
+                return False
+            self._evict_oldest()
+        return True
+
+    def settle(self) -> None:
+        """Claim what the entries need, and no more."""
+        self._budget.claim(self, self._needed())
+
     def evict(self, size: int) -> None:
         """Release at least ``size`` bytes, or all that there are."""
         target = max(self.nbytes - size, 0)
         while self.nbytes > target:
             self._evict_oldest()
-        self._budget.claim(self, self.nbytes)
+        self.settle()
+
+    def clear(self) -> None:
+        """Evict all entries, without a copy of the parts that others shared."""
+        self._finished.clear()
+        self._budget.claim(self, 0)
 
     def _keep(self, entry: FinishedEntry) -> None:
         if not self.is_enabled or not len(entry.tokens) or entry.nbytes > self._limit():
@@ -148,9 +175,12 @@ class PrefixCache:
         if self._store is None or not self.is_enabled:
             return None
         stored, length = _longest(self._store.entries, tokens)
-        if stored is None or length < cached + MIN_SHARED or stored.nbytes > self._limit():
+        if stored is None or length < cached + MIN_SHARED:
+            return None
+        if not self.make_room(stored.nbytes):
             return None
         cache = self._store.load(stored)
+        self.settle()
         if cache is None:
             return self._load_from_disk(tokens, cached)  # without the entry that got lost
         entry = FinishedEntry(stored.tokens, cache, stored.num_shared)
@@ -158,21 +188,28 @@ class PrefixCache:
         self._keep(entry)
         return entry
 
-    def _fits(self) -> bool:
-        """Claim the memory of all entries, if the budget has it."""
-        size = self.nbytes
+    def _fits(self, added: int = 0) -> bool:
+        """Claim the memory of all entries and of ``added`` bytes, if the budget has it."""
         return (
-            len(self._finished) <= MAX_ENTRIES
-            and size <= self._limit()
-            and self._budget.claim(self, size, evicts=False)
+            len(self._finished) + (added > 0) <= MAX_ENTRIES
+            and self.nbytes + added <= self._limit()
+            and self._budget.claim(self, self._needed() + added, evicts=False)
         )
+
+    def _needed(self) -> int:
+        """The bytes of all entries, and of the layer that an eviction copies at a time."""
+        layers = [entry.largest_layer for entry in self._finished if _is_cut(entry)]
+        return self.nbytes + max(layers, default=0)
 
     def _evict_oldest(self) -> None:
         entry = self._finished.pop(0)
-        if MIN_SHARED <= entry.num_shared < len(entry.tokens) and entry.is_trimmable:
-            cache = trimmed(entry.cache, entry.num_shared, copy=True)
-            tokens = entry.tokens[: entry.num_shared]
-            self._finished.append(FinishedEntry(tokens, cache, entry.num_shared))
+        if _is_cut(entry):
+            self._finished.append(entry.cut(entry.num_shared))
+
+
+def _is_cut(entry: FinishedEntry) -> bool:
+    """True if a part of the entry stays when the entry is evicted."""
+    return entry.is_trimmable and MIN_SHARED <= entry.num_shared < len(entry.tokens)
 
 
 def _longest(entries: Iterable[AnyEntry], tokens: np.ndarray) -> tuple[AnyEntry | None, int]:

@@ -64,6 +64,16 @@ def trimmed(cache: PromptCache, length: int, *, copy: bool = False) -> PromptCac
     ]
 
 
+def trim_in_place(cache: list[LayerCache], length: int) -> PromptCache:
+    """``cache``, cut to its first ``length`` tokens. Only one layer is there twice at a time.
+
+    The cache must be trimmable.
+    """
+    for i, layer in enumerate(cache):
+        cache[i] = trimmed([layer], length, copy=True)[0]
+    return cache
+
+
 def evaluate(cache: PromptCache, *arrays: mx.array | None) -> None:
     """Compute the pending parts of ``cache``, and ``arrays``."""
     mx.eval([layer.state for layer in cache], *(a for a in arrays if a is not None))
@@ -119,6 +129,21 @@ def plain_cache(arrays: Arrays, length: int, *, like: object) -> PlainCache:
     layer.keys, layer.values = keys_and_values(arrays) if arrays else (None, None)
     layer.offset = length
     return layer
+
+
+def fill(layer: LayerCache, length: int, *, room: int) -> LayerCache:
+    """A cache of zeros with ``length`` tokens, and room for more, as large as the real one.
+
+    ``layer`` is the cache of one token; it is returned unless it caches all tokens in order.
+    """
+    if not is_plain(layer):
+        return layer
+
+    def part(array: mx.array) -> mx.array:
+        B, H, _, D = array.shape
+        return mx.zeros((B, H, length + room, D), array.dtype)
+
+    return plain_cache(tuple(map(part, arrays_of(layer))), length, like=layer)
 
 
 def quantization_of(layer: object) -> Quantization | None:

@@ -156,6 +156,19 @@ class SlotCache:
         for i, row in enumerate(rows):
             self.write(first + i, row)
 
+    @property
+    def capacity(self) -> tuple[int, int]:
+        """The slots and the positions that are allocated."""
+        if not self._arrays:
+            return 0, 0
+        slots, _, capacity, _ = self._arrays[0].shape
+        return slots, capacity
+
+    def grow(self, rows: int, length: int) -> None:
+        """Allocate ``rows`` slots and ``length`` positions now, if there are fewer."""
+        if self._arrays:
+            self._reserve(rows, length, self._arrays)
+
     def shrink(self, rows: int, length: int) -> None:
         """Release memory if half of the slots or of the positions are enough."""
         if not self._arrays:

@@ -1,6 +1,6 @@
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.scheduler import MAX_OVERTAKEN, Scheduler
-from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
 from mlxnode.engine.work import RequestKey
 from mlxnode.messages import Generate, Sampling
 
@@ -17,10 +17,21 @@ def make(uid: int, prompt: int = 10, max_tokens: int = 10) -> Request:
     return Request.of(RequestKey(1, uid), message, random_seed=0)
 
 
+class Sizes(CacheSizes):
+    """One byte for each token of a batch; nothing in addition."""
+
+    def batch(self, rows, length, held=(0, 0)):
+        return rows * length
+
+    def copy(self, rows, length, held=(0, 0)):
+        return 0
+
+    def own(self, length):
+        return 0
+
+
 def make_scheduler(rows: int = 4, queue: int = 8, budget: int = 10**9) -> Scheduler:
-    return Scheduler(
-        rows, queue, MemoryBudget(budget), batch_bytes=lambda rows, length: rows * length
-    )
+    return Scheduler(rows, queue, MemoryBudget(budget), Sizes(()))
 
 
 def prefilling(scheduler: Scheduler) -> list[int]:

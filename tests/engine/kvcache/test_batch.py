@@ -9,7 +9,7 @@ from mlx_lm.models.cache import KVCache
 from mlxnode.engine.cpu import attention
 from mlxnode.engine.kvcache import slots
 from mlxnode.engine.kvcache.batch import BatchCache
-from mlxnode.engine.kvcache.budget import measure_batch
+from mlxnode.engine.kvcache.budget import measure_caches
 from mlxnode.engine.kvcache.prompt_cache import arrays_of, new_prompt_cache
 from mlxnode.engine.kvcache.slots import SlotCache, Slots, num_positions, num_slots
 
@@ -182,14 +182,14 @@ def test_a_write_adds_few_nodes(lengths, count):
 
 
 def test_sizes_are_counted_as_they_are_allocated(model):
-    batch_bytes = measure_batch(model)
+    sizes = measure_caches(model)
     batch = Batch(model)
     batch.join(*range(100, 105))
     batch.step(1)
     batch.join(*range(190, 195))
     batch.step(2)
     size = sum(layer.nbytes for layer in batch.cache.layers)
-    assert size == batch_bytes(10, 196)
+    assert size == sizes.batch(10, 196)
     assert (num_slots(10), num_positions(196)) == (12, 256)
     assert [num_slots(rows) for rows in (1, 2, 3, 4, 5)] == [1, 2, 4, 4, 8]
 

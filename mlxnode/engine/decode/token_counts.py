@@ -1,0 +1,27 @@
+"""The tokens of all requests of a model since the start."""
+
+from collections.abc import Iterable
+
+from mlxnode.engine.decode.request import Request
+from mlxnode.engine.work import Output
+from mlxnode.messages import Update
+
+
+class TokenCounts:
+    """Plain numbers: a lazy array that nobody evaluates would grow."""
+
+    def __init__(self) -> None:
+        self.prompt = 0
+        self.cached = 0  # of the prompt tokens
+        self.generated = 0
+
+    def count_prompt(self, request: Request) -> None:
+        """Count the prompt of a request whose prefill starts."""
+        self.prompt += len(request.prompt)
+        self.cached += request.num_cached
+
+    def count_generated(self, outputs: Iterable[Output]) -> None:
+        """Count the tokens that were sampled and read."""
+        for output in outputs:
+            if isinstance(output.message, Update):
+                self.generated += len(output.message.tokens)

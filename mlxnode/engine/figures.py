@@ -1,0 +1,66 @@
+"""Reads the figures of the engine: what the supervisor reports to whoever asks."""
+
+from collections.abc import Mapping
+
+import mlx.core as mx
+
+from mlxnode.config.tables import EngineConfig
+from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.memory.device import buffer_cache_limit, memory_limit
+from mlxnode.engine.memory.footprint import footprint
+from mlxnode.engine.memory.guard import MemoryGuard
+from mlxnode.engine.memory.pressure import Stage
+from mlxnode.engine.work import Runner
+from mlxnode.figures import EngineFigures, MemoryFigures, ModelFigures, PressureStage
+
+_STAGES: dict[Stage, PressureStage] = {
+    Stage.NORMAL: "normal",
+    Stage.CACHES_DROPPED: "caches dropped",
+    Stage.ADMISSION_PAUSED: "admission paused",
+    Stage.ABORTING: "aborting",
+}
+
+
+class FiguresReader:
+    """The figures of a loaded engine. ``weights`` has the bytes of each model's weights."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        runners: Mapping[str, Runner],
+        weights: Mapping[str, int],
+        budget: MemoryBudget,
+        guard: MemoryGuard,
+        wired: int,
+    ):
+        self._limits = memory_limit(config), buffer_cache_limit(config)
+        self._runners = runners
+        self._weights = weights
+        self._budget = budget
+        self._guard = guard
+        self._wired = wired
+
+    def read(self) -> EngineFigures:
+        """Takes some microseconds, and waits for no computation."""
+        limit, cache_limit = self._limits
+        active = mx.get_active_memory()
+        return EngineFigures(
+            memory=MemoryFigures(
+                limit=limit,
+                active=active,
+                peak=max(mx.get_peak_memory(), active),
+                buffer_cache=mx.get_cache_memory(),
+                buffer_cache_limit=cache_limit,
+                wired_limit=self._wired,
+                footprint=footprint(),
+                kv_total=self._budget.total,
+                kv_claimed=self._budget.claimed,
+                pressure=_STAGES[self._guard.stage],
+            ),
+            models=[
+                ModelFigures(
+                    id=id, state="ready", weight_bytes=self._weights[id], work=runner.figures()
+                )
+                for id, runner in self._runners.items()
+            ],
+        )

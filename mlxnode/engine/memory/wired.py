@@ -1,0 +1,55 @@
+"""Wired memory: the weights stay in physical memory, where the system cannot page them out.
+
+MLX wires nothing unless it is told to. mlx-lm wires up to the recommended maximum while it
+generates; reports of kernel panics name that maximum together with growing caches. So at most
+the weights are wired here, once, and caches never are.
+"""
+
+import logging
+
+import mlx.core as mx
+
+from mlxnode.config.tables import EngineConfig
+from mlxnode.engine.memory.device import recommended_memory
+
+log = logging.getLogger("mlxnode.engine")
+
+_MAX_SHARE = 0.9  # of the recommended maximum
+# Below this share of the recommended maximum, the weights are less than about half of the
+# physical memory, and the system has no reason to page them out. mlx-lm warns of slow decoding
+# from 0.9 on, for the weights alone; a node also has KV caches.
+_HELPS_FROM = 0.75
+
+
+def wired_bytes(weights: int, recommended: int) -> int:
+    """The bytes to wire for ``weights`` bytes of weights."""
+    return min(weights, int(_MAX_SHARE * recommended))
+
+
+def would_help(weights: int, recommended: int) -> bool:
+    """True if the weights are so near the size of the memory that wiring may help."""
+    return weights >= _HELPS_FROM * recommended
+
+
+def wire_weights(config: EngineConfig) -> int:
+    """Wire what MLX has allocated, as configured; returns the bytes.
+
+    Call this once, after all models are loaded and before any request.
+    """
+    if config.wired_memory == "off":
+        return 0
+    recommended = recommended_memory()
+    if recommended is None:
+        log.warning('wired_memory = "weights" does nothing here: there is no Apple GPU')
+        return 0
+    mx.clear_cache()  # MLX would wire freed buffers as well, in place of weights
+    weights = mx.get_active_memory()
+    size = wired_bytes(weights, recommended)
+    mx.set_wired_limit(size)
+    log.info("%.2f GB of %.2f GB of weights are wired", size / 1e9, weights / 1e9)
+    return size
+
+
+def unwire() -> None:
+    """Release wired memory before the models are freed."""
+    mx.set_wired_limit(0)

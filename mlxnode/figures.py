@@ -1,0 +1,79 @@
+"""The figures of a running node: one snapshot, from which every report of the node is made.
+
+The engine sends ``EngineFigures`` to the supervisor with each ``Pong``. The supervisor adds its
+own and gives ``NodeFigures`` to whoever asks. Sizes are in bytes, times in seconds; a count
+since the start begins again with a new incarnation of the engine.
+"""
+
+from typing import Literal
+
+import msgspec
+
+PressureStage = Literal["normal", "caches dropped", "admission paused", "aborting"]
+ProcessState = Literal["starting", "ready", "not running"]
+
+
+class RunnerFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The work of one model. The tokens are counted since the start."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt tokens
+    generated_tokens: int = 0
+    prefix_bytes: int = 0
+    prefix_entries: int = 0
+
+
+class ModelFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One served model. Two ids may have the same weights, and then the same work."""
+
+    id: str
+    state: Literal["ready", "failed"]
+    weight_bytes: int
+    work: RunnerFigures
+
+
+class MemoryFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The memory of the engine."""
+
+    limit: int
+    active: int  # of MLX's arrays
+    peak: int  # of active, since the models were loaded
+    buffer_cache: int  # freed, and kept by MLX
+    buffer_cache_limit: int
+    wired_limit: int
+    footprint: int  # of the process, as the system counts it
+    kv_total: int  # for KV caches, prefixes included
+    kv_claimed: int
+    pressure: PressureStage
+
+
+class EngineFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What the engine reports once a second."""
+
+    memory: MemoryFigures
+    models: list[ModelFigures]
+
+
+class ProcessFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One child of the supervisor."""
+
+    name: str
+    state: ProcessState
+    pid: int | None
+    starts: int
+    uptime: float | None  # of this incarnation
+
+
+class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The whole node. ``engine`` is None until the engine has reported once."""
+
+    version: str
+    address: str
+    pid: int
+    uptime: float
+    descriptor_limit: int
+    is_draining: bool
+    processes: list[ProcessFigures]
+    engine: EngineFigures | None

@@ -1,0 +1,84 @@
+"""The figures of the node: those of the engine, and the supervisor's own."""
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Sequence
+
+from mlxnode import __version__
+from mlxnode.figures import EngineFigures, NodeFigures, ProcessFigures
+from mlxnode.process.child import Child
+from mlxnode.process.listener import url_of
+from mlxnode.process.status_socket import StatusSocket
+
+_INTERVAL = 0.5  # seconds between two snapshots
+
+
+class NodeStatus:
+    """Takes a snapshot of the figures from time to time, and offers it on the status socket.
+
+    The supervisor's loop takes the snapshots. The thread of the socket only reads the last
+    one, so nobody outside can delay the supervisor.
+    """
+
+    def __init__(self, listener: socket.socket, engine: Child, workers: Sequence[Child]):
+        self._address = url_of(listener).removeprefix("http://")
+        self._engine = engine
+        self._children = [engine, *workers]
+        self._engine_figures: EngineFigures | None = None
+        self._started_at = self._taken_at = time.monotonic()
+        self._socket = StatusSocket(listener.getsockname()[1], lambda: self._snapshot)
+        self._snapshot = self._take(self._started_at, is_draining=False)
+
+    def open(self) -> None:
+        """Offer the figures from now on."""
+        self._socket.open()
+
+    def close(self) -> None:
+        """Remove the status socket."""
+        self._socket.close()
+
+    def note_engine(self, figures: EngineFigures | None) -> None:
+        """Keep what the engine reports with a ``Pong``; workers report nothing."""
+        if figures is not None:
+            self._engine_figures = figures
+
+    def update(self, now: float, *, is_draining: bool) -> None:
+        """Take a snapshot if the last one is old."""
+        if not self._engine.is_ready:
+            self._engine_figures = None
+        if now - self._taken_at >= _INTERVAL:
+            self._snapshot = self._take(now, is_draining)
+
+    def _take(self, now: float, is_draining: bool) -> NodeFigures:
+        self._taken_at = now
+        return NodeFigures(
+            version=__version__,
+            address=self._address,
+            pid=os.getpid(),
+            uptime=now - self._started_at,
+            descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            is_draining=is_draining,
+            processes=[_figures_of(child, now) for child in self._children],
+            engine=self._engine_figures,
+        )
+
+
+def _figures_of(child: Child, now: float) -> ProcessFigures:
+    pid = child.pid
+    if pid is None:
+        return ProcessFigures(
+            name=child.name,
+            state="not running",
+            pid=None,
+            starts=child.incarnation,
+            uptime=None,
+        )
+    return ProcessFigures(
+        name=child.name,
+        state="ready" if child.is_ready else "starting",
+        pid=pid,
+        starts=child.incarnation,
+        uptime=now - child.started_at,
+    )

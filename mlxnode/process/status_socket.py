@@ -1,0 +1,164 @@
+"""The status socket: a Unix-domain socket of the supervisor that tells the node's figures.
+
+Each connection gets one JSON document, ``figures.NodeFigures``, and is closed. Only the owner
+of the node can connect: the folder of the socket is the owner's alone.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import stat
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from mlxnode.errors import StatusError
+from mlxnode.figures import NodeFigures
+from mlxnode.models.cache_folder import cache_folder
+
+log = logging.getLogger("mlxnode.supervisor")
+
+_MAX_PATH = 103  # bytes of an AF_UNIX path on macOS, without the zero at its end
+_BACKLOG = 128  # clients that wait; macOS has no longer queue
+CLIENT_TIMEOUT = 1.0  # seconds for a client to read its document
+READ_TIMEOUT = 5.0  # seconds for the node to answer
+_PAUSE = 1.0  # seconds after an accept that failed, while the system has no descriptor left
+
+
+def status_path(port: int) -> Path:
+    """The socket of the node that listens on ``port``."""
+    own = f"mlxnode-{os.getuid()}"
+    folders = (cache_folder() / "run", Path(tempfile.gettempdir()) / own, Path("/tmp") / own)
+    paths = [folder / f"{port}.sock" for folder in folders]
+    return next((p for p in paths if len(os.fsencode(p)) <= _MAX_PATH), paths[-1])
+
+
+def read_status(port: int) -> NodeFigures:
+    """The figures of the node that listens on ``port``.
+
+    Raises:
+        StatusError: no node answers there, or it has another version of the figures.
+    """
+    path = status_path(port)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(READ_TIMEOUT)
+            connection.connect(str(path))
+            with connection.makefile("rb") as stream:
+                data = stream.read()
+        return msgspec.json.decode(data, type=NodeFigures)
+    except OSError as error:
+        raise StatusError(f"no node answers on port {port} ({path}: {error})") from error
+    except msgspec.DecodeError as error:
+        raise StatusError(f"the node on port {port} has another version: {error}") from error
+
+
+class StatusSocket:
+    """Answers each client with the figures of the moment, on a thread of its own.
+
+    ``figures`` is called on that thread. A client that does not read is dropped, and meanwhile
+    nobody waits but other clients.
+    """
+
+    def __init__(self, port: int, figures: Callable[[], NodeFigures]):
+        self._path = status_path(port)
+        self._figures = figures
+        self._socket: socket.socket | None = None
+        self._inode = 0
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="status", daemon=True)
+
+    def open(self) -> None:
+        """Listen. A node serves without the socket as well, so an error is only logged."""
+        try:
+            _make_private(self._path.parent)
+            self._remove_stale()
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._socket.bind(str(self._path))
+            self._path.chmod(0o600)
+            self._inode = self._path.stat().st_ino
+            self._socket.listen(_BACKLOG)
+        except OSError as error:
+            log.warning("`mlxnode status` will not find this node: %s: %s", self._path, error)
+            self._close_socket()
+            return
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, and remove the socket if it is still this node's."""
+        self._closed.set()
+        if self._socket is None:
+            return
+        if self._is_own():
+            with contextlib.suppress(OSError):
+                _connect(self._path).close()  # wakes the thread; a close would not
+                self._thread.join(2 * CLIENT_TIMEOUT)
+            self._path.unlink(missing_ok=True)
+        self._close_socket()
+
+    def _is_own(self) -> bool:
+        """True if no other node has replaced the socket."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _remove_stale(self) -> None:
+        """Remove the socket of a node that was killed.
+
+        Raises:
+            FileExistsError: a node answers there.
+        """
+        try:
+            _connect(self._path).close()
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            self._path.unlink()
+        else:
+            raise FileExistsError("another node on this port answers")
+
+    def _serve(self) -> None:
+        listener = self._socket
+        while listener is not None and not self._closed.is_set():
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                self._closed.wait(_PAUSE)
+                continue
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(CLIENT_TIMEOUT)
+                connection.sendall(msgspec.json.encode(self._figures()))
+
+
+def _connect(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        client.settimeout(CLIENT_TIMEOUT)
+        client.connect(str(path))
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+def _make_private(folder: Path) -> None:
+    """Make the folder, for this user alone.
+
+    Raises:
+        PermissionError: it is another user's, or a link.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{folder} is not a folder of this user")
+    folder.chmod(0o700)
