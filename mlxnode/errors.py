@@ -27,3 +27,9 @@ class ModelError(NodeError):
 
 class AddressError(NodeError):
     """The server cannot listen on the address."""
+
+
+def reason_of(error: Exception) -> str:
+    """Why a model cannot be served: one line, with the type of an unexpected exception."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, NodeError) else f"{type(error).__name__}: {text}"

@@ -83,12 +83,15 @@ class Engine:
         )
         self._supervisor.start()
 
-    def serve(self, models: dict[str, Runner]) -> None:
-        """Take the loaded models, by id, and report that workers can be connected."""
+    def serve(self, models: dict[str, Runner], failed: dict[str, str] | None = None) -> None:
+        """Take the loaded models, by id, and report that workers can be connected.
+
+        ``failed`` has the models that could not be loaded, each with the reason.
+        """
         self._models = models
         self._runners = list(dict.fromkeys(models.values()))
         garbage.freeze()
-        self.report(Ready())
+        self.report(Ready(failed or {}))
 
     def report(self, message: ChildToSupervisor) -> None:
         """Send a message to the supervisor."""

@@ -12,6 +12,7 @@
     ├── RateLimited       429  the key has used up its requests or tokens
     ├── EngineFailed      500  the engine failed on this request
     └── Unavailable       503  not now: draining, engine loading or gone, queue full
+        └── ModelFailed   503  this model could not be loaded; the node serves the others
 """
 
 import math
@@ -21,6 +22,7 @@ from sanic import exceptions
 
 _MAX_LENGTH = 1000  # characters of a message or param, which quote the client's request
 RETRY_AFTER = 2  # seconds; a new engine has usually loaded by then
+_RETRY_FAILED = 60  # seconds; somebody has to remove the cause first
 
 
 class ErrorBody(Struct):
@@ -118,6 +120,15 @@ class Unavailable(ApiError):
     def __init__(self, message: str):
         headers = {"retry-after": str(RETRY_AFTER)}
         super().__init__(message, code="server_is_overloaded", headers=headers)
+
+
+class ModelFailed(Unavailable):
+    """The SDKs do not retry: the same request would fail again until somebody has acted."""
+
+    def __init__(self, model_id: str, reason: str):
+        super().__init__(f"The model '{model_id}' cannot be served: {reason}")
+        self.param, self.code = "model", "model_failed"
+        self.headers = {"retry-after": str(_RETRY_FAILED), "x-should-retry": "false"}
 
 
 def _shorten(text: str) -> str:

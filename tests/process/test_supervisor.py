@@ -114,6 +114,7 @@ def start(folder) -> Iterator:
         nodes.append(Node(folder, **options))
         return nodes[-1]
 
+    start.folder = folder
     yield start
     for node in nodes:
         node.end()
@@ -125,6 +126,36 @@ def test_supervisor_connects_each_worker_with_the_engine(start):
     for index in (0, 1):
         (name,) = [f.name for f in node.folder.glob(f"worker{index}-*-connected-*")]
         assert list(node.folder.glob("engine-*" + name[name.index("-conn") :]))
+
+
+def test_supervisor_tells_all_workers_which_models_failed(start):
+    (start.folder / "engine-fails-other").touch()
+    node = start()
+    node.wait_ready()
+    for name in ("worker0", "worker1"):
+        node.wait_for(name, "told-other")
+    node.undo("engine", "fails-other")
+    node.order("worker0", "fails-folder")
+    (engine,) = node.wait_for("engine", "started")
+    os.kill(engine, signal.SIGKILL)
+    for name in ("worker0", "worker1"):
+        node.wait_for(name, "told-none")  # the next engine can load it
+    (worker, *_) = node.wait_for("worker0", "started")
+    os.kill(worker, signal.SIGKILL)
+    node.wait_for("worker1", "told-folder")  # what one worker cannot serve, none does
+    assert node.process.poll() is None
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_supervisor_ends_if_no_model_is_left_or_all_are_required(start, strict):
+    (start.folder / "engine-fails-other").touch()
+    if not strict:
+        (start.folder / "worker1-fails-folder").touch()
+    node = start(require_all_models=strict)
+    assert node.process.wait(TIMEOUT) == 1
+    text = node.process.stderr.read()
+    assert "engine says so" in text
+    assert strict or "worker1 says so" in text
 
 
 @pytest.mark.parametrize("hard", [None, 1024])

@@ -17,7 +17,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
 from mlxnode.engine.kvcache.slots import num_positions, num_slots
 from mlxnode.errors import ModelError
 
-_UNBOUNDED = 2**62  # tokens
+UNBOUNDED = 2**62  # tokens
 
 
 class MemoryBudget:
@@ -77,10 +77,10 @@ def measure_batch(
         if isinstance(layer, ArraysCache):
             fixed += layer.nbytes
         elif is_plain(layer):
-            growing.append((sum(array.nbytes for array in arrays_of(layer)), _UNBOUNDED))
+            growing.append((sum(array.nbytes for array in arrays_of(layer)), UNBOUNDED))
         else:
             keys, values = layer.keys_and_values()
-            max_length = getattr(layer, "max_size", None) or _UNBOUNDED
+            max_length = getattr(layer, "max_size", None) or UNBOUNDED
             growing.append(((keys.nbytes + values.nbytes) // keys.shape[2], max_length))
 
     def batch_bytes(rows: int, length: int) -> int:
