@@ -5,14 +5,16 @@ import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from mlxnode import __version__
 from mlxnode.config.file import LoadedConfig, load_config, parse_address
 from mlxnode.config.tables import LogLevel
-from mlxnode.errors import NodeError
-from mlxnode.models.served import ServedModel
+from mlxnode.errors import ModelError, NodeError
 from mlxnode.process.logging import set_up_logging
+
+if TYPE_CHECKING:
+    from mlxnode.models.resolve import Resolved
 
 EXAMPLES = """examples:
   mlxnode serve                         serve the models of config.toml, else the demo models
@@ -97,18 +99,23 @@ def _serve(options: argparse.Namespace) -> int:
         return 0
 
     # Imported here, as in the other commands: spawned children import this module again.
+    from mlxnode.models.resolve import failure_text
     from mlxnode.process.listener import listen, url_of
+    from mlxnode.process.ready import ready_text
     from mlxnode.process.supervisor import Supervisor
 
     listener = listen(loaded.host, loaded.port)
-    models = _resolve(loaded)
+    models, failed = _resolve(loaded)
+    if failed and (not models or config.server.require_all_models):
+        raise ModelError(f"{loaded.where}: {failure_text(config, failed)}")
     return Supervisor(
         config,
         models,
         loaded.api_keys,
         listener,
+        failed=failed,
         on_progress=_say,
-        on_ready=lambda: _say(_ready_text(url_of(listener), models, loaded)),
+        on_ready=lambda failed: _say(ready_text(url_of(listener), models, failed, loaded)),
     ).run()
 
 
@@ -132,10 +139,15 @@ def _status(options: argparse.Namespace) -> int:
 
 def _models(options: argparse.Namespace) -> int:
     from mlxnode.models.resolve import ListedModel, list_models
+    from mlxnode.process.weigh import weigh
 
     loaded = load_config(options.config)
-    header = ListedModel("ID", "TYPE", "SIZE", "CONTEXT", "ON DISK", "PATH")
-    lines = [header, *list_models(loaded.config, folder=loaded.folder)]
+    header = ListedModel("ID", "TYPE", "SIZE", "CONTEXT", "ON DISK", "FIT", "PATH")
+    listed = list_models(loaded.config, folder=loaded.folder)
+    found = weigh([model for _, model in listed if model is not None], loaded.config.engine)
+    fits = [found[model.id].short if model else "-" for _, model in listed]
+    rows = zip((row for row, _ in listed), fits, strict=True)
+    lines = [header, *(row._replace(fit=fit) for row, fit in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -144,10 +156,20 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from mlxnode.models.resolve import failure_text
+    from mlxnode.process.weigh import weigh
+
     loaded = load_config(options.config)
-    models = _resolve(loaded)
+    models, failed = _resolve(loaded)
+    found = weigh(models, loaded.config.engine)
     for model in models:
         print(f"{model.id}: {model.type}, {model.architecture}, {model.context_length} tokens")
+        if found[model.id].fits:
+            print(f"  {found[model.id].text}")
+        else:
+            failed[model.id] = found[model.id].text
+    if failed:
+        raise ModelError(f"{loaded.where}: {failure_text(loaded.config, failed)}")
     print(f"{loaded.where}: {len(models)} models, nothing to complain about")
     return 0
 
@@ -165,11 +187,11 @@ def _doctor(options: argparse.Namespace) -> int:
     return worst_code(sections)
 
 
-def _resolve(loaded: LoadedConfig) -> list[ServedModel]:
-    from mlxnode.models.resolve import resolve_models
+def _resolve(loaded: LoadedConfig) -> "Resolved":
+    from mlxnode.models.resolve import resolve_each
 
     try:
-        return resolve_models(loaded.config, _say, folder=loaded.folder)
+        return resolve_each(loaded.config, _say, folder=loaded.folder)
     except NodeError as error:
         raise type(error)(f"{loaded.where}: {error}") from error
 
@@ -177,27 +199,3 @@ def _resolve(loaded: LoadedConfig) -> list[ServedModel]:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # the terminal may be closed, and the node still drains
         print(text, file=sys.stderr, flush=True)
-
-
-def _ready_text(url: str, models: list[ServedModel], loaded: LoadedConfig) -> str:
-    """The address, the models, and a request to try, for the user who started the server."""
-    lines = [f"mlxnode {__version__} is ready at {url}/v1"]
-    lines += [f"  {model.id} ({model.type}, {model.context_length} tokens)" for model in models]
-    text = next((model for model in models if model.type != "embedding"), None)
-    if text is None:
-        path, body = "embeddings", f'{{"model": "{models[0].id}", "input": "Hello!"}}'
-    elif text.type == "chat":
-        path = "chat/completions"
-        body = (
-            f'{{"model": "{text.id}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-        )
-    else:
-        path, body = "completions", f'{{"model": "{text.id}", "prompt": "Once upon a time"}}'
-    key = (
-        '-H "Authorization: Bearer $MLXNODE_API_KEY" ' if loaded.config.api.require_auth else ""
-    )
-    lines += [
-        "Try it:",
-        f"  curl {url}/v1/{path} {key}-H 'Content-Type: application/json' -d '{body}'",
-    ]
-    return "\n".join(lines)

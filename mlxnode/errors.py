@@ -32,3 +32,9 @@ class AddressError(NodeError):
 
 class StatusError(NodeError):
     """No running node tells its figures."""
+
+
+def reason_of(error: Exception) -> str:
+    """Why a model cannot be served: one line, with the type of an unexpected exception."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, NodeError) else f"{type(error).__name__}: {text}"

@@ -29,7 +29,6 @@ class ModelFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One served model. Two ids may have the same weights, and then the same work."""
 
     id: str
-    state: Literal["ready", "failed"]
     weight_bytes: int
     work: RunnerFigures
 
@@ -67,7 +66,10 @@ class ProcessFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The whole node. ``engine`` is None until the engine has reported once."""
+    """The whole node. ``engine`` is None until the engine has reported once.
+
+    ``failed_models`` has the models that cannot be served, by id, each with the reason.
+    """
 
     version: str
     address: str
@@ -76,4 +78,5 @@ class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     descriptor_limit: int
     is_draining: bool
     processes: list[ProcessFigures]
+    failed_models: dict[str, str]
     engine: EngineFigures | None

@@ -5,6 +5,9 @@ There are three conversations, each a tagged union:
 - ``WorkerToEngine`` and ``EngineToWorker``, over one data pipe for each worker and engine.
 - ``SupervisorToChild`` and ``ChildToSupervisor``, over one control pipe for each child.
 
+The supervisor knows which models cannot be served: it has found some itself, and each child
+reports its own with ``Ready``. It sends all of them to the workers as ``FailedModels``.
+
 A worker chooses the ``uid`` of a request. It is unique among the requests of one pipe.
 """
 
@@ -182,7 +185,16 @@ class Reserved(Message, frozen=True):
     tokens: Limit | None
 
 
-SupervisorToChild = Ping | Connect | Drain | Stop | Reserved
+class FailedModels(Message, frozen=True):
+    """To a worker: the models that cannot be served now, by id, each with the reason.
+
+    It comes before the first ``Connect``, and again whenever a model fails or is served again.
+    """
+
+    reasons: dict[str, str]
+
+
+SupervisorToChild = Ping | Connect | Drain | Stop | Reserved | FailedModels
 
 
 # --- child to supervisor ------------------------------------------------------------
@@ -202,7 +214,9 @@ class Progress(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The child has loaded everything and can be connected."""
+    """The child can be connected. It cannot serve the models in ``failed``: id -> reason."""
+
+    failed: dict[str, str] = {}
 
 
 class Connected(Message, frozen=True):

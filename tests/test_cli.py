@@ -102,7 +102,7 @@ def test_cli_models_lists_what_is_registered(tmp_path, model):
     extra += '[api.models.gone]\npath = "/no/model"\ntype = "chat"\n'
     result = run("models", "--config", write(tmp_path, model, extra=extra))
     header, mine, other, gone = result.stdout.splitlines()
-    assert header.split() == ["ID", "TYPE", "SIZE", "CONTEXT", "ON", "DISK", "PATH"]
+    assert header.split() == ["ID", "TYPE", "SIZE", "CONTEXT", "ON", "DISK", "FIT", "PATH"]
     assert mine.split()[:2] == ["mine", "chat"]
     assert "512" in mine
     assert "yes" in mine
@@ -115,10 +115,35 @@ def test_cli_check_validates_without_serving(tmp_path, model):
     result = run("check", "--config", write(tmp_path, model))
     assert result.returncode == 0
     assert "mine: chat, llama, 512 tokens" in result.stdout
+    assert "  fits: 32 rows of 512 tokens need" in result.stdout
     too_long = write(tmp_path, model, extra="context_length = 4096")
     result = run("check", "--config", too_long)
     assert result.returncode == 2
     assert "context_length = 4096: the model has 512" in result.stderr
+
+
+def test_cli_check_fails_for_a_model_that_would_not_be_served(tmp_path, model):
+    extra = '[api.models.gone]\npath = "/no/model"\ntype = "chat"\n'
+    result = run("check", "--config", write(tmp_path, model, extra=extra))
+    assert result.returncode == 1
+    assert "mine: chat" in result.stdout
+    assert 'api.models.gone (path = "/no/model")' in result.stderr
+    tight = "context_length = 512\n[engine]\nmemory_gb = 0.0002\n"
+    result = run("check", "--config", write(tmp_path, model, extra=tight))
+    assert result.returncode == 1
+    assert "does not fit: one request of 512 tokens needs" in result.stderr
+    listed = run("models", "--config", write(tmp_path, model, extra=tight))
+    assert listed.returncode == 0
+    assert " no " in listed.stdout
+
+
+def test_cli_serve_without_a_model_that_works_says_why_of_each(tmp_path, model):
+    extra = '[api.models.gone]\npath = "/no/model"\ntype = "chat"\n'
+    extra += "[server]\nrequire_all_models = true\n"
+    file = write(tmp_path, model, 'address = "127.0.0.1:0"', extra)
+    result = run("serve", "--config", file)
+    assert result.returncode == 1
+    assert "api.models.gone" in result.stderr and "ready at" not in result.stderr
 
 
 def test_cli_relative_paths_are_relative_to_the_file(tmp_path, model):

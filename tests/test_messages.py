@@ -45,6 +45,7 @@ UNIONS = {
         m.Ping(1),
         m.Connect(7),
         m.Drain(0.5),
+        m.FailedModels({"a": "b"}),
         m.Stop(),
         m.Reserved(1, None, 0.0, m.Limit(60, 59, 1.0), None),
         m.Reserved(2, "tokens", 1.5, None, m.Limit(100, 0, 60.0)),

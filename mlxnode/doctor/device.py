@@ -9,10 +9,9 @@ from mlxnode.config.tables import EngineConfig
 from mlxnode.doctor.commands import sysctl
 from mlxnode.doctor.findings import Finding, Section, gigabytes
 from mlxnode.doctor.node import memory
-from mlxnode.engine.memory.device import memory_limit
+from mlxnode.engine.memory.device import memory_limit, recommended_memory
+from mlxnode.engine.memory.wired import would_help
 from mlxnode.kernels.variants import PoolVariant, SampleVariant, check_variant
-
-_WIRING_HELPS_FROM = 0.75  # of the recommended working set; less is hardly ever paged out
 
 
 def device(weights: int, memory_gb: float | None, is_mac: bool) -> Section:
@@ -50,10 +49,10 @@ def gpu(is_mac: bool) -> Finding:
 
 def wiring(weights: int) -> list[Finding]:
     """A hint where wired weights may help: when they almost fill the working set."""
-    recommended = mx.device_info().get("max_recommended_working_set_size")
-    if recommended is None or weights < _WIRING_HELPS_FROM * int(recommended):
+    recommended = recommended_memory()
+    if recommended is None or not would_help(weights, recommended):
         return []
-    text = f"the weights are near the working set of {gigabytes(int(recommended))}"
+    text = f"the weights are near the working set of {gigabytes(recommended)}"
     return [Finding("wired memory", "warn", text, 'try [engine] wired_memory = "weights"')]
 
 

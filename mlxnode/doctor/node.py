@@ -11,7 +11,8 @@ from mlxnode.doctor.commands import output_of
 from mlxnode.doctor.findings import Finding, Section, gigabytes
 from mlxnode.errors import ConfigError, ModelError
 from mlxnode.models.files import find_files
-from mlxnode.models.resolve import list_models
+from mlxnode.models.resolve import ListedModel, list_models
+from mlxnode.process.weigh import Weighed, weigh
 
 _TIMEOUT = 1.0  # seconds for a program that holds the address to answer
 
@@ -33,18 +34,23 @@ def models(config: NodeConfig, folder: Path) -> list[Finding]:
     if not config.api.models:
         advice = "add a table [api.models.<id>]"
         return [Finding("models", "fail", "no model is configured", advice)]
-    found = []
-    for model in list_models(config, folder=folder):
-        name = f"model {model.id}"
-        if model.on_disk == "yes":
-            text = f"{model.type}, {model.size}, context {model.context}"
-            found.append(Finding(name, "ok", text))
-        elif model.on_disk == "no":
-            text = f"{model.path} is not on disk; `mlxnode serve` fetches it, if it can"
-            found.append(Finding(name, "warn", text, "check the path, or the network"))
-        else:
-            found.append(Finding(name, "fail", model.on_disk, f"see path = {model.path!r}"))
-    return found
+    listed = list_models(config, folder=folder)
+    fits = weigh([served for _, served in listed if served is not None], config.engine)
+    return [_model(row, fits.get(row.id)) for row, _ in listed]
+
+
+def _model(model: ListedModel, fit: Weighed | None) -> Finding:
+    name = f"model {model.id}"
+    if model.on_disk == "no":
+        text = f"{model.path} is not on disk; `mlxnode serve` fetches it, if it can"
+        return Finding(name, "warn", text, "check the path, or the network")
+    if fit is None:
+        return Finding(name, "fail", model.on_disk, f"see path = {model.path!r}")
+    if not fit.fits:
+        return Finding(name, "fail", fit.text, "the node will serve the other models")
+    return Finding(
+        name, "ok", f"{model.type}, {model.size}, context {model.context}; {fit.text}"
+    )
 
 
 def weights_on_disk(loaded: LoadedConfig) -> int:

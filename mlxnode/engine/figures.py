@@ -1,16 +1,14 @@
 """Reads the figures of the engine: what the supervisor reports to whoever asks."""
 
-from collections.abc import Mapping
-
 import mlx.core as mx
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.loading import LoadedModels
 from mlxnode.engine.memory.device import buffer_cache_limit, memory_limit
 from mlxnode.engine.memory.footprint import footprint
 from mlxnode.engine.memory.guard import MemoryGuard
 from mlxnode.engine.memory.pressure import Stage
-from mlxnode.engine.work import Runner
 from mlxnode.figures import EngineFigures, MemoryFigures, ModelFigures, PressureStage
 
 _STAGES: dict[Stage, PressureStage] = {
@@ -22,20 +20,18 @@ _STAGES: dict[Stage, PressureStage] = {
 
 
 class FiguresReader:
-    """The figures of a loaded engine. ``weights`` has the bytes of each model's weights."""
+    """The figures of a loaded engine. ``wired`` is the limit of wired memory in bytes."""
 
     def __init__(
         self,
         config: EngineConfig,
-        runners: Mapping[str, Runner],
-        weights: Mapping[str, int],
+        loaded: LoadedModels,
         budget: MemoryBudget,
         guard: MemoryGuard,
         wired: int,
     ):
         self._limits = memory_limit(config), buffer_cache_limit(config)
-        self._runners = runners
-        self._weights = weights
+        self._loaded = loaded
         self._budget = budget
         self._guard = guard
         self._wired = wired
@@ -59,8 +55,8 @@ class FiguresReader:
             ),
             models=[
                 ModelFigures(
-                    id=id, state="ready", weight_bytes=self._weights[id], work=runner.figures()
+                    id=id, weight_bytes=self._loaded.weights[id], work=runner.figures()
                 )
-                for id, runner in self._runners.items()
+                for id, runner in self._loaded.runners.items()
             ],
         )

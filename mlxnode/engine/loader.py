@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -36,26 +37,40 @@ def load_generation_model(served: ServedModel) -> nn.Module:
     Raises:
         ModelError: the files cannot be read, or are not supported.
     """
+    model = open_generation_model(served, lambda: read_arrays(served.weights))
+    mx.eval(model.parameters())
+    return model
+
+
+def open_generation_model(
+    served: ServedModel, read_gguf: Callable[[], dict[str, mx.array]]
+) -> nn.Module:
+    """The model of ``served``, whose weights are not evaluated.
+
+    ``read_gguf`` reads the arrays of its GGUF file, if it is one, or only their shapes.
+
+    Raises:
+        ModelError: the files cannot be read, or are not supported.
+    """
     try:
         if served.weights.suffix == ".gguf":
-            model = _load_gguf(served.weights, served.folder)
+            model = _open_gguf(read_gguf(), served.folder)
         else:
             model, _ = load_model(served.weights, lazy=True)
     except (ValueError, FileNotFoundError, RuntimeError, KeyError, TypeError) as error:
         raise ModelError(f"cannot load {served.weights}: {error}") from error
     cpu.install(model)
-    mx.eval(model.parameters())
     return model
 
 
-def _load_gguf(file: Path, folder: Path) -> nn.Module:
-    """Load a llama from a GGUF file; ``folder`` contains its config.json."""
+def _open_gguf(arrays: dict[str, mx.array], folder: Path) -> nn.Module:
+    """A llama with the arrays of a GGUF file; ``folder`` contains its config.json."""
     config = json.loads((folder / "config.json").read_text())
     arguments = llama.ModelArgs.from_dict(config)
     model = llama.Model(arguments)
     heads = {"q": arguments.num_attention_heads, "k": arguments.num_key_value_heads}
     weights = {}
-    for name, array in read_arrays(file).items():
+    for name, array in arrays.items():
         if found := re.match(r"^blk\.\d+\.attn_([qk])\.", name):
             array = _undo_interleaving(array, heads[found[1]])
         weights[_mlx_name(name)] = array

@@ -17,6 +17,7 @@ import mlx.core as mx
 
 from mlxnode.engine import cpu
 from mlxnode.engine.figures import FiguresReader
+from mlxnode.engine.loading import LoadedModels
 from mlxnode.engine.memory.guard import MemoryGuard
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.messages import (
@@ -93,14 +94,12 @@ class Engine:
         )
         self._supervisor.start()
 
-    def serve(
-        self, models: dict[str, Runner], guard: MemoryGuard, figures: FiguresReader
-    ) -> None:
-        """Take the loaded models, by id, and report that workers can be connected."""
-        self._models, self._guard, self._figures = models, guard, figures
-        self._runners = list(dict.fromkeys(models.values()))
+    def serve(self, loaded: LoadedModels, guard: MemoryGuard, figures: FiguresReader) -> None:
+        """Take the loaded models, and report that workers can be connected."""
+        self._models, self._guard, self._figures = loaded.runners, guard, figures
+        self._runners = list(dict.fromkeys(loaded.runners.values()))
         garbage.freeze()
-        self.report(Ready())
+        self.report(Ready(loaded.failed))
 
     def report(self, message: ChildToSupervisor) -> None:
         """Send a message to the supervisor."""

@@ -1,5 +1,9 @@
 """How much of a prompt, or of a batch of texts, is computed between two decode steps."""
 
+# A chunk may be longer by this factor if it completes the prompt: a small remainder would cost
+# another pass, and the prompt would wait for another decode step.
+MAX_REMAINDER = 1.5
+
 
 class Throughput:
     """The measured throughput of a model in tokens per second."""
@@ -53,3 +57,8 @@ class PrefillPacing:
     def observe_step(self, seconds: float) -> None:
         """Learn from a decode step."""
         self.step_seconds += 0.3 * (seconds - self.step_seconds)
+
+
+def largest_chunk() -> int:
+    """The most prompt tokens in one pass."""
+    return int(MAX_REMAINDER * Throughput.MAX_CHUNK)

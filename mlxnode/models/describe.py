@@ -9,6 +9,7 @@ from typing import Any
 
 from mlxnode.config.tables import ModelConfig
 from mlxnode.errors import ConfigError, ModelError
+from mlxnode.models.complete import check_complete
 from mlxnode.models.files import ModelFiles
 from mlxnode.models.sentence.config import ENCODER_TYPES, read_sentence_config
 from mlxnode.models.served import ServedModel
@@ -38,6 +39,7 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
     config = _read_config(files.folder)
     if not files.weight_files:
         raise ModelError(f"there are no *.safetensors files in {files.folder}")
+    check_complete(files)
     architecture = config["model_type"]
     if architecture not in ENCODER_TYPES and not _is_known_to_mlx_lm(architecture):
         raise ModelError(f"model_type {architecture!r} is none that mlx-lm knows")
@@ -59,6 +61,7 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         size_bytes=sum(file.stat().st_size for file in files.weight_files),
         created=int(max(file.stat().st_mtime for file in files.weight_files)),
         matryoshka=sizes.matryoshka,
+        has_configured_context=model.context_length is not None,
     )
 
 

@@ -62,12 +62,12 @@ def fetch_files(path: str, base: Path, progress: Progress) -> ModelFiles:
     if hub.is_repository_id(path):
         progress(f"fetching {path} from the Hugging Face hub")
         return _files_at(hub.fetch(path))
-    raise ModelError("there is no such folder or .gguf file")
+    raise ModelError(f"{path}: there is no such folder or .gguf file")
 
 
 def _files_at(path: Path) -> ModelFiles:
     if path.is_dir():
         return ModelFiles(path, path)
     if path.suffix != ".gguf":
-        raise ModelError("expected a folder or a .gguf file")
+        raise ModelError(f"{path}: expected a folder or a .gguf file")
     return ModelFiles(gguf.model_folder(path), path)

@@ -15,6 +15,8 @@ from mlxnode.errors import ModelError
 from mlxnode.models.cache_folder import build_once, cache_folder
 
 ARCHITECTURES = ("llama",)
+TENSORS = "tensors.json"  # in the folder: [name, type, shape, end in the file] of each tensor
+_FORMAT = 2  # of the folder; a folder of another format is made anew
 
 # The pattern that splits text into words before byte-level BPE, by tokenizer.ggml.pre.
 # None: the pattern of GPT-2.
@@ -38,6 +40,9 @@ _CONTROL, _USER_DEFINED = 3, 4
 _END_TOKENS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
 
 
+Tensor = tuple[str, str, list[int], int]
+
+
 def model_folder(file: Path) -> Path:
     """A folder with config.json and the tokenizer's files of the GGUF ``file``.
 
@@ -48,7 +53,9 @@ def model_folder(file: Path) -> Path:
         ModelError: the file is not a GGUF file, or its contents are not supported.
     """
     state = file.stat()
-    identity = f"{__version__}\0{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
+    identity = (
+        f"{__version__}\0{_FORMAT}\0{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
+    )
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return build_once(
         cache_folder() / "gguf" / f"{file.stem}-{key}", lambda folder: _write(file, folder)
@@ -59,7 +66,8 @@ def _write(file: Path, folder: Path) -> None:
     metadata, tensors = _read(file)
     try:
         parts = {
-            "config.json": _config(metadata, tensors),
+            "config.json": _config(metadata, {name for name, *_ in tensors}),
+            TENSORS: tensors,
             "tokenizer_config.json": _tokenizer_config(metadata),
             "generation_config.json": {
                 "eos_token_id": sorted(
@@ -77,8 +85,8 @@ def _write(file: Path, folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def _read(file: Path) -> tuple[dict[str, Any], set[str]]:
-    """The metadata and the names of the tensors."""
+def _read(file: Path) -> tuple[dict[str, Any], list[Tensor]]:
+    """The metadata, and name, type, shape and end of each tensor."""
     from gguf import GGUFReader
 
     try:
@@ -86,7 +94,24 @@ def _read(file: Path) -> tuple[dict[str, Any], set[str]]:
     except (ValueError, IndexError, KeyError, OSError) as error:
         raise ModelError(f"{file}: not a readable GGUF file: {error}") from error
     metadata = {name: field.contents() for name, field in reader.fields.items()}
-    return metadata, {tensor.name for tensor in reader.tensors}
+    tensors = [
+        (
+            tensor.name,
+            tensor.tensor_type.name,
+            [int(size) for size in reversed(tensor.shape)],
+            int(tensor.data_offset + tensor.n_bytes),
+        )
+        for tensor in reader.tensors
+    ]
+    return metadata, tensors
+
+
+def read_tensors(folder: Path) -> list[Tensor]:
+    """Name, type, shape and end of each tensor of the file that ``folder`` was made of."""
+    return [
+        (name, kind, shape, end)
+        for name, kind, shape, end in json.loads((folder / TENSORS).read_text())
+    ]
 
 
 def _config(metadata: dict[str, Any], tensors: set[str]) -> dict[str, Any]:

@@ -27,3 +27,4 @@ class ServedModel:
     size_bytes: int  # of the weights on disk
     created: int  # Unix seconds, from the weights' modification time
     matryoshka: tuple[int, ...] = ()
+    has_configured_context: bool = False

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from mlxnode import __version__
 from mlxnode.figures import EngineFigures, NodeFigures, ProcessFigures
 from mlxnode.process.child import Child
+from mlxnode.process.failures import ModelFailures
 from mlxnode.process.listener import url_of
 from mlxnode.process.status_socket import StatusSocket
 
@@ -22,9 +23,16 @@ class NodeStatus:
     one, so nobody outside can delay the supervisor.
     """
 
-    def __init__(self, listener: socket.socket, engine: Child, workers: Sequence[Child]):
+    def __init__(
+        self,
+        listener: socket.socket,
+        engine: Child,
+        workers: Sequence[Child],
+        failures: ModelFailures,
+    ):
         self._address = url_of(listener).removeprefix("http://")
         self._engine = engine
+        self._failures = failures
         self._children = [engine, *workers]
         self._engine_figures: EngineFigures | None = None
         self._started_at = self._taken_at = time.monotonic()
@@ -61,6 +69,7 @@ class NodeStatus:
             descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             is_draining=is_draining,
             processes=[_figures_of(child, now) for child in self._children],
+            failed_models=self._failures.reasons,
             engine=self._engine_figures,
         )
 

@@ -7,7 +7,6 @@ from mlxnode.figures import EngineFigures, ModelFigures, NodeFigures, ProcessFig
 _PROCESS_HEADER = ("PROCESS", "PID", "STATE", "UP", "STARTS")
 _MODEL_HEADER = (
     "MODEL",
-    "STATE",
     "WEIGHTS",
     "RUNNING",
     "WAITING",
@@ -29,9 +28,13 @@ def status_text(figures: NodeFigures) -> str:
         "",
     ]
     if figures.engine is None:
-        return "\n".join([*lines, "The engine has reported no figures yet."])
-    lines += _table(_memory_rows(figures.engine), left=3)
-    lines += ["", *_table([_MODEL_HEADER, *map(_model_row, figures.engine.models)], left=2)]
+        lines += ["The engine has reported no figures yet."]
+    else:
+        lines += _table(_memory_rows(figures.engine), left=3)
+        lines += ["", *_table([_MODEL_HEADER, *map(_model_row, figures.engine.models)], left=1)]
+    if figures.failed_models:
+        failed = [f"{id}: {reason}" for id, reason in figures.failed_models.items()]
+        lines += ["", "FAILED MODELS", *failed]
     return "\n".join(lines)
 
 
@@ -74,7 +77,7 @@ def _model_row(model: ModelFigures) -> Sequence[str]:
         work.generated_tokens,
         work.prefix_entries,
     )
-    return (model.id, model.state, _size(model.weight_bytes), *map(str, counts))
+    return (model.id, _size(model.weight_bytes), *map(str, counts))
 
 
 def _table(rows: Sequence[Sequence[str]], left: int) -> list[str]:

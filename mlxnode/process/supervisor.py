@@ -9,7 +9,7 @@ import queue
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing import Pipe as make_pipe
 from multiprocessing.connection import Connection
 
@@ -21,6 +21,7 @@ from mlxnode.messages import (
     Connect,
     Connected,
     Drain,
+    FailedModels,
     Fatal,
     Ping,
     Pong,
@@ -33,6 +34,7 @@ from mlxnode.messages import (
 from mlxnode.models.served import ServedModel
 from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.descriptors import raise_descriptor_limit
+from mlxnode.process.failures import ModelFailures
 from mlxnode.process.ledger import Ledger
 from mlxnode.process.signals import catch_signals, has_terminal
 from mlxnode.process.sleep import SleepBlocker
@@ -60,12 +62,18 @@ class Supervisor:
         api_keys: list[ApiKey],
         listener: socket.socket,
         *,
-        on_ready: Callable[[], None] = lambda: None,
+        failed: Mapping[str, str] | None = None,
+        on_ready: Callable[[dict[str, str]], None] = lambda failed: None,
         on_progress: Callable[[str], None] = lambda text: None,
         engine_entry: str = ENGINE,
         worker_entry: str = WORKER,
     ):
+        """``failed`` has the configured models that are not in ``models``, with the reasons.
+
+        ``on_ready`` is called with all failed models, once the others are served.
+        """
         self._config = config
+        self._failures = ModelFailures(config.api.models, failed or {})
         self._listener = listener
         self._on_ready = on_ready
         self._on_progress = on_progress
@@ -84,7 +92,7 @@ class Supervisor:
         self._busy: set[Child] = set()  # the workers with running requests
         self._sleep_blocker = SleepBlocker() if config.server.prevent_sleep else None
         self._has_terminal = has_terminal()  # now: later, the terminal may be closed
-        self._status = NodeStatus(listener, self._engine, self._workers)
+        self._status = NodeStatus(listener, self._engine, self._workers, self._failures)
         self._last_pipe_id = 0
         # The ends of each data pipe that their child has not received yet, by pipe id.
         self._pending_ends: dict[int, dict[Child, Connection]] = {}
@@ -138,8 +146,9 @@ class Supervisor:
             case Progress(text):
                 child.mark_heard()
                 self._on_progress(text)
-            case Ready():
+            case Ready(failed):
                 child.mark_ready()
+                self._on_failed_models(child, failed)
                 self._connect_to_others(child)
             case Connected(pipe_id):
                 self._on_connected(pipe_id, child)
@@ -211,6 +220,19 @@ class Supervisor:
         log.error("%s", text)
         self._exit_code = 1
 
+    def _on_failed_models(self, child: Child, failed: dict[str, str]) -> None:
+        """Tell all workers which models the node does not serve, before they are connected."""
+        self._failures.update(child.name, failed)
+        reasons = self._failures.reasons
+        if reasons and self._config.server.require_all_models:
+            id, reason = next(iter(reasons.items()))
+            self._fail(f"api.models.{id}: {reason}")
+        elif self._failures.is_nothing_left:
+            self._fail(f"no model can be served:\n{self._failures.describe()}")
+        for worker in self._workers:
+            if worker.is_ready:
+                worker.send(FailedModels(reasons))
+
     # --- data pipes -----------------------------------------------------------------
 
     def _connect_to_others(self, child: Child) -> None:
@@ -240,7 +262,7 @@ class Supervisor:
         self._close_end(pipe_id, child)
         if not self._was_ready and self._is_complete:
             self._was_ready = True
-            self._on_ready()
+            self._on_ready(self._failures.reasons)
 
     def _close_end(self, pipe_id: int, child: Child) -> None:
         """Close the copy of the child's end: an open copy would hide the child's death."""

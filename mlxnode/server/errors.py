@@ -13,6 +13,7 @@
     ├── EngineFailed      500  the engine failed on this request
     └── Unavailable       503  not now: draining, engine loading or gone, queue full, too many
                                connections, no memory or file descriptor left
+        └── ModelFailed   503  this model could not be loaded; the node serves the others
 """
 
 import errno
@@ -26,6 +27,7 @@ SHUTTING_DOWN = "The server is shutting down"
 RETRY_AFTER = 2  # seconds; a new engine has usually loaded by then
 # Of an OSError: this machine lacks something at the moment.
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN}
+_RETRY_FAILED = 60  # seconds; somebody has to remove the cause first
 
 
 class ErrorBody(Struct):
@@ -123,6 +125,15 @@ class Unavailable(ApiError):
     def __init__(self, message: str):
         headers = {"retry-after": str(RETRY_AFTER)}
         super().__init__(message, code="server_is_overloaded", headers=headers)
+
+
+class ModelFailed(Unavailable):
+    """The SDKs do not retry: the same request would fail again until somebody has acted."""
+
+    def __init__(self, model_id: str, reason: str):
+        super().__init__(f"The model '{model_id}' cannot be served: {reason}")
+        self.param, self.code = "model", "model_failed"
+        self.headers = {"retry-after": str(_RETRY_FAILED), "x-should-retry": "false"}
 
 
 def _shorten(text: str) -> str:

@@ -2,17 +2,18 @@
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlxnode.config.tables import ModelType
-from mlxnode.errors import ModelError
+from mlxnode.errors import ModelError, reason_of
 from mlxnode.messages import Sampling
 from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
 from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 from mlxnode.models.served import ServedModel
-from mlxnode.server.errors import InvalidRequest, NotFound
+from mlxnode.server.errors import InvalidRequest, ModelFailed, NotFound, Unavailable
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 
 _ENDPOINTS: dict[ModelType, str] = {
@@ -51,35 +52,70 @@ class EmbeddingModel:
 
 
 class Registry:
-    """Finds a model by the id in a request."""
+    """Finds a model by the id in a request.
 
-    def __init__(self, models: list[ServedModel]):
-        """Load every tokenizer.
+    ``types`` has all configured models. ``described`` has those whose files could be read, and
+    ``failed`` those that cannot be served now, each with the reason.
+    """
 
-        Raises:
-            ModelError: a model's files cannot be used.
-        """
-        self.served = {model.id: model for model in models}
-        self._text = {m.id: _load_text(m) for m in models if m.type != "embedding"}
-        self._embedding = {m.id: _load_embedding(m) for m in models if m.type == "embedding"}
+    def __init__(
+        self, models: list[ServedModel], configured: Mapping[str, ModelType] | None = None
+    ):
+        """Load every tokenizer. A model whose files cannot be used is in ``failed``."""
+        self.types: dict[str, ModelType] = dict(configured or {})
+        self.types.update({model.id: model.type for model in models})
+        self.described = {model.id: model for model in models}
+        self.failed: dict[str, str] = {}
+        self._text: dict[str, TextModel] = {}
+        self._embedding: dict[str, EmbeddingModel] = {}
+        for model in models:
+            try:
+                if model.type == "embedding":
+                    self._embedding[model.id] = _load_embedding(model)
+                else:
+                    self._text[model.id] = _load_text(model)
+            except Exception as error:  # of any type: tokenizers and templates are foreign data
+                self.failed[model.id] = reason_of(error)
+        self._own_failed = dict(self.failed)
+
+    @property
+    def served(self) -> dict[str, ServedModel]:
+        """The models that requests can use, by id."""
+        return {
+            id: self.described[id]
+            for id in self.types
+            if id in self.described and id not in self.failed
+        }
+
+    def set_failed(self, reasons: Mapping[str, str]) -> None:
+        """Replace what the supervisor has said about failed models; own failures stay."""
+        self.failed = dict(reasons) | self._own_failed
 
     def restricted_to(self, model_ids: frozenset[str] | None) -> "Registry":
         """The registry for a key that may use only these models; None means all."""
         if model_ids is None:
             return self
         view = copy.copy(self)
-        view.served = {id: model for id, model in self.served.items() if id in model_ids}
+        view.types = {id: type for id, type in self.types.items() if id in model_ids}
         return view
 
-    def find(self, model_id: str) -> ServedModel:
-        """Raises NotFound for an id that is not served."""
-        if model_id not in self.served:
+    def check_known(self, model_id: str) -> None:
+        """Raises NotFound for an id that is not configured."""
+        if model_id not in self.types:
             raise NotFound(
                 f"The model '{model_id}' does not exist. Served here: {', '.join(self.served)}",
                 param="model",
                 code="model_not_found",
             )
-        return self.served[model_id]
+
+    def find(self, model_id: str) -> ServedModel:
+        """Raises NotFound for an id that is not configured, Unavailable for a failed model."""
+        self.check_known(model_id)
+        if (reason := self.failed.get(model_id)) is not None:
+            raise ModelFailed(model_id, reason)
+        if model_id not in self.described:  # the supervisor says why before it says ready
+            raise Unavailable(f"The model '{model_id}' is not ready; try again in a moment")
+        return self.described[model_id]
 
     @property
     def text_models(self) -> list[TextModel]:
@@ -105,7 +141,7 @@ class Registry:
         return self._embedding[model_id]
 
     def _wrong_type(self, model_id: str) -> InvalidRequest:
-        kind = self.served[model_id].type
+        kind = self.types[model_id]
         return InvalidRequest(
             f"The model '{model_id}' is served as type \"{kind}\": "
             f"use it at {_ENDPOINTS[kind]}",
@@ -117,10 +153,7 @@ class Registry:
 def _load_text(served: ServedModel) -> TextModel:
     tokenizer = TextTokenizer(served.folder)
     if served.type == "chat" and not tokenizer.has_chat_template:
-        raise ModelError(
-            f"api.models.{served.id}: the model has no chat template; "
-            'serve it with type = "completion"'
-        )
+        raise ModelError('the model has no chat template; serve it with type = "completion"')
     return TextModel(served, tokenizer, _read_defaults(served))
 
 

@@ -11,14 +11,13 @@ from multiprocessing.connection import Connection
 import uvloop
 
 from mlxnode.config.keys import ApiKey
-from mlxnode.config.tables import NodeConfig
-from mlxnode.errors import ModelError
+from mlxnode.config.tables import ModelType, NodeConfig
 from mlxnode.messages import (
     Busy,
     Connect,
     Connected,
     Drain,
-    Fatal,
+    FailedModels,
     Ping,
     Pong,
     Ready,
@@ -77,6 +76,7 @@ class Worker:
         self._stopped = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
         self._serving: Serving | None = None  # None while the worker loads
+        self._registry: Registry | None = None  # the same
         self._control = Pipe(
             control, SupervisorToChild, self._on_message, self._on_close, name="control"
         )
@@ -86,16 +86,13 @@ class Worker:
     async def run(self, name: str, models: list[ServedModel], api_keys: list[ApiKey]) -> None:
         """Load, then serve until the order to stop; ``name`` is that of the application."""
         self._control.start()
-        try:
-            # In a thread, so that the event loop answers pings meanwhile.
-            registry = await asyncio.to_thread(Registry, models)
-        except ModelError as error:
-            self._control.send(Fatal(str(error)))
-            await self._stopped.wait()
-            return
+        api = self._config.api
+        types: dict[str, ModelType] = {id: model.type for id, model in api.models.items()}
+        # In a thread, so that the event loop answers pings meanwhile.
+        registry = await asyncio.to_thread(Registry, models, types)
         if self._stopped.is_set():
             return
-        api = self._config.api
+        self._registry = registry
         context = WorkerContext(
             config=self._config,
             registry=registry,
@@ -106,7 +103,7 @@ class Worker:
         )
         garbage.freeze()
         self._serving = await Serving.start(name, self._listener, context)
-        self._control.send(Ready())
+        self._control.send(Ready(registry.failed))
         await self._stopped.wait()
 
     # --- the control pipe: called on its reader thread ------------------------------
@@ -134,11 +131,14 @@ class Worker:
 
     # --- on the event loop ----------------------------------------------------------
 
-    def _obey(self, message: Ping | Drain | Stop | Reserved) -> None:
+    def _obey(self, message: Ping | Drain | Stop | Reserved | FailedModels) -> None:
         if isinstance(message, Ping):
             self._control.send(Pong(message.sequence))
         elif isinstance(message, Reserved):
             self._rate_limiter.on_reserved(message)
+        elif isinstance(message, FailedModels):
+            if self._registry is not None:
+                self._registry.set_failed(message.reasons)
         elif isinstance(message, Drain):
             if self._draining is None:
                 self._draining = self._loop.create_task(self._drain(message.timeout))

@@ -9,7 +9,7 @@ import mlx.core as mx
 import pytest
 from support.engine_process import generate, serve_tiny
 
-from mlxnode.messages import Abort, Embed, Failed, Fatal, Ping, Sampling
+from mlxnode.messages import Abort, Embed, Failed, Fatal, Ping, Ready, Sampling
 
 
 def test_engine_serves_several_workers_at_once(start_engine, tiny_folder):
@@ -110,10 +110,13 @@ def test_engine_reports_a_model_it_cannot_load(start_engine, tmp_path, tiny_fold
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text((tiny_folder / "config.json").read_text())
-    engine = start_engine(serve_tiny(broken, "mine"))
-    while not isinstance(message := engine.control.receive(), Fatal):
+    engine = start_engine(serve_tiny(broken, "mine"), serve_tiny(tiny_folder))
+    while not isinstance(message := engine.control.receive(), Ready):
         assert message is not None
-    assert "api.models.mine" in message.message
+    assert list(message.failed) == ["mine"] and str(broken) in message.failed["mine"]
+    worker = engine.connect()
+    worker.send(generate(1))
+    assert len(worker.tokens(1)[1]) == 12
 
 
 def test_engine_serves_chat_and_embeddings_in_turn(start_engine, tiny_folder, demo_embedding):

@@ -12,7 +12,7 @@ from support import tiny
 from mlxnode.config.demo import demo_tables
 from mlxnode.config.tables import ApiConfig, ModelConfig, NodeConfig
 from mlxnode.errors import ConfigError, ModelError
-from mlxnode.models.resolve import list_models, resolve_models
+from mlxnode.models.resolve import list_models, resolve_each, resolve_models
 from mlxnode.models.served import ServedModel
 
 
@@ -191,12 +191,50 @@ def test_list_models_fetches_nothing(model, tmp_path, monkeypatch):
         "demo": ModelConfig(path="demo/all-minilm-l6-v2", type="embedding"),
         "wrong": ModelConfig(path=str(model), type="chat", context_length=9999),
     }
-    here, demo, wrong = list_models(NodeConfig(api=ApiConfig(models=models)))
+    listed = list_models(NodeConfig(api=ApiConfig(models=models)))
+    (here, demo, wrong), served = zip(*listed, strict=True)
+    assert [model and model.id for model in served] == ["here", None, None]
     assert here[:2] == ("here", "chat")
     assert here[3:5] == ("512", "yes")
     assert demo[2:5] == ("-", "-", "no")
     assert wrong[4].startswith("error: context_length = 9999")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_resolve_goes_on_after_a_model_that_fails(model, tmp_path):
+    cut = Path(shutil.copytree(model, tmp_path / "cut"))
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    shard = Path(shutil.copytree(model, tmp_path / "shard"))
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}
+    (shard / "model.safetensors.index.json").write_text(json.dumps(index))
+    odd = Path(shutil.copytree(model, tmp_path / "odd"))
+    (odd / "config.json").write_bytes(b"\xff{}")
+    no_weights = Path(shutil.copytree(model, tmp_path / "none"))
+    (no_weights / "model.safetensors").write_bytes(b"")
+    paths = {
+        "gone": ("/no/model", "no such folder"),
+        "cut": (cut, "download it again"),
+        "shard": (shard, "model-00002.safetensors"),
+        "odd": (odd, "config.json cannot be read"),
+        "none": (no_weights, "safetensors file"),
+        "whole": (model, None),
+    }
+    models = {id: ModelConfig(path=str(path), type="chat") for id, (path, _) in paths.items()}
+    resolved = resolve_each(NodeConfig(api=ApiConfig(models=models)), print)
+    assert [served.id for served in resolved.models] == ["whole"]
+    assert list(resolved.failed) == ["gone", "cut", "shard", "odd", "none"]
+    for id, reason in resolved.failed.items():
+        assert paths[id][1] in reason
+
+
+def test_resolve_survives_an_exception_of_any_type(model, monkeypatch):
+    def describe(*_: object) -> ServedModel:
+        raise ZeroDivisionError("by a strange file")
+
+    monkeypatch.setattr("mlxnode.models.resolve.describe", describe)
+    resolved = resolve_each(configure(model), print)
+    assert resolved.failed == {"mine": "ZeroDivisionError: by a strange file"}
 
 
 def test_resolve_import_is_light():

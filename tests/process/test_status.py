@@ -46,7 +46,7 @@ def figures(num_models: int = 1, **changes) -> NodeFigures:
         prefix_bytes=2 * 10**8,
         prefix_entries=4,
     )
-    model = ModelFigures(id="mine", state="ready", weight_bytes=9 * 10**9, work=work)
+    model = ModelFigures(id="mine", weight_bytes=9 * 10**9, work=work)
     fields = {
         "version": "1.2.3",
         "address": "127.0.0.1:8080",
@@ -54,6 +54,7 @@ def figures(num_models: int = 1, **changes) -> NodeFigures:
         "uptime": 3700.0,
         "descriptor_limit": 10_240,
         "is_draining": False,
+        "failed_models": {},
         "processes": [
             ProcessFigures(name="engine", state="ready", pid=101, starts=2, uptime=61.0),
             ProcessFigures(

@@ -27,6 +27,36 @@ def test_supervisor_connects_each_worker_with_the_engine(start):
         assert list(node.folder.glob("engine-*" + name[name.index("-conn") :]))
 
 
+def test_supervisor_tells_all_workers_which_models_failed(start):
+    (start.folder / "engine-fails-other").touch()
+    node = start()
+    node.wait_ready()
+    for name in ("worker0", "worker1"):
+        node.wait_for(name, "told-other")
+    node.undo("engine", "fails-other")
+    node.order("worker0", "fails-folder")
+    (engine,) = node.wait_for("engine", "started")
+    os.kill(engine, signal.SIGKILL)
+    for name in ("worker0", "worker1"):
+        node.wait_for(name, "told-none")  # the next engine can load it
+    (worker, *_) = node.wait_for("worker0", "started")
+    os.kill(worker, signal.SIGKILL)
+    node.wait_for("worker1", "told-folder")  # what one worker cannot serve, none does
+    assert node.process.poll() is None
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_supervisor_ends_if_no_model_is_left_or_all_are_required(start, strict):
+    (start.folder / "engine-fails-other").touch()
+    if not strict:
+        (start.folder / "worker1-fails-folder").touch()
+    node = start(require_all_models=strict)
+    assert node.process.wait(TIMEOUT) == 1
+    text = node.process.stderr.read()
+    assert "engine says so" in text
+    assert strict or "worker1 says so" in text
+
+
 @pytest.mark.parametrize("hard", [None, 1024])
 def test_supervisor_raises_the_soft_limit_of_descriptors(start, hard):
     own = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -4,7 +4,6 @@ import json
 import pytest
 from support import tiny
 
-from mlxnode.errors import ModelError
 from mlxnode.messages import Sampling
 from mlxnode.server.errors import ApiError
 from mlxnode.server.formats.completions.schema import CompletionBody
@@ -55,17 +54,45 @@ def test_registry_refuses_chat_without_a_template(served_models, tmp_path):
     del config["chat_template"]
     file.write_text(json.dumps(config))
     model = dataclasses.replace(served_models[0], folder=folder)
-    with pytest.raises(ModelError, match="no chat template"):
-        Registry([model])
-    Registry([dataclasses.replace(model, type="completion")])
+    assert "no chat template" in Registry([model]).failed[model.id]
+    assert not Registry([dataclasses.replace(model, type="completion")]).failed
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "tokenizer.json"])
 def test_registry_names_a_broken_file_s_folder(served_models, tmp_path, name):
     folder = tiny.make_chat_model(tmp_path)
     (folder / name).write_text("{")
-    with pytest.raises(ModelError, match=tmp_path.name):
-        Registry([dataclasses.replace(served_models[0], folder=folder)])
+    registry = Registry([dataclasses.replace(served_models[0], folder=folder)])
+    assert tmp_path.name in registry.failed["tiny-chat"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json"])
+@pytest.mark.parametrize("content", ["[]", '{"chat_template": 5}', '{"model": {"type": "X"}}'])
+def test_registry_survives_files_of_any_contents(served_models, tmp_path, name, content):
+    folder = tiny.make_chat_model(tmp_path)
+    (folder / name).write_text(content)
+    broken = dataclasses.replace(served_models[0], id="broken", folder=folder)
+    registry = Registry([broken, *served_models])
+    assert registry.find_chat("tiny-chat")
+    if "broken" in registry.failed:
+        with pytest.raises(ApiError) as caught:
+            registry.find_chat("broken")
+        assert (caught.value.status, caught.value.code) == (503, "model_failed")
+
+
+def test_registry_own_failures_outlive_what_the_supervisor_says(served_models, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    broken = dataclasses.replace(served_models[0], id="broken", folder=tmp_path)
+    registry = Registry([broken, *served_models], {"gone": "chat", "broken": "chat"})
+    with pytest.raises(ApiError) as caught:
+        registry.find("gone")  # the supervisor has not said why yet
+    assert (caught.value.status, caught.value.code) == (503, "server_is_overloaded")
+    registry.set_failed({"gone": "no such folder"})
+    assert list(registry.failed) == ["gone", "broken"]
+    view = registry.restricted_to(frozenset({"tiny-chat", "gone"}))
+    assert list(view.types) == ["gone", "tiny-chat"] and list(view.served) == ["tiny-chat"]
+    registry.set_failed({})
+    assert list(registry.failed) == ["broken"]
 
 
 @pytest.mark.parametrize(

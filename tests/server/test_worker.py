@@ -11,7 +11,16 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from mlxnode.messages import Abort, Drain, Embed, Fatal, Generate, Ping, Pong, Stop
+from mlxnode.messages import (
+    Abort,
+    Drain,
+    Embed,
+    FailedModels,
+    Generate,
+    Ping,
+    Pong,
+    Stop,
+)
 
 WAIT = 20.0  # seconds
 
@@ -298,8 +307,53 @@ def test_worker_ends_when_told_or_orphaned(own_worker, end):
         assert own_worker.process.exitcode == 0
 
 
-def test_worker_that_cannot_start_says_why(start_worker, served_models, tmp_path):
+def test_worker_serves_the_models_that_it_can_and_says_why_not_the_others(
+    start_worker, served_models, tmp_path
+):
     (tmp_path / "config.json").write_text("{}")
-    broken = dataclasses.replace(served_models[0], folder=tmp_path)
-    with start_worker([*served_models, broken], {}, until=Fatal) as worker:
-        assert str(tmp_path) in worker.started.message
+    broken = dataclasses.replace(served_models[0], id="broken", folder=tmp_path)
+    with start_worker([*served_models, broken], {}) as worker:
+        assert list(worker.started.failed) == ["broken"]
+        assert str(tmp_path) in worker.started.failed["broken"]
+        worker.connect_engine()
+        assert ask(worker).choices
+        assert_failed(worker, "broken", str(tmp_path))
+
+
+def test_worker_learns_which_models_fail_and_which_are_served_again(own_worker):
+    own_worker.send(FailedModels({"tiny-chat": "the moon is full"}))
+    own_worker.send(Ping(7))
+    own_worker.wait_for(Pong)
+    assert_failed(own_worker, "tiny-chat", "the moon is full")
+    health = httpx.get(f"{own_worker.url}/health")
+    assert (health.status_code, health.json()["failed_models"]) == (200, ["tiny-chat"])
+    own_worker.send(FailedModels({}))
+    own_worker.send(Ping(8))
+    own_worker.wait_for(Pong)
+    assert ask(own_worker).choices
+    assert httpx.get(f"{own_worker.url}/health").json()["failed_models"] == []
+
+
+def ask(worker):
+    return worker.client().chat.completions.create(
+        model="tiny-chat", messages=[{"role": "user", "content": "hi"}]
+    )
+
+
+def assert_failed(worker, model: str, reason: str) -> None:
+    """The SDK does not retry, and the list of models says the same as the error."""
+    client = worker.client(max_retries=2)
+    with pytest.raises(openai.InternalServerError) as caught:
+        client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "hi"}]
+        )
+    error = caught.value
+    assert (error.status_code, error.code, error.param) == (503, "model_failed", "model")
+    assert reason in error.message
+    assert error.response.headers["x-should-retry"] == "false"
+    assert int(error.response.headers["retry-after"]) > 0
+    assert error.request.headers.get("x-stainless-retry-count") == "0"
+    listed = client.models.retrieve(model)
+    assert listed.status == "failed" and reason in listed.reason
+    others = [each for each in client.models.list().data if each.id != model]
+    assert {each.status for each in others} == {"ready"}

@@ -18,6 +18,7 @@ from mlxnode.messages import (
     Connect,
     Connected,
     Drain,
+    FailedModels,
     Fatal,
     Ping,
     Pong,
@@ -63,7 +64,7 @@ class Fake:
         elif self._is_ordered("crash"):
             os._exit(3)
         elif not self._is_ordered("load"):
-            self._control.send(Ready())
+            self._control.send(Ready(self._failed()))
         self._report("started")
         self._report(f"descriptors-{resource.getrlimit(resource.RLIMIT_NOFILE)[0]}")
         self._ended.wait()
@@ -86,6 +87,8 @@ class Fake:
                 if ticket == 1:  # the second reservation stays open
                     self._control.send(Settle(1, 10))
                     self._control.send(Reserve(2, "key", "model", RESERVED))
+            case FailedModels(reasons):
+                self._report(f"told-{','.join(reasons) or 'none'}")
             case Drain():
                 self._report("drained")
                 if not self._is_ordered("linger"):
@@ -93,6 +96,11 @@ class Fake:
             case Stop():
                 self._report("stopped")
                 self._ended.set()
+
+    def _failed(self) -> dict[str, str]:
+        """The models that this child cannot serve: those of files ``<name>-fails-<model>``."""
+        found = self._folder.glob(f"{self._name}-fails-*")
+        return {file.name.split("-fails-")[1]: f"{self._name} says so" for file in found}
 
     def _vanish(self, pipe_id: int) -> None:
         """Exit without an answer, after the engine has its end of the pipe."""
@@ -134,12 +142,15 @@ def supervise(folder: Path, **server: Any) -> int:
         _refuse_one_pipe()
     api = ApiConfig(
         max_tokens_per_minute=TOKEN_LIMIT,
-        models={"folder": ModelConfig(path=str(folder), type="chat")},
+        models={
+            "folder": ModelConfig(path=str(folder), type="chat"),
+            "other": ModelConfig(path=str(folder), type="embedding"),
+        },
     )
     listener = socket.create_server(("127.0.0.1", 0))
     started = time.monotonic()
 
-    def on_ready() -> None:
+    def on_ready(failed: dict[str, str]) -> None:
         import sys
 
         loaded = sorted({"mlx", "sanic", "numpy"} & set(sys.modules))

@@ -5,6 +5,8 @@
 The other files may import mlx_lm, ``kvcache`` and the kernels.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlxnode.engine.cpu import blas, malloc
@@ -33,6 +35,15 @@ def install(model: "nn.Module") -> None:
 
     widen_weights(model)
     replace_functions(model)
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """Inside, models are traced and not computed: what repeats is left out."""
+    from mlxnode.engine.cpu.attention import abridged
+
+    with abridged():
+        yield
 
 
 def release_memory() -> None:

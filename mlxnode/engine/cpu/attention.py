@@ -10,6 +10,9 @@ softmax is made of operations that MLX has vector code for.
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import mlx.core as mx
@@ -20,9 +23,25 @@ from mlxnode.engine.kvcache.slots import SlotCache
 from mlxnode.kernels.exp2 import exp2
 from mlxnode.kernels.sample import LOG2_E
 
+_NUM_TRACED = 3  # blocks of a row that a trace shows; the others need as much memory
+
 _batched = base.scaled_dot_product_attention
 _LARGE = 1 << 15  # scores; a softmax of fewer is faster in one operation
 _BLOCK = 1 << 18  # scores in a block, so that they stay in the processor's cache
+
+
+_is_abridged: ContextVar[bool] = ContextVar("is_abridged", default=False)
+
+
+@contextmanager
+def abridged() -> Iterator[None]:
+    """Inside, only the last blocks of a row are computed: for traces, which need no values."""
+    token = _is_abridged.set(True)
+    try:
+        yield
+    finally:
+        _is_abridged.reset(token)
+        _causal_penalty.cache_clear()  # a trace leaves arrays without values
 
 
 def attend(
@@ -97,8 +116,11 @@ def _attend_row(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array
     H, G, N, _ = queries.shape
     L = keys.shape[1]
     step = min(max(_BLOCK // (H * G * L), 16), N)
-    blocks = []
-    for start in range(0, N, step):
+    starts, blocks = list(range(0, N, step)), []
+    if _is_abridged.get() and len(starts) > _NUM_TRACED:
+        starts = starts[-_NUM_TRACED:]
+        blocks.append(queries[:, :, : starts[0]])
+    for start in starts:
         block = queries[:, :, start : start + step]
         end = L - N + start + block.shape[2]  # the keys that the block's last token sees
         blocks.append(_attend_block(block, keys[:, :end], values[:, :end]))

@@ -16,7 +16,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     is_trimmable,
     new_prompt_cache,
 )
-from mlxnode.engine.pacing import Throughput
+from mlxnode.engine.pacing import MAX_REMAINDER, Throughput
 from mlxnode.kernels.backend import Kernels
 from mlxnode.messages import Token
 
@@ -24,9 +24,6 @@ SCORED_CHUNK = 128  # prompt tokens, when the logits of all of them are needed a
 # A pass on fewer tokens than this, padding included, is not faster: prompts can share it.
 MAX_TOGETHER = 256
 MAX_PADDING = 1.25  # tokens with padding, as a multiple of the tokens without
-# A chunk may be longer by this factor if it completes the prompt: a small remainder would cost
-# another pass, and the prompt would wait for another decode step.
-MAX_REMAINDER = 1.5
 MAX_CHUNK = int(MAX_REMAINDER * Throughput.MAX_CHUNK)  # tokens
 
 

@@ -60,6 +60,7 @@ class Embedder:
                 f"{served.id}: dimensions must be at most {config.dimensions}, got {dimensions}"
             )
         dense = [Dense(layer) for layer in config.dense]
+        mx.eval([layer.parameters() for layer in dense])
         return cls(load_encoder(served), config, dense, dimensions, kernels)
 
     def embed(

@@ -18,7 +18,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
 from mlxnode.engine.kvcache.slots import num_positions, num_slots
 from mlxnode.errors import ModelError
 
-_UNBOUNDED = 2**62  # tokens
+UNBOUNDED = 2**62  # tokens
 _OWN_STEP = 256  # positions by which the caches of single sequences grow, in mlx-lm
 
 
@@ -157,9 +157,9 @@ def measure_caches(
 def _size_of(layer: Any) -> LayerSize:
     """The size of a layer's cache that holds one token."""
     if isinstance(layer, ArraysCache):
-        return LayerSize(layer.nbytes, 0, _UNBOUNDED)
+        return LayerSize(layer.nbytes, 0, UNBOUNDED)
     if is_plain(layer):
-        return LayerSize(0, sum(array.nbytes for array in arrays_of(layer)), _UNBOUNDED)
+        return LayerSize(0, sum(array.nbytes for array in arrays_of(layer)), UNBOUNDED)
     keys, values = layer.keys_and_values()
-    max_length = getattr(layer, "max_size", None) or _UNBOUNDED
+    max_length = getattr(layer, "max_size", None) or UNBOUNDED
     return LayerSize(0, (keys.nbytes + values.nbytes) // keys.shape[2], max_length)

@@ -11,8 +11,10 @@ class Model(Struct):
     id: str
     created: int
     type: Literal["chat", "completion", "embedding"]
-    context_length: int
-    max_model_len: int  # the context length, by vLLM's name
+    status: Literal["ready", "failed"] = "ready"
+    reason: str | UnsetType = UNSET  # why it failed
+    context_length: int | UnsetType = UNSET  # not set if its files could not be read
+    max_model_len: int | UnsetType = UNSET  # the context length, by vLLM's name
     dimensions: int | UnsetType = UNSET
     owned_by: str = "mlxnode"
     object: Literal["model"] = "model"
@@ -26,3 +28,4 @@ class ModelList(Struct):
 class Health(Struct):
     status: Literal["ok"]
     engine: Literal["ok"]
+    failed_models: list[str]  # configured, but not served; /v1/models has the reasons

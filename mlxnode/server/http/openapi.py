@@ -98,7 +98,7 @@ def _path(route: Route) -> str:
 
 def _parameters(route: Route, registry: Registry) -> dict[str, Any]:
     """The parameters of a path: each of them is the id of a model."""
-    ids = {"type": "string", "enum": list(registry.served)}
+    ids = {"type": "string", "enum": list(registry.types)}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": ids}
         for name in re.findall(r"<(\w+)", route.path)

@@ -6,11 +6,11 @@ import msgspec
 from msgspec import UNSET
 from sanic import Blueprint, HTTPResponse, Request
 
-from mlxnode.models.served import ServedModel
 from mlxnode.server.formats.info import Health, Model, ModelList
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.openapi import describe
+from mlxnode.server.registry import Registry
 
 blueprint = Blueprint("info")
 
@@ -19,16 +19,18 @@ _READ = ["GET", "HEAD"]
 
 @blueprint.route("/v1/models", methods=_READ, ctx_answer=ModelList)
 async def list_models(request: Request) -> HTTPResponse:
-    """The models that are served."""
-    served = registry_of(request).served.values()
-    return json_response(ModelList([_to_model(model) for model in served]))
+    """The configured models, and which of them failed."""
+    registry = registry_of(request)
+    return json_response(ModelList([_to_model(registry, id) for id in registry.types]))
 
 
 # Ids have slashes, plain or as %2F.
 @blueprint.route("/v1/models/<model_id:path>", methods=_READ, ctx_answer=Model)
 async def show_model(request: Request, model_id: str) -> HTTPResponse:
     """One model."""
-    return json_response(_to_model(registry_of(request).find(unquote(model_id))))
+    registry, model_id = registry_of(request), unquote(model_id)
+    registry.check_known(model_id)
+    return json_response(_to_model(registry, model_id))
 
 
 @blueprint.route("/openapi.json", methods=_READ)
@@ -45,16 +47,17 @@ async def openapi(request: Request) -> HTTPResponse:
 @blueprint.route("/health", methods=_READ, ctx_public=True, ctx_answer=Health)
 async def health(request: Request) -> HTTPResponse:
     """Whether requests can be served now; needs no key."""
-    context_of(request).engine.check_connected()
-    return json_response(Health("ok", "ok"))
+    context = context_of(request)
+    context.engine.check_connected()
+    return json_response(Health("ok", "ok", sorted(context.registry.failed)))
 
 
-def _to_model(served: ServedModel) -> Model:
-    return Model(
-        id=served.id,
-        created=served.created,
-        type=served.type,
-        context_length=served.context_length,
-        max_model_len=served.context_length,
-        dimensions=UNSET if served.dimensions is None else served.dimensions,
-    )
+def _to_model(registry: Registry, model_id: str) -> Model:
+    model = Model(id=model_id, created=0, type=registry.types[model_id])
+    if (reason := registry.failed.get(model_id)) is not None:
+        model.status, model.reason = "failed", reason
+    if (served := registry.described.get(model_id)) is not None:
+        model.created = served.created
+        model.context_length = model.max_model_len = served.context_length
+        model.dimensions = UNSET if served.dimensions is None else served.dimensions
+    return model

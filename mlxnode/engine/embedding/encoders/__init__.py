@@ -5,19 +5,28 @@ depend neither on the padding nor on the other inputs of the batch.
 """
 
 import json
-from collections.abc import Callable
+from typing import Any, Protocol
 
 import mlx.core as mx
 
 from mlxnode.engine.embedding.encoders.bert import Bert
 from mlxnode.engine.embedding.encoders.checkpoint import load_weights
-from mlxnode.engine.embedding.encoders.decoder import load_decoder
+from mlxnode.engine.embedding.encoders.decoder import open_decoder
 from mlxnode.engine.embedding.encoders.modernbert import ModernBert
 from mlxnode.engine.embedding.encoders.roberta import Roberta
 from mlxnode.errors import ModelError
 from mlxnode.models.served import ServedModel
 
-Encoder = Callable[[mx.array, mx.array], mx.array]
+
+class Encoder(Protocol):
+    """An encoder with its weights."""
+
+    def __call__(self, ids: mx.array, lengths: mx.array) -> mx.array: ...
+
+    def parameters(self) -> dict[str, Any]: ...
+
+    def update(self, parameters: dict[str, Any]) -> Any: ...
+
 
 ENCODERS = {
     "bert": Bert,
@@ -29,7 +38,20 @@ ENCODERS = {
 
 
 def load_encoder(served: ServedModel) -> Encoder:
-    """Load the encoder of ``served``; an architecture not in ``ENCODERS`` is a decoder.
+    """Load the encoder of ``served`` into memory.
+
+    Raises:
+        ModelError: an architecture, option or file is not supported.
+    """
+    encoder = open_encoder(served)
+    mx.eval(encoder.parameters())
+    return encoder
+
+
+def open_encoder(served: ServedModel) -> Encoder:
+    """The encoder of ``served``; an architecture not in ``ENCODERS`` is a decoder.
+
+    The weights are not evaluated.
 
     Raises:
         ModelError: an architecture, option or file is not supported.
@@ -39,7 +61,7 @@ def load_encoder(served: ServedModel) -> Encoder:
     config = json.loads((served.folder / "config.json").read_text(encoding="utf-8"))
     encoder_class = ENCODERS.get(served.architecture)
     if encoder_class is None:
-        return load_decoder(served.folder, config)
+        return open_decoder(served.folder, config)
     if "quantization" in config:
         raise ModelError(f"{served.folder}: quantized {served.architecture} is not supported")
     try:

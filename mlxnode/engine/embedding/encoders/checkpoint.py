@@ -40,7 +40,7 @@ def load_weights(
 
 
 def set_weights(module: nn.Module, weights: dict[str, mx.array], source: Path) -> None:
-    """Set all parameters of ``module``, and evaluate them.
+    """Set all parameters of ``module``. They are not evaluated.
 
     Raises:
         ModelError: a missing, unknown or misshapen weight.
@@ -58,7 +58,6 @@ def set_weights(module: nn.Module, weights: dict[str, mx.array], source: Path) -
     module.load_weights(list(weights.items()))
     cpu.install(module)
     module.eval()
-    mx.eval(module.parameters())
 
 
 def read_safetensors(folder: Path) -> dict[str, mx.array]:

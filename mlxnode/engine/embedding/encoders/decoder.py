@@ -23,12 +23,20 @@ class Decoder:
     def __init__(self, backbone: nn.Module):
         self._backbone = backbone
 
+    def parameters(self) -> dict[str, Any]:
+        """The weights, as ``nn.Module`` returns them."""
+        return self._backbone.parameters()
+
+    def update(self, parameters: dict[str, Any]) -> None:
+        """Replace the weights."""
+        self._backbone.update(parameters)
+
     def __call__(self, ids: mx.array, lengths: mx.array) -> mx.array:
         return self._backbone(ids)
 
 
-def load_decoder(folder: Path, config: dict[str, Any]) -> Decoder:
-    """Load a causal embedding model from ``folder``, quantized or not.
+def open_decoder(folder: Path, config: dict[str, Any]) -> Decoder:
+    """A causal embedding model from ``folder``, quantized or not; weights are not evaluated.
 
     Raises:
         ModelError: mlx-lm does not know the architecture, the model is not a causal decoder,
@@ -49,7 +57,6 @@ def load_decoder(folder: Path, config: dict[str, Any]) -> Decoder:
     if not isinstance(backbone := getattr(model, "model", None), nn.Module):
         raise ModelError(f"{folder}: {config['model_type']} has no backbone to embed with")
     cpu.install(backbone)
-    mx.eval(backbone.parameters())
     return Decoder(backbone)
 
 

@@ -1,0 +1,197 @@
+"""What a model needs, from its shapes alone: nothing is read or computed."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.models.cache import ArraysCache
+
+from mlxnode.engine import cpu
+from mlxnode.engine.decode import projection
+from mlxnode.engine.fit import caches
+from mlxnode.engine.fit.graph import Graph, trace
+from mlxnode.engine.fit.peak import peak_bytes
+from mlxnode.engine.kvcache.batch import BatchCache
+from mlxnode.engine.kvcache.budget import UNBOUNDED
+from mlxnode.engine.kvcache.prompt_cache import (
+    PromptCache,
+    flat_layers,
+    is_plain,
+    new_prompt_cache,
+)
+from mlxnode.errors import ModelError
+from mlxnode.models.fit import SMALL_CONTEXT, Activations, KVBytes, MemoryNeeds
+
+_TRACED_ROWS = 4  # of a larger batch, each row needs as much
+_FEW = 2  # tokens: enough to learn the shapes of a cache
+
+
+class Tracer:
+    """Traces forward passes of a model that is built, but whose weights are not read.
+
+    ``bits`` quantizes the KV caches; ``chunk`` is the longest chunk of a prompt, in tokens.
+    """
+
+    def __init__(self, model: nn.Module, bits: int | None, chunk: int):
+        self._model = model
+        self._weights: list[tuple[str, mx.array]] = list(named_arrays(model.parameters()))
+        self._bits = bits
+        self._chunk = chunk
+
+    @property
+    def weights(self) -> int:
+        """The bytes of the weights, as they are when they are loaded."""
+        return sum(array.nbytes for _, array in self._weights)
+
+    def kv_bytes(self, bits: int | None) -> KVBytes:
+        """The bytes of the KV cache of a row.
+
+        Raises:
+            ModelError: a layer cannot be batched, or its keys cannot be quantized.
+        """
+        fixed, growing = 0, []
+        layer: Any
+        for layer in flat_layers(self._filled(_FEW, bits)):
+            arrays = caches.get(caches.places_of([layer]))
+            if isinstance(layer, ArraysCache):
+                fixed += sum(array.nbytes for array in arrays)
+            else:
+                size = sum(array.nbytes // array.shape[2] for array in arrays)
+                most = None if is_plain(layer) else getattr(layer, "max_size", None)
+                growing.append((size, most or UNBOUNDED))
+        return KVBytes(fixed, tuple(growing))
+
+    def prefill_peak(self, tokens: int) -> int:
+        """The peak of the last chunk of a prompt of ``tokens``, its KV cache included."""
+        count = min(self._chunk, tokens)
+        cache = self._filled(tokens - count, self._bits)
+        places = caches.places_of(cache)
+        before = [caches.blank(array) for array in caches.get(places)]
+
+        def run(ids: mx.array) -> list[mx.array]:
+            with projection.only_at([count - 1]):
+                logits = self._model(ids, cache=cache)
+            return [logits, *caches.get(caches.places_of(cache))]
+
+        return self._peak(run, places, before, mx.zeros((1, count), mx.int32))
+
+    def decode_peak(self, rows: int, tokens: int) -> int:
+        """The peak of a step of ``rows`` rows, in which the last row joins and caches grow."""
+        length = max((tokens - 1) // 128 * 128, 1)
+        row, batch = self._filled(length, self._bits), BatchCache()
+        if rows > 1:
+            others = [copy.deepcopy(row) for _ in range(rows - 1)]
+            self._trace(lambda: batch.join(others))
+        places = caches.places_of([batch.layers, row])
+        before = [caches.blank(array) for array in caches.get(places)]
+
+        def run(ids: mx.array) -> list[mx.array]:
+            batch.join([row])
+            logits = self._model(ids, cache=batch.layers)
+            return [logits, *caches.get(caches.places_of(batch.layers))]
+
+        return self._peak(run, places, before, mx.zeros((rows, 1), mx.int32))
+
+    def _filled(self, length: int, bits: int | None) -> PromptCache:
+        """A cache of one sequence of ``length`` tokens, without contents."""
+        cache = new_prompt_cache(self._model, bits)
+        if length == 0:
+            return cache
+        try:
+            self._trace(lambda: self._model(mx.zeros((1, _FEW), mx.int32), cache=cache))
+        except ValueError as error:
+            if bits is None:
+                raise
+            raise ModelError(f"kv_cache_bits = {bits} does not fit: {error}") from error
+        places = caches.places_of(cache)
+        caches.put(places, [caches.blank(array) for array in caches.get(places)])
+        caches.lengthen(cache, length)
+        return cache
+
+    def _trace(self, run: Callable[[], object]) -> None:
+        """Run a function for its effect on caches, without evaluation."""
+
+        def function(*weights: mx.array) -> list[mx.array]:
+            self._set(weights)
+            run()
+            return [mx.zeros(1)]
+
+        with self._unevaluated():
+            trace(function, [array for _, array in self._weights])
+
+    def _peak(
+        self,
+        run: Callable[[mx.array], Sequence[mx.array]],
+        places: Sequence[caches.Place],
+        before: Sequence[mx.array],
+        ids: mx.array,
+    ) -> int:
+        """The peak of ``run(ids)``, whose caches have arrays like ``before``."""
+        num_weights = len(self._weights)
+
+        def function(*arrays: mx.array) -> Sequence[mx.array]:
+            self._set(arrays[:num_weights])
+            caches.put(places, arrays[num_weights:-1])
+            return run(arrays[-1])
+
+        with self._unevaluated():
+            arrays = [array for _, array in self._weights]
+            graph: Graph = trace(function, [*arrays, *before, ids])
+        return peak_bytes(graph, graph.inputs[:num_weights])
+
+    def _set(self, weights: Sequence[mx.array]) -> None:
+        names = [name for name, _ in self._weights]
+        self._model.update(tree_unflatten(list(zip(names, weights, strict=True))))
+
+    @contextlib.contextmanager
+    def _unevaluated(self) -> Iterator[None]:
+        """The model has its own weights again afterwards; ``contiguous`` can be traced."""
+        contiguous = mx.contiguous
+        # MLX cannot export this operation. The stand-in allocates as much.
+        mx.contiguous = lambda array, *_, **__: array + mx.zeros(1, array.dtype)
+        try:
+            with cpu.traced():
+                yield
+        finally:
+            mx.contiguous = contiguous
+            self._set([array for _, array in self._weights])
+
+
+def needs_of(
+    model: nn.Module, *, bits: int | None, chunk: int, context_length: int, max_batch_size: int
+) -> MemoryNeeds:
+    """What ``model`` needs; its weights are not evaluated.
+
+    Raises:
+        ModelError: its KV cache cannot be batched, or not be quantized to ``bits``.
+    """
+    projection.prepare(model)
+    tracer = Tracer(model, bits, chunk)
+    kv = tracer.kv_bytes(bits)
+    points, rows = [], min(max_batch_size, _TRACED_ROWS)
+    for tokens in (min(SMALL_CONTEXT, context_length), context_length):
+        row = kv.of(tokens)
+        prefill = tracer.prefill_peak(tokens) - tracer.weights - row
+        decode = (tracer.decode_peak(rows, tokens) - tracer.weights) // rows - row
+        points.append(Activations(tokens, max(prefill, 0), max(decode, 0)))
+    return MemoryNeeds(tracer.weights, kv, (points[0], points[1]), _quantized(tracer, bits))
+
+
+def named_arrays(parameters: object) -> Iterator[tuple[str, mx.array]]:
+    for name, array in tree_flatten(parameters):
+        if isinstance(array, mx.array):
+            yield str(name), array
+
+
+def _quantized(tracer: Tracer, bits: int | None) -> tuple[tuple[int, KVBytes], ...]:
+    """The KV caches of fewer bits, as far as the model allows them."""
+    found = []
+    for fewer in (8, 4):
+        if bits is None or fewer < bits:
+            with contextlib.suppress(ModelError):
+                found.append((fewer, tracer.kv_bytes(fewer)))
+    return tuple(found)

@@ -1,0 +1,70 @@
+"""The arithmetic and the text of a fit verdict."""
+
+import pytest
+
+from mlxnode.models.fit import Activations, KVBytes, MemoryNeeds, Verdict, judge
+
+MB = 1_000_000
+KV = KVBytes(0, ((1000, 2**62),))  # 1 kB a token
+NEEDS = MemoryNeeds(
+    weights=100 * MB,
+    kv=KV,
+    activations=(Activations(2048, 10 * MB, 0), Activations(8192, 20 * MB, 0)),
+    kv_if_quantized=((8, KVBytes(0, ((500, 2**62),))), (4, KVBytes(0, ((250, 2**62),)))),
+)
+
+
+def verdict(free: int, context: int = 8192, *, is_configured: bool = True) -> Verdict:
+    return judge(
+        NEEDS,
+        free * MB,
+        context_length=context,
+        max_batch_size=4,
+        is_configured=is_configured,
+    )
+
+
+def test_kv_bytes_count_windows_states_and_steps():
+    kv = KVBytes(7, ((10, 256), (1, 2**62)))
+    assert kv.of(1) == 7 + 11 * 128
+    assert kv.of(1000) == 7 + 10 * 256 + 1024
+
+
+def test_needs_interpolate_activations_between_the_two_contexts():
+    assert NEEDS.peak(1, 2048) == 110 * MB + KV.of(2048)
+    assert NEEDS.peak(1, 5120) == 115 * MB + KV.of(5120)
+    assert NEEDS.peak(2, 100_000) == 120 * MB + 2 * KV.of(100_000)
+
+
+@pytest.mark.parametrize(
+    ("free", "rows", "max_context", "short"),
+    [
+        (200, 4, 8192, "yes"),
+        (140, 2, 8192, "2 of 4 rows"),
+        (125, 0, 6912, "no"),
+        (90, 0, 0, "no"),
+    ],
+)
+def test_judge_finds_the_rows_and_the_context_that_fit(free, rows, max_context, short):
+    found = verdict(free)
+    assert (found.rows, found.max_context, found.short) == (rows, max_context, short)
+    assert found.rows == 0 or NEEDS.peak(found.rows, 8192) <= found.free
+    assert found.rows == 4 or NEEDS.peak(found.rows + 1, 8192) > found.free
+    assert found.fits == (max_context == 8192)
+
+
+def test_judge_serves_a_long_native_context_as_far_as_it_fits():
+    found = verdict(125, is_configured=False)
+    assert found.fits and found.short == "6912 tokens"
+    assert found.text.startswith("fits up to 6912 tokens of its 8192: ")
+    assert not verdict(111, is_configured=False).fits  # not even 2,048
+    assert verdict(111, context=512, is_configured=False).fits  # all that the model has
+
+
+def test_verdict_says_what_would_fit():
+    text = verdict(125).text
+    assert "does not fit: one request of 8192 tokens needs 0.13 GB" in text
+    assert "weights 0.10 GB" in text and "0.12 GB are free" in text
+    assert "context_length = 6912 or kv_cache_bits = 8 or kv_cache_bits = 4" in text
+    assert "kv_cache_bits = 8" not in verdict(123).text
+    assert "no setting helps" in verdict(50).text
