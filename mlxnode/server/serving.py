@@ -39,14 +39,17 @@ class Serving:
         acceptor.start()
         return cls(context, acceptor)
 
+    def refuse(self) -> None:
+        """Accept no connection and no request from now on."""
+        self._context.is_draining = True
+        self._acceptor.close()
+
     async def drain(self, timeout: float) -> None:
-        """Accept nothing new; wait up to ``timeout`` seconds for the requests that run.
+        """Wait up to ``timeout`` seconds for the requests that run. ``refuse`` comes first.
 
         Then a stream ends with an error event and another request with a 503. A client that
         does not read either is left after a second.
         """
-        self._context.is_draining = True
-        self._acceptor.close()
         if await self._is_idle_within(timeout):
             return
         self._context.engine.shut_down(SHUTTING_DOWN)

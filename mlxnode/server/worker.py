@@ -141,6 +141,8 @@ class Worker:
                 self._registry.set_failed(message.reasons)
         elif isinstance(message, Drain):
             if self._draining is None:
+                if self._serving is not None:
+                    self._serving.refuse()  # before the messages after this one are handled
                 self._draining = self._loop.create_task(self._drain(message.timeout))
         else:
             self._stopped.set()
