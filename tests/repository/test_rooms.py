@@ -22,10 +22,10 @@ MAY_IMPORT = {
     "process": ["config", "errors", "figures", "messages", "models"],
     "doctor": [
         "config",
-        "engine",
         "engine.cpu",
         "engine.decode",
         "engine.kvcache",
+        "engine.loader",
         "engine.memory",
         "engine.work",
         "errors",
