@@ -36,9 +36,18 @@ def test_needs_interpolate_activations_between_the_two_contexts():
     assert NEEDS.peak(2, 100_000) == 120 * MB + 2 * KV.of(100_000)
 
 
+def test_needs_count_slots_beside_the_cache_of_a_prompt():
+    assert NEEDS.peak(6, 8192) == 120 * MB + (1 + 8) * KV.of(8192)
+
+
 @pytest.mark.parametrize(
     ("free", "rows", "max_context", "short"),
-    [(200, 4, 8192, "yes"), (140, 2, 8192, "2 of 4 rows"), (125, 0, 6912, "no"), (90, 0, 0, "no")],
+    [
+        (200, 4, 8192, "yes"),
+        (140, 2, 8192, "2 of 4 rows"),
+        (125, 0, 6912, "no"),
+        (90, 0, 0, "no"),
+    ],
 )
 def test_judge_finds_the_rows_and_the_context_that_fit(free, rows, max_context, short):
     found = verdict(free)
