@@ -20,6 +20,11 @@ class KVBytes:
         return self.fixed + sum(size * min(capacity, most) for size, most in self.growing)
 
 
+def num_slots(rows: int) -> int:
+    """The slots that a batch of ``rows`` rows allocates, as in engine/kvcache/slots.py."""
+    return rows if rows <= 2 else -(-rows // 4) * 4
+
+
 @dataclass(frozen=True)
 class Activations:
     """The bytes beyond weights and KV caches at a context of ``tokens``.
@@ -47,11 +52,14 @@ class MemoryNeeds:
     kv_if_quantized: tuple[tuple[int, KVBytes], ...] = ()
 
     def peak(self, rows: int, tokens: int, kv: KVBytes | None = None) -> int:
-        """The most bytes in use while ``rows`` rows of ``tokens`` tokens are served."""
+        """The most bytes in use while ``rows`` rows of ``tokens`` tokens are served.
+
+        A prompt has a cache of its own, beside the slots of the other rows.
+        """
         row = (kv or self.kv).of(tokens)
-        prefill = self._at(tokens, lambda at: at.prefill)
-        decode = self._at(tokens, lambda at: at.decode)
-        return self.weights + rows * row + max(prefill, rows * decode)
+        prefill = (1 + num_slots(rows - 1)) * row + self._at(tokens, lambda at: at.prefill)
+        decode = num_slots(rows) * row + rows * self._at(tokens, lambda at: at.decode)
+        return self.weights + max(prefill, decode)
 
     def _at(self, tokens: int, part: Callable[[Activations], int]) -> int:
         """Between the two contexts, activations grow with the context."""

@@ -36,6 +36,10 @@ def test_needs_interpolate_activations_between_the_two_contexts():
     assert NEEDS.peak(2, 100_000) == 120 * MB + 2 * KV.of(100_000)
 
 
+def test_needs_count_slots_beside_the_cache_of_a_prompt():
+    assert NEEDS.peak(6, 8192) == 120 * MB + (1 + 8) * KV.of(8192)
+
+
 @pytest.mark.parametrize(
     ("free", "rows", "max_context", "short"),
     [

@@ -24,7 +24,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     new_prompt_cache,
 )
 from mlxnode.errors import ModelError
-from mlxnode.models.fit import SMALL_CONTEXT, Activations, KVBytes, MemoryNeeds
+from mlxnode.models.fit import SMALL_CONTEXT, Activations, KVBytes, MemoryNeeds, num_slots
 
 _TRACED_ROWS = 4  # of a larger batch, each row needs as much
 _FEW = 2  # tokens: enough to learn the shapes of a cache
@@ -176,7 +176,8 @@ def needs_of(
     for tokens in (min(SMALL_CONTEXT, context_length), context_length):
         row = kv.of(tokens)
         prefill = tracer.prefill_peak(tokens) - tracer.weights - row
-        decode = (tracer.decode_peak(rows, tokens) - tracer.weights) // rows - row
+        decode = tracer.decode_peak(rows, tokens) - tracer.weights - num_slots(rows) * row
+        decode //= rows
         points.append(Activations(tokens, max(prefill, 0), max(decode, 0)))
     return MemoryNeeds(tracer.weights, kv, (points[0], points[1]), _quantized(tracer, bits))
 

@@ -2,7 +2,8 @@
 
 MLX allocates the output of an operation when it launches the operation, and frees an input
 when the device has computed its last use. The host launches operations ahead of the device, so
-buffers are freed late: ``LEAD`` tasks later at the most.
+buffers are freed late: ``LEAD`` tasks later at the most. Until then, no operation takes over a
+buffer that another operation has read as well.
 """
 
 from collections import Counter, deque
@@ -69,10 +70,10 @@ def peak_bytes(graph: Graph, held: Collection[str], lead: int = LEAD) -> int:
     now = peak = buffers.input_bytes
     launch = 0
     for operation in graph.operations:
-        now += buffers.allocate(operation)
+        now += buffers.allocate(operation, launch, lead)
         peak = max(peak, now)
         launch += 1 if operation.name in _VIEWS else 2
-        freed.append((launch, buffers.release(operation)))
+        freed.append((launch, buffers.release(operation, launch)))
         while freed and freed[0][0] + lead <= launch:
             now -= freed.popleft()[1]
     return peak
@@ -83,6 +84,8 @@ class _Buffers:
 
     def __init__(self, graph: Graph, held: Collection[str]):
         self._sizes, self._shapes = graph.sizes, graph.shapes
+        self._read_at: dict[str, int] = {}  # the launch that read a buffer last
+        self._computed = 0
         self._permuted: set[str] = set()  # arrays whose elements are not in their order
         self._of: dict[str, str] = {}  # array -> the array that its buffer was allocated for
         self._size_of: dict[str, int] = {}
@@ -100,8 +103,9 @@ class _Buffers:
         self._uses[_CONSTANT] = len(graph.operations) * 100
         self._size_of[_CONSTANT] = 0
 
-    def allocate(self, operation: Operation) -> int:
+    def allocate(self, operation: Operation, launch: int, lead: int) -> int:
         """The bytes that the outputs of ``operation`` need."""
+        self._computed = launch - lead  # the device has computed up to here
         total = 0
         for name in operation.outputs:
             source = self._shared(operation, name)
@@ -132,12 +136,15 @@ class _Buffers:
             self._permuted.add(output)
         return False
 
-    def release(self, operation: Operation) -> int:
+    def release(self, operation: Operation, launch: int) -> int:
         """The bytes that nobody uses after ``operation``."""
         total = 0
+        taken = {self._of.get(name) for name in operation.outputs}
         for name in operation.inputs:
             buffer = self._of.get(name, _CONSTANT)
             self._uses[buffer] -= 1
+            if buffer not in taken:
+                self._read_at[buffer] = launch
             if self._uses[buffer] == 0:
                 total += self._size_of.pop(buffer)
         return total
@@ -159,6 +166,8 @@ class _Buffers:
         for name in operation.inputs:
             buffer = self._of.get(name)
             if buffer is None or self._uses[buffer] != operation.inputs.count(name):
+                continue
+            if self._read_at.get(buffer, self._computed) > self._computed:
                 continue
             if self._size_of[buffer] == self._sizes[output]:
                 return buffer

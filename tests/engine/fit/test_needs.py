@@ -7,9 +7,11 @@ from support.engine_process import serve_tiny
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.fit.served import find_verdict, needs_of_served, weigh
+from mlxnode.engine.kvcache import slots
 from mlxnode.engine.kvcache.budget import measure_batch
 from mlxnode.engine.loader import load_generation_model
 from mlxnode.errors import ModelError
+from mlxnode.models import fit
 from mlxnode.models.fit import Verdict
 
 
@@ -25,6 +27,12 @@ def test_needs_count_the_kv_cache_as_admission_does(folder, bits):
     model = load_generation_model(served)
     measured = measure_batch(model, bits)
     assert [needs.kv.of(n) for n in (1, 128, 512)] == [measured(1, n) for n in (1, 128, 512)]
+
+
+def test_needs_count_the_slots_and_positions_that_a_batch_allocates():
+    assert [fit.num_slots(rows) for rows in range(40)] == [*map(slots.num_slots, range(40))]
+    kv = fit.KVBytes(0, ((1, 2**62),))
+    assert [kv.of(n) for n in range(600)] == [*map(slots.num_positions, range(600))]
 
 
 def test_needs_read_no_weights(folder):
