@@ -8,7 +8,7 @@ from support.engine_process import serve_tiny
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.fit.served import find_verdict, needs_of_served, weigh
 from mlxnode.engine.kvcache import slots
-from mlxnode.engine.kvcache.budget import measure_batch
+from mlxnode.engine.kvcache.budget import measure_caches
 from mlxnode.engine.loader import load_generation_model
 from mlxnode.errors import ModelError
 from mlxnode.models import fit
@@ -25,8 +25,10 @@ def test_needs_count_the_kv_cache_as_admission_does(folder, bits):
     served = serve_tiny(folder)
     needs = needs_of_served(served, EngineConfig(kv_cache_bits=bits))
     model = load_generation_model(served)
-    measured = measure_batch(model, bits)
-    assert [needs.kv.of(n) for n in (1, 128, 512)] == [measured(1, n) for n in (1, 128, 512)]
+    measured = measure_caches(model, bits)
+    assert [needs.kv.of(n) for n in (1, 128, 512)] == [
+        measured.batch(1, n) for n in (1, 128, 512)
+    ]
 
 
 def test_needs_count_the_slots_and_positions_that_a_batch_allocates():
@@ -57,7 +59,8 @@ def test_weigh_counts_the_models_before(folder, tmp_path):
     needs = verdict.needs
     enough_for_one = (needs.peak(1, 512) + needs.weights // 2) / 1e9
     models = [first, serve_tiny(other, "second", has_configured_context=True)]
-    found = weigh(models, EngineConfig(max_batch_size=1, memory_gb=enough_for_one))
+    config = EngineConfig(max_batch_size=1, memory_gb=enough_for_one, buffer_cache_gb=0.0)
+    found = weigh(models, config)
     assert [verdict.fits for verdict in found.values()] == [True, False]
 
 
