@@ -62,7 +62,7 @@ class LateBatch(Batch):
     """A batch whose device lags behind the host, as a GPU does."""
 
     def forward(self) -> None:
-        mx.async_eval(mx.linalg.svd(mx.ones((120, 120)), compute_uv=False))
+        mx.async_eval(mx.linalg.svd(mx.ones((160, 160)), compute_uv=False))
         super().forward()
 
 
