@@ -5,7 +5,7 @@ In each, another part dominates: weights, KV caches, or activations.
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mlxnode.config.demo import demo_tables
 from mlxnode.config.tables import ModelConfig, NodeConfig
@@ -19,7 +19,7 @@ class Case(NamedTuple):
     config: dict[str, Any] | None
     context: int
     rows: int
-    bits: int | None = None  # of the KV caches
+    bits: Literal[4, 8] | None = None  # of the KV caches
     quantized: int | None = None  # bits of the weights
     dtype: str = "bfloat16"  # of the weights
     type: str = "chat"
