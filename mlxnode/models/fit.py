@@ -43,13 +43,14 @@ class MemoryNeeds:
     """What a model needs. ``activations`` are at two contexts, the shorter first.
 
     ``kv`` is as configured. ``kv_if_quantized`` has the same for other ``kv_cache_bits``, as
-    far as the model allows them.
+    far as the model allows them. ``load`` is beyond the weights, while they are loaded.
     """
 
     weights: int
     kv: KVBytes
     activations: tuple[Activations, Activations]
     kv_if_quantized: tuple[tuple[int, KVBytes], ...] = ()
+    load: int = 0
 
     def peak(self, rows: int, tokens: int, kv: KVBytes | None = None) -> int:
         """The most bytes in use while ``rows`` rows of ``tokens`` tokens are served.
@@ -59,7 +60,7 @@ class MemoryNeeds:
         row = (kv or self.kv).of(tokens)
         prefill = (1 + num_slots(rows - 1)) * row + self._at(tokens, lambda at: at.prefill)
         decode = num_slots(rows) * row + rows * self._at(tokens, lambda at: at.decode)
-        return self.weights + max(prefill, decode)
+        return self.weights + max(prefill, decode, self.load)
 
     def _at(self, tokens: int, part: Callable[[Activations], int]) -> int:
         """Between the two contexts, activations grow with the context."""

@@ -21,15 +21,20 @@ def prepare_process() -> None:
     malloc.keep_freed_arrays()
 
 
+def is_used() -> bool:
+    """True if models run on the CPU."""
+    import mlx.core as mx
+
+    return mx.default_device() == mx.cpu
+
+
 def install(model: "nn.Module") -> None:
     """Change a loaded model, in place, to what the CPU computes fastest; a GPU needs nothing.
 
     Weights become float32, and functions that MLX computes slowly are replaced. Weights that
     are not evaluated yet stay so: the caller evaluates them.
     """
-    import mlx.core as mx
-
-    if mx.default_device() != mx.cpu:
+    if not is_used():
         return
     from mlxnode.engine.cpu.model import replace_functions, widen_weights
 

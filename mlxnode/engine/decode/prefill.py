@@ -15,6 +15,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     evaluate,
     is_trimmable,
     new_prompt_cache,
+    release_activations,
 )
 from mlxnode.engine.pacing import MAX_REMAINDER, Throughput
 from mlxnode.kernels.backend import Kernels
@@ -93,6 +94,7 @@ class Prefiller:
             self._score(request, request.scores, logits, start)
         # Without a reference, the logits of other chunks are not even computed.
         request.logits = logits[-1:] if is_last else None
+        release_activations(cache)
         evaluate(cache, request.logits)
         request.num_prefilled += length
         return length

@@ -6,8 +6,7 @@ import mlx.core as mx
 from mlx.utils import tree_unflatten
 
 from mlxnode.engine.embedding.encoders import Encoder
-from mlxnode.engine.fit.graph import trace
-from mlxnode.engine.fit.needs import named_arrays
+from mlxnode.engine.fit.graph import named_arrays, trace
 from mlxnode.engine.fit.peak import peak_bytes
 from mlxnode.models.fit import Activations, KVBytes, MemoryNeeds
 
@@ -16,7 +15,7 @@ _SHORT = 128  # tokens of an input; its batch has as many tokens as that of a lo
 
 def encoder_needs(encoder: Encoder, max_length: int, batch_tokens: int) -> MemoryNeeds:
     """What ``encoder`` needs for the largest batches of short and of long inputs."""
-    weights = list(named_arrays(encoder.parameters()))
+    weights = named_arrays(encoder.parameters())
     names = [name for name, _ in weights]
 
     def run(*arrays: mx.array) -> Sequence[mx.array]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,15 @@ def trace(function: Callable[..., Sequence[mx.array]], arrays: Sequence[mx.array
 
     mx.export_function(record, function, *arrays)
     return graph
+
+
+def named_arrays(parameters: dict[str, Any]) -> list[tuple[str, mx.array]]:
+    """The weights of a model, with their names."""
+    return [
+        (str(name), array)
+        for name, array in tree_flatten(parameters)
+        if isinstance(array, mx.array)
+    ]
 
 
 def nbytes(shape: Sequence[int], dtype: mx.Dtype) -> int:

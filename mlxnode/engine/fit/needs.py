@@ -7,13 +7,13 @@ from typing import Any
 
 import mlx.core as mx
 from mlx import nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 from mlx_lm.models.cache import ArraysCache
 
 from mlxnode.engine import cpu
 from mlxnode.engine.decode import projection
 from mlxnode.engine.fit import caches
-from mlxnode.engine.fit.graph import Graph, trace
+from mlxnode.engine.fit.graph import Graph, named_arrays, trace
 from mlxnode.engine.fit.peak import peak_bytes
 from mlxnode.engine.kvcache.batch import BatchCache
 from mlxnode.engine.kvcache.budget import UNBOUNDED
@@ -38,7 +38,7 @@ class Tracer:
 
     def __init__(self, model: nn.Module, bits: int | None, chunk: int):
         self._model = model
-        self._weights: list[tuple[str, mx.array]] = list(named_arrays(model.parameters()))
+        self._weights = named_arrays(model.parameters())
         self._bits = bits
         self._chunk = chunk
 
@@ -180,12 +180,6 @@ def needs_of(
         decode //= rows
         points.append(Activations(tokens, max(prefill, 0), max(decode, 0)))
     return MemoryNeeds(tracer.weights, kv, (points[0], points[1]), _quantized(tracer, bits))
-
-
-def named_arrays(parameters: object) -> Iterator[tuple[str, mx.array]]:
-    for name, array in tree_flatten(parameters):
-        if isinstance(array, mx.array):
-            yield str(name), array
 
 
 def _quantized(tracer: Tracer, bits: int | None) -> tuple[tuple[int, KVBytes], ...]:

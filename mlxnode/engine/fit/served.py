@@ -1,17 +1,19 @@
 """The verdict on a configured model, from its files."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from mlxnode.config.tables import EngineConfig
+from mlxnode.engine import cpu
 from mlxnode.engine.embedding.encoders import open_encoder
 from mlxnode.engine.fit.encoder import encoder_needs
 from mlxnode.engine.fit.needs import needs_of
 from mlxnode.engine.loader import open_generation_model
 from mlxnode.engine.memory.plan import free_after
 from mlxnode.engine.pacing import largest_chunk
-from mlxnode.engine.weights import shapes_of_gguf
+from mlxnode.engine.weights import read_arrays, shapes_of_gguf
 from mlxnode.errors import ModelError, reason_of
 from mlxnode.models.fit import MemoryNeeds, Verdict, judge
 from mlxnode.models.served import ServedModel
@@ -24,16 +26,30 @@ def needs_of_served(model: ServedModel, config: EngineConfig) -> MemoryNeeds:
         ModelError: the model cannot be served.
     """
     if model.type == "embedding":
-        return encoder_needs(
+        needs = encoder_needs(
             open_encoder(model), model.context_length, config.embedding_batch_tokens
         )
-    return needs_of(
+        return replace(needs, load=_largest_source(model))
+    needs = needs_of(
         open_generation_model(model, lambda: shapes_of_gguf(model.folder)),
         bits=config.kv_cache_bits,
         chunk=largest_chunk(),
         context_length=model.context_length,
         max_batch_size=config.max_batch_size,
     )
+    return replace(needs, load=_largest_source(model))
+
+
+def _largest_source(model: ServedModel) -> int:
+    """The bytes of the largest array in the files, if it is converted while it is loaded."""
+    if not cpu.is_used():
+        return 0
+    if model.weights.is_file():
+        arrays = shapes_of_gguf(model.folder)
+    else:
+        files = model.weights.glob("*.safetensors")
+        arrays = {name: array for file in files for name, array in read_arrays(file).items()}
+    return max((array.nbytes for array in arrays.values()), default=0)
 
 
 def find_verdict(model: ServedModel, config: EngineConfig, free: int) -> Verdict | str:

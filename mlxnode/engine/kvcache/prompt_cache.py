@@ -5,7 +5,13 @@ from typing import Any, Protocol, TypeGuard
 
 import mlx.core as mx
 from mlx import nn
-from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache, make_prompt_cache
+from mlx_lm.models.cache import (
+    ArraysCache,
+    CacheList,
+    KVCache,
+    QuantizedKVCache,
+    make_prompt_cache,
+)
 
 Arrays = tuple[mx.array, ...]  # keys and values; a quantized one is three arrays
 PlainCache = KVCache | QuantizedKVCache
@@ -77,6 +83,18 @@ def trim_in_place(cache: list[LayerCache], length: int) -> PromptCache:
 def evaluate(cache: PromptCache, *arrays: mx.array | None) -> None:
     """Compute the pending parts of ``cache``, and ``arrays``."""
     mx.eval([layer.state for layer in cache], *(a for a in arrays if a is not None))
+
+
+def release_activations(cache: PromptCache) -> None:
+    """Give states memory of their own: a model may keep the end of a chunk's activations.
+
+    A view would hold the activations of the whole chunk.
+    """
+    for layer in flat_layers(cache):
+        if isinstance(layer, ArraysCache):
+            layer.cache = [
+                state if state is None else mx.contiguous(state) for state in layer.cache
+            ]
 
 
 def num_tokens(cache: PromptCache) -> int:
