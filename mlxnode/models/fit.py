@@ -16,8 +16,15 @@ class KVBytes:
 
     def of(self, tokens: int) -> int:
         """The bytes of a row of ``tokens`` tokens."""
+        return self.fixed + sum(self._layers(tokens))
+
+    def largest(self, tokens: int) -> int:
+        """The bytes of the largest layer that grows, of a row of ``tokens`` tokens."""
+        return max(self._layers(tokens), default=0)
+
+    def _layers(self, tokens: int) -> list[int]:
         capacity = -(-tokens // _POSITION_STEP) * _POSITION_STEP
-        return self.fixed + sum(size * min(capacity, most) for size, most in self.growing)
+        return [size * min(capacity, most) for size, most in self.growing]
 
 
 def num_slots(rows: int) -> int:
@@ -29,8 +36,7 @@ def num_slots(rows: int) -> int:
 class Activations:
     """The bytes beyond weights and KV caches at a context of ``tokens``.
 
-    ``prefill``: for the last chunk of a prompt; ``decode``: for each row of a step, the copies
-    of growing caches included.
+    ``prefill``: for the last chunk of a prompt; ``decode``: for each row of a step.
     """
 
     tokens: int
@@ -55,12 +61,16 @@ class MemoryNeeds:
     def peak(self, rows: int, tokens: int, kv: KVBytes | None = None) -> int:
         """The most bytes in use while ``rows`` rows of ``tokens`` tokens are served.
 
-        A prompt has a cache of its own, beside the slots of the other rows.
+        A prompt has a cache of its own, beside the slots of the other rows, until the first
+        step after it joined them. Slots that grow are copied layer by layer before a step.
         """
-        row = (kv or self.kv).of(tokens)
+        kv = kv or self.kv
+        row, slots = kv.of(tokens), num_slots(rows)
+        own = row if rows > 1 else 0  # the first row's becomes the batch's, layer by layer
         prefill = (1 + num_slots(rows - 1)) * row + self._at(tokens, lambda at: at.prefill)
-        decode = num_slots(rows) * row + rows * self._at(tokens, lambda at: at.decode)
-        return self.weights + max(prefill, decode, self.load)
+        decode = slots * row + own + rows * self._at(tokens, lambda at: at.decode)
+        growth = slots * (row + kv.largest(tokens)) + own
+        return self.weights + max(prefill, decode, growth, self.load)
 
     def _at(self, tokens: int, part: Callable[[Activations], int]) -> int:
         """Between the two contexts, activations grow with the context."""

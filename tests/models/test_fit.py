@@ -5,7 +5,7 @@ import pytest
 from mlxnode.models.fit import Activations, KVBytes, MemoryNeeds, Verdict, judge
 
 MB = 1_000_000
-KV = KVBytes(0, ((1000, 2**62),))  # 1 kB a token
+KV = KVBytes(0, ((100, 2**62),) * 10)  # 10 layers, 1 kB a token
 NEEDS = MemoryNeeds(
     weights=100 * MB,
     kv=KV,
@@ -33,7 +33,12 @@ def test_kv_bytes_count_windows_states_and_steps():
 def test_needs_interpolate_activations_between_the_two_contexts():
     assert NEEDS.peak(1, 2048) == 110 * MB + KV.of(2048)
     assert NEEDS.peak(1, 5120) == 115 * MB + KV.of(5120)
-    assert NEEDS.peak(2, 100_000) == 120 * MB + 2 * KV.of(100_000)
+    assert NEEDS.peak(1, 100_000) == 120 * MB + KV.of(100_000)
+
+
+def test_needs_count_the_copy_of_a_layer_that_grows():
+    slots = 2 * (KV.of(100_000) + KV.of(100_000) // 10)
+    assert NEEDS.peak(2, 100_000) == 100 * MB + slots + KV.of(100_000)
 
 
 def test_needs_count_slots_beside_the_cache_of_a_prompt():

@@ -60,17 +60,25 @@ class Activations:
         return max(int(left / per_token), 1) if per_token > 0 else 2**31
 
 
-def measure_activations(model: nn.Module, kv_bits: int | None) -> Activations:
-    """Run the model three times on a few tokens, which is one prompt of 96 tokens in all."""
-    few = _peak(model, kv_bits, _FEW, 0)
-    many = _peak(model, kv_bits, _MANY, 0)
-    scored = _peak(model, kv_bits, _FEW, _CONTEXT)
-    per_token = max(many - few, 0) / (_MANY - _FEW)
+def measure_activations(
+    model: nn.Module, kv_bits: int | None, context_length: int = _FEW + _CONTEXT
+) -> Activations:
+    """Run the model three times on a few tokens, which is one prompt of 96 tokens in all.
+
+    No token has a position beyond ``context_length``: a table of learned positions ends there.
+    """
+    few_tokens = min(_FEW, max(context_length // 4, 1))
+    many_tokens = min(_MANY, context_length)
+    context = min(_CONTEXT, context_length - few_tokens)
+    few = _peak(model, kv_bits, few_tokens, 0)
+    many = _peak(model, kv_bits, many_tokens, 0)
+    scored = _peak(model, kv_bits, few_tokens, context)
+    per_token = max(many - few, 0) / max(many_tokens - few_tokens, 1)
     vocabulary = model(mx.zeros((1, 1), mx.int32)).shape[-1]  # a shape: nothing is computed
     return Activations(
-        fixed=max(few - per_token * _FEW, 0),
+        fixed=max(few - per_token * few_tokens, 0),
         per_token=per_token,
-        per_score=max(scored - few, 0) / (_FEW * _CONTEXT),
+        per_score=max(scored - few, 0) / max(few_tokens * context, 1),
         per_row=_LOGITS_COPIES * 4 * vocabulary,
     )
 

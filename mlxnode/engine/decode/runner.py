@@ -320,7 +320,9 @@ class TextRunner:
 
         Prompt chunks are then short enough for those bytes.
         """
-        activations = measure_activations(self._model, self._config.kv_cache_bits)
+        activations = measure_activations(
+            self._model, self._config.kv_cache_bits, context_length
+        )
         size = activations.reserve(self._config, available, context_length)
         self._prefiller.max_chunk = lambda context: activations.max_tokens(size, context)
         return size

@@ -80,17 +80,19 @@ class Tracer:
         return self._peak(run, places, before, mx.zeros((1, count), mx.int32))
 
     def decode_peak(self, rows: int, tokens: int) -> int:
-        """The peak of a step of ``rows`` rows, in which the last row joins and caches grow."""
+        """The peak of a step of ``rows`` rows, for which the batch has allocated the memory."""
         length = max((tokens - 1) // 128 * 128, 1)
         row, batch = self._filled(length, self._bits), BatchCache()
-        if rows > 1:
-            others = [copy.deepcopy(row) for _ in range(rows - 1)]
-            self._trace(lambda: batch.join(others))
-        places = caches.places_of([batch.layers, row])
+
+        def join() -> None:
+            batch.join([copy.deepcopy(row) for _ in range(rows)])
+            batch.reserve(1)
+
+        self._trace(join)
+        places = caches.places_of(batch.layers)
         before = [caches.blank(array) for array in caches.get(places)]
 
         def run(ids: mx.array) -> list[mx.array]:
-            batch.join([row])
             logits = self._model(ids, cache=batch.layers)
             return [logits, *caches.get(caches.places_of(batch.layers))]
 
@@ -149,15 +151,16 @@ class Tracer:
 
     @contextlib.contextmanager
     def _unevaluated(self) -> Iterator[None]:
-        """The model has its own weights again afterwards; ``contiguous`` can be traced."""
-        contiguous = mx.contiguous
+        """Nothing is evaluated. The model has its own weights again afterwards."""
+        contiguous, evaluate = mx.contiguous, mx.eval
         # MLX cannot export this operation. The stand-in allocates as much.
         mx.contiguous = lambda array, *_, **__: array + mx.zeros(1, array.dtype)
+        mx.eval = lambda *_: None  # a cache that grows is evaluated layer by layer
         try:
             with cpu.traced():
                 yield
         finally:
-            mx.contiguous = contiguous
+            mx.contiguous, mx.eval = contiguous, evaluate
             self._set([array for _, array in self._weights])
 
 
