@@ -324,3 +324,11 @@ def plain_worker(open_worker: WorkerProcess) -> WorkerProcess:
     """A worker without any of these."""
     open_worker.settle()
     return open_worker
+
+
+@pytest.fixture
+def own_worker(start_worker, served_models):
+    """A worker that the test may end."""
+    with start_worker(served_models, {"require_auth": False}) as worker:
+        worker.connect_engine()
+        yield worker

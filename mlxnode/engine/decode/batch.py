@@ -85,7 +85,8 @@ class Batch:
         self._cache.advance([1] * len(self.rows))
         self._logits = logits
         if self._cache.halfway is None:
-            mx.eval(self._inputs)  # no layer tells: wait for the whole previous step
+            if self._cache.has_windows:
+                mx.eval(self._inputs)  # no layer tells: wait for the whole previous step
             mx.async_eval(logits)
         else:
             if halfway is not None:

@@ -340,10 +340,9 @@ class TextRunner:
 
     def do_idle_work(self) -> bool:
         """Write one prefix to disk; False if all are written."""
-        if not self._prefixes.has_unsaved:
-            return False
-        self._prefixes.save_next()
-        return True
+        if is_needed := self._prefixes.has_unsaved:
+            self._prefixes.save_next()
+        return is_needed
 
 
 def _num_tokens(output: Output) -> int:

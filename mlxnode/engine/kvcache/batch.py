@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
+from mlx_lm.models.cache import ArraysCache
 
 from mlxnode.engine.kvcache.prompt_cache import (
     PlainCache,
@@ -84,6 +85,11 @@ class BatchCache:
     def halfway(self) -> mx.array | None:
         """What the first half of the last forward pass computes; None if no layer tells."""
         return self._slots.halfway
+
+    @property
+    def has_windows(self) -> bool:
+        """True if other layers than slots write in place; states are replaced as a whole."""
+        return any(not isinstance(layer, SlotCache | ArraysCache) for layer in self.layers)
 
     @property
     def capacity(self) -> tuple[int, int]:
