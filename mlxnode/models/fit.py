@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 SMALL_CONTEXT = 2048  # tokens; a model that cannot serve so many is of no use
 _POSITION_STEP = 128  # positions by which the KV cache grows, as in engine/kvcache/slots.py
+_OWN_STEP = 256  # positions by which the cache of a prompt grows, in mlx-lm
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,34 @@ class MemoryNeeds:
     kv_if_quantized: tuple[tuple[int, KVBytes], ...] = ()
     load: int = 0
 
-    def peak(self, rows: int, tokens: int, kv: KVBytes | None = None) -> int:
+    def peak(self, rows: int, tokens: int) -> int:
         """The most bytes in use while ``rows`` rows of ``tokens`` tokens are served.
 
         A prompt has a cache of its own, beside the slots of the other rows, until the first
         step after it joined them. Slots that grow are copied layer by layer before a step.
         """
-        kv = kv or self.kv
-        row, slots = kv.of(tokens), num_slots(rows)
+        kv, slots = self.kv, num_slots(rows)
+        row = kv.of(tokens)
         own = row if rows > 1 else 0  # the first row's becomes the batch's, layer by layer
         prefill = (1 + num_slots(rows - 1)) * row + self._at(tokens, lambda at: at.prefill)
         decode = slots * row + own + rows * self._at(tokens, lambda at: at.decode)
         growth = slots * (row + kv.largest(tokens)) + own
         return self.weights + max(prefill, decode, growth, self.load)
+
+    def planned(self, rows: int, tokens: int, free: int, kv: KVBytes | None = None) -> int:
+        """The bytes that must be planned for ``rows`` rows of ``tokens``, as admission does.
+
+        More than the peak: the batch, the cache of a prompt beside it, and the copy of a layer
+        have their places at the same time. Prompt chunks are shorter where the memory is
+        scarce, so that a pass needs a quarter of what the weights leave of ``free``.
+        """
+        kv = kv or self.kv
+        claim = num_slots(rows) * (kv.of(tokens) + kv.largest(tokens)) + kv.of(
+            tokens + _OWN_STEP
+        )
+        prefill = min(self._at(tokens, lambda at: at.prefill), max(free - self.weights, 0) // 4)
+        decode = rows * self._at(tokens, lambda at: at.decode)
+        return self.weights + max(claim + max(prefill, decode), self.load)
 
     def _at(self, tokens: int, part: Callable[[Activations], int]) -> int:
         """Between the two contexts, activations grow with the context."""
@@ -121,13 +137,13 @@ class Verdict:
     @property
     def text(self) -> str:
         """The verdict with its numbers, in one line."""
-        needs, context = self.needs, self.context_length
-        full = needs.peak(self.max_batch_size, context)
+        context = self.context_length
+        full = self._needed(self.max_batch_size, context)
         if not self.fits:
             wanted = context if self.is_configured else min(SMALL_CONTEXT, context)
             return (
                 f"does not fit: one request of {wanted} tokens needs "
-                f"{_gb(needs.peak(1, wanted))} ({self._parts(wanted)}), "
+                f"{_gb(self._needed(1, wanted))} ({self._parts(wanted)}), "
                 f"{_gb(self.free)} are free; {self._advice()}"
             )
         if self.rows >= self.max_batch_size:
@@ -148,10 +164,14 @@ class Verdict:
     def _parts(self, tokens: int) -> str:
         needs = self.needs
         row = needs.kv.of(tokens)
-        rest = needs.peak(1, tokens) - needs.weights - row
+        rest = self._needed(1, tokens) - needs.weights - row
         return (
-            f"weights {_gb(needs.weights)}, KV cache {_gb(row)} a row, computation {_gb(rest)}"
+            f"weights {_gb(needs.weights)}, KV cache {_gb(row)} a row, "
+            f"computation and copies {_gb(rest)}"
         )
+
+    def _needed(self, rows: int, tokens: int, kv: KVBytes | None = None) -> int:
+        return self.needs.planned(rows, tokens, self.free, kv)
 
     def _advice(self) -> str:
         """What would fit, as far as each change helps."""
@@ -160,10 +180,10 @@ class Verdict:
             advice.append(f"context_length = {self.max_context}")
         wanted = self.context_length if self.is_configured else SMALL_CONTEXT
         for bits, kv in self.needs.kv_if_quantized:
-            if self.needs.peak(1, wanted, kv) <= self.free:
+            if self._needed(1, wanted, kv) <= self.free:
                 advice.append(f"kv_cache_bits = {bits}")
         if not advice:
-            least = _gb(self.needs.peak(1, min(_POSITION_STEP, self.context_length)))
+            least = _gb(self._needed(1, min(_POSITION_STEP, self.context_length)))
             return f"no setting helps: even {_POSITION_STEP} tokens need {least}"
         return f"would fit: {' or '.join(advice)}"
 
@@ -177,8 +197,8 @@ def judge(
     is_configured: bool,
 ) -> Verdict:
     """The verdict on a model that may use ``free`` bytes."""
-    rows = _most(max_batch_size, lambda rows: needs.peak(rows, context_length) <= free)
-    longest = _most(context_length, lambda tokens: needs.peak(1, tokens) <= free)
+    rows = _most(max_batch_size, lambda rows: needs.planned(rows, context_length, free) <= free)
+    longest = _most(context_length, lambda tokens: needs.planned(1, tokens, free) <= free)
     if longest < context_length:
         longest -= longest % _POSITION_STEP  # a round number, for the user
     return Verdict(needs, free, context_length, max_batch_size, is_configured, rows, longest)

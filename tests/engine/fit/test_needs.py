@@ -57,9 +57,11 @@ def test_weigh_counts_the_models_before(folder, tmp_path):
     verdict = find_verdict(first, EngineConfig(max_batch_size=1), 10**9)
     assert isinstance(verdict, Verdict)
     needs = verdict.needs
-    enough_for_one = (needs.peak(1, 512) + needs.weights // 2) / 1e9
+    enough = needs.weights
+    while needs.planned(1, 512, enough) > enough:
+        enough += 10_000
     models = [first, serve_tiny(other, "second", has_configured_context=True)]
-    config = EngineConfig(max_batch_size=1, memory_gb=enough_for_one, buffer_cache_gb=0.0)
+    config = EngineConfig(max_batch_size=1, memory_gb=enough / 1e9, buffer_cache_gb=0.0)
     found = weigh(models, config)
     assert [verdict.fits for verdict in found.values()] == [True, False]
 
