@@ -146,14 +146,16 @@ class Verdict:
                 f"{_gb(self._needed(1, wanted))} ({self._parts(wanted)}), "
                 f"{_gb(self.free)} are free; {self._advice()}"
             )
+        if not self.needs.kv.of(1):
+            return f"fits: needs {_gb(full)} of {_gb(self.free)} ({self._parts(context)})"
         if self.rows >= self.max_batch_size:
             return (
-                f"fits: {self.max_batch_size} rows of {context} tokens need {_gb(full)} of "
+                f"fits: {_rows(self.max_batch_size)} of {context} tokens need {_gb(full)} of "
                 f"{_gb(self.free)} ({self._parts(context)})"
             )
         if self.rows > 0:
             return (
-                f"fits with {self.rows} rows of {context} tokens: {self.max_batch_size} rows "
+                f"fits with {_rows(self.rows)} of {context} tokens: {self.max_batch_size} rows "
                 f"would need {_gb(full)} of {_gb(self.free)} ({self._parts(context)})"
             )
         return (
@@ -165,6 +167,8 @@ class Verdict:
         needs = self.needs
         row = needs.kv.of(tokens)
         rest = self._needed(1, tokens) - needs.weights - row
+        if not row:
+            return f"weights {_gb(needs.weights)}, computation {_gb(rest)}"
         return (
             f"weights {_gb(needs.weights)}, KV cache {_gb(row)} a row, "
             f"computation and copies {_gb(rest)}"
@@ -211,6 +215,10 @@ def _most(limit: int, fits: Callable[[int], bool]) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _gb(size: int) -> str:

@@ -52,7 +52,8 @@ def read_status(port: int) -> NodeFigures:
                 data = stream.read()
         return msgspec.json.decode(data, type=NodeFigures)
     except OSError as error:
-        raise StatusError(f"no node answers on port {port} ({path}: {error})") from error
+        reason = error.strerror or error
+        raise StatusError(f"no node answers on port {port}: {reason}") from error
     except msgspec.DecodeError as error:
         raise StatusError(f"the node on port {port} has another version: {error}") from error
 

@@ -84,3 +84,11 @@ def test_verdict_says_what_would_fit():
     assert "context_length = 6912 or kv_cache_bits = 8 or kv_cache_bits = 4" in text
     assert "kv_cache_bits = 8" not in verdict(116).text
     assert "no setting helps" in verdict(50).text
+
+
+def test_verdict_on_a_model_without_a_kv_cache_has_no_rows():
+    activations = Activations(512, 10 * MB, 0)
+    needs = MemoryNeeds(100 * MB, KVBytes(), (activations, activations))
+    found = judge(needs, 10**9, context_length=512, max_batch_size=1, is_configured=False)
+    expected = "fits: needs 0.11 GB of 1.00 GB (weights 0.10 GB, computation 0.01 GB)"
+    assert found.text == expected
