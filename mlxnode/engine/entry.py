@@ -8,10 +8,12 @@ from mlxnode.engine import cpu
 from mlxnode.models.served import ServedModel
 from mlxnode.process.descriptors import unchanged_limits
 from mlxnode.process.logging import set_up_logging
+from mlxnode.process.signals import ignore_signals
 
 
 def run_engine(control: Connection, config: NodeConfig, models: list[ServedModel]) -> None:
     """Load ``models`` and serve them until the supervisor says stop."""
+    ignore_signals()
     set_up_logging(config.server.log_level)
     # On devices with tensor units, MLX would compute products of float32 as TF32, with 10 bits
     # of 23. The vectors of an embedding model would then depend on the machine.
