@@ -1,12 +1,25 @@
 """The device of the box, without its system: for tests of the engine in this process."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from types import FunctionType
 
 import pytest
 from macbox.device import as_gpu
 from macbox.facts import MACS
 
+from mlxnode.engine.cpu.model import REPLACEMENTS
 from mlxnode.kernels import pool_metal, sample_metal
+
+
+def undo_cpu_functions(replace: Callable[[object, str, object], None]) -> None:
+    """Give mlx-lm's modules their functions back: an earlier test may have loaded a model."""
+    own = {faster: function for function, faster in REPLACEMENTS}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("mlx_lm.models."):
+            for attribute, value in list(vars(module).items()):
+                if isinstance(value, FunctionType) and value in own:
+                    replace(module, attribute, own[value])
 
 
 @pytest.fixture(
@@ -18,7 +31,9 @@ from mlxnode.kernels import pool_metal, sample_metal
 def gpu(request) -> Iterator[str]:
     """The real GPU; or the small Mac's by name, with custom kernels in the emulator."""
     if request.param == "emulated":
-        as_gpu(MACS["small"], request.getfixturevalue("monkeypatch").setattr)
+        replace = request.getfixturevalue("monkeypatch").setattr
+        as_gpu(MACS["small"], replace)
+        undo_cpu_functions(replace)
     for kernel in (sample_metal.kernel, pool_metal.kernel):
         kernel.cache_clear()
     yield request.param

@@ -12,7 +12,7 @@ from mlxnode.engine.cpu.activations import gelu, swiglu
 from mlxnode.engine.cpu.attention import attend, attend_in_blocks
 
 # Function -> replacement with the same results.
-_REPLACEMENTS: list[tuple[Callable, Callable]] = [
+REPLACEMENTS: list[tuple[Callable, Callable]] = [
     (base.scaled_dot_product_attention, attend),
     (mx.fast.scaled_dot_product_attention, attend_in_blocks),
     (activations.swiglu, swiglu),
@@ -45,6 +45,6 @@ def replace_functions(model: nn.Module) -> None:
 
 def _replace_in(owner: object) -> None:
     for name, value in list(vars(owner).items()):
-        for function, replacement in _REPLACEMENTS:
+        for function, replacement in REPLACEMENTS:
             if value is function:
                 setattr(owner, name, replacement)
