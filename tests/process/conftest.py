@@ -20,6 +20,7 @@ def start(folder) -> Iterator:
         nodes.append(Node(folder, **options))
         return nodes[-1]
 
+    start.folder = folder
     yield start
     for node in nodes:
         node.end()

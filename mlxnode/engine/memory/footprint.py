@@ -50,8 +50,8 @@ def footprint() -> int:
 
 def phys_footprint(library: ctypes.CDLL) -> int | None:
     """``ri_phys_footprint`` of this process; None if the system does not tell."""
-    info = _RusageInfo()
-    if library.proc_pid_rusage(os.getpid(), _RUSAGE_INFO_V0, ctypes.byref(info)) != 0:
+    info, ask = _RusageInfo(), getattr(library, "proc_pid_rusage", None)
+    if ask is None or ask(os.getpid(), _RUSAGE_INFO_V0, ctypes.byref(info)) != 0:
         return None
     return info.ri_phys_footprint
 
@@ -65,9 +65,10 @@ def pressure_level(library: ctypes.CDLL) -> int:
     """The system's level of memory pressure; 0 if the system does not tell."""
     level = ctypes.c_int(0)
     size = ctypes.c_size_t(ctypes.sizeof(level))
-    failed = library.sysctlbyname(
-        _PRESSURE_LEVEL, ctypes.byref(level), ctypes.byref(size), None, ctypes.c_size_t(0)
-    )
+    ask = getattr(library, "sysctlbyname", None)
+    if ask is None:
+        return 0
+    failed = ask(_PRESSURE_LEVEL, ctypes.byref(level), ctypes.byref(size), None, 0)
     return 0 if failed else level.value
 
 
