@@ -30,7 +30,7 @@ def metal_tests(root: Path = Path(mlxnode.__file__).parents[1]) -> Section:
             [*command, "-p", "no:cacheprovider"],
             cwd=root,
             # TF32 is one of the questions of the report, but no part of these tests.
-            env=os.environ | {"MLX_ENABLE_TF32": "0"},
+            env=os.environ | {"MLX_ENABLE_TF32": "0", "PYTEST_ADDOPTS": ""},
             capture_output=True,
             text=True,
             errors="replace",
