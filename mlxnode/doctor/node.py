@@ -11,8 +11,9 @@ from mlxnode.doctor.commands import output_of
 from mlxnode.doctor.findings import Finding, Section, gigabytes
 from mlxnode.errors import ConfigError, ModelError
 from mlxnode.models.files import find_files
+from mlxnode.models.fit import Weighed
 from mlxnode.models.resolve import ListedModel, list_models
-from mlxnode.process.weigh import Weighed, weigh
+from mlxnode.process.weigh import weigh
 
 _TIMEOUT = 1.0  # seconds for a program that holds the address to answer
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 SMALL_CONTEXT = 2048  # tokens; a model that cannot serve so many is of no use
 _POSITION_STEP = 128  # positions by which the KV cache grows, as in engine/kvcache/slots.py
@@ -190,6 +191,17 @@ class Verdict:
             least = _gb(self._needed(1, min(_POSITION_STEP, self.context_length)))
             return f"no setting helps: even {_POSITION_STEP} tokens need {least}"
         return f"would fit: {' or '.join(advice)}"
+
+
+class Weighed(NamedTuple):
+    """A verdict as the command line prints it.
+
+    A few words for a table, a line, and whether the model will be served.
+    """
+
+    short: str
+    text: str
+    fits: bool
 
 
 def judge(

@@ -5,21 +5,13 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import NamedTuple
 
 from mlxnode.config.tables import EngineConfig
+from mlxnode.models.fit import Weighed
 from mlxnode.models.served import ServedModel
 
 _PREPARE = "mlxnode.engine.cpu"
 _WEIGH = "mlxnode.engine.fit.served"
-
-
-class Weighed(NamedTuple):
-    """A verdict: a few words for a table, a line, and whether the model will be served."""
-
-    short: str
-    text: str
-    fits: bool
 
 
 def weigh(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, Weighed]:
@@ -29,15 +21,13 @@ def weigh(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, Weig
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
-            found = pool.submit(_weigh, list(models), config).result()
+            return pool.submit(_weigh, list(models), config).result()
         except BrokenProcessPool:  # the files of a model ended the process
             unknown = Weighed("?", "the process that looks at the files has died", False)
             return {model.id: unknown for model in models}
-    return {id: Weighed(*verdict) for id, verdict in found.items()}
 
 
-def _weigh(models: list[ServedModel], config: EngineConfig) -> dict[str, tuple]:
+def _weigh(models: list[ServedModel], config: EngineConfig) -> dict[str, Weighed]:
     # Imported by name: the command line must not import the engine's modules.
     importlib.import_module(_PREPARE).prepare_process()
-    weigh_models = importlib.import_module(_WEIGH).weigh
-    return {id: tuple(verdict) for id, verdict in weigh_models(models, config).items()}
+    return importlib.import_module(_WEIGH).weigh(models, config)

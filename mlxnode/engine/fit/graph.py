@@ -1,5 +1,6 @@
 """The graph of operations that a function would compute, with the shape of each array."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +76,4 @@ def named_arrays(parameters: dict[str, Any]) -> list[tuple[str, mx.array]]:
 
 def nbytes(shape: Sequence[int], dtype: mx.Dtype) -> int:
     """The bytes of an array."""
-    size = dtype.size
-    for length in shape:
-        size *= length
-    return size
+    return dtype.size * math.prod(shape)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine import cpu
@@ -15,7 +14,7 @@ from mlxnode.engine.memory.plan import free_after
 from mlxnode.engine.pacing import largest_chunk
 from mlxnode.engine.weights import read_arrays, shapes_of_gguf
 from mlxnode.errors import ModelError, reason_of
-from mlxnode.models.fit import MemoryNeeds, Verdict, judge
+from mlxnode.models.fit import MemoryNeeds, Verdict, Weighed, judge
 from mlxnode.models.served import ServedModel
 
 
@@ -71,14 +70,6 @@ def find_verdict(model: ServedModel, config: EngineConfig, free: int) -> Verdict
         max_batch_size=1 if model.type == "embedding" else config.max_batch_size,
         is_configured=model.has_configured_context,
     )
-
-
-class Weighed(NamedTuple):
-    """The verdict on a model as the command line prints it."""
-
-    short: str
-    text: str
-    fits: bool
 
 
 def weigh(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, Weighed]:

@@ -36,11 +36,13 @@ static float wrong(double right, double ulps, double absolute, double towards) {
   return std::fabs(result) < 0x1p-126 ? 0.0f : float(result);
 }
 
-static double exactly(Function f, double x, double y) {
+// What the C library computes: in float, or in double, which is exact enough.
+template <class T>
+static T computed(Function f, T x, T y) {
   switch (f) {
     case Function::exp: return std::exp(x);
     case Function::exp2: return std::exp2(x);
-    case Function::exp10: return std::pow(10.0, x);
+    case Function::exp10: return std::pow(T(10), x);
     case Function::log: return std::log(x);
     case Function::log2: return std::log2(x);
     case Function::log10: return std::log10(x);
@@ -89,7 +91,7 @@ static float fast(Function f, float x, float y) {
     case Function::sqrt: return x == 0 || std::isinf(x) ? x : x * call(Function::rsqrt, x);
     case Function::pow: return call(Function::exp2, y * call(Function::log2, x));
   }
-  return wrong(exactly(f, x, y), ulps, absolute, direction(f, x, y));
+  return wrong(computed<double>(f, x, y), ulps, absolute, direction(f, x, y));
 }
 
 static double precise_ulps(Function f) {
@@ -104,34 +106,11 @@ static double precise_ulps(Function f) {
   }
 }
 
-// What the C library computes in float.
-static float as_the_library(Function f, float x, float y) {
-  switch (f) {
-    case Function::exp: return std::exp(x);
-    case Function::exp2: return std::exp2(x);
-    case Function::exp10: return std::pow(10.0f, x);
-    case Function::log: return std::log(x);
-    case Function::log2: return std::log2(x);
-    case Function::log10: return std::log10(x);
-    case Function::sin: return std::sin(x);
-    case Function::cos: return std::cos(x);
-    case Function::tan: return std::tan(x);
-    case Function::sinh: return std::sinh(x);
-    case Function::cosh: return std::cosh(x);
-    case Function::tanh: return std::tanh(x);
-    case Function::sqrt: return std::sqrt(x);
-    case Function::rsqrt: return 1.0f / std::sqrt(x);
-    case Function::pow: return std::pow(x, y);
-    case Function::divide: return x / y;
-  }
-  return NAN;
-}
-
 float evaluate(Function f, bool is_precise, float x, float y) {
   if (std::fabs(x) < 0x1p-126f) x = std::copysign(0.0f, x);
-  if (accuracy == 0) return as_the_library(f, x, y);
+  if (accuracy == 0) return computed<float>(f, x, y);
   if (!is_precise) return fast(f, x, y);
-  return wrong(exactly(f, x, y), precise_ulps(f), 0, direction(f, x, y));
+  return wrong(computed<double>(f, x, y), precise_ulps(f), 0, direction(f, x, y));
 }
 
 }  // namespace emulator
