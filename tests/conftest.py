@@ -1,5 +1,6 @@
 """Markers of the test tiers; custom kernels in the emulator; the demo models, fetched once."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,18 @@ SLOW_FIXTURES = {
     "start_engine",
     "start_worker",
 }
+
+
+def pytest_configure() -> None:
+    """The nodes of the tests start as from a terminal, also where the tests run in the background.
+
+    There, signals may be ignored, which children inherit: a node stays then as under nohup.
+    """
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` selects
