@@ -22,7 +22,7 @@ SLOW_FIXTURES = {
 
 
 def pytest_configure() -> None:
-    """The nodes of the tests start as from a terminal, also where the tests run in the background.
+    """Nodes of the tests start as from a terminal, also where the tests run in the background.
 
     There, signals may be ignored, which children inherit: a node stays then as under nohup.
     """
