@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlxnode.config.tables import ApiConfig, ModelConfig, NodeConfig
 from mlxnode.models.demo import fetch_demo_model
-from mlxnode.models.gguf import model_folder
+from mlxnode.models.gguf.folder import model_folder
 from mlxnode.models.resolve import resolve_models
 
 # The model never writes this token. As the end-of-sequence token, it lets no answer end early.

@@ -59,7 +59,11 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
 
 
 class Generate(Message, frozen=True, kw_only=True):
-    """Generate at most ``max_tokens`` tokens after ``prompt``."""
+    """Generate at most ``max_tokens`` tokens after ``prompt``.
+
+    ``borders`` are the lengths of the parts of the prompt that other prompts may start with:
+    ends of messages. They are ascending, between 0 and the length of the prompt.
+    """
 
     uid: int
     model: str
@@ -67,6 +71,7 @@ class Generate(Message, frozen=True, kw_only=True):
     max_tokens: int
     stop_ids: list[int]  # end-of-sequence ids; the id that ends a sequence is not reported
     sampling: Sampling
+    borders: list[int] = []
 
 
 class Embed(Message, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlxnode.models.gguf import read_tensors
+from mlxnode.models.gguf.folder import read_tensors
 
 
 def read_arrays(file: Path) -> dict[str, mx.array]:
@@ -23,7 +23,7 @@ def read_arrays(file: Path) -> dict[str, mx.array]:
 def shapes_of_gguf(folder: Path) -> dict[str, mx.array]:
     """Arrays like those that ``read_arrays`` reads from a GGUF file, not evaluated.
 
-    ``folder`` was made of the file (``models/gguf.py``). The file is not read.
+    ``folder`` was made of the file (``models/gguf/folder.py``). The file is not read.
     """
     bits = {"Q4_0": 4, "Q4_1": 4, "Q8_0": 8}  # that MLX keeps quantized
     arrays: dict[str, mx.array] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlxnode.errors import ModelError
 from mlxnode.models.files import ModelFiles
-from mlxnode.models.gguf import read_tensors
+from mlxnode.models.gguf.folder import read_tensors
 
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format
 _INDEX = "model.safetensors.index.json"

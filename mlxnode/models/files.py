@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxnode.errors import ModelError
-from mlxnode.models import gguf, hub
+from mlxnode.models import hub
 from mlxnode.models.demo import demo_path, fetch_demo_model
+from mlxnode.models.gguf.folder import model_folder
 
 Progress = Callable[[str], None]
 
@@ -70,4 +71,4 @@ def _files_at(path: Path) -> ModelFiles:
         return ModelFiles(path, path)
     if path.suffix != ".gguf":
         raise ModelError(f"{path}: expected a folder or a .gguf file")
-    return ModelFiles(gguf.model_folder(path), path)
+    return ModelFiles(model_folder(path), path)

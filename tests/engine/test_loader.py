@@ -20,7 +20,7 @@ from mlxnode.config.demo import demo_tables
 from mlxnode.config.tables import NodeConfig
 from mlxnode.engine.loader import load_generation_model
 from mlxnode.errors import ModelError
-from mlxnode.models.gguf import model_folder
+from mlxnode.models.gguf.folder import model_folder
 from mlxnode.models.resolve import resolve_models
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.tokenizers import TextTokenizer

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from mlxnode.errors import ModelError
-from mlxnode.models.gguf import model_folder
+from mlxnode.models.gguf.folder import model_folder
 
 # Strings and the ids that llama.cpp gives them with the demo model (make_tokens.py).
 EXPECTED = json.loads(
@@ -49,7 +49,7 @@ def test_gguf_files_are_those_of_a_model_folder(folder):
 
 
 def test_gguf_folder_is_made_once(folder, demo_chat, monkeypatch):
-    monkeypatch.setattr("mlxnode.models.gguf._write", None)
+    monkeypatch.setattr("mlxnode.models.gguf.folder._write", None)
     assert model_folder(demo_chat) == folder
 
 

@@ -19,7 +19,7 @@ import mlx.core as mx
 from mlx_lm.models import base
 from mlx_lm.models.cache import KVCache
 
-from mlxnode.engine.kvcache.slots import SlotCache
+from mlxnode.engine.kvcache.layers.plain import SlotCache
 from mlxnode.kernels.exp2 import exp2
 from mlxnode.kernels.sample import LOG2_E
 

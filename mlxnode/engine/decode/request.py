@@ -39,6 +39,7 @@ class Request:
     stop_ids: frozenset[int]
     sampling: Sampling
     seed: int  # 0 <= seed < 2**64
+    borders: list[int] = field(default_factory=list)  # where other prompts may part from it
 
     arrived_at: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.WAITING
@@ -72,6 +73,7 @@ class Request:
             stop_ids=frozenset(message.stop_ids),
             sampling=sampling,
             seed=random_seed if sampling.seed is None else sampling.seed,
+            borders=message.borders,
             scores=[] if sampling.scores_prompt else None,
             counts=dict.fromkeys(message.prompt, 0) if _has_penalties(sampling) else None,
         )

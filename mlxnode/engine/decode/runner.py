@@ -6,8 +6,7 @@ it reads the tokens of the previous one, so the work of the host is hidden behin
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import wait
+from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
 from mlx import nn
@@ -15,8 +14,8 @@ from mlx import nn
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.decode.activations import measure_activations
 from mlxnode.engine.decode.batch import Batch
-from mlxnode.engine.decode.grammar import GrammarCompiler
-from mlxnode.engine.decode.pending_step import PendingStep, failure
+from mlxnode.engine.decode.grammars import Grammars, MakeCompiler
+from mlxnode.engine.decode.pending_step import PendingStep
 from mlxnode.engine.decode.prefill import MAX_CHUNK, Prefiller
 from mlxnode.engine.decode.prefix_reuse import PrefixReuse
 from mlxnode.engine.decode.prompt_lookup import PromptLookup
@@ -30,11 +29,8 @@ from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.pacing import PrefillPacing
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.figures import RunnerFigures
-from mlxnode.grammar import GrammarError
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.messages import Embed, Failed, Generate, Update
-
-_GRAMMAR_WAIT = 0.01  # seconds, when nothing else is to do
 
 
 class TextRunner:
@@ -45,17 +41,13 @@ class TextRunner:
         model: nn.Module,
         config: EngineConfig,
         budget: MemoryBudget,
-        make_compiler: Callable[[int, frozenset[int]], GrammarCompiler],
+        make_compiler: MakeCompiler,
         kernels: Kernels = OPS,
         store: PrefixStore | None = None,
     ):
-        """``make_compiler`` takes the vocabulary size of the logits and the stop ids.
-
-        ``store`` keeps prefixes on disk.
-        """
+        """``store`` keeps prefixes on disk."""
         self._model = model
-        self._make_compiler = make_compiler
-        self._compiler: GrammarCompiler | None = None
+        self._grammars = Grammars(model, make_compiler)
         self._sampler = Sampler(kernels)
         if kernels.warm is not None:
             # Only the dtype of the logits is needed, so nothing is computed.
@@ -124,8 +116,7 @@ class TextRunner:
         """Queue a request, or return why it is refused."""
         refusal = self._scheduler.refusal(request)
         if refusal is None:
-            if request.sampling.grammar is not None:
-                request.compiling = self._compiler_for(request).submit(request.sampling.grammar)
+            self._grammars.compile(request)
             self._requests[request.key] = request
             self._scheduler.add(request)
             self._scheduler.admit()
@@ -156,7 +147,10 @@ class TextRunner:
         if self._scheduler.num_prefilling:
             yield self._read()  # tokens do not wait for the prompts of others
             self._prefill()
-        yield self._start_grammars()
+        started = self._grammars.start(self._scheduler.prefilled, wait=not len(self._batch))
+        for request in started.failed:
+            self._finish(request)
+        yield self._forget_ended(started.outputs)
         joining, outputs = self._sample_first_tokens()
         yield outputs
 
@@ -270,35 +264,6 @@ class TextRunner:
             if request.has_ended:
                 self._finish(request)
         return [request for request in rows if not request.has_ended], outputs
-
-    # --- grammars -------------------------------------------------------------------
-
-    def _start_grammars(self) -> list[Output]:
-        """Give each complete prompt its compiled grammar; fail those that do not compile."""
-        compiling = [
-            (r, r.compiling) for r in self._scheduler.prefilled if r.compiling is not None
-        ]
-        if compiling and not len(self._batch):
-            wait([future for _, future in compiling], timeout=_GRAMMAR_WAIT)
-        failed = []
-        for request, future in compiling:
-            if not future.done():
-                continue
-            try:
-                request.grammar = future.result()
-            except GrammarError as error:
-                failed.append(failure(request, str(error)))
-                self._finish(request)
-            request.compiling = None
-        return self._forget_ended(failed)
-
-    def _compiler_for(self, request: Request) -> GrammarCompiler:
-        """The grammar compiler of the model; the first request with a grammar creates it."""
-        if self._compiler is None:
-            # Only the shape of the logits is needed, so nothing is computed.
-            logits = self._model(mx.zeros((1, 1), mx.int32))
-            self._compiler = self._make_compiler(logits.shape[-1], request.stop_ids)
-        return self._compiler
 
     # --- the end of a request -------------------------------------------------------
 

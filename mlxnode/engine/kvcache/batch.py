@@ -1,7 +1,7 @@
 """The KV cache of a batch: rows join and leave without a copy of the other rows.
 
 A request prefills into a cache of its own (mlx-lm's caches of single sequences) and then joins
-the batch: its keys and values are written into the next free slot (``slots.py``). When a row
+the batch: its keys and values are written into the next free slot (``layers``). When a row
 leaves, the last row moves into its slot.
 
 Layers with other caches (sliding windows, states) use mlx-lm's batch caches, which are copied
@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import ArraysCache
 
+from mlxnode.engine.kvcache.layers.plain import SlotCache
 from mlxnode.engine.kvcache.prompt_cache import (
     PlainCache,
     PromptCache,
@@ -21,7 +22,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     is_plain,
     num_tokens,
 )
-from mlxnode.engine.kvcache.slots import SlotCache, Slots
+from mlxnode.engine.kvcache.slots import Slots
 
 
 class BatchCache:

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 
 from mlxnode.engine.decode.grammar import GrammarCompiler, GrammarState, fill_masks, mask_words
 from mlxnode.grammar import GrammarError
-from mlxnode.models.gguf import model_folder
+from mlxnode.models.gguf.folder import model_folder
 from mlxnode.server.prompt.constraints import (
     choice_grammar,
     json_grammar,

@@ -7,11 +7,12 @@ from mlx_lm.models import llama
 from mlx_lm.models.cache import KVCache
 
 from mlxnode.engine.cpu import attention
-from mlxnode.engine.kvcache import slots
 from mlxnode.engine.kvcache.batch import BatchCache
 from mlxnode.engine.kvcache.budget import measure_caches
+from mlxnode.engine.kvcache.layers import plain
+from mlxnode.engine.kvcache.layers.plain import SlotCache
 from mlxnode.engine.kvcache.prompt_cache import arrays_of, new_prompt_cache
-from mlxnode.engine.kvcache.slots import SlotCache, Slots, num_positions, num_slots
+from mlxnode.engine.kvcache.slots import Slots, num_positions, num_slots
 
 
 def tokens_of(seed: int, count: int) -> list[int]:
@@ -99,7 +100,7 @@ def test_joining_and_leaving_write_one_row_and_copy_no_other(model, monkeypatch)
     batch.join(*[100] * 7)
     batch.step(1)
     written, enlarged = [], []
-    write, enlarge = SlotCache.write, slots._enlarged
+    write, enlarge = SlotCache.write, plain._enlarged
     monkeypatch.setattr(
         SlotCache,
         "write",
@@ -109,7 +110,7 @@ def test_joining_and_leaving_write_one_row_and_copy_no_other(model, monkeypatch)
         )[1],
     )
     monkeypatch.setattr(
-        slots,
+        plain,
         "_enlarged",
         lambda array, *shape: enlarged.append(shape) or enlarge(array, *shape),
     )

@@ -1,0 +1,72 @@
+"""GGUF files: a folder with configuration and tokenizer, rebuilt from the metadata in the file.
+
+The folder looks like any other Hugging Face model. The engine reads the weights from the GGUF
+file itself.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from mlxnode import __version__
+from mlxnode.errors import ModelError
+from mlxnode.models.cache_folder import build_once, cache_folder
+from mlxnode.models.gguf.config import config_of
+from mlxnode.models.gguf.header import Tensor, read_header
+from mlxnode.models.gguf.tokenizer import tokenizer_config_of, tokenizer_of
+
+TENSORS = "tensors.json"  # in the folder: [name, type, shape, end in the file] of each tensor
+_FORMAT = 2  # of the folder; a folder of another format is made anew
+
+# The tokens that end a document, a turn, a message.
+_END_TOKENS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
+
+
+def model_folder(file: Path) -> Path:
+    """A folder with config.json and the tokenizer's files of the GGUF ``file``.
+
+    Each version of mlxnode makes the folder once and keeps it in the cache, under a key of
+    the file's path, size and modification time.
+
+    Raises:
+        ModelError: the file is not a GGUF file, or its contents are not supported.
+    """
+    state = file.stat()
+    identity = (
+        f"{__version__}\0{_FORMAT}\0{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
+    )
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return build_once(
+        cache_folder() / "gguf" / f"{file.stem}-{key}", lambda folder: _write(file, folder)
+    )
+
+
+def _write(file: Path, folder: Path) -> None:
+    metadata, tensors = read_header(file)
+    try:
+        parts = {
+            "config.json": config_of(metadata, {name for name, *_ in tensors}),
+            TENSORS: tensors,
+            "tokenizer_config.json": tokenizer_config_of(metadata),
+            "generation_config.json": {
+                "eos_token_id": sorted(
+                    {metadata[key] for key in _END_TOKENS if key in metadata}
+                )
+            },
+        }
+        tokenizer = tokenizer_of(metadata)
+    except KeyError as error:
+        raise ModelError(f"{file}: the metadata lacks {error}") from error
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
+    for name, content in parts.items():
+        (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def read_tensors(folder: Path) -> list[Tensor]:
+    """Name, type, shape and end of each tensor of the file that ``folder`` was made of."""
+    return [
+        (name, kind, shape, end)
+        for name, kind, shape, end in json.loads((folder / TENSORS).read_text())
+    ]
