@@ -8,7 +8,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test test-quick lint sizes bench bench-engine bench-kernels \
+.PHONY: help serve test test-all test-quick lint sizes bench bench-engine bench-kernels \
 	mac-report release clean
 .DEFAULT_GOAL := help
 
@@ -18,11 +18,17 @@ help:  ## what there is
 serve: $(VENV)/.installed  ## set up, fetch the demo models once, and serve config.toml
 	$(BIN)/mlxnode serve
 
-test: $(VENV)/.installed-dev  ## set up, and run the tests
-	$(BIN)/python -m pytest
+# Many tests wait for a process, so two run at a time. The tests of a file share what they start.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test: $(VENV)/.installed-dev  ## set up, and run the tests, with some cases of each long table
+	$(PYTEST) -m "not exhaustive and not models"
+
+test-all: $(VENV)/.installed-dev  ## all tests
+	$(PYTEST)
 
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow and not exhaustive and not models"
 
 # With the benchmarks' dependencies, whose types are checked too.
 lint: $(VENV)/.installed-bench  ## check style, formatting, types and the sizes of the files

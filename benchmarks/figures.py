@@ -25,8 +25,12 @@ class Goal:
 
 @dataclass(frozen=True)
 class Metric:
-    """What is measured: the title in the report, the unit, the better direction, the goal."""
+    """What is measured: the models, the title in the report, the unit, the direction, the goal.
 
+    ``stage`` names the models.
+    """
+
+    stage: str
     name: str
     unit: str
     better: Literal["more", "less"]
@@ -42,11 +46,13 @@ class Figure:
     value: float
 
     def __str__(self) -> str:
-        return f"{self.server}: {self.metric.name}: {self.value:.3g} {self.metric.unit}"
+        metric = self.metric
+        return f"{metric.stage}, {self.server}: {metric.name}: {self.value:.3g} {metric.unit}"
 
     def as_json(self) -> dict[str, str | float]:
         return {
             "server": self.server,
+            "stage": self.metric.stage,
             "name": self.metric.name,
             "unit": self.metric.unit,
             "is_better": self.metric.better,

@@ -5,6 +5,24 @@ from pathlib import Path
 from figures import Figure
 from servers import MLX_LM_SERVER, MLXNODE
 
+# What the models of a stage are.
+_TITLES = {
+    "cut": "Six layers of the demo model",
+    "whole": "The whole demo model",
+    "embeddings": "With an embedding model",
+    "hybrid": "A hybrid: six layers with states, two with attention",
+    "windows": "Sliding windows: six layers of 512 positions, two of all",
+}
+
+
+def tables(figures: list[Figure]) -> str:
+    """A Markdown table for each stage, below the title of its models."""
+    stages = dict.fromkeys(figure.metric.stage for figure in figures)
+    return "\n\n".join(
+        f"### {_TITLES[stage]}\n\n{table([f for f in figures if f.metric.stage == stage])}"
+        for stage in stages
+    )
+
 
 def table(figures: list[Figure]) -> str:
     """A Markdown table: the figures of each server, the ratios of mlxnode to it, the goals."""
@@ -49,7 +67,7 @@ def plot(figures: list[Figure], file: Path) -> None:
 
     theirs = {f.metric: f for f in figures if f.server == MLX_LM_SERVER}
     pairs = [
-        (f.metric.name.removesuffix(": throughput"), _ratio(f, theirs[f.metric]))
+        (f"{f.metric.stage}: {f.metric.name.split(':')[0]}", _ratio(f, theirs[f.metric]))
         for f in figures
         if f.server == MLXNODE and f.metric in theirs and f.metric.better == "more"
     ]

@@ -2,11 +2,13 @@
 
 The benchmark starts the servers on free ports of the loopback interface and loads them in turn,
 so that other work of the machine affects all of them. It starts them again for every round, so
-that no round finds prompts of another round in a cache. Only ratios are meaningful. The model
-consists of the first six layers and the whole vocabulary of the demo model. The cost of a
-server shows beside a model this small.
+that no round finds prompts of another round in a cache. Only ratios are meaningful. Most loads
+have a model of the first six layers and the whole vocabulary of the demo model. The cost of a
+server shows beside a model this small. Small models with random weights have the other kinds of
+cache.
 
     python benchmarks/serving.py --rounds 3 --json serving.json --plot serving.svg
+    python benchmarks/serving.py --rounds 1 --models hybrid --loads 1 16 shared turn
     python benchmarks/serving.py --export folder                  # the model for another server
     python benchmarks/serving.py --url http://127.0.0.1:8000/v1   # that serves it, compared too
 """
@@ -25,13 +27,11 @@ from pathlib import Path
 
 import httpx2 as httpx
 from figures import Figure, Metric
-from models import export
-from report import plot, table
+from models import export, model_of
+from report import plot, tables
 from servers import Node, Server, find_server, start_mlx_lm_server, start_node
 from workloads import LOADS
 from workloads.bench import Bench, Load, NodeBench, NodeLoad, Settings, Stage
-
-_WARM_UP = Settings(round=99, max_tokens=8)
 
 
 async def run(load: Load | NodeLoad, server: Server, settings: Settings) -> list[Figure]:
@@ -45,29 +45,35 @@ async def run(load: Load | NodeLoad, server: Server, settings: Settings) -> list
     return []
 
 
-def measure(models: dict[Stage, Path], args: argparse.Namespace) -> list[Figure]:
+def measure(args: argparse.Namespace, scratch: Path) -> list[Figure]:
     """Run interleaved rounds, each with fresh servers; return the median of each figure."""
     values: dict[tuple[str, Metric], list[float]] = {}
-    for number, stage in itertools.product(range(args.rounds), models):
-        names = [name for name in args.loads if LOADS[name].stage == stage]
-        if not names:
+    stages: list[Stage] = args.models
+    for number, stage in itertools.product(range(args.rounds), stages):
+        loads = {name: load for name, load in LOADS[stage].items() if name in args.loads}
+        if not loads:
             continue
-        settings = Settings(number, args.max_tokens, args.sentence_transformers)
+        settings = Settings(stage, number, args.max_tokens, args.sentence_transformers)
         with contextlib.ExitStack() as running:
-            servers = start_servers(stage, models[stage], args, running)
+            folder = model_of(stage, scratch, args.layers)
+            servers = start_servers(stage, folder, args, running)
             for server in servers:
-                asyncio.run(run(LOADS["1"], server, _WARM_UP))
-            for name, server in itertools.product(names, servers):
+                asyncio.run(run(LOADS["cut"]["1"], server, _warm_up(stage)))
+            for (name, load), server in itertools.product(loads.items(), servers):
                 try:
-                    figures = asyncio.run(run(LOADS[name], server, settings))
+                    figures = asyncio.run(run(load, server, settings))
                 except (httpx.HTTPError, ExceptionGroup) as error:
-                    print(f"{server.name}, {name}: {error!r}", file=sys.stderr)
+                    print(f"{stage}, {server.name}, {name}: {error!r}", file=sys.stderr)
                     continue
                 for figure in figures:
                     key = (figure.server, figure.metric)
                     values.setdefault(key, []).append(figure.value)
                     print(f"round {number + 1}: {figure}", file=sys.stderr, flush=True)
     return [Figure(*key, statistics.median(rounds)) for key, rounds in values.items()]
+
+
+def _warm_up(stage: Stage) -> Settings:
+    return Settings(stage, round=99, max_tokens=8)
 
 
 def start_servers(
@@ -90,7 +96,9 @@ def parse_arguments() -> argparse.Namespace:
         description="Throughput and latency over HTTP, beside mlx_lm.server on the same model "
         "in the same run."
     )
-    parser.add_argument("--loads", nargs="+", default=list(LOADS), choices=LOADS)
+    parser.add_argument("--models", nargs="+", default=list(LOADS), choices=LOADS)
+    names = dict.fromkeys(name for loads in LOADS.values() for name in loads)
+    parser.add_argument("--loads", nargs="+", default=list(names), choices=names)
     parser.add_argument("--layers", type=int, default=6, help="of the cut model")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-tokens", type=int, default=64)
@@ -112,10 +120,8 @@ def main() -> None:
         return
 
     with tempfile.TemporaryDirectory() as scratch:
-        cut = export(Path(scratch) / "cut", args.layers)
-        whole = export(Path(scratch) / "whole")
-        figures = measure({"cut": cut, "whole": whole, "embeddings": cut}, args)
-    print(table(figures))
+        figures = measure(args, Path(scratch))
+    print(tables(figures))
     if args.json:
         machine = {"platform": platform.platform(), "cpus": os.cpu_count()}
         document = {"machine": machine, "figures": [figure.as_json() for figure in figures]}

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from support.metal_device import metal_device, why_not_on_metal
 
+from mlxnode.engine.cpu.blas import preload_blas
 from mlxnode.models.demo import fetch_demo_model
+
+# As the engine does, and as early: on Linux, MLX's own matrix products are twelve times slower.
+preload_blas()
 
 # Fixtures that start processes, compile kernels for the emulator or load a demo model.
 SLOW_FIXTURES = {

@@ -17,12 +17,13 @@ _BACKGROUND_TOKENS = 48  # of an answer that runs beside other work
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one round.
+    """The settings of one stage of a round.
 
     ``round`` makes the prompts of a round new. ``sentence_transformers`` is a Python that has
     this library, to compare embeddings with it.
     """
 
+    stage: "Stage"
     round: int
     max_tokens: int
     sentence_transformers: str | None = None
@@ -45,7 +46,8 @@ class Bench:
         better: Literal["more", "less"] = "less",
         goal: Goal | None = None,
     ) -> Figure:
-        return Figure(self.server.name, Metric(name, unit, better, goal), value)
+        metric = Metric(self.settings.stage, name, unit, better, goal)
+        return Figure(self.server.name, metric, value)
 
     def seeds(self, load: int, count: int) -> list[int]:
         """Seeds that no other round has, and no load with another number."""
@@ -121,16 +123,16 @@ class NodeBench(Bench):
 
 
 # ``cut``: a chat model with the first layers only. ``whole``: the chat model with all layers.
-# ``embeddings``: the cut chat model and an embedding model.
-Stage = Literal["cut", "whole", "embeddings"]
+# ``embeddings``: the cut chat model and an embedding model. ``hybrid``: a model with states.
+# ``windows``: a model with sliding windows.
+Stage = Literal["cut", "whole", "embeddings", "hybrid", "windows"]
 
 
 @dataclass(frozen=True)
 class Load:
-    """A load for all servers, and the stage that has the models for it."""
+    """A load for all servers."""
 
     run: Callable[[Bench], Awaitable[list[Figure]]]
-    stage: Stage = "cut"
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,6 @@ class NodeLoad:
     """A load for mlxnode only."""
 
     run: Callable[[NodeBench], Awaitable[list[Figure]]]
-    stage: Stage = "cut"
 
 
 def quantile(values: list[float], share: float) -> float:

@@ -82,6 +82,6 @@ async def chat_beside_embeddings(bench: NodeBench) -> list[Figure]:
 
 
 LOADS = {
-    "embeddings": NodeLoad(embeddings, "embeddings"),
-    "chat-and-embeddings": NodeLoad(chat_beside_embeddings, "embeddings"),
+    "embeddings": NodeLoad(embeddings),
+    "chat-and-embeddings": NodeLoad(chat_beside_embeddings),
 }

@@ -15,6 +15,7 @@ from mlx_lm.utils import load_model
 from support import tiny
 from support.engine_process import serve_tiny
 from support.running import collect, make, make_runner, mixed, run, updates
+from support.tables import some_of
 
 from mlxnode.engine.cpu.attention import attend
 from mlxnode.engine.decode.request import Request
@@ -34,7 +35,7 @@ FORMATS = {
 }
 
 
-@pytest.fixture(scope="module", params=FORMATS)
+@pytest.fixture(scope="module", params=some_of(FORMATS, ["bfloat16", "4-bit"]))
 def folder(request, tmp_path_factory) -> Path:
     """A tiny chat model whose weights have the format on disk."""
     dtype, bits = FORMATS[request.param]

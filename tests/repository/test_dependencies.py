@@ -19,6 +19,7 @@ DISTRIBUTIONS = {
 NOT_IMPORTED = {
     "pytest-asyncio": "a plugin: pytest loads it",
     "pytest-timeout": "a plugin: pytest loads it",
+    "pytest-xdist": "a plugin: `make test` runs two tests at a time",
     "setuptools": "test_packages.py builds a wheel in another process",
     "ruff": "a command: make lint",
     "basedpyright": "a command: make lint",

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.tables import some_of
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 CASES = ["llama-16-rows", "llama-kv-8", "qwen3-moe-4-bit", "qwen2-big-vocabulary"]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", some_of(CASES, ["qwen2-big-vocabulary"]))
 def test_estimate_is_within_a_tenth_of_the_peak(case):
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.fit", case],

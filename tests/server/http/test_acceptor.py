@@ -1,5 +1,7 @@
 """More connections than a worker takes, and more than it has file descriptors for."""
 
+import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -12,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mlxnode.messages import Ping, Pong
+from mlxnode.server.http.acceptor import Acceptor
 
 WAIT = 30.0  # seconds
 LIMIT = 4
@@ -99,6 +102,45 @@ def test_one_connection_more_gets_a_503_and_is_closed(worker):
             assert "connections" in body["error"]["message"]
         ask(held[0])
         assert answer(held[0])[0] == 200  # the others are still served
+
+
+class Taken(asyncio.Protocol):
+    """A connection that an acceptor has taken, and that nobody serves."""
+
+    def __init__(self, is_surplus: bool):
+        self.is_surplus = is_surplus
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+
+async def test_a_full_acceptor_leaves_a_connection_to_one_with_room():
+    """Two on one loop, where the one with room always has its turn before the delay ends."""
+    taken: asyncio.Queue[tuple[int, bool]] = asyncio.Queue()
+    acceptors: list[Acceptor] = []
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        for number in range(2):
+            acceptor = Acceptor(None, listener.dup(), 1)
+
+            def take(*, is_surplus: bool, number: int = number) -> Taken:
+                taken.put_nowait((number, is_surplus))
+                return Taken(is_surplus)
+
+            acceptor._make_connection = take
+            acceptors.append(acceptor)
+            stack.callback(acceptor.close)
+            acceptor.start()
+        found = []
+        for _ in range(3):
+            client = socket.create_connection(listener.getsockname(), WAIT)
+            stack.enter_context(client)
+            found.append(await asyncio.wait_for(taken.get(), WAIT))
+        assert {number for number, _ in found[:2]} == {0, 1}
+        assert [is_surplus for _, is_surplus in found] == [False, False, True]
+        for connection in [c for acceptor in acceptors for c in acceptor.connections]:
+            connection.transport.close()
+        await asyncio.sleep(0)  # the transports close now
 
 
 def test_health_is_answered_beyond_the_limit(worker):
