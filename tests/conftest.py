@@ -51,6 +51,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _signals_stay() -> Iterator[None]:
+    """No test leaves a signal ignored: the processes of later tests would inherit that."""
+    before = signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
+    yield
+    assert (signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.fixture(autouse=True)
 def _cpu_unless_metal(request: pytest.FixtureRequest) -> Iterator[None]:
     """What is not marked ``metal`` computes on the CPU: its tolerances are the CPU's."""
     if not metal_device() or request.node.get_closest_marker("metal"):

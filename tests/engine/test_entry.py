@@ -15,6 +15,7 @@ def test_engine_computes_float32_as_float32_unless_told(monkeypatch, before, aft
     os.environ.pop("MLX_ENABLE_TF32", None)
     if before is not None:
         os.environ["MLX_ENABLE_TF32"] = before
+    monkeypatch.setattr(entry, "ignore_signals", lambda: None)  # this process, not a child
     monkeypatch.setattr(entry, "set_up_logging", lambda level: None)
     monkeypatch.setattr(
         cpu, "prepare_process", lambda: seen.append(os.environ["MLX_ENABLE_TF32"])
