@@ -122,15 +122,19 @@ class Prefiller:
 
     def _process_together(self, requests: list[Request]) -> int:
         """Run the model on the remaining tokens of each prompt, padded on the right."""
-        batch = BatchCache()
-        batch.join([request.own_cache for request in requests])
         remaining = [request.prompt[request.num_prefilled :] for request in requests]
         longest = max(map(len, remaining))
+        batch = BatchCache(width=longest)
+        batch.join(
+            [request.own_cache for request in requests],
+            [request.num_prefilled for request in requests],
+        )
         padded = mx.array([ids + [0] * (longest - len(ids)) for ids in remaining], mx.int32)
-        with projection.only_at([len(ids) - 1 for ids in remaining]):
-            logits = self._model(padded, cache=batch.layers)[:, 0]  # [B, V]
+        counts = [len(ids) for ids in remaining]
+        with projection.only_at([count - 1 for count in counts]):
+            logits = batch.run(self._model, padded, counts)[:, 0]  # [B, V]
         mx.eval(logits)
-        batch.advance([len(ids) for ids in remaining])
+        batch.advance(counts)
         for i, request in enumerate(requests):
             request.cache = batch.extract(i, batch.lengths[i])
             request.logits = logits[i : i + 1]

@@ -15,7 +15,6 @@ from mlxnode.engine.decode import projection
 from mlxnode.engine.fit import caches
 from mlxnode.engine.fit.graph import Graph, named_arrays, trace
 from mlxnode.engine.fit.peak import peak_bytes
-from mlxnode.engine.kvcache.batch import BatchCache
 from mlxnode.engine.kvcache.budget import UNBOUNDED
 from mlxnode.engine.kvcache.prompt_cache import (
     PromptCache,
@@ -23,6 +22,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     is_plain,
     new_prompt_cache,
 )
+from mlxnode.engine.kvcache.separate import new_batch_cache
 from mlxnode.errors import ModelError
 from mlxnode.models.fit import SMALL_CONTEXT, Activations, KVBytes, MemoryNeeds, num_slots
 
@@ -82,10 +82,10 @@ class Tracer:
     def decode_peak(self, rows: int, tokens: int) -> int:
         """The peak of a step of ``rows`` rows, for which the batch has allocated the memory."""
         length = max((tokens - 1) // 128 * 128, 1)
-        row, batch = self._filled(length, self._bits), BatchCache()
+        row, batch = self._filled(length, self._bits), new_batch_cache(self._model)
 
         def join() -> None:
-            batch.join([copy.deepcopy(row) for _ in range(rows)])
+            batch.join([copy.deepcopy(row) for _ in range(rows)], [length] * rows)
             batch.reserve(1)
 
         self._trace(join)
@@ -93,7 +93,7 @@ class Tracer:
         before = [caches.blank(array) for array in caches.get(places)]
 
         def run(ids: mx.array) -> list[mx.array]:
-            logits = self._model(ids, cache=batch.layers)
+            logits = batch.run(self._model, ids)
             return [logits, *caches.get(caches.places_of(batch.layers))]
 
         return self._peak(run, places, before, mx.zeros((rows, 1), mx.int32))
