@@ -10,10 +10,10 @@ from mlxnode.engine.decode import projection
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.scoring import score
 from mlxnode.engine.kvcache.batch import BatchCache
+from mlxnode.engine.kvcache.padding import can_pad
 from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.kvcache.prompt_cache import (
     evaluate,
-    is_trimmable,
     new_prompt_cache,
     release_activations,
 )
@@ -45,6 +45,7 @@ class Prefiller:
         # The longest chunk that the memory for activations allows after so many tokens.
         self.max_chunk: Callable[[int], int] = lambda context: MAX_CHUNK
         self._has_narrow_head = projection.prepare(model)
+        self._can_pad = can_pad(model)
         self._kv_bits = kv_bits
         self._prefixes = prefixes
         self._sample = kernels.sample
@@ -67,7 +68,8 @@ class Prefiller:
             padded <= min(budget, MAX_TOGETHER, MAX_PADDING * sum(lengths))
             and min(lengths) > 0
             and self._has_narrow_head
-            and all(r.scores is None and is_trimmable(r.own_cache) for r in requests)
+            and self._can_pad
+            and all(r.scores is None for r in requests)
             and self._has_room_for(len(requests), max(len(r.prompt) for r in requests))
         )
 

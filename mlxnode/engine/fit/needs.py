@@ -15,11 +15,10 @@ from mlxnode.engine.decode import projection
 from mlxnode.engine.fit import caches
 from mlxnode.engine.fit.graph import Graph, named_arrays, trace
 from mlxnode.engine.fit.peak import peak_bytes
-from mlxnode.engine.kvcache.budget import UNBOUNDED
+from mlxnode.engine.kvcache.budget import max_length_of
 from mlxnode.engine.kvcache.prompt_cache import (
     PromptCache,
     flat_layers,
-    is_plain,
     new_prompt_cache,
 )
 from mlxnode.engine.kvcache.separate import new_batch_cache
@@ -61,8 +60,7 @@ class Tracer:
                 fixed += sum(array.nbytes for array in arrays)
             else:
                 size = sum(array.nbytes // array.shape[2] for array in arrays)
-                most = None if is_plain(layer) else getattr(layer, "max_size", None)
-                growing.append((size, most or UNBOUNDED))
+                growing.append((size, max_length_of(layer)))
         return KVBytes(fixed, tuple(growing))
 
     def prefill_peak(self, tokens: int) -> int:

@@ -80,7 +80,7 @@ class BatchCache:
 
         ``counts`` are the tokens of each row that are no padding, if there is padding.
         """
-        self._slots.counts = None if counts is None else mx.array(counts)
+        self._slots.counts = None if counts is None else mx.array([*counts])
         logits = model(tokens, cache=self.layers)
         self._slots.counts = None
         return logits
@@ -123,6 +123,8 @@ class BatchCache:
 
         None if a layer does not have them any more: all tokens of the row are always there.
         """
+        if length != self.lengths[index] and not self.can_rewind:
+            return None
         parts: list[LayerCache] = []
         for part in self._parts:
             if (cache := part.extract(index, length)) is None:

@@ -8,7 +8,6 @@ import mlx.core as mx
 from mlx import nn
 from mlx_lm.models.cache import ArraysCache, ChunkedKVCache, RotatingKVCache
 
-from mlxnode.engine.kvcache.layers.factory import is_batchable
 from mlxnode.engine.kvcache.prompt_cache import (
     LayerCache,
     arrays_of,
@@ -17,6 +16,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     is_plain,
     new_prompt_cache,
 )
+from mlxnode.engine.kvcache.separate import is_batchable
 from mlxnode.engine.kvcache.slots import num_positions, num_slots
 from mlxnode.errors import ModelError
 
@@ -151,10 +151,10 @@ def measure_caches(
     """The sizes of the caches of ``model``. Runs the model once on one token.
 
     Raises:
-        ModelError: a layer has a cache that is not served, or its keys and values cannot be quantized.
+        ModelError: a layer's cache is not served, or its keys cannot be quantized.
     """
     cache = new_prompt_cache(model, bits)
-    is_shared = is_batchable(cache)
+    is_shared = is_batchable(model)
     try:
         model(mx.zeros((1, 1), mx.int32), cache=cache)
         evaluate(cache)

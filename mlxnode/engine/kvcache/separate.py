@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx import nn
 
 from mlxnode.engine.kvcache.batch import BatchCache, compacted
-from mlxnode.engine.kvcache.layers.factory import is_batchable
+from mlxnode.engine.kvcache.layers.factory import can_share_arrays
 from mlxnode.engine.kvcache.prompt_cache import (
     PromptCache,
     evaluate,
@@ -69,6 +69,21 @@ class SeparateRows:
         return row
 
 
+# Their layers that share keys take the positions of the queries from the number of keys, which
+# is that of the longest row.
+_POSITIONS_BY_SHAPE = ("afm7",)
+
+
+def is_batchable(model: nn.Module) -> bool:
+    """True if the rows of a batch of ``model`` can run in one pass.
+
+    Raises:
+        ModelError: a layer has a cache that is not served.
+    """
+    can_share = can_share_arrays(new_prompt_cache(model))
+    return can_share and getattr(model, "model_type", None) not in _POSITIONS_BY_SHAPE
+
+
 def new_batch_cache(model: nn.Module, width: int = 1) -> BatchCache | SeparateRows:
     """The cache of an empty batch of ``model``.
 
@@ -77,4 +92,4 @@ def new_batch_cache(model: nn.Module, width: int = 1) -> BatchCache | SeparateRo
     Raises:
         ModelError: a layer has a cache that is not served.
     """
-    return BatchCache(width) if is_batchable(new_prompt_cache(model)) else SeparateRows()
+    return BatchCache(width) if is_batchable(model) else SeparateRows()

@@ -47,7 +47,7 @@ def _new_part(like: Any, slots: Slots, width: int) -> BatchLayer:
     raise ModelError(f"its cache ({type(like).__name__}{keeps}) is not served")
 
 
-def is_batchable(cache: PromptCache) -> bool:
+def can_share_arrays(cache: PromptCache) -> bool:
     """True if the rows of a batch can share the caches of all layers.
 
     With chunked attention, mlx-lm computes one mask from the offset of one row.

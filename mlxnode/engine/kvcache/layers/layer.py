@@ -50,9 +50,10 @@ class BatchLayer(Protocol):
         """Write what ``read`` returned for a slot into another slot."""
         ...
 
-    def extract(self, slot: int, length: int) -> LayerCache | None:
+    def extract(self, slot: int, length: int, /) -> LayerCache | None:
         """A copy of a row's first ``length`` tokens, as the cache of one sequence.
 
-        None if later tokens have replaced a part of it. All tokens of a row are always there.
+        None if later tokens have replaced a part of it. All tokens of a row are always there;
+        the batch asks for no others if a layer is replaced.
         """
         ...

@@ -73,13 +73,12 @@ class StatesCache(ArraysCache):
         for state, array in zip(states, row, strict=True):
             state[slot : slot + 1] = array
 
-    def extract(self, slot: int, length: int) -> ArraysCache | None:
-        if length != self.slots.lengths[slot]:
-            return None
+    def extract(self, idx: int, length: int = 0) -> ArraysCache:
+        """A copy of the states of a row. They have no ``length``: all tokens are in them."""
         cache = ArraysCache(len(self.cache))
         for i, state in enumerate(self.cache):
             if state is not None:
-                cache[i] = mx.contiguous(state[slot : slot + 1])
+                cache[i] = mx.contiguous(state[idx : idx + 1])
         return cache
 
 

@@ -8,7 +8,6 @@ rejected.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -210,5 +209,5 @@ def _window_of(cache: RotatingKVCache) -> Arrays:
     )
 
 
-def _copied(parts: Sequence[mx.array]) -> mx.array:
+def _copied(parts: list[mx.array]) -> mx.array:
     return mx.contiguous(parts[0]) if len(parts) == 1 else mx.concatenate(parts, axis=2)
