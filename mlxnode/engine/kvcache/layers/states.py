@@ -48,7 +48,7 @@ class StatesCache(ArraysCache):
 
     @property
     def capacity(self) -> tuple[int, int]:
-        return len(self.slots.lengths), 0
+        return max((len(s) for s in self.cache if s is not None), default=0), 0
 
     def join(self, caches: Sequence[ArraysCache], lengths: Sequence[int]) -> None:
         first = len(self.slots.lengths)
