@@ -53,6 +53,15 @@ class WindowCache:
 
     # --- what the model calls -------------------------------------------------------
 
+    @property
+    def keys(self) -> mx.array:
+        """All keys, [S, H, C, D]. A model may make them depend on other arrays."""
+        return self._arrays[0]
+
+    @keys.setter
+    def keys(self, keys: mx.array) -> None:
+        self._arrays = (keys, *self._arrays[1:])
+
     def make_mask(
         self, N: int, return_array: bool = False, window_size: int | None = None
     ) -> mx.array | None:
