@@ -151,7 +151,8 @@ def measure_caches(
     """The sizes of the caches of ``model``. Runs the model once on one token.
 
     Raises:
-        ModelError: a layer's cache is not served, or its keys cannot be quantized.
+        ModelError: a layer's cache is not served, its keys cannot be quantized, or a layer
+            computes on a GPU alone.
     """
     cache = new_prompt_cache(model, bits)
     is_shared = is_batchable(model)
@@ -162,6 +163,10 @@ def measure_caches(
         if bits is None:
             raise
         raise ModelError(f"kv_cache_bits = {bits} does not fit this model: {error}") from error
+    except RuntimeError as error:
+        if "[metal_kernel]" not in str(error):
+            raise
+        raise ModelError("some of its layers are Metal kernels, which need a GPU") from error
     sizes = tuple(_size_of(layer) for layer in flat_layers(cache))
     return CacheSizes(sizes, surplus, chunk, is_shared)
 
