@@ -148,8 +148,11 @@ class Batch:
         """Tokens in the KV cache of a row."""
         return self._cache.lengths[self.rows.index(request)]
 
-    def extract(self, request: Request, length: int) -> PromptCache | None:
-        """A copy of the cache of a row's first tokens; None if a layer does not allow it."""
+    def extract(self, request: Request, length: int) -> PromptCache:
+        """A copy of the cache of a row's first tokens.
+
+        Layers that cannot be cut are copied at the current length of the row.
+        """
         return self._cache.extract(self.rows.index(request), length)
 
     def _keep_accepted(self) -> None:

@@ -15,7 +15,6 @@ from mlxnode.engine.kvcache.layers.combined import nested
 from mlxnode.engine.kvcache.layers.factory import new_layers
 from mlxnode.engine.kvcache.layers.layer import BatchLayer
 from mlxnode.engine.kvcache.prompt_cache import (
-    LayerCache,
     PromptCache,
     evaluate,
     flat_layers,
@@ -118,19 +117,13 @@ class BatchCache:
         lengths = zip(self._slots.lengths, counts, strict=True)
         self._slots.lengths = [length + count for length, count in lengths]
 
-    def extract(self, index: int, length: int) -> PromptCache | None:
+    def extract(self, index: int, length: int) -> PromptCache:
         """A copy of the first ``length`` tokens of a row, as the cache of one sequence.
 
-        None if a layer does not have them any more: all tokens of the row are always there.
+        Layers that cannot be cut are copied at the current length of the row.
         """
-        if length != self.lengths[index] and not self.can_rewind:
-            return None
-        parts: list[LayerCache] = []
-        for part in self._parts:
-            if (cache := part.extract(index, length)) is None:
-                return None
-            parts.append(cache)
-        row = nested(iter(parts), like=self.layers)
+        parts = (part.extract(index, length) for part in self._parts)
+        row = nested(parts, like=self.layers)
         evaluate(row)
         return row
 

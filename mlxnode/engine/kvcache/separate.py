@@ -12,8 +12,10 @@ from mlxnode.engine.kvcache.layers.factory import can_share_arrays
 from mlxnode.engine.kvcache.prompt_cache import (
     PromptCache,
     evaluate,
+    is_plain,
     new_prompt_cache,
     num_tokens,
+    trimmed,
 )
 
 
@@ -61,10 +63,11 @@ class SeparateRows:
         lengths = zip(self.lengths, counts, strict=True)
         self.lengths = [length + count for length, count in lengths]
 
-    def extract(self, index: int, length: int) -> PromptCache | None:
-        if length != self.lengths[index]:
-            return None
-        row = copy.deepcopy(self._rows[index])
+    def extract(self, index: int, length: int) -> PromptCache:
+        row = [
+            trimmed([layer], length, copy=True)[0] if is_plain(layer) else copy.deepcopy(layer)
+            for layer in self._rows[index]
+        ]
         evaluate(row)
         return row
 

@@ -140,23 +140,18 @@ def test_a_pass_that_is_too_long_for_the_ring_is_refused():
         batch.step(1, count=3)
 
 
-def test_states_cannot_be_rewound_nor_cut():
-    batch = Beside("qwen3_5")
-    batch.join(6, 9)
-    assert not batch.cache.can_rewind
-    assert batch.cache.extract(1, 8) is None
-    row = batch.cache.extract(1, 9)
-    assert [type(layer) for layer in row] == [type(layer) for layer in batch.alone[1]]
-
-
-def test_a_window_is_cut_as_long_as_all_its_tokens_are_there():
-    batch = Beside("gpt_oss", width=4)
-    batch.join(5, 30)
-    row, expected = batch.cache.extract(0, 3), new_prompt_cache(batch.model)
-    batch.model(mx.array([tokens_of(5, 5)[:3]]), cache=expected)
-    token = mx.array([[9]])
-    assert_close(batch.model(token, cache=row), batch.model(token, cache=expected))
-    assert batch.cache.extract(1, 29) is None
+@pytest.mark.parametrize("name", ["qwen3_5", "gpt_oss", "llama4"])
+def test_layers_that_cannot_be_cut_are_copied_as_they_are(name):
+    batch = Beside(name, width=4)
+    batch.join(6, 29)
+    assert batch.cache.can_rewind is (name == "gpt_oss")
+    [alone] = batch.alone[1:]
+    for layer, expected in zip(batch.cache.extract(1, 20), alone, strict=True):
+        assert type(layer) is type(expected)
+        if isinstance(layer, KVCache):
+            assert layer.offset == 20
+        elif not isinstance(layer, ArraysCache):
+            assert layer.offset == 29
 
 
 @pytest.mark.parametrize(

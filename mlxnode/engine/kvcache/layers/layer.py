@@ -50,10 +50,9 @@ class BatchLayer(Protocol):
         """Write what ``read`` returned for a slot into another slot."""
         ...
 
-    def extract(self, slot: int, length: int, /) -> LayerCache | None:
-        """A copy of a row's first ``length`` tokens, as the cache of one sequence.
+    def extract(self, slot: int, length: int, /) -> LayerCache:
+        """A copy of a row, as the cache of one sequence.
 
-        None if later tokens have replaced a part of it. All tokens of a row are always there;
-        the batch asks for no others if a layer is replaced.
+        It has the first ``length`` tokens if the layer can be cut, otherwise all tokens.
         """
         ...

@@ -42,9 +42,10 @@ class WindowCache:
         return sum(array.nbytes for array in self._arrays)
 
     @property
-    def offset(self) -> mx.array:
-        """The position of the next token of each row, [B]."""
-        return self.slots.offsets
+    def offset(self) -> int | mx.array:
+        """The position of the next token: of all rows, or of each row, [B]."""
+        are_even = self.slots.shortest == self.slots.longest
+        return self.slots.longest if are_even else self.slots.offsets
 
     @property
     def capacity(self) -> tuple[int, int]:
@@ -160,10 +161,8 @@ class WindowCache:
         for mine, array in zip(self._arrays, row, strict=False):
             mine[slot : slot + 1, :, : array.shape[2]] = array
 
-    def extract(self, slot: int, length: int) -> RotatingKVCache | None:
-        if length < self.slots.lengths[slot] > self.window:
-            return None
-        cache = RotatingKVCache(self.window)
+    def extract(self, slot: int, length: int) -> RotatingKVCache:
+        cache, length = RotatingKVCache(self.window), self.slots.lengths[slot]
         if length and self._arrays:
             parts = self._parts(max(length - self.window, 0), length)
             cache.keys, cache.values = (
