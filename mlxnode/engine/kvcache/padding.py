@@ -47,6 +47,6 @@ def _states_of(cache: PromptCache) -> list[mx.array]:
 
 def _are_close(some: list[mx.array], others: list[mx.array]) -> bool:
     return [a.shape for a in some] == [b.shape for b in others] and all(
-        mx.linalg.norm(a - b).item() <= _TOLERANCE * mx.linalg.norm(b).item()
+        bool(mx.linalg.norm(a - b) <= _TOLERANCE * mx.linalg.norm(b))
         for a, b in zip(some, others, strict=True)
     )

@@ -30,7 +30,7 @@ QUICK = {
 OTHERS = [
     *("afmoe", "baichuan_m1", "bailing_moe_linear", "cohere2", "deepseek_v2", "exaone4"),
     *("gemma3_text", "gemma4_text", "glm_moe_dsa", "granitemoehybrid", "iquestloopcoder"),
-    *("jamba", "kimi_linear", "lfm2", "longcat_flash", "longcat_flash_ngram", "mamba2"),
+    *("kimi_linear", "lfm2", "longcat_flash", "longcat_flash_ngram", "mamba2"),
     *("mimo_v2_flash", "minimax", "ministral3", "nemotron_h", "olmo3", "olmo_hybrid"),
     *("qwen3_next", "recurrent_gemma", "rwkv7", "step3p5"),
 ]
