@@ -8,7 +8,6 @@ from mlxnode.engine.kvcache.budget import CacheSizes, LayerSize, MemoryBudget
 from mlxnode.engine.memory.guard import INTERVAL, MemoryGuard
 from mlxnode.engine.memory.pressure import Stage
 
-LAYERS = 4
 UNBOUNDED = 2**62
 MAX_STEPS = 20_000  # a load that takes longer does not end
 PLANNED = 5_000_000  # weights, computations, freed buffers
@@ -20,8 +19,11 @@ class Load:
     def __init__(self, seed: int, num_runners: int = 1):
         self.random = random.Random(seed)
         token = self.random.choice([2, 8, 64])
-        layer = LayerSize(0, token, UNBOUNDED)
-        sizes = CacheSizes((layer,) * LAYERS, surplus=0)
+        plain = LayerSize(0, token, UNBOUNDED)
+        window = LayerSize(0, token, self.random.choice([64, 512]))
+        states = LayerSize(token * self.random.choice([8, 256]), 0, UNBOUNDED)
+        others = self.random.choice([(plain,) * 2, (window,) * 2, (states,) * 2])
+        sizes = CacheSizes((plain, *others, plain), surplus=0)
         # From one long request to some dozens.
         total = int(sizes.own(2000) * self.random.choice([1.3, 2, 4, 10]))
         self.budget = MemoryBudget(total)

@@ -199,7 +199,8 @@ class SimulatedRunner:
         before = self.device.sizes.get("batch", 0)
         size = slots * self._row(positions) if slots else 0
         if size != before:
-            old = before // len(self.sizes.layers)  # of one layer, beside the new one
+            # Of one layer, beside the new one.
+            old = max(self.sizes.copy(1, 0, (1, self.capacity[1])), 1) * self.capacity[0]
             self.device.set("batch", max(size, before), old)
         self.capacity = (slots, positions)
         self.device.set("batch", size, transient)

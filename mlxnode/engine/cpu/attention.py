@@ -58,8 +58,8 @@ def attend(
     The types are those of mlx-lm: quantized keys and values are tuples.
 
     Shapes:
-        queries: [B, H, N, D], N new tokens of each row; keys, values: [B, K, L, D], K heads
-        -> [B, H, N, D]
+        queries: [B, H, N, D], N new tokens of each row; keys: [B, K, L, D], K heads;
+        values: [B, K, L, V] -> [B, H, N, V]
     """
     batch, heads, count, size = queries.shape
     lengths = _row_lengths(cache, mask, batch, count)
@@ -111,15 +111,16 @@ def _attend_row(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array
     """The last N tokens of a sequence attend to it, in blocks of queries.
 
     Shapes:
-        queries: [H, G, N, D], G query heads for each of H; keys, values: [H, L, D]
+        queries: [H, G, N, D], G query heads for each of H; keys: [H, L, D];
+        values: [H, L, V] -> [H, G, N, V]
     """
     H, G, N, _ = queries.shape
-    L = keys.shape[1]
+    L, V = keys.shape[1], values.shape[2]
     step = min(max(_BLOCK // (H * G * L), 16), N)
     starts, blocks = list(range(0, N, step)), []
     if _is_abridged.get() and len(starts) > _NUM_TRACED:
         starts = starts[-_NUM_TRACED:]
-        blocks.append(queries[:, :, : starts[0]])
+        blocks.append(mx.zeros((H, G, starts[0], V), queries.dtype))
     for start in starts:
         block = queries[:, :, start : start + step]
         end = L - N + start + block.shape[2]  # the keys that the block's last token sees
@@ -129,11 +130,11 @@ def _attend_row(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array
 
 def _attend_block(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
     H, G, N, D = queries.shape
-    L = keys.shape[1]
+    L, V = keys.shape[1], values.shape[2]
     scores = queries.reshape(H, G * N, D) @ keys.swapaxes(-1, -2)  # [H, G * N, L]
     if N > 1:
         scores = (scores.reshape(H, G, N, L) + _causal_penalty(N, L)).reshape(H, G * N, L)
-    return _weigh(scores, values).reshape(H, G, N, D)
+    return _weigh(scores, values).reshape(H, G, N, V)
 
 
 def _weigh(scores: mx.array, values: mx.array) -> mx.array:

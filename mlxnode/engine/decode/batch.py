@@ -16,8 +16,8 @@ from mlx import nn
 from mlxnode.engine.decode.pending_step import PendingStep
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.sampling import Sampler, adjustments_of, columns_of
-from mlxnode.engine.kvcache.batch import BatchCache
 from mlxnode.engine.kvcache.prompt_cache import PromptCache
+from mlxnode.engine.kvcache.separate import new_batch_cache
 from mlxnode.engine.work import Output
 from mlxnode.kernels.sample import Adjustments, SamplingColumns
 
@@ -25,14 +25,16 @@ from mlxnode.kernels.sample import Adjustments, SamplingColumns
 class Batch:
     """Rows of requests with their KV cache and their sampling parameters."""
 
-    def __init__(self, model: nn.Module, sampler: Sampler):
+    def __init__(self, model: nn.Module, sampler: Sampler, num_draft_tokens: int = 0):
+        """``num_draft_tokens`` is the maximum length of a draft."""
         self._model = model
+        self._width = 1 + num_draft_tokens
         self._sampler = sampler
         self.clear()
 
     def clear(self) -> None:
         """Remove all rows, and the tokens that are not read."""
-        self._cache = BatchCache()
+        self._cache = new_batch_cache(self._model, self._width)
         self.rows: list[Request] = []  # in the order of the rows of the KV cache
         self._inputs = mx.zeros(0, mx.int32)  # the last token of each row, read or not, [B]
         self._columns: SamplingColumns | None = None  # None: the rows have changed
@@ -60,7 +62,10 @@ class Batch:
 
     def join(self, requests: Sequence[Request]) -> None:
         """Append rows. Each request has the KV cache of its prompt, and one token."""
-        self._cache.join([request.own_cache for request in requests])
+        self._cache.join(
+            [request.own_cache for request in requests],
+            [len(request.prompt) for request in requests],
+        )
         for request in requests:
             request.cache = None
         tokens = mx.array([request.tokens[-1] for request in requests], mx.int32)
@@ -81,13 +86,11 @@ class Batch:
         """Launch the first half of the forward pass on the last token of each row."""
         self._cache.reserve(1)
         halfway = self._cache.halfway
-        logits = self._model(self._inputs[:, None], cache=self._cache.layers)[:, -1]
+        logits = self._cache.run(self._model, self._inputs[:, None])[:, -1]
         self._cache.advance([1] * len(self.rows))
         self._logits = logits
         if self._cache.halfway is None:
-            if self._cache.has_windows:
-                mx.eval(self._inputs)  # no layer tells: wait for the whole previous step
-            mx.async_eval(logits)
+            mx.async_eval(logits)  # nothing is written in place
         else:
             if halfway is not None:
                 mx.eval(halfway)
@@ -124,7 +127,7 @@ class Batch:
             for request, draft in zip(self.rows, drafts, strict=True)
         ]
         self._cache.reserve(width)
-        logits = self._model(mx.array(padded, mx.int32), cache=self._cache.layers)
+        logits = self._cache.run(self._model, mx.array(padded, mx.int32))
         rows = [request for request in self.rows for _ in range(width)]
         ahead = [*range(width)] * len(self.rows)
         columns, adjustments = columns_of(rows), adjustments_of(rows)
@@ -145,8 +148,11 @@ class Batch:
         """Tokens in the KV cache of a row."""
         return self._cache.lengths[self.rows.index(request)]
 
-    def extract(self, request: Request, length: int) -> PromptCache | None:
-        """A copy of the cache of a row's first tokens; None if a layer does not allow it."""
+    def extract(self, request: Request, length: int) -> PromptCache:
+        """A copy of the cache of a row's first tokens.
+
+        Layers that cannot be cut are copied at the current length of the row.
+        """
         return self._cache.extract(self.rows.index(request), length)
 
     def _keep_accepted(self) -> None:

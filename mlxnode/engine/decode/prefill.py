@@ -10,10 +10,10 @@ from mlxnode.engine.decode import projection
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.scoring import score
 from mlxnode.engine.kvcache.batch import BatchCache
+from mlxnode.engine.kvcache.padding import can_pad
 from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.kvcache.prompt_cache import (
     evaluate,
-    is_trimmable,
     new_prompt_cache,
     release_activations,
 )
@@ -45,6 +45,7 @@ class Prefiller:
         # The longest chunk that the memory for activations allows after so many tokens.
         self.max_chunk: Callable[[int], int] = lambda context: MAX_CHUNK
         self._has_narrow_head = projection.prepare(model)
+        self._can_pad = can_pad(model)
         self._kv_bits = kv_bits
         self._prefixes = prefixes
         self._sample = kernels.sample
@@ -67,7 +68,8 @@ class Prefiller:
             padded <= min(budget, MAX_TOGETHER, MAX_PADDING * sum(lengths))
             and min(lengths) > 0
             and self._has_narrow_head
-            and all(r.scores is None and is_trimmable(r.own_cache) for r in requests)
+            and self._can_pad
+            and all(r.scores is None for r in requests)
             and self._has_room_for(len(requests), max(len(r.prompt) for r in requests))
         )
 
@@ -122,15 +124,19 @@ class Prefiller:
 
     def _process_together(self, requests: list[Request]) -> int:
         """Run the model on the remaining tokens of each prompt, padded on the right."""
-        batch = BatchCache()
-        batch.join([request.own_cache for request in requests])
         remaining = [request.prompt[request.num_prefilled :] for request in requests]
         longest = max(map(len, remaining))
+        batch = BatchCache(width=longest)
+        batch.join(
+            [request.own_cache for request in requests],
+            [request.num_prefilled for request in requests],
+        )
         padded = mx.array([ids + [0] * (longest - len(ids)) for ids in remaining], mx.int32)
-        with projection.only_at([len(ids) - 1 for ids in remaining]):
-            logits = self._model(padded, cache=batch.layers)[:, 0]  # [B, V]
+        counts = [len(ids) for ids in remaining]
+        with projection.only_at([count - 1 for count in counts]):
+            logits = batch.run(self._model, padded, counts)[:, 0]  # [B, V]
         mx.eval(logits)
-        batch.advance([len(ids) for ids in remaining])
+        batch.advance(counts)
         for i, request in enumerate(requests):
             request.cache = batch.extract(i, batch.lengths[i])
             request.logits = logits[i : i + 1]

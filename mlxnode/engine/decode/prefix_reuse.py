@@ -57,7 +57,9 @@ class PrefixReuse:
     def _try_copy(self, request: Request, length: int) -> PromptCache | None:
         """A copy of the KV cache of the first tokens; None if a layer does not allow it."""
         if request.stage is Stage.RUNNING:
-            return self._batch.extract(request, length)
+            # The batch may have run on a token that was not read: a state would have it.
+            row = self._batch.extract(request, length)
+            return row if is_trimmable(row) else None
         cache = request.own_cache
         return trimmed(cache, length, copy=True) if is_trimmable(cache) else None
 

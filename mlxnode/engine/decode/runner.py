@@ -66,7 +66,7 @@ class TextRunner:
         sizes = measure_caches(
             model, config.kv_cache_bits, surplus=config.num_speculative_tokens, chunk=MAX_CHUNK
         )
-        self._batch = Batch(model, self._sampler)
+        self._batch = Batch(model, self._sampler, config.num_speculative_tokens)
         self._scheduler = Scheduler(
             config.max_batch_size,
             config.max_queue_size,

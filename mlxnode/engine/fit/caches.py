@@ -4,7 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import ArraysCache, KVCache, QuantizedKVCache, RotatingKVCache
+from mlx_lm.models.cache import (
+    ArraysCache,
+    ChunkedKVCache,
+    KVCache,
+    QuantizedKVCache,
+    RotatingKVCache,
+)
 
 from mlxnode.engine.kvcache.prompt_cache import PromptCache, flat_layers
 from mlxnode.engine.kvcache.slots import Slots
@@ -73,6 +79,9 @@ def lengthen(cache: PromptCache, length: int) -> None:
         if isinstance(layer, RotatingKVCache):
             capacity = min(length, layer.max_size)
             layer._idx = capacity
+        elif isinstance(layer, ChunkedKVCache):
+            layer.start_position = max(length - layer.chunk_size, 0)
+            capacity = min(capacity, layer.chunk_size + layer.step)
         elif not isinstance(layer, KVCache | QuantizedKVCache):
             continue
         layer.keys = _resized(layer.keys, capacity)

@@ -15,14 +15,13 @@ from mlxnode.engine.decode import projection
 from mlxnode.engine.fit import caches
 from mlxnode.engine.fit.graph import Graph, named_arrays, trace
 from mlxnode.engine.fit.peak import peak_bytes
-from mlxnode.engine.kvcache.batch import BatchCache
-from mlxnode.engine.kvcache.budget import UNBOUNDED
+from mlxnode.engine.kvcache.budget import max_length_of
 from mlxnode.engine.kvcache.prompt_cache import (
     PromptCache,
     flat_layers,
-    is_plain,
     new_prompt_cache,
 )
+from mlxnode.engine.kvcache.separate import new_batch_cache
 from mlxnode.errors import ModelError
 from mlxnode.models.fit import SMALL_CONTEXT, Activations, KVBytes, MemoryNeeds, num_slots
 
@@ -61,8 +60,7 @@ class Tracer:
                 fixed += sum(array.nbytes for array in arrays)
             else:
                 size = sum(array.nbytes // array.shape[2] for array in arrays)
-                most = None if is_plain(layer) else getattr(layer, "max_size", None)
-                growing.append((size, most or UNBOUNDED))
+                growing.append((size, max_length_of(layer)))
         return KVBytes(fixed, tuple(growing))
 
     def prefill_peak(self, tokens: int) -> int:
@@ -82,10 +80,10 @@ class Tracer:
     def decode_peak(self, rows: int, tokens: int) -> int:
         """The peak of a step of ``rows`` rows, for which the batch has allocated the memory."""
         length = max((tokens - 1) // 128 * 128, 1)
-        row, batch = self._filled(length, self._bits), BatchCache()
+        row, batch = self._filled(length, self._bits), new_batch_cache(self._model)
 
         def join() -> None:
-            batch.join([copy.deepcopy(row) for _ in range(rows)])
+            batch.join([copy.deepcopy(row) for _ in range(rows)], [length] * rows)
             batch.reserve(1)
 
         self._trace(join)
@@ -93,7 +91,7 @@ class Tracer:
         before = [caches.blank(array) for array in caches.get(places)]
 
         def run(ids: mx.array) -> list[mx.array]:
-            logits = self._model(ids, cache=batch.layers)
+            logits = batch.run(self._model, ids)
             return [logits, *caches.get(caches.places_of(batch.layers))]
 
         return self._peak(run, places, before, mx.zeros((rows, 1), mx.int32))

@@ -6,15 +6,17 @@ from typing import Any
 
 import mlx.core as mx
 from mlx import nn
-from mlx_lm.models.cache import ArraysCache
+from mlx_lm.models.cache import ArraysCache, ChunkedKVCache, RotatingKVCache
 
 from mlxnode.engine.kvcache.prompt_cache import (
+    LayerCache,
     arrays_of,
     evaluate,
     flat_layers,
     is_plain,
     new_prompt_cache,
 )
+from mlxnode.engine.kvcache.separate import is_batchable
 from mlxnode.engine.kvcache.slots import num_positions, num_slots
 from mlxnode.errors import ModelError
 
@@ -80,19 +82,23 @@ class CacheSizes:
     """What the KV caches of one model need. All sizes are in bytes.
 
     A step may write ``surplus`` more tokens than it keeps. ``chunk`` is the length of the
-    longest prompt chunk, which a sliding window holds beside the window.
+    longest prompt chunk, which a sliding window holds beside the window. ``is_shared`` is True
+    if the rows of a batch share arrays, False if each keeps the cache of one sequence.
     """
 
     layers: tuple[LayerSize, ...]
     surplus: int = 0
     chunk: int = 0
+    is_shared: bool = True
 
     def batch(self, rows: int, length: int, held: tuple[int, int] = (0, 0)) -> int:
         """The cache of a batch of ``rows`` rows, of which the longest has ``length`` tokens.
 
         ``held`` are the slots and positions that it has allocated already.
         """
-        return sum(self._batch_layers(rows, length, held))
+        if not self.is_shared:
+            return rows * self.own(length)
+        return sum(self._batch_layers(rows, length, held, self.surplus))
 
     def copy(self, rows: int, length: int, held: tuple[int, int] = (0, 0)) -> int:
         """What a batch needs in addition, for a moment.
@@ -100,13 +106,17 @@ class CacheSizes:
         One layer has two arrays when the batch grows or shrinks. A row has two copies when it
         moves to another slot.
         """
-        layer = max(self._batch_layers(rows, length, held), default=0)
-        row = sum(self._batch_layers(1, length, (0, 0))) if rows > 1 else 0
+        if not self.is_shared:
+            return self.own(length)  # all layers of a row grow in one pass
+        layer = max(self._batch_layers(rows, length, held, self.surplus), default=0)
+        row = sum(self._batch_layers(1, length, (0, 0), self.surplus)) if rows > 1 else 0
         return max(layer, row)
 
     def together(self, rows: int, length: int) -> int:
         """What prompts need in addition that are processed as one batch, and then copied."""
-        return self.batch(rows, length) + self.copy(rows, length) + self.own(length)
+        width = max(self.surplus, self.chunk)
+        batch = sum(self._batch_layers(rows, length, (0, 0), width))
+        return batch + self.copy(rows, length) + self.own(length)
 
     def row(self, length: int) -> int:
         """A copy of the first ``length`` tokens of a row."""
@@ -123,11 +133,14 @@ class CacheSizes:
             for layer in self.layers
         )
 
-    def _batch_layers(self, rows: int, length: int, held: tuple[int, int]) -> list[int]:
+    def _batch_layers(
+        self, rows: int, length: int, held: tuple[int, int], surplus: int
+    ) -> list[int]:
+        """Each layer of a batch; a pass writes up to ``surplus`` tokens beside the first."""
         slots = max(num_slots(rows), held[0])
         positions = max(num_positions(length + self.surplus), held[1])
         return [
-            slots * (layer.fixed + layer.per_token * min(positions, layer.max_length))
+            slots * (layer.fixed + layer.per_token * min(positions, layer.max_length + surplus))
             for layer in self.layers
         ]
 
@@ -138,12 +151,11 @@ def measure_caches(
     """The sizes of the caches of ``model``. Runs the model once on one token.
 
     Raises:
-        ModelError: a layer cannot be batched, or its keys and values cannot be quantized.
+        ModelError: a layer's cache is not served, its keys cannot be quantized, or a layer
+            computes on a GPU alone.
     """
     cache = new_prompt_cache(model, bits)
-    for layer in flat_layers(cache):
-        if not is_plain(layer) and not hasattr(layer, "merge"):
-            raise ModelError(f"its cache ({type(layer).__name__}) cannot be batched")
+    is_shared = is_batchable(model)
     try:
         model(mx.zeros((1, 1), mx.int32), cache=cache)
         evaluate(cache)
@@ -151,7 +163,12 @@ def measure_caches(
         if bits is None:
             raise
         raise ModelError(f"kv_cache_bits = {bits} does not fit this model: {error}") from error
-    return CacheSizes(tuple(_size_of(layer) for layer in flat_layers(cache)), surplus, chunk)
+    except RuntimeError as error:
+        if "[metal_kernel]" not in str(error):
+            raise
+        raise ModelError("some of its layers are Metal kernels, which need a GPU") from error
+    sizes = tuple(_size_of(layer) for layer in flat_layers(cache))
+    return CacheSizes(sizes, surplus, chunk, is_shared)
 
 
 def _size_of(layer: Any) -> LayerSize:
@@ -161,5 +178,13 @@ def _size_of(layer: Any) -> LayerSize:
     if is_plain(layer):
         return LayerSize(0, sum(array.nbytes for array in arrays_of(layer)), UNBOUNDED)
     keys, values = layer.keys_and_values()
-    max_length = getattr(layer, "max_size", None) or UNBOUNDED
-    return LayerSize(0, (keys.nbytes + values.nbytes) // keys.shape[2], max_length)
+    return LayerSize(0, (keys.nbytes + values.nbytes) // keys.shape[2], max_length_of(layer))
+
+
+def max_length_of(layer: LayerCache) -> int:
+    """The tokens that a layer keeps of a long sequence, between two passes."""
+    if isinstance(layer, RotatingKVCache):
+        return layer.max_size
+    if isinstance(layer, ChunkedKVCache):
+        return layer.chunk_size + _OWN_STEP  # cut when the next pass starts
+    return UNBOUNDED

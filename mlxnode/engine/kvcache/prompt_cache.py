@@ -98,8 +98,9 @@ def release_activations(cache: PromptCache) -> None:
 
 
 def num_tokens(cache: PromptCache) -> int:
-    """The tokens in ``cache``; 0 if no layer counts them."""
-    return next((layer.offset for layer in cache if is_plain(layer)), 0)
+    """The tokens in ``cache``; 0 if no layer counts them: states do not."""
+    counts = (getattr(layer, "offset", None) for layer in flat_layers(cache))
+    return next((count for count in counts if count is not None), 0)
 
 
 def flat_layers(cache: PromptCache) -> list[LayerCache]:

@@ -8,10 +8,13 @@ the whole array. Work that is launched and not complete refers to it. docs/kv-up
 when, and what ``decode/batch.py`` does about it.
 """
 
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import mlx.core as mx
 import numpy as np
+
+Shared = TypeVar("Shared")
 
 _POSITION_STEP = 128  # positions by which the arrays grow
 _SLOT_STEP = 4  # slots by which the arrays grow
@@ -27,6 +30,8 @@ class Slots:
         self.lengths = []
         # The new keys of the layer in the middle: they need all layers before it, and no other.
         self.halfway: mx.array | None = None
+        # How many of the next tokens of each row are no padding, [B]; None: all.
+        self.counts: mx.array | None = None
 
     @property
     def lengths(self) -> list[int]:
@@ -42,6 +47,13 @@ class Slots:
         self._offsets: mx.array | None = None
         self._masks: dict[tuple[int, int | None], mx.array] = {}
         self._targets: dict[tuple[int, int], tuple[mx.array, ...]] = {}
+        self._shared: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
+        """What ``make`` returns. It is called once for all layers of a step."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
     @property
     def offsets(self) -> mx.array:

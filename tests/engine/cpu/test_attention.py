@@ -17,14 +17,16 @@ def normal(seed: int, *shape: int) -> mx.array:
 @pytest.mark.parametrize("before", [0, 1, 77, 700])
 @pytest.mark.parametrize("count", [1, 2, 16, 33, 300])
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (9, 3)])
-def test_prompts_attend_as_in_one_piece(before, count, heads):
+@pytest.mark.parametrize("value_size", [16, 24, 8])
+def test_prompts_attend_as_in_one_piece(before, count, heads, value_size):
     num_heads, num_kv = heads
     cache = KVCache()
+    sizes = 16, value_size
     if before:
-        cache.update_and_fetch(*(normal(seed, 1, num_kv, before, 16) for seed in (0, 1)))
+        cache.update_and_fetch(*(normal(size, 1, num_kv, before, size) for size in sizes))
     mask = cache.make_mask(count, return_array=False, window_size=None)
     keys, values = cache.update_and_fetch(
-        *(normal(seed, 1, num_kv, count, 16) for seed in (2, 3))
+        *(normal(1 + size, 1, num_kv, count, size) for size in sizes)
     )
     queries = normal(4, 1, num_heads, count, 16)
     expected = attention._batched(queries, keys, values, cache, 0.25, mask)

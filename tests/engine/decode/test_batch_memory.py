@@ -148,15 +148,24 @@ def test_a_pipelined_run_copies_no_cache_after_drafts(short_model):
 
 
 @pytest.mark.parametrize("kind", [Batch, LateBatch])
-def test_a_pipelined_run_copies_no_cache_of_a_window(short_model, kind):
-    batch = kind(short_model, Sampler(OPS))
-    request = running(0, LENGTH)
-    window = RotatingKVCache(max_size=LENGTH)
-    window.update_and_fetch(*mx.random.normal((2, 1, 1, LENGTH, HEAD)))
-    mx.eval(window.state)
-    request.cache = [window]
-    batch.join([request])
+@pytest.mark.parametrize("lengths", [[LENGTH], [LENGTH + 7] * 3, [LENGTH, LENGTH + 900, 40]])
+def test_a_pipelined_run_copies_no_cache_of_a_window(kind, lengths):
+    model = ShortModel(num_layers=2)
+    batch = kind(model, Sampler(OPS), num_draft_tokens=8)
+    requests = [running(uid, length) for uid, length in enumerate(lengths)]
+    for request in requests:
+        request.cache = [window_of(len(request.prompt)), window_of(len(request.prompt))]
+    batch.join(requests)
     assert copied(batch) < 0.25
+    batch.leave(requests[1:2])
+    assert copied(batch) < 0.25
+
+
+def window_of(length: int) -> RotatingKVCache:
+    window = RotatingKVCache(max_size=LENGTH)
+    window.update_and_fetch(*mx.random.normal((2, 1, 1, length, HEAD)))
+    mx.eval(window.state)
+    return window
 
 
 @pytest.mark.parametrize("lengths", [[LENGTH], [LENGTH, 2000]])

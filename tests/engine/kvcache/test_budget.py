@@ -1,6 +1,11 @@
 """The memory budget of the KV caches."""
 
-from mlxnode.engine.kvcache.budget import MemoryBudget
+import mlx.core as mx
+import pytest
+from support import architectures
+
+from mlxnode.engine.kvcache.budget import MemoryBudget, measure_caches
+from mlxnode.errors import ModelError
 
 
 def test_budget_is_shared_between_owners():
@@ -9,3 +14,8 @@ def test_budget_is_shared_between_owners():
     assert not budget.claim("b", 50)
     assert budget.claim("a", 40)
     assert budget.claim("b", 50)
+
+
+def test_a_model_of_metal_kernels_is_refused_where_there_is_no_gpu():
+    with mx.stream(mx.cpu), pytest.raises(ModelError, match="Metal kernels, which need a GPU"):
+        measure_caches(architectures.build("bitnet"))

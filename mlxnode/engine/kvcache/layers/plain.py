@@ -23,10 +23,13 @@ from mlxnode.engine.kvcache.slots import Slots, num_positions, num_slots
 class SlotCache:
     """The keys and values of one layer, with the interface of mlx-lm's caches."""
 
+    is_replaced = False
+
     def __init__(self, slots: Slots, like: PlainCache):
         self.slots = slots
         self.is_halfway = False  # True for the layer in the middle of the model
         self._arrays: Arrays = ()
+        self._fetched = 0, 0  # rows and positions that the last pass read
         if (quantization := quantization_of(like)) is not None:
             self.group_size, self.bits = quantization.group_size, quantization.bits
 
@@ -74,7 +77,31 @@ class SlotCache:
                 mine[:B, :, first:length] = new
             else:
                 mine[self.slots.targets(new.shape[1], N)] = new
+        self._fetched = B, length
+        return self.keys_and_values()
+
+    def keys_and_values(self) -> tuple[Any, Any]:
+        """All keys and values as the last pass read them: layers may share them."""
+        B, length = self._fetched
         return keys_and_values([array[:B, :, :length] for array in self._arrays])
+
+    @property
+    def keys(self) -> mx.array:
+        """All keys, [S, H, C, D]. A model may make them depend on other arrays."""
+        return self._arrays[0]
+
+    @keys.setter
+    def keys(self, keys: mx.array) -> None:
+        self._arrays = (keys, *self._arrays[1:])
+
+    @property
+    def values(self) -> mx.array:
+        """All values, [S, H, C, D]. A model that uses none may replace them."""
+        return self._arrays[1]
+
+    @values.setter
+    def values(self, values: mx.array) -> None:
+        self._arrays = (self._arrays[0], values)
 
     def join(self, caches: Sequence[PlainCache], lengths: Sequence[int]) -> None:
         """Write layer caches of single sequences into the next free slots."""
