@@ -17,7 +17,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     plain_cache,
     quantization_of,
 )
-from mlxnode.engine.kvcache.slots import Slots, num_positions, num_slots
+from mlxnode.engine.kvcache.slots import Mask, Slots, num_positions, num_slots
 
 
 class SlotCache:
@@ -40,9 +40,9 @@ class SlotCache:
         return self._arrays
 
     @property
-    def offset(self) -> mx.array:
-        """The position of the next token of each row, [B]."""
-        return self.slots.offsets
+    def offset(self) -> int | mx.array:
+        """The position of the next token: of all rows, or of each row, [B]."""
+        return self.slots.offset
 
     @property
     def nbytes(self) -> int:
@@ -50,8 +50,8 @@ class SlotCache:
 
     def make_mask(
         self, N: int, return_array: bool = False, window_size: int | None = None
-    ) -> mx.array:
-        return self.slots.mask(N, window_size)
+    ) -> Mask:
+        return self.slots.mask(N, window_size, as_array=return_array)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Any, Any]:
         """Append ``keys`` and ``values``, [B, H, N, D]; return all of them, [B, H, T, D]."""
