@@ -44,15 +44,11 @@ class Slots:
         self._lengths = lengths
         self.longest = max(lengths, default=0)
         self.shortest = min(lengths, default=0)
+        self.are_even = self.shortest == self.longest  # True if all rows have one length
         # Computed once for all layers of a step.
         self._offsets: mx.array | None = None
         self._masks: dict[tuple[int, int | None], mx.array] = {}
         self._targets: dict[tuple[int, int], tuple[mx.array, ...]] = {}
-
-    @property
-    def are_even(self) -> bool:
-        """True if all rows have the same length."""
-        return self.shortest == self.longest
 
     @property
     def offset(self) -> int | mx.array:

@@ -132,13 +132,13 @@ class SlotCache:
 
     def _reserve(self, rows: int, length: int, like: Arrays) -> None:
         """Grow the arrays to at least ``rows`` slots and ``length`` positions."""
+        old_slots, old_capacity = self.capacity
+        if rows <= old_slots and length <= old_capacity:
+            return  # nearly always: each layer asks twice a step
         slots, capacity = num_slots(rows), num_positions(length)
         before = self._arrays or tuple(
             mx.zeros((0, array.shape[1], 0, array.shape[3]), array.dtype) for array in like
         )
-        old_slots, _, old_capacity, _ = before[0].shape
-        if old_slots >= slots and old_capacity >= capacity:
-            return
         shape = max(slots, old_slots), max(capacity, old_capacity)
         self._arrays = tuple(_enlarged(array, *shape) for array in before)
         if old_slots:
