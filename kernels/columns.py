@@ -11,5 +11,6 @@ MIN_ELEMENTS = 8
 
 def column(values: Sequence, dtype: type, neutral: float) -> np.ndarray:
     """``values`` as an array, padded with ``neutral`` to at least ``MIN_ELEMENTS``."""
-    missing = max(0, MIN_ELEMENTS - len(values))
-    return np.pad(np.array(values, dtype), (0, missing), constant_values=neutral)
+    padded = np.full(max(MIN_ELEMENTS, len(values)), neutral, dtype)
+    padded[: len(values)] = np.array(values, dtype)
+    return padded

@@ -30,6 +30,11 @@ def build(name: str, *, seed: int = 0) -> nn.Module:
     return model
 
 
+def build_plain(name: str, *, seed: int = 0, **changes: Any) -> nn.Module:
+    """The model of that name as mlx-lm builds it; ``changes`` replace configuration values."""
+    return _build({**configs()[name], **changes}, seed)
+
+
 def write_folder(
     name: str, folder: Path, *, template: str = CHAT_TEMPLATE, **changes: Any
 ) -> Path:

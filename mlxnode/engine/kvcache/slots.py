@@ -9,7 +9,7 @@ when, and what ``decode/batch.py`` does about it.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -19,11 +19,16 @@ Shared = TypeVar("Shared")
 _POSITION_STEP = 128  # positions by which the arrays grow
 _SLOT_STEP = 4  # slots by which the arrays grow
 
+# What attention takes: no mask, plain causal, or the positions that each token attends to.
+Mask = mx.array | Literal["causal"] | None
+
 
 class Slots:
     """The state that all layers of a batch share: the length of each row.
 
-    The host knows the lengths, so no layer has to read them from the device.
+    The host knows the lengths, so no layer has to read them from the device. What the layers
+    of a step share is made once, on the host where that is possible: each operation is a launch
+    of the device. Rows of one length need no masks and no indices; one row is the usual case.
     """
 
     def __init__(self) -> None:
@@ -32,6 +37,7 @@ class Slots:
         self.halfway: mx.array | None = None
         # How many of the next tokens of each row are no padding, [B]; None: all.
         self.counts: mx.array | None = None
+        self._positions = mx.arange(0)  # evaluated, and read by the masks of many steps
 
     @property
     def lengths(self) -> list[int]:
@@ -43,6 +49,7 @@ class Slots:
         self._lengths = lengths
         self.longest = max(lengths, default=0)
         self.shortest = min(lengths, default=0)
+        self.are_even = self.shortest == self.longest  # True if all rows have one length
         # Computed once for all layers of a step.
         self._offsets: mx.array | None = None
         self._masks: dict[tuple[int, int | None], mx.array] = {}
@@ -54,6 +61,11 @@ class Slots:
         if key not in self._shared:
             self._shared[key] = make()
         return self._shared[key]
+
+    @property
+    def offset(self) -> int | mx.array:
+        """The position of the next token: of all rows, or of each row, [B]."""
+        return self.longest if self.are_even else self.offsets
 
     @property
     def offsets(self) -> mx.array:
@@ -74,19 +86,38 @@ class Slots:
             self._targets[heads, count] = tuple(map(mx.array, indices))
         return self._targets[heads, count]
 
-    def mask(self, count: int, window: int | None) -> mx.array:
-        """The positions that the next ``count`` tokens attend to, bool [B, 1, count, T]."""
+    def mask(self, count: int, window: int | None, *, as_array: bool = False) -> Mask:
+        """The positions that the next ``count`` tokens of each row attend to.
+
+        None if a token attends to all positions, "causal" if each token attends to all up to
+        its own, unless ``as_array``; else bool [B or 1, 1, count, T].
+        """
+        if window is not None and self.longest + count <= window:
+            window = None
+        if self.are_even and window is None and (count == 1 or not as_array):
+            return None if count == 1 else "causal"
         if (count, window) not in self._masks:
-            at = (self.offsets[:, None] + mx.arange(count))[:, None, :, None]
-            positions = mx.arange(self.longest + count)
-            mask = positions <= at
-            if window is not None:
-                mask = mask & (positions > at - window)
-            self._masks[count, window] = mask
+            self._masks[count, window] = self._make_mask(count, window)
         return self._masks[count, window]
 
+    def _make_mask(self, count: int, window: int | None) -> mx.array:
+        rows = np.array(self.lengths[:1] if self.are_even else self.lengths, np.int32)
+        own = rows[:, None, None, None] + np.arange(count, dtype=np.int32)[:, None]
+        length = self.longest + count
+        if self._positions.size < length:
+            self._positions = mx.arange(num_positions(length))
+        positions = self._positions[:length]
+        if window is None:
+            return positions <= mx.array(own)
+        inside = positions > mx.array(own - window)
+        if self.are_even and count == 1:
+            return inside
+        return inside & (positions <= mx.array(own))
+
     def is_causal(self, mask: Any) -> bool:
-        """True if the mask is plain causal (no sliding window)."""
+        """True if each token attends to all positions up to its own."""
+        if mask is None or isinstance(mask, str):
+            return True
         return any(known is mask and key[1] is None for key, known in self._masks.items())
 
 

@@ -4,6 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx_lm.models import llama
+from mlx_lm.models.base import create_causal_mask
 from mlx_lm.models.cache import KVCache
 
 from mlxnode.engine.cpu import attention
@@ -226,3 +227,29 @@ def test_the_mask_hides_what_is_not_there():
     assert shared.mask(1, 2)[1, 0, 0].tolist() == [0, 0, 1, 1]
     assert shared.mask(2, None)[1, 0].tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
     assert shared.is_causal(shared.mask(1, None)) and not shared.is_causal(shared.mask(1, 2))
+
+
+def test_rows_of_one_length_need_no_array():
+    shared = Slots()
+    shared.lengths = [5, 5]
+    assert shared.offset == 5 and shared.mask(1, None) is None
+    assert shared.mask(3, None) == "causal" == shared.mask(3, 8)
+    assert all(map(shared.is_causal, (None, "causal", shared.mask(3, None, as_array=True))))
+    assert shared.mask(1, 6) is None  # six tokens are inside of the window
+    shared.lengths = [4, 5]
+    assert shared.offset.tolist() == [4, 5]
+    assert shared.mask(1, None).shape == (2, 1, 1, 6)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("window", [None, 2, 4, 100])
+def test_masks_of_rows_of_one_length_are_those_of_mlx_lm(count, window):
+    shared = Slots()
+    shared.lengths = [140, 140, 140]
+    expected = create_causal_mask(count, 140, window_size=window)
+    mask = shared.mask(count, window, as_array=True)
+    if mask is None:
+        assert expected.all()
+    else:
+        assert mask.shape == (1, 1, count, 140 + count)
+        assert mx.array_equal(mask[0, 0], expected)

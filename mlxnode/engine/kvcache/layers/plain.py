@@ -17,7 +17,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     plain_cache,
     quantization_of,
 )
-from mlxnode.engine.kvcache.slots import Slots, num_positions, num_slots
+from mlxnode.engine.kvcache.slots import Mask, Slots, num_positions, num_slots
 
 
 class SlotCache:
@@ -43,9 +43,9 @@ class SlotCache:
         return self._arrays
 
     @property
-    def offset(self) -> mx.array:
-        """The position of the next token of each row, [B]."""
-        return self.slots.offsets
+    def offset(self) -> int | mx.array:
+        """The position of the next token: of all rows, or of each row, [B]."""
+        return self.slots.offset
 
     @property
     def nbytes(self) -> int:
@@ -53,8 +53,8 @@ class SlotCache:
 
     def make_mask(
         self, N: int, return_array: bool = False, window_size: int | None = None
-    ) -> mx.array:
-        return self.slots.mask(N, window_size)
+    ) -> Mask:
+        return self.slots.mask(N, window_size, as_array=return_array)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Any, Any]:
         """Append ``keys`` and ``values``, [B, H, N, D]; return all of them, [B, H, T, D]."""
@@ -159,13 +159,13 @@ class SlotCache:
 
     def _reserve(self, rows: int, length: int, like: Arrays) -> None:
         """Grow the arrays to at least ``rows`` slots and ``length`` positions."""
+        old_slots, old_capacity = self.capacity
+        if rows <= old_slots and length <= old_capacity:
+            return  # nearly always: each layer asks twice a step
         slots, capacity = num_slots(rows), num_positions(length)
         before = self._arrays or tuple(
             mx.zeros((0, array.shape[1], 0, array.shape[3]), array.dtype) for array in like
         )
-        old_slots, _, old_capacity, _ = before[0].shape
-        if old_slots >= slots and old_capacity >= capacity:
-            return
         shape = max(slots, old_slots), max(capacity, old_capacity)
         self._arrays = tuple(_enlarged(array, *shape) for array in before)
         if old_slots:

@@ -44,8 +44,7 @@ class WindowCache:
     @property
     def offset(self) -> int | mx.array:
         """The position of the next token: of all rows, or of each row, [B]."""
-        are_even = self.slots.shortest == self.slots.longest
-        return self.slots.longest if are_even else self.slots.offsets
+        return self.slots.offset
 
     @property
     def capacity(self) -> tuple[int, int]:
