@@ -10,13 +10,7 @@ from mlxnode.engine.decode import projection
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.scoring import score
 from mlxnode.engine.kvcache.batch import BatchCache
-from mlxnode.engine.kvcache.prefix import PrefixCache
-from mlxnode.engine.kvcache.prompt_cache import (
-    evaluate,
-    is_trimmable,
-    new_prompt_cache,
-    release_activations,
-)
+from mlxnode.engine.kvcache.prompt_cache import evaluate, is_plain, release_activations
 from mlxnode.engine.pacing import MAX_REMAINDER, Throughput
 from mlxnode.kernels.backend import Kernels
 from mlxnode.messages import Token
@@ -34,8 +28,6 @@ class Prefiller:
     def __init__(
         self,
         model: nn.Module,
-        kv_bits: int | None,
-        prefixes: PrefixCache,
         kernels: Kernels,
         has_room_for: Callable[[int, int], bool] = lambda rows, length: True,
     ):
@@ -45,19 +37,7 @@ class Prefiller:
         # The longest chunk that the memory for activations allows after so many tokens.
         self.max_chunk: Callable[[int], int] = lambda context: MAX_CHUNK
         self._has_narrow_head = projection.prepare(model)
-        self._kv_bits = kv_bits
-        self._prefixes = prefixes
         self._sample = kernels.sample
-
-    def start(self, request: Request) -> None:
-        """Load the longest cached prefix; it may be the whole prompt."""
-        # Scores need the logits of every position.
-        cached = None if request.scores is not None else self._prefixes.find(request.prompt)
-        if cached is None:
-            request.cache = new_prompt_cache(self._model, self._kv_bits)
-        else:
-            request.cache, request.num_cached, request.logits = cached
-            request.num_prefilled = request.num_cached
 
     def fit_together(self, requests: list[Request], budget: int) -> bool:
         """True if one pass on the remaining tokens of all prompts costs less than several."""
@@ -67,7 +47,8 @@ class Prefiller:
             padded <= min(budget, MAX_TOGETHER, MAX_PADDING * sum(lengths))
             and min(lengths) > 0
             and self._has_narrow_head
-            and all(r.scores is None and is_trimmable(r.own_cache) for r in requests)
+            and all(r.scores is None and not r.stops for r in requests)
+            and all(is_plain(layer) for r in requests for layer in r.own_cache)
             and self._has_room_for(len(requests), max(len(r.prompt) for r in requests))
         )
 
@@ -114,6 +95,8 @@ class Prefiller:
         length, longest = request.num_to_prefill, self.max_chunk(request.num_prefilled)
         if length > min(MAX_REMAINDER * budget, longest):
             length = min(budget, longest)
+        if request.stops:
+            length = min(length, request.stops[0].length - request.num_prefilled)
         if request.scores is not None:
             return min(length, SCORED_CHUNK)
         if length == request.num_to_prefill > 1 and not self._has_narrow_head:

@@ -8,6 +8,7 @@ Layers with other caches (sliding windows, states) use mlx-lm's batch caches, wh
 when rows join or leave.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,6 @@ from mlx_lm.models.cache import ArraysCache
 
 from mlxnode.engine.kvcache.layers.plain import SlotCache
 from mlxnode.engine.kvcache.prompt_cache import (
-    PlainCache,
     PromptCache,
     evaluate,
     is_plain,
@@ -120,10 +120,16 @@ class BatchCache:
         self._slots.lengths = [length + count for length, count in lengths]
 
     def extract(self, index: int, length: int) -> PromptCache | None:
-        """A copy of the first ``length`` tokens of a row; None if a layer does not allow it."""
-        if not self.can_rewind:
-            return None
-        row: list[PlainCache] = [layer.extract(index, length) for layer in self._slot_layers]
+        """A copy of the first ``length`` tokens of a row.
+
+        Layers that cannot be cut are copied as they are, at the current length of the row.
+        """
+        row: list[Any] = [
+            layer.extract(index, length)
+            if isinstance(layer, SlotCache)
+            else copy.deepcopy(layer.extract(index))
+            for layer in self.layers
+        ]
         evaluate(row)
         return row
 
