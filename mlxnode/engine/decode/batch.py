@@ -141,10 +141,6 @@ class Batch:
             self._keep_accepted()
         return outputs
 
-    def length_of(self, request: Request) -> int:
-        """Tokens in the KV cache of a row."""
-        return self._cache.lengths[self.rows.index(request)]
-
     def extract(self, request: Request, length: int) -> PromptCache | None:
         """A copy of the cache of a row's first tokens; None if a layer does not allow it."""
         return self._cache.extract(self.rows.index(request), length)

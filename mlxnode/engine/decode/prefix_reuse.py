@@ -74,7 +74,8 @@ class PrefixReuse:
         The batch may have run on one more token than was read. States after such a token are
         of no use.
         """
-        entry, length = _entry_of(request), self._batch.length_of(request)
+        entry = _entry_of(request)
+        length = len(request.prompt) + request.num_sampled - 1  # the last one is not run on yet
         tokens = [*request.prompt, *request.tokens][:length]
         if self._prefixes.is_enabled and not request.has_bad_logits:
             # Before the copy: the memory for both must be there.

@@ -98,7 +98,7 @@ def release_activations(cache: PromptCache) -> None:
 
 def num_tokens(cache: PromptCache) -> int:
     """The tokens in ``cache``; 0 if no layer counts them."""
-    return next((layer.offset for layer in cache if is_plain(layer)), 0)
+    return next((layer.offset for layer in flat_layers(cache) if is_plain(layer)), 0)
 
 
 def flat_layers(cache: PromptCache) -> list[LayerCache]:
