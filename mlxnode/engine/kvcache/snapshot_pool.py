@@ -19,6 +19,7 @@ class SnapshotPool:
         lengths = {snapshot.length for snapshot in path}
         for snapshot in snapshots:
             if snapshot.length not in lengths:
+                lengths.add(snapshot.length)
                 snapshot.num_holders += 1
                 if snapshot.num_holders == 1:
                     self.nbytes += snapshot.nbytes
