@@ -48,6 +48,7 @@ def plan(
 def forks_of(prompt: list[int], others: Iterable[list[int]]) -> list[int]:
     """The lengths at which most of ``others`` part from ``prompt``."""
     counts = Counter(num_common(prompt, other) for other in others)
+    del counts[len(prompt)]  # the same prompt does not part
     return [length for length, _ in counts.most_common(MAX_FORKS) if length >= NEAR]
 
 

@@ -50,7 +50,14 @@ def test_plan_has_one_stop_where_a_snapshot_serves_all_before():
 
 def test_forks_of_finds_where_others_part():
     prompt = list(range(1000))
-    others = [[*prompt[:800], 7], [*prompt[:800], 8, 9], prompt[:300], [5] * 900, prompt[:10]]
+    others = [
+        [*prompt[:800], 7],
+        [*prompt[:800], 8, 9],
+        prompt[:300],
+        [5] * 900,
+        prompt[:10],
+        prompt,
+    ]
     assert forks_of(prompt, others) == [800, 300]
 
 
