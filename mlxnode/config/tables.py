@@ -152,6 +152,7 @@ class EngineConfig(Table):
     wired_memory: Literal["off", "weights"] = "off"
     kv_cache_gb: Annotated[float, Field(gt=0)] | None = None  # None: from the free memory
     prefix_cache_gb: Annotated[float, Field(ge=0)] | None = None  # None: a quarter of that
+    snapshot_cache_gb: Annotated[float, Field(ge=0)] | None = None  # None: a quarter of that
     prefix_cache_disk_gb: Annotated[float, Field(ge=0)] = 0.0  # 0: in memory only
     kv_cache_bits: Literal[4, 8] | None = None  # None: not quantized
     num_speculative_tokens: Annotated[int, Field(ge=0, le=32)] = 8  # 0: none

@@ -14,7 +14,8 @@ from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.embedding.runner import EmbeddingRunner
 from mlxnode.engine.fit.served import find_verdict
 from mlxnode.engine.kvcache.budget import MemoryBudget
-from mlxnode.engine.kvcache.disk import PrefixStore, fingerprint
+from mlxnode.engine.kvcache.disk import PrefixStore
+from mlxnode.engine.kvcache.origin import fingerprint, origin_of, remove_stale
 from mlxnode.engine.loader import load_generation_model
 from mlxnode.engine.memory.plan import describe, free_after, kv_cache_bytes
 from mlxnode.engine.work import Runner
@@ -117,10 +118,13 @@ class ModelLoader:
         """The model's prefix cache on disk, None if the config has no disk cache."""
         if not self._config.prefix_cache_disk_gb:
             return None
+        root = cache_folder() / "prefixes"
+        remove_stale(root)
         return PrefixStore(
-            cache_folder() / "prefixes",
+            root,
             fingerprint(model, self._config.kv_cache_bits),
             int(self._config.prefix_cache_disk_gb * 1e9),
+            origin_of(model),
         )
 
     def _share_memory(self, models: Sequence[ServedModel]) -> None:

@@ -6,12 +6,14 @@ prefix cache. Its KV caches are numbers: they grow, shrink, move and are copied 
 """
 
 import random
+from collections.abc import Iterator
 
 from mlxnode.engine.decode.request import Request, Stage
 from mlxnode.engine.decode.scheduler import Scheduler
 from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
 from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.kvcache.slots import num_positions, num_slots
+from mlxnode.engine.kvcache.snapshot import Elsewhere, Snapshot
 from mlxnode.engine.work import RequestKey
 from mlxnode.messages import Generate, Sampling
 
@@ -38,8 +40,21 @@ class Device:
 class FakeLayer:
     """A layer of a cached prefix: its size."""
 
+    state = None
+
     def __init__(self, nbytes: int):
         self.nbytes = nbytes
+
+
+class FakeSnapshot(Snapshot):
+    """A snapshot of layers that are only sizes."""
+
+    def __init__(self, length: int, nbytes: int, *, is_border: bool = True):
+        super().__init__([], length, is_border=is_border)
+        self.shortest, self.nbytes, self.layers = length, nbytes, [FakeLayer(nbytes)]
+
+    def restore(self, length: int) -> Iterator[FakeLayer]:
+        yield from self.layers
 
 
 class SimulatedRunner:
@@ -172,12 +187,14 @@ class SimulatedRunner:
     def _keep(self, request: Request) -> None:
         length = self.lengths[request]
         tokens = [*request.prompt, *[-1] * (length - len(request.prompt))]
-        if self.prefixes.is_enabled and self.prefixes.make_room(self._row(length)):
+        layers = len(self.sizes.layers)
+        layer = self._row(length) // layers  # one of them cannot be cut
+        plain = layer * (layers - 1)
+        if self.prefixes.is_enabled and self.prefixes.make_room(plain, layer):
             self._settle_prefixes()
-            layers = len(self.sizes.layers)
-            cache = [FakeLayer(self._row(length) // layers) for _ in range(layers)]
+            cache = [*(FakeLayer(layer) for _ in range(layers - 1)), Elsewhere()]
             self.device.set("copy", self._row(length))
-            self.prefixes.add(tokens, cache)
+            self.prefixes.add(tokens, cache, end=FakeSnapshot(length, layer))
             self.prefixes.settle()
             self.device.set("copy", 0)
             self._settle_prefixes()

@@ -144,10 +144,6 @@ class Batch:
             self._keep_accepted()
         return outputs
 
-    def length_of(self, request: Request) -> int:
-        """Tokens in the KV cache of a row."""
-        return self._cache.lengths[self.rows.index(request)]
-
     def extract(self, request: Request, length: int) -> PromptCache:
         """A copy of the cache of a row's first tokens.
 

@@ -11,12 +11,7 @@ from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.scoring import score
 from mlxnode.engine.kvcache.batch import BatchCache
 from mlxnode.engine.kvcache.padding import can_pad
-from mlxnode.engine.kvcache.prefix import PrefixCache
-from mlxnode.engine.kvcache.prompt_cache import (
-    evaluate,
-    new_prompt_cache,
-    release_activations,
-)
+from mlxnode.engine.kvcache.prompt_cache import evaluate, release_activations
 from mlxnode.engine.pacing import MAX_REMAINDER, Throughput
 from mlxnode.kernels.backend import Kernels
 from mlxnode.messages import Token
@@ -34,8 +29,6 @@ class Prefiller:
     def __init__(
         self,
         model: nn.Module,
-        kv_bits: int | None,
-        prefixes: PrefixCache,
         kernels: Kernels,
         has_room_for: Callable[[int, int], bool] = lambda rows, length: True,
     ):
@@ -46,19 +39,7 @@ class Prefiller:
         self.max_chunk: Callable[[int], int] = lambda context: MAX_CHUNK
         self._has_narrow_head = projection.prepare(model)
         self._can_pad = can_pad(model)
-        self._kv_bits = kv_bits
-        self._prefixes = prefixes
         self._sample = kernels.sample
-
-    def start(self, request: Request) -> None:
-        """Load the longest cached prefix; it may be the whole prompt."""
-        # Scores need the logits of every position.
-        cached = None if request.scores is not None else self._prefixes.find(request.prompt)
-        if cached is None:
-            request.cache = new_prompt_cache(self._model, self._kv_bits)
-        else:
-            request.cache, request.num_cached, request.logits = cached
-            request.num_prefilled = request.num_cached
 
     def fit_together(self, requests: list[Request], budget: int) -> bool:
         """True if one pass on the remaining tokens of all prompts costs less than several."""
@@ -69,7 +50,7 @@ class Prefiller:
             and min(lengths) > 0
             and self._has_narrow_head
             and self._can_pad
-            and all(r.scores is None for r in requests)
+            and all(r.scores is None and not r.stops for r in requests)
             and self._has_room_for(len(requests), max(len(r.prompt) for r in requests))
         )
 
@@ -116,6 +97,8 @@ class Prefiller:
         length, longest = request.num_to_prefill, self.max_chunk(request.num_prefilled)
         if length > min(MAX_REMAINDER * budget, longest):
             length = min(budget, longest)
+        if request.stops:
+            length = min(length, request.stops[0].length - request.num_prefilled)
         if request.scores is not None:
             return min(length, SCORED_CHUNK)
         if length == request.num_to_prefill > 1 and not self._has_narrow_head:

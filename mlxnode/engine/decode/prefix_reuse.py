@@ -1,70 +1,128 @@
-"""The KV caches of requests, offered to later requests as prefixes."""
+"""The KV caches of requests: they start from cached prefixes, and become prefixes in turn."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mlxnode.engine.decode.batch import Batch
-from mlxnode.engine.decode.request import Request, Stage
-from mlxnode.engine.kvcache.entries import PrefixEntry, RunningEntry
+from mlxnode.engine.decode.request import Request
+from mlxnode.engine.decode.snapshot_plan import forks_of, plan
+from mlxnode.engine.kvcache.budget import CacheSizes
+from mlxnode.engine.kvcache.entries import RunningEntry
 from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.kvcache.prompt_cache import PromptCache, is_trimmable, trimmed
+from mlxnode.engine.kvcache.snapshot import Snapshot, only_plain, uncut_length
 
 
 class PrefixReuse:
-    """Hands the KV caches of the requests of one batch to the prefix cache."""
+    """Connects the requests of one batch with the prefix cache."""
 
-    def __init__(self, prefixes: PrefixCache, batch: Batch, row_bytes: Callable[[int], int]):
-        """``row_bytes`` gives the bytes of a row's first tokens."""
+    def __init__(
+        self,
+        prefixes: PrefixCache,
+        batch: Batch,
+        sizes: CacheSizes,
+        new_cache: Callable[[], PromptCache],
+    ):
         self._prefixes = prefixes
-        self._row_bytes = row_bytes
         self._batch = batch
+        self._sizes = sizes
+        self._new_cache = new_cache
+
+    def start(self, request: Request, others: Iterable[Request] = ()) -> None:
+        """Load the longest cached prefix; it may be the whole prompt.
+
+        ``others`` will be processed after it; they may share a part of its prompt.
+        """
+        # Scores need the logits of every position.
+        cached = None if request.scores is not None else self._prefixes.find(request.prompt)
+        forks = []
+        if cached is None:
+            request.cache = self._new_cache()
+        else:
+            request.cache, request.num_cached, request.logits = cached[:3]
+            request.num_prefilled = request.num_cached
+            forks.append(cached.num_common)
+        entry = RunningEntry(
+            request.prompt,
+            functools.partial(self._copy, request),
+            is_trimmable=is_trimmable(request.cache),
+            is_complete=False,
+        )
+        request.prefix_entry = entry
+        self._prefixes.add_running(entry, () if cached is None else cached.snapshots)
+        if not entry.is_trimmable and self._prefixes.takes_snapshots:
+            forks += forks_of(request.prompt, (other.prompt for other in others))
+            whole = uncut_length(request.cache)
+            length = len(request.prompt)
+            request.stops = plan(request.num_prefilled, length, request.borders, forks, whole)
+
+    def reach(self, request: Request) -> None:
+        """Take a snapshot if the processed part of the prompt ends at one of the stops."""
+        if request.stops and request.stops[0].length == request.num_prefilled:
+            self._take_snapshot(request, is_border=request.stops.pop(0).is_border)
 
     def offer(self, request: Request) -> None:
         """Offer the complete prompt of ``request`` as a prefix while the request runs."""
-        prompt, logits = request.prompt, request.logits
-        if is_trimmable(request.own_cache):
-            running = RunningEntry(prompt, functools.partial(self._copy, request))
-            running.remember(len(prompt), logits)
-            self._prefixes.add_running(running)
-            request.prefix_entry = running
-        else:  # the batch could not copy the prompt later
-            entry = PrefixEntry(prompt)
-            entry.remember(len(prompt), logits)
-            self._prefixes.add(prompt, request.own_cache, entry)
-            request.prefix_entry = entry
+        entry = _entry_of(request)
+        self._take_snapshot(request, is_border=True)
+        entry.remember(len(request.prompt), request.logits)
+        entry.is_complete = True
 
-    def keep(self, request: Request) -> None:
-        """Keep prompt and answer of a request that ends, if the prefix cache is enabled."""
-        entry = request.prefix_entry
-        if entry is None:
-            raise RuntimeError("the prompt was not offered")
+    def keep_row(self, request: Request) -> None:
+        """Keep prompt and answer of a row that ends, if the prefix cache is enabled.
+
+        The batch may have run on one more token than was read. States after such a token are
+        of no use.
+        """
+        entry = _entry_of(request)
+        length = len(request.prompt) + request.num_sampled - 1  # the last one is not run on yet
+        tokens = [*request.prompt, *request.tokens][:length]
         if self._prefixes.is_enabled and not request.has_bad_logits:
-            tokens = [*request.prompt, *request.tokens][: self._num_cached(request)]
             # Before the copy: the memory for both must be there.
-            if self._prefixes.make_room(self._row_bytes(len(tokens))):
-                cache = self._try_copy(request, len(tokens))
-                if cache is not None:
-                    self._prefixes.add(tokens, cache, entry)
-                self._prefixes.settle()
-        self._prefixes.remove_running(entry)
+            row, snapshot = self._sizes.row(length), self._sizes.uncut(length)
+            if not self._prefixes.make_room(row - snapshot, snapshot):
+                return
+            cache = self._batch.extract(
+                request, length if not entry.is_trimmable else len(tokens)
+            )
+            end = None
+            if not entry.is_trimmable and len(tokens) == length:
+                end = Snapshot(cache, length, is_border=True)
+            plain = trimmed(only_plain(cache), len(tokens))
+            self._prefixes.add(tokens, plain, entry, end)
+            self._prefixes.settle()
 
-    def _num_cached(self, request: Request) -> int:
-        """Tokens in the KV cache of a request. It may have one more token than was read."""
-        if request.stage is Stage.RUNNING:
-            return self._batch.length_of(request)
-        return len(request.prompt)
+    def keep_prompt(self, request: Request) -> None:
+        """Keep the processed part of a prompt, which no longer needs memory of its own."""
+        entry, cache, length = _entry_of(request), request.own_cache, request.num_prefilled
+        request.cache = None
+        if length > request.num_cached and not request.has_bad_logits:
+            if not entry.is_trimmable:
+                self._prefixes.take_snapshot(entry, cache, length, is_border=True)
+            self._prefixes.add(request.prompt[:length], only_plain(cache), entry)
+            self._prefixes.settle()
 
-    def _try_copy(self, request: Request, length: int) -> PromptCache | None:
-        """A copy of the KV cache of the first tokens; None if a layer does not allow it."""
-        if request.stage is Stage.RUNNING:
-            # The batch may have run on a token that was not read: a state would have it.
-            row = self._batch.extract(request, length)
-            return row if is_trimmable(row) else None
-        cache = request.own_cache
-        return trimmed(cache, length, copy=True) if is_trimmable(cache) else None
+    def close(self, request: Request) -> None:
+        """The request has ended: offer its prompt no more."""
+        if request.prefix_entry is not None:
+            self._prefixes.remove_running(request.prefix_entry)
+            request.prefix_entry = None
+
+    def _take_snapshot(self, request: Request, *, is_border: bool) -> None:
+        entry = _entry_of(request)
+        if not entry.is_trimmable and self._prefixes.takes_snapshots:
+            self._prefixes.take_snapshot(
+                entry, request.own_cache, request.num_prefilled, is_border=is_border
+            )
 
     def _copy(self, request: Request, length: int) -> PromptCache:
-        """A copy of the KV cache of the first tokens of a request with a trimmable cache."""
-        if (cache := self._try_copy(request, length)) is None:
-            raise RuntimeError("the KV cache is not trimmable")
-        return cache
+        """A copy of the layers that can be cut, of the first tokens of a request."""
+        if request.cache is not None:
+            return trimmed(only_plain(request.cache), length, copy=True)
+        return trimmed(only_plain(self._batch.extract(request, length)), length)
+
+
+def _entry_of(request: Request) -> RunningEntry:
+    if request.prefix_entry is None:
+        raise RuntimeError("the prompt was not started")
+    return request.prefix_entry

@@ -10,7 +10,8 @@ import mlx.core as mx
 
 from mlxnode.engine.decode.grammar import GrammarState
 from mlxnode.engine.decode.prompt_lookup import Drafter
-from mlxnode.engine.kvcache.entries import PrefixEntry
+from mlxnode.engine.decode.snapshot_plan import Stop
+from mlxnode.engine.kvcache.entries import RunningEntry
 from mlxnode.engine.kvcache.prompt_cache import PromptCache
 from mlxnode.engine.work import RequestKey
 from mlxnode.messages import FinishReason, Generate, Sampling, Token
@@ -44,6 +45,7 @@ class Request:
     arrived_at: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.WAITING
     num_prefilled: int = 0  # prompt tokens in the KV cache
+    stops: list[Stop] = field(default_factory=list)  # where prefill takes snapshots next
     num_cached: int = 0  # prompt tokens that came from the prefix cache
     num_sampled: int = 0  # sampled tokens, read or not
     tokens: list[int] = field(default_factory=list)  # sampled and read
@@ -53,7 +55,7 @@ class Request:
 
     cache: PromptCache | None = field(default=None, repr=False)  # until it joins the batch
     logits: mx.array | None = field(default=None, repr=False)  # [1, V], after the prompt
-    prefix_entry: PrefixEntry | None = field(default=None, repr=False)
+    prefix_entry: RunningEntry | None = field(default=None, repr=False)
     drafter: Drafter | None = field(default=None, repr=False)  # only in small batches
 
     counts: dict[int, int] | None = None  # with penalties: times sampled; 0 in the prompt

@@ -26,6 +26,7 @@ from mlxnode.engine.decode.token_counts import TokenCounts
 from mlxnode.engine.kvcache.budget import MemoryBudget, measure_caches
 from mlxnode.engine.kvcache.disk import PrefixStore
 from mlxnode.engine.kvcache.prefix import PrefixCache
+from mlxnode.engine.kvcache.prompt_cache import new_prompt_cache
 from mlxnode.engine.pacing import PrefillPacing
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.figures import RunnerFigures
@@ -55,13 +56,10 @@ class TextRunner:
         self._pacing = PrefillPacing(config.prefill_stall_ms / 1000)
         self._lookup = PromptLookup(config.num_speculative_tokens)
         self._prefixes = PrefixCache(
-            lambda: (
-                budget.total // 4
-                if config.prefix_cache_gb is None
-                else int(config.prefix_cache_gb * 1e9)
-            ),
+            lambda: _share(config.prefix_cache_gb, budget),
             budget,
             store,
+            lambda: _share(config.snapshot_cache_gb, budget),
         )
         sizes = measure_caches(
             model, config.kv_cache_bits, surplus=config.num_speculative_tokens, chunk=MAX_CHUNK
@@ -76,14 +74,17 @@ class TextRunner:
         )
         self._prefiller = Prefiller(
             model,
-            config.kv_cache_bits,
-            self._prefixes,
             kernels,
             lambda rows, length: self._scheduler.has_room_for(sizes.together(rows, length)),
         )
         self._config = config
         self._requests: dict[RequestKey, Request] = {}
-        self._reuse = PrefixReuse(self._prefixes, self._batch, sizes.row)
+        self._reuse = PrefixReuse(
+            self._prefixes,
+            self._batch,
+            sizes,
+            new_cache=lambda: new_prompt_cache(model, config.kv_cache_bits),
+        )
         self._tokens = TokenCounts()
         self._read_at = 0.0  # when the last tokens were read
 
@@ -226,6 +227,7 @@ class TextRunner:
             self._pacing.observe_chunk(num_processed, time.perf_counter() - started_at)
             budget -= max(num_processed, 1)
             for request in requests:
+                self._reuse.reach(request)
                 if request.num_to_prefill == 0:
                     self._finish_prefill(request)
 
@@ -234,7 +236,7 @@ class TextRunner:
         chosen: list[Request] = []
         while (request := self._scheduler.next_prefill(chosen)) is not None:
             if request.stage is Stage.ADMITTED:
-                self._prefiller.start(request)
+                self._reuse.start(request, self._scheduler.prompts)
                 self._scheduler.start_prefill(request)
                 self._tokens.count_prompt(request)
             if chosen and not self._prefiller.fit_together([*chosen, request], budget):
@@ -269,9 +271,13 @@ class TextRunner:
 
     def _finish(self, request: Request) -> None:
         """Release the memory of a request, and keep its KV cache as a prefix."""
-        if request.stage in (Stage.PREFILLED, Stage.RUNNING):
-            self._reuse.keep(request)
+        is_kept = not self._scheduler.is_paused  # memory is short otherwise
+        if request.stage is Stage.RUNNING and is_kept:
+            self._reuse.keep_row(request)
         self._scheduler.finish(request)
+        if request.cache is not None and is_kept:
+            self._reuse.keep_prompt(request)
+        self._reuse.close(request)
 
     def pause(self, is_paused: bool) -> None:
         self._scheduler.is_paused = is_paused
@@ -308,6 +314,11 @@ class TextRunner:
         if is_needed := self._prefixes.has_unsaved:
             self._prefixes.save_next()
         return is_needed
+
+
+def _share(gigabytes: float | None, budget: MemoryBudget) -> int:
+    """The bytes of a part of the budget: as configured, else a quarter."""
+    return budget.total // 4 if gigabytes is None else int(gigabytes * 1e9)
 
 
 def _num_tokens(output: Output) -> int:

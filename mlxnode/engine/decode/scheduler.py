@@ -53,7 +53,7 @@ class Scheduler:
     @property
     def num_prefilling(self) -> int:
         """The prompts that are not complete, started or not."""
-        return len(self._prompts)
+        return len(self.prompts)
 
     @property
     def prefilled(self) -> list[Request]:
@@ -105,7 +105,7 @@ class Scheduler:
         started = self._in_stage(Stage.PREFILLING)
         ready = [
             request
-            for request in self._prompts
+            for request in self.prompts
             if request not in besides
             and (request in started or not any(map(request.shares_prefix, started)))
         ]
@@ -165,7 +165,8 @@ class Scheduler:
         return requests
 
     @property
-    def _prompts(self) -> list[Request]:
+    def prompts(self) -> list[Request]:
+        """The admitted requests whose prompt is not complete."""
         return self._in_stage(Stage.ADMITTED, Stage.PREFILLING)
 
     def _in_stage(self, *stages: Stage) -> list[Request]:

@@ -125,6 +125,14 @@ class CacheSizes:
             for layer in self.layers
         )
 
+    def uncut(self, length: int) -> int:
+        """The part of a row in layers that cannot be cut: states and windows."""
+        return sum(
+            layer.fixed + layer.per_token * min(length, layer.max_length)
+            for layer in self.layers
+            if layer.fixed or layer.max_length < UNBOUNDED
+        )
+
     def own(self, length: int) -> int:
         """The cache of one sequence of ``length`` tokens outside of a batch."""
         positions = length + _OWN_STEP

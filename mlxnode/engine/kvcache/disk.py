@@ -1,84 +1,103 @@
 """The prefix cache on disk: prefixes survive a restart of the process.
 
-A file holds one sequence: its KV cache in mlx-lm's format of prompt caches, its tokens in the
-metadata. The name of the folder depends on everything that the KV cache depends on, so another
-version of the model or of mlxnode does not find the files. When the limit is reached, the least
-recently used files are removed, also those of other models and versions.
+A file holds one sequence: its KV cache and its snapshots in mlx-lm's format of prompt caches,
+its tokens in the metadata. The folder depends on everything that the KV cache depends on
+(``origin.py``). A file gets its name when it is complete, so a process can be killed at any
+moment. When the limit is reached, the least recently used files are removed, also those of
+other models.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import mlx.core as mx
 from mlx_lm.models.cache import load_prompt_cache, save_prompt_cache
 from safetensors import SafetensorError, safe_open
 
-from mlxnode import __version__
+from mlxnode.engine.kvcache.disk_layout import pack, spans_of, unpack
 from mlxnode.engine.kvcache.entries import DiskEntry, FinishedEntry
+from mlxnode.engine.kvcache.origin import ORIGIN
 from mlxnode.engine.kvcache.prompt_cache import PromptCache, evaluate
-from mlxnode.models.served import ServedModel
+from mlxnode.engine.kvcache.snapshot import Snapshot, Span
 
 log = logging.getLogger("mlxnode.engine")
 
 _SUFFIX = ".safetensors"
 _UNFINISHED = "unfinished-"
 _METADATA = "0."  # mlx-lm's prefix for the names of a caller's metadata
+# What a file that is damaged, or none of ours, can raise.
+_DAMAGED = (
+    *(OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError),
+    SafetensorError,
+)
 
 
 class PrefixStore:
     """The sequences of one model, in ``root/fingerprint``; ``root`` holds ``limit`` bytes.
 
     The tokens of all files are in memory. Keys and values are read when they are needed.
+    ``origin`` is what the folder says about itself.
     """
 
-    def __init__(self, root: Path, fingerprint: str, limit: int):
+    def __init__(
+        self, root: Path, fingerprint: str, limit: int, origin: Mapping[str, Any] | None = None
+    ):
         self._root, self._folder, self._limit = root, root / fingerprint, limit
+        self._origin = origin or {}
         for file in self._folder.glob(_UNFINISHED + "*"):
-            file.unlink(missing_ok=True)
+            _unlink(file)
         read = map(_read, sorted(self._folder.glob("*" + _SUFFIX)))
         self.entries = [entry for entry in read if entry is not None]
 
-    def load(self, entry: DiskEntry) -> PromptCache | None:
-        """The KV cache of all tokens. If the file is lost: None, and the entry is removed."""
+    def load(self, entry: DiskEntry) -> tuple[PromptCache, list[Snapshot]] | None:
+        """The cache of all tokens, as ``FinishedEntry`` has it, and its snapshots.
+
+        If the file is lost: None, and the entry is removed.
+        """
         try:
-            cache, _ = load_prompt_cache(str(entry.file), return_metadata=True)
-            evaluate(cache)
+            layers, metadata = load_prompt_cache(str(entry.file), return_metadata=True)
+            evaluate(layers)
+            loaded = unpack(layers, json.loads(metadata["layout"]))
             os.utime(entry.file)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except _DAMAGED as error:
             log.warning("the prefix cache lost %s on disk: %s", entry.file.name, error)
             self._remove(entry.file)
             return None
-        return cache
+        return loaded
 
     def save(self, entry: FinishedEntry) -> None:
         """Write a sequence, unless a file holds a longer one that starts with it."""
         common = [(stored, stored.num_common(entry.tokens)) for stored in self.entries]
         if any(
-            length == len(entry.tokens)
-            and (stored.is_trimmable or length == len(stored.tokens))
+            length == len(entry.tokens) and stored.usable(length) >= entry.usable(length)
             for stored, length in common
         ):
             return
-        if entry.nbytes > self._limit:
+        snapshot_size = sum(snapshot.nbytes for snapshot in entry.snapshots)
+        if entry.nbytes + snapshot_size > self._limit:
             return
         name = hashlib.sha256(entry.tokens.tobytes()).hexdigest()[:32]
         file = self._folder / (name + _SUFFIX)
         try:
             self._write(file, entry)
+            self.entries = [stored for stored in self.entries if stored.file != file]
             self.entries.append(
                 DiskEntry(
                     entry.tokens,
                     file,
                     is_trimmable=entry.is_trimmable,
                     num_shared=entry.num_shared,
+                    spans=[Span(s.length, s.shortest) for s in entry.snapshots],
+                    snapshot_bytes=snapshot_size,
                 )
             )
             for stored, length in common:
-                if length == len(stored.tokens) and entry.is_trimmable:
+                if length == len(stored.tokens) and stored.file != file:
                     self._remove(stored.file)  # the new file contains its sequence
             self._trim()
         except (OSError, RuntimeError) as error:
@@ -88,13 +107,19 @@ class PrefixStore:
         # The sequences belong to the users: no other account may read them.
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.mkdir(mode=0o700, exist_ok=True)
+        if not (self._folder / ORIGIN).exists():
+            unfinished = self._folder / (_UNFINISHED + ORIGIN)
+            unfinished.write_text(json.dumps(self._origin))
+            unfinished.replace(self._folder / ORIGIN)
+        layers, layout = pack(entry)
         metadata = {
             "tokens": json.dumps(entry.tokens.tolist()),
             "is_trimmable": json.dumps(entry.is_trimmable),
             "num_shared": json.dumps(entry.num_shared),
+            "layout": json.dumps(layout),
         }
         unfinished = file.with_name(_UNFINISHED + file.name)
-        save_prompt_cache(str(unfinished), list(entry.cache), metadata)
+        save_prompt_cache(str(unfinished), layers, metadata)
         with open(unfinished, "rb") as written:
             os.fsync(written)  # a power loss could leave a file of zeros otherwise
         unfinished.replace(file)
@@ -110,7 +135,7 @@ class PrefixStore:
             total -= stat.st_size
 
     def _remove(self, file: Path) -> None:
-        file.unlink(missing_ok=True)
+        _unlink(file)
         self.entries = [entry for entry in self.entries if entry.file != file]
 
 
@@ -119,25 +144,25 @@ def _read(file: Path) -> DiskEntry | None:
     try:
         with safe_open(file, "numpy") as opened:  # compares the size with the header
             metadata = opened.metadata()
-        tokens, is_trimmable, num_shared = (
+        tokens, is_trimmable, num_shared, layout = (
             json.loads(metadata[_METADATA + key])
-            for key in ("tokens", "is_trimmable", "num_shared")
+            for key in ("tokens", "is_trimmable", "num_shared", "layout")
         )
-        return DiskEntry(tokens, file, is_trimmable=is_trimmable, num_shared=num_shared)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        spans, snapshot_bytes = spans_of(layout)
+        return DiskEntry(
+            tokens,
+            file,
+            is_trimmable=is_trimmable,
+            num_shared=num_shared,
+            spans=spans,
+            snapshot_bytes=snapshot_bytes,
+        )
+    except _DAMAGED as error:
         log.warning("the prefix cache drops %s on disk: %s", file.name, error)
-        file.unlink(missing_ok=True)
+        _unlink(file)
         return None
 
 
-def fingerprint(model: ServedModel, kv_bits: int | None) -> str:
-    """A name for everything that decides on the keys and values of a sequence."""
-    is_file = model.weights.is_file()
-    files = [model.weights] if is_file else sorted(model.weights.glob("*" + _SUFFIX))
-    facts = [
-        [__version__, version("mlx"), version("mlx-lm")],
-        [str(mx.default_device()), kv_bits],
-        (model.folder / "config.json").read_text(),
-        [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files],
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+def _unlink(file: Path) -> None:
+    with contextlib.suppress(OSError):  # a folder, say
+        file.unlink(missing_ok=True)

@@ -47,34 +47,33 @@ def is_plain(layer: object) -> TypeGuard[PlainCache]:
 
 def is_trimmable(cache: PromptCache) -> bool:
     """True if the cache of a sequence contains the cache of each of its prefixes."""
-    return all(is_plain(layer) for layer in cache)
+    return all(is_plain(layer) for layer in flat_layers(cache))
 
 
 def trimmed(cache: PromptCache, length: int, *, copy: bool = False) -> PromptCache:
     """The cache of the first ``length`` tokens. Without ``copy``, both share their memory.
 
-    The cache must be trimmable.
+    Layers that cannot be cut stay as they are.
     """
-
-    def part(array: mx.array) -> mx.array:
-        array = array[..., :length, :]
-        return mx.contiguous(array) if copy else array
-
-    plain = [layer for layer in cache if is_plain(layer)]
-    parts = [tuple(part(array) for array in arrays_of(layer)) for layer in plain]
+    cut = [_trimmed(layer, length, copy=copy) for layer in cache]
     if copy:
-        mx.eval(parts)
-    return [
-        plain_cache(arrays, length, like=layer)
-        for layer, arrays in zip(plain, parts, strict=True)
-    ]
+        evaluate(cut)
+    return cut
+
+
+def _trimmed(layer: LayerCache, length: int, *, copy: bool) -> LayerCache:
+    if isinstance(layer, CacheList):
+        return CacheList(*(_trimmed(inner, length, copy=copy) for inner in layer.caches))
+    if not is_plain(layer):
+        return layer
+    arrays = tuple(array[..., :length, :] for array in arrays_of(layer))
+    return plain_cache(
+        tuple(map(mx.contiguous, arrays)) if copy else arrays, length, like=layer
+    )
 
 
 def trim_in_place(cache: list[LayerCache], length: int) -> PromptCache:
-    """``cache``, cut to its first ``length`` tokens. Only one layer is there twice at a time.
-
-    The cache must be trimmable.
-    """
+    """``cache``, cut to its first ``length`` tokens. One layer at a time is there twice."""
     for i, layer in enumerate(cache):
         cache[i] = trimmed([layer], length, copy=True)[0]
     return cache

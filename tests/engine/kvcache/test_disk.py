@@ -10,15 +10,17 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache
+from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache, RotatingKVCache
 from support.engine_process import TIMEOUT, generate, serve_tiny
 
-from mlxnode.engine.kvcache import disk
+from mlxnode.engine.kvcache import disk, origin
 from mlxnode.engine.kvcache.budget import MemoryBudget
-from mlxnode.engine.kvcache.disk import PrefixStore, fingerprint
+from mlxnode.engine.kvcache.disk import PrefixStore
 from mlxnode.engine.kvcache.entries import FinishedEntry
+from mlxnode.engine.kvcache.origin import fingerprint
 from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.kvcache.prompt_cache import arrays_of
+from mlxnode.engine.kvcache.snapshot import Snapshot, only_plain
 
 LIMIT = 10**6
 TEXT = list(range(100, 140))
@@ -82,13 +84,58 @@ def test_what_came_back_is_in_memory_and_not_written_again(reopen):
     assert prefixes.nbytes > 0 and not prefixes.has_unsaved
 
 
-def test_a_row_that_cannot_be_cut_comes_back_whole_only(reopen):
-    row = RotatingKVCache(max_size=64)
-    data = mx.ones((1, 1, len(TEXT), 64))
-    row.update_and_fetch(data, data)
-    reopen().save(FinishedEntry(TEXT, [row]))
-    assert known(reopen(), [*TEXT[:30], 1, 2]) == 0
-    assert known(reopen(), [*TEXT, 1]) == len(TEXT)
+def window_of(tokens: list[int], size: int) -> RotatingKVCache:
+    """A window whose keys tell the tokens."""
+    [plain] = row_of(tokens)
+    layer = RotatingKVCache(max_size=size)
+    layer.update_and_fetch(plain.keys[:, :, : len(tokens)], plain.values[:, :, : len(tokens)])
+    return layer
+
+
+def with_snapshots(tokens: list[int], *lengths: int) -> FinishedEntry:
+    """A combined layer of a plain part and a window of 16, with snapshots at ``lengths``."""
+
+    def cache(length: int) -> list:
+        return [CacheList(window_of(tokens[:length], 16), *row_of(tokens[:length]))]
+
+    entry = FinishedEntry(tokens, only_plain(cache(len(tokens))))
+    entry.snapshots = [Snapshot(cache(n), n, is_border=True) for n in lengths]
+    return entry
+
+
+def test_snapshots_come_back_from_disk(reopen):
+    entry = with_snapshots(TEXT, 8, 20, 40)
+    reopen().save(entry)
+    [stored] = reopen().entries
+    assert [(span.length, span.shortest) for span in stored.spans] == [
+        (8, 0),
+        (20, 20),
+        (40, 40),
+    ]
+    assert stored.snapshot_bytes == sum(snapshot.nbytes for snapshot in entry.snapshots)
+    for prompt, length in (([*TEXT[:30], 1], 20), ([*TEXT, 1], 40), ([*TEXT[:5], 1, 2], 0)):
+        prefixes = make_prefixes(reopen())
+        found = prefixes.find(prompt)
+        if not length:
+            assert found is None  # a file is not read for five tokens
+            continue
+        assert (
+            found.length == length and prefixes.nbytes == entry.nbytes + stored.snapshot_bytes
+        )
+        [[window, plain]] = [layer.caches for layer in found.cache]
+        assert np.array(plain.keys_and_values()[0])[0, 0, :, 0].tolist() == TEXT[:length]
+        held = np.array(window.keys_and_values()[0])[0, 0, :, 0].tolist()
+        assert held == TEXT[length - 16 : length] and window.offset == length
+
+
+def test_a_longer_sequence_with_its_snapshots_takes_the_place_of_a_file(reopen, tmp_path):
+    store = reopen()
+    for entry in (with_snapshots(TEXT[:20], 20), with_snapshots(TEXT, 20, 40)):
+        store.save(entry)
+    assert len(store.entries) == len(list(tmp_path.rglob("*.safetensors"))) == 1
+    store.save(with_snapshots(TEXT[:20], 20))  # the file serves that, too
+    store.save(with_snapshots(TEXT[:30], 30))  # and not that
+    assert sorted(len(stored.tokens) for stored in store.entries) == [30, 40]
 
 
 def test_what_is_in_memory_is_not_read_from_disk(reopen, monkeypatch):
@@ -126,7 +173,7 @@ def test_the_fingerprint_tells_what_the_caches_depend_on(tiny_folder, tmp_path, 
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"rope_theta": 1.0}))
     prints.append(fingerprint(model, None))
-    monkeypatch.setattr(disk, "__version__", "another")
+    monkeypatch.setattr(origin, "__version__", "another")
     prints.append(fingerprint(model, None))
     assert len(set(prints)) == len(prints)
 
@@ -168,6 +215,34 @@ def test_damaged_and_unfinished_files_are_dropped(reopen, tmp_path, caplog):
         assert len(reopen().entries) == 1
     assert half.name in caplog.text
     assert list(tmp_path.rglob("*.safetensors")) == [whole]
+
+
+def test_what_is_no_file_of_the_cache_is_no_error(reopen, tmp_path):
+    save(reopen(), TEXT)
+    folder = tmp_path / "prefixes" / "model"
+    (folder / "folder.safetensors").mkdir()
+    mx.save_safetensors(str(folder / "foreign.safetensors"), {"weight": mx.zeros(3)})
+    mx.save_safetensors(
+        str(folder / "almost.safetensors"),
+        {"0.0": mx.zeros(3)},
+        {"0.tokens": "[1, 2]", "0.is_trimmable": "true", "0.num_shared": "0", "0.layout": "7"},
+    )
+    (folder / "text.safetensors").write_text("no tensors")
+    (tmp_path / "prefixes" / "file").write_text("beside the folders")
+    store = reopen()
+    assert len(store.entries) == 1
+    assert make_prefixes(store).find([*TEXT, 1]).length == len(TEXT)
+
+
+@pytest.mark.parametrize("layout", [{"structure": [True, True]}, {"structure": []}, {}])
+def test_a_file_whose_layout_is_wrong_is_lost_and_no_error(reopen, monkeypatch, layout):
+    monkeypatch.setattr(
+        disk, "pack", lambda entry: (list(entry.cache), {"snapshots": []} | layout)
+    )
+    save(reopen(), TEXT)
+    store = reopen()
+    assert len(store.entries) == 1 and make_prefixes(store).find([*TEXT, 1]) is None
+    assert store.entries == []
 
 
 def test_a_file_that_goes_while_the_node_runs_is_forgotten(reopen, tmp_path):

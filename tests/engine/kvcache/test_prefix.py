@@ -3,7 +3,7 @@
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx_lm.models.cache import KVCache, RotatingKVCache
+from mlx_lm.models.cache import KVCache
 from support.running import make, make_runner, run, step
 
 from mlxnode.engine.kvcache.budget import MemoryBudget
@@ -267,18 +267,3 @@ def test_entries_are_never_written_to(model):
     while longer.finish_reason is None:
         step(runner)
     assert texts[0] == texts[1] == texts[2] == text_of(runner, make(3, prompt=60))
-
-
-def test_a_row_that_cannot_be_cut_is_found_whole_only():
-    prefixes = make_prefixes(10_000)
-    row = RotatingKVCache(max_size=64)
-    row.update_and_fetch(mx.ones((1, 1, 5, 2)), mx.ones((1, 1, 5, 2)))
-    prefixes.add([1, 2, 3, 4, 5], [row])
-    assert prefixes.find([1, 2, 3, 4, 9]) is None
-    assert prefixes.find([1, 2, 3, 4, 5]) is None
-    found = prefixes.find([1, 2, 3, 4, 5, 6])
-    assert found.length == 5 and found.cache[0] is not row and found.cache[0].offset == 5
-    text = PrefixEntry([1, 2, 3, 4, 5, 6])
-    text.remember(6, mx.zeros((1, 8)))
-    prefixes.add([1, 2, 3, 4, 5, 6], [row], text)
-    assert prefixes.find([1, 2, 3, 4, 5, 6]).logits is not None
