@@ -138,19 +138,14 @@ def measure_caches(
     """The sizes of the caches of ``model``. Runs the model once on one token.
 
     Raises:
-        ModelError: a layer cannot be batched, or its keys and values cannot be quantized.
+        ModelError: a layer cannot be batched.
     """
     cache = new_prompt_cache(model, bits)
     for layer in flat_layers(cache):
         if not is_plain(layer) and not hasattr(layer, "merge"):
             raise ModelError(f"its cache ({type(layer).__name__}) cannot be batched")
-    try:
-        model(mx.zeros((1, 1), mx.int32), cache=cache)
-        evaluate(cache)
-    except ValueError as error:
-        if bits is None:
-            raise
-        raise ModelError(f"kv_cache_bits = {bits} does not fit this model: {error}") from error
+    model(mx.zeros((1, 1), mx.int32), cache=cache)
+    evaluate(cache)
     return CacheSizes(tuple(_size_of(layer) for layer in flat_layers(cache)), surplus, chunk)
 
 
