@@ -8,7 +8,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test test-quick lint sizes bench bench-engine bench-kernels \
+.PHONY: help serve test test-models test-quick lint sizes bench bench-engine bench-kernels \
 	mac-report release clean
 .DEFAULT_GOAL := help
 
@@ -21,8 +21,12 @@ serve: $(VENV)/.installed  ## set up, fetch the demo models once, and serve conf
 test: $(VENV)/.installed-dev  ## set up, and run the tests
 	$(BIN)/python -m pytest
 
+test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; write docs/models.md
+	$(BIN)/python -m pytest -m models; status=$$?; \
+		$(BIN)/python tests/support/models_table.py && exit $$status
+
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not models"
 
 # With the benchmarks' dependencies, whose types are checked too.
 lint: $(VENV)/.installed-bench  ## check style, formatting, types and the sizes of the files
