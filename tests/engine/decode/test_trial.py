@@ -3,6 +3,8 @@
 import mlx.core as mx
 import pytest
 from mlx import nn
+from mlx_lm.models.cache import make_prompt_cache
+from support import architectures
 from support.running import make_runner
 
 from mlxnode.config.tables import EngineConfig
@@ -62,6 +64,14 @@ def test_trial_refuses_a_model_that_fails_on_the_way(model, condition):
         ModelError, match="cannot be batched: AttributeError: this cache has no"
     ):
         attempt(Wrapped(model, condition, refuse))
+
+
+def test_trial_refuses_an_architecture_of_mlx_lm_that_runs_alone_only():
+    """The mask of several rows has fewer axes than its scores."""
+    model = architectures.build("phi3small")
+    mx.eval(model(mx.zeros((1, 3), mx.int32), cache=make_prompt_cache(model)))
+    with pytest.raises(ModelError, match="cannot be batched: ValueError: .*broadcast"):
+        attempt(model)
 
 
 def test_trial_refuses_a_model_whose_logits_are_never_finite(model):
