@@ -70,7 +70,7 @@ def test_trial_refuses_an_architecture_of_mlx_lm_that_runs_alone_only():
     """The mask of several rows has fewer axes than its scores."""
     model = architectures.build("phi3small")
     mx.eval(model(mx.zeros((1, 3), mx.int32), cache=make_prompt_cache(model)))
-    with pytest.raises(ModelError, match="cannot be batched: ValueError: .*broadcast"):
+    with pytest.raises(ModelError, match=r"cannot be batched: ValueError: .*broadcast"):
         attempt(model)
 
 
