@@ -8,7 +8,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test test-all test-quick lint sizes bench bench-engine bench-kernels \
+.PHONY: help serve test test-all test-models test-quick lint sizes bench bench-engine bench-kernels \
 	mac-report release clean
 .DEFAULT_GOAL := help
 
@@ -24,8 +24,12 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 test: $(VENV)/.installed-dev  ## set up, and run the tests, with some cases of each long table
 	$(PYTEST) -m "not exhaustive and not models"
 
-test-all: $(VENV)/.installed-dev  ## all tests
-	$(PYTEST)
+test-all: $(VENV)/.installed-dev  ## all tests but those of make test-models
+	$(PYTEST) -m "not models"
+
+test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; write docs/models.md
+	$(PYTEST) -m models; status=$$?; \
+		$(BIN)/python tests/support/models_table.py && exit $$status
 
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
 	$(PYTEST) -m "not slow and not exhaustive and not models"

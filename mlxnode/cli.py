@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   mlxnode serve                         serve the models of config.toml, else the demo models
   mlxnode serve --config my.toml --address 0.0.0.0:8000
   mlxnode models                        what is registered, and whether it is on disk
-  mlxnode check && mlxnode serve
+  mlxnode check --deep && mlxnode serve
   mlxnode status                        what the running node does, and the memory it uses
   mlxnode doctor                        does everything work on this machine?
 
@@ -68,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--address", metavar="HOST:PORT", help="the node that listens there")
     status.add_argument("--json", action="store_true", help="all figures as JSON")
     add("models", _models, "List the configured models, and whether they are on disk.")
-    add("check", _check, "Check the configuration and the models without serving.")
+    check = add("check", _check, "Check the configuration and the models without serving.")
+    check.add_argument(
+        "--deep", action="store_true", help="load each model and run it, as serve does"
+    )
     doctor = add("doctor", _doctor, "Check this machine, its limits and the configuration.")
     doctor.add_argument(
         "--report",
@@ -157,17 +160,20 @@ def _models(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from mlxnode.models.resolve import failure_text
-    from mlxnode.process.weigh import weigh
+    from mlxnode.process.weigh import load_once, weigh
 
     loaded = load_config(options.config)
     models, failed = _resolve(loaded)
-    found = weigh(models, loaded.config.engine)
+    engine = loaded.config.engine
+    found = weigh(models, engine)
     for model in models:
         print(f"{model.id}: {model.type}, {model.architecture}, {model.context_length} tokens")
         if found[model.id].fits:
             print(f"  {found[model.id].text}")
         else:
             failed[model.id] = found[model.id].text
+    if options.deep:
+        failed |= load_once([model for model in models if model.id not in failed], engine)
     if failed:
         raise ModelError(f"{loaded.where}: {failure_text(loaded.config, failed)}")
     print(f"{loaded.where}: {len(models)} models, nothing to complain about")

@@ -5,13 +5,17 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx2 as httpx
+import numpy as np
 import openai
 import pytest
+from safetensors.numpy import load_file, save_file
 from support import tiny
 from support.node_process import NodeProcess
 
@@ -163,6 +167,39 @@ def test_node_that_requires_all_models_ends_with_the_first_that_fails(tmp_path):
         assert node.process.wait(60) == 1
         wait_for_line(node, "api.models.broken: cannot load")
         assert not node.url
+
+
+def with_nan(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights["model.norm.weight"][:] = np.nan
+    save_file(weights, file, metadata={"format": "mlx"})
+
+
+@pytest.mark.timeout(400)
+def test_check_deep_says_what_serving_says(tmp_path):
+    """Of what a check of the files alone does not see: weights, tokenizers, shared weights."""
+    good = tiny.make_chat_model(tmp_path / "good", hidden=128)
+    tables = [table("good", good), table("other", good, kv_cache_bits=8)]
+    for damage in (with_nan, with_broken_tokenizer):
+        damage(folder := Path(shutil.copytree(good, tmp_path / damage.__name__)))
+        tables.append(table(damage.__name__, folder))
+    text = config(*tables)
+    (tmp_path / "config.toml").write_text(text)
+    command = [sys.executable, "-m", "mlxnode", "check", "--config", tmp_path / "config.toml"]
+    deep = subprocess.run([*command, "--deep"], capture_output=True, text=True, timeout=150)
+    shallow = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    assert deep.returncode == shallow.returncode == 1
+    assert shallow.stderr.count("api.models.") == 1  # other bits for the same weights
+    with NodeProcess(tmp_path, text) as node:
+        node.wait_ready()
+        with client(node) as sdk:
+            listed = {model.id: model for model in sdk.models.list().data}
+    failed = {id: model.reason for id, model in listed.items() if model.status == "failed"}
+    assert set(failed) == {"other", "with_nan", "with_broken_tokenizer"}
+    assert deep.stderr.count("api.models.") == len(failed)
+    for id, reason in failed.items():
+        assert f'api.models.{id} (path = "' in deep.stderr and reason in deep.stderr, id
 
 
 def wait_for_line(node: NodeProcess, text: str) -> None:

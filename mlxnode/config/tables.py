@@ -49,11 +49,15 @@ class ModelConfig(RateLimits):
     default_temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
     matryoshka_dimensions: list[Annotated[int, Field(ge=1)]] | None = None
+    # None: as [engine]; 0: not quantized.
+    kv_cache_bits: Literal[0, 4, 8] | None = None
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
         if self.type == "embedding" and self.default_temperature is not None:
             raise ValueError("default_temperature does not apply to an embedding model")
+        if self.type == "embedding" and self.kv_cache_bits is not None:
+            raise ValueError("kv_cache_bits does not apply to an embedding model")
         if self.type != "embedding" and self.dimensions is not None:
             raise ValueError(f"dimensions does not apply to a {self.type} model")
         if self.type != "embedding" and self.matryoshka_dimensions is not None:
@@ -159,6 +163,12 @@ class EngineConfig(Table):
     prefill_stall_ms: Annotated[int, Field(ge=1)] = 25
     embedding_batch_tokens: Annotated[int, Field(ge=1)] = 4096
     kernels: Backend = "auto"
+
+    def for_model(self, kv_cache_bits: Literal[0, 4, 8] | None) -> "EngineConfig":
+        """The settings of one model, whose own table sets ``kv_cache_bits`` or not."""
+        if kv_cache_bits is None:
+            return self
+        return self.model_copy(update={"kv_cache_bits": kv_cache_bits or None})
 
 
 class NodeConfig(Table):

@@ -59,6 +59,10 @@ def open_generation_model(
             model, _ = load_model(served.weights, lazy=True)
     except (ValueError, FileNotFoundError, RuntimeError, KeyError, TypeError) as error:
         raise ModelError(f"cannot load {served.weights}: {error}") from error
+    except SystemExit as error:  # a module of mlx-lm that misses a package
+        raise ModelError(
+            f"mlx-lm needs a package for {served.architecture} that is not installed"
+        ) from error
     cpu.install(model)
     return model
 

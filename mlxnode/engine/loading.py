@@ -11,12 +11,14 @@ import mlx.core as mx
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.decode.grammar import GrammarCompiler
 from mlxnode.engine.decode.runner import TextRunner
+from mlxnode.engine.decode.trial import try_batch
 from mlxnode.engine.embedding.runner import EmbeddingRunner
-from mlxnode.engine.fit.served import find_verdict
+from mlxnode.engine.fit.served import check_shared, find_verdict
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.kvcache.disk import PrefixStore
 from mlxnode.engine.kvcache.origin import fingerprint, origin_of, remove_stale
 from mlxnode.engine.loader import load_generation_model
+from mlxnode.engine.memory.device import limit_memory
 from mlxnode.engine.memory.plan import describe, free_after, kv_cache_bytes
 from mlxnode.engine.work import Runner
 from mlxnode.errors import ModelError, reason_of
@@ -38,6 +40,15 @@ class LoadedModels:
     failed: dict[str, str] = field(default_factory=dict)  # why a model cannot be served
 
 
+def load_once(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, str]:
+    """The models that cannot be served, each with the reason; the others are dropped."""
+    limit_memory(config)
+    try:
+        return ModelLoader(config, log.info).load(models).failed
+    except backend.BackendError as error:
+        return {model.id: str(error) for model in models}
+
+
 class ModelLoader:
     """Loads models one after the other, each only if it fits beside those before it.
 
@@ -53,7 +64,7 @@ class ModelLoader:
         self._kernels = backend.choose(config.kernels)
         self.budget = MemoryBudget()
         self._loaded = LoadedModels()
-        self._by_weights: dict[Path, str] = {}  # the first id of each text model
+        self._by_weights: dict[Path, ServedModel] = {}  # the first text model of each
 
     def load(self, models: Sequence[ServedModel]) -> LoadedModels:
         """Load ``models``, and give the KV caches the memory that is left.
@@ -77,7 +88,8 @@ class ModelLoader:
     def _load_one(self, model: ServedModel) -> None:
         runners, weights = self._loaded.runners, self._loaded.weights
         if (first := self._by_weights.get(model.weights)) and model.type != "embedding":
-            runners[model.id], weights[model.id] = runners[first], weights[first]
+            check_shared(first, model, self._config)
+            runners[model.id], weights[model.id] = runners[first.id], weights[first.id]
             return
         before = mx.get_active_memory()
         self._check_fit(model, free_after(self._config, before))
@@ -86,7 +98,7 @@ class ModelLoader:
             runners[model.id] = EmbeddingRunner.load(model, self._config, self._kernels)
         else:
             runners[model.id] = self._text_runner(model)
-            self._by_weights[model.weights] = model.id
+            self._by_weights[model.weights] = model
         weights[model.id] = mx.get_active_memory() - before
 
     def _check_fit(self, model: ServedModel, free: int) -> None:
@@ -105,25 +117,29 @@ class ModelLoader:
         self._report(f"{model.id} {verdict.text}")
 
     def _text_runner(self, model: ServedModel) -> TextRunner:
+        config = self._config.for_model(model.kv_cache_bits)
+        loaded = load_generation_model(model)
+        make_compiler = functools.partial(GrammarCompiler, model.folder)
+        try_batch(loaded, config, make_compiler, self._kernels)
         return TextRunner(
-            load_generation_model(model),
-            self._config,
+            loaded,
+            config,
             self.budget,
-            functools.partial(GrammarCompiler, model.folder),
+            make_compiler,
             self._kernels,
-            self._prefix_store(model),
+            self._prefix_store(model, config),
         )
 
-    def _prefix_store(self, model: ServedModel) -> PrefixStore | None:
+    def _prefix_store(self, model: ServedModel, config: EngineConfig) -> PrefixStore | None:
         """The model's prefix cache on disk, None if the config has no disk cache."""
-        if not self._config.prefix_cache_disk_gb:
+        if not config.prefix_cache_disk_gb:
             return None
         root = cache_folder() / "prefixes"
         remove_stale(root)
         return PrefixStore(
             root,
-            fingerprint(model, self._config.kv_cache_bits),
-            int(self._config.prefix_cache_disk_gb * 1e9),
+            fingerprint(model, config.kv_cache_bits),
+            int(config.prefix_cache_disk_gb * 1e9),
             origin_of(model),
         )
 

@@ -62,6 +62,7 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         created=int(max(file.stat().st_mtime for file in files.weight_files)),
         matryoshka=sizes.matryoshka,
         has_configured_context=model.context_length is not None,
+        kv_cache_bits=model.kv_cache_bits,
     )
 
 

@@ -50,8 +50,9 @@ class Activations:
 class MemoryNeeds:
     """What a model needs. ``activations`` are at two contexts, the shorter first.
 
-    ``kv`` is as configured. ``kv_if_quantized`` has the same for other ``kv_cache_bits``, as
-    far as the model allows them. ``load`` is beyond the weights, while they are loaded.
+    ``kv`` is as configured. ``kv_if_quantized`` has the same for other ``kv_cache_bits``; it
+    is as large if the model allows no layer to be quantized. ``load`` is beyond the weights,
+    while they are loaded.
     """
 
     weights: int
@@ -59,6 +60,7 @@ class MemoryNeeds:
     activations: tuple[Activations, Activations]
     kv_if_quantized: tuple[tuple[int, KVBytes], ...] = ()
     load: int = 0
+    note: str = ""  # what the user should know about the KV cache
 
     def peak(self, rows: int, tokens: int) -> int:
         """The most bytes in use while ``rows`` rows of ``tokens`` tokens are served.
@@ -138,6 +140,10 @@ class Verdict:
     @property
     def text(self) -> str:
         """The verdict with its numbers, in one line."""
+        return f"{self._text}; {self.needs.note}" if self.needs.note else self._text
+
+    @property
+    def _text(self) -> str:
         context = self.context_length
         full = self._needed(self.max_batch_size, context)
         if not self.fits:

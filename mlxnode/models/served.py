@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mlxnode.config.tables import ModelType
 
@@ -28,3 +29,4 @@ class ServedModel:
     created: int  # Unix seconds, from the weights' modification time
     matryoshka: tuple[int, ...] = ()
     has_configured_context: bool = False
+    kv_cache_bits: Literal[0, 4, 8] | None = None  # as in its table of the configuration

@@ -1,10 +1,11 @@
-"""The fit verdicts for the command line, from a process that may import mlx."""
+"""Verdicts on models for the command line, from processes that may import mlx."""
 
 import importlib
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.models.fit import Weighed
@@ -12,22 +13,63 @@ from mlxnode.models.served import ServedModel
 
 _PREPARE = "mlxnode.engine.cpu"
 _WEIGH = "mlxnode.engine.fit.served"
+_LOAD = "mlxnode.engine.loading"
+_REGISTRY = "mlxnode.server.registry"
+
+Result = TypeVar("Result")
 
 
 def weigh(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, Weighed]:
     """The verdict on each model, by id, if those before it are loaded."""
+    found = _in_child(_weigh, models, config)
+    if found is None:  # the files of a model ended the process
+        unknown = Weighed("?", "the process that looks at the files has died", False)
+        return {model.id: unknown for model in models}
+    return found
+
+
+def load_once(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, str]:
+    """The models that a node could not serve, each with the reason, found as a node does.
+
+    One process loads them as an engine, and another one as a worker; both end afterwards.
+    """
+    loaded = _in_child(_load, models, config)
+    if loaded is None:
+        return {model.id: "the process that loads the models has died" for model in models}
+    opened = _in_child(_open, models, config)
+    if opened is None:
+        return {model.id: "the process that opens the tokenizers has died" for model in models}
+    return opened | loaded
+
+
+def _in_child(
+    function: Callable[[list[ServedModel], EngineConfig], dict[str, Result]],
+    models: Sequence[ServedModel],
+    config: EngineConfig,
+) -> dict[str, Result] | None:
+    """The result of ``function`` in a process of its own; None if that process dies."""
     if not models:
         return {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
-            return pool.submit(_weigh, list(models), config).result()
-        except BrokenProcessPool:  # the files of a model ended the process
-            unknown = Weighed("?", "the process that looks at the files has died", False)
-            return {model.id: unknown for model in models}
+            return pool.submit(function, list(models), config).result()
+        except BrokenProcessPool:
+            return None
+
+
+# Imported by name: the command line must not import the engine's modules, nor the worker's.
 
 
 def _weigh(models: list[ServedModel], config: EngineConfig) -> dict[str, Weighed]:
-    # Imported by name: the command line must not import the engine's modules.
     importlib.import_module(_PREPARE).prepare_process()
     return importlib.import_module(_WEIGH).weigh(models, config)
+
+
+def _load(models: list[ServedModel], config: EngineConfig) -> dict[str, str]:
+    importlib.import_module(_PREPARE).prepare_process()
+    return importlib.import_module(_LOAD).load_once(models, config)
+
+
+def _open(models: list[ServedModel], _: EngineConfig) -> dict[str, str]:
+    return importlib.import_module(_REGISTRY).Registry(models).failed

@@ -274,3 +274,30 @@ def test_config_defaults_are_those_of_the_tables(write):
 def test_config_backends_are_those_of_the_kernels():
     # The kernels import nothing of the server, and the configuration imports no mlx.
     assert get_args(Backend) == get_args(backend.Backend)
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "expected"),
+    [(None, None, None), (8, None, 8), (8, 4, 4), (8, 0, None), (None, 4, 4), (None, 0, None)],
+)
+def test_config_kv_cache_bits_of_a_model_come_before_the_engines(
+    write, engine, model, expected
+):
+    lines = [OPEN + MODEL, "" if model is None else f"kv_cache_bits = {model}", "[engine]"]
+    file = write("\n".join([*lines, "" if engine is None else f"kv_cache_bits = {engine}"]))
+    config = load_config(file, environ={}).config
+    found = config.engine.for_model(config.api.models["m"].kv_cache_bits)
+    assert found.kv_cache_bits == expected
+    assert found.model_copy(update={"kv_cache_bits": engine}) == config.engine
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("kv_cache_bits = 2", "kv_cache_bits = 2: input should be 0, 4 or 8"),
+        ('type = "embedding"\nkv_cache_bits = 8', "does not apply to an embedding model"),
+    ],
+)
+def test_config_refuses_kv_cache_bits_that_a_model_cannot_have(write, line, error):
+    table = MODEL.replace('type = "chat"\n', "") if "type" in line else MODEL
+    assert error in error_of(write(OPEN + table + line))

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import gguf
@@ -222,3 +223,14 @@ async def test_loader_demo_model_predicts_english(demo):
     perplexity = math.exp(-chosen.mean().item())
     assert len(ids) > 150
     assert 15 < perplexity < 22.5  # 20.45 when this was written
+
+
+def test_loader_names_a_model_that_needs_a_missing_package(tmp_path, monkeypatch):
+    """The module of olmo ends the process where ai2-olmo is missing."""
+    monkeypatch.setitem(sys.modules, "hf_olmo", None)
+    monkeypatch.delitem(sys.modules, "mlx_lm.models.olmo", raising=False)
+    folder = tiny.make_chat_model(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "olmo"}))
+    with pytest.raises(ModelError, match="needs a package for olmo"):
+        load_generation_model(serve_tiny(folder, architecture="olmo"))

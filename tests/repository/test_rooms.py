@@ -47,6 +47,7 @@ MAY_IMPORT = {
         "engine.kvcache",
         "engine.pacing",
         "engine.work",
+        "errors",
         "figures",
         "grammar",
         "kernels",

@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
-from mlx_lm.utils import _get_classes
+from mlx_lm.utils import _get_classes, quantize_model
 from support.tiny import CHAT_TEMPLATE, make_tokenizer
 
 from mlxnode.engine import cpu
@@ -36,23 +36,32 @@ def build_plain(name: str, *, seed: int = 0, **changes: Any) -> nn.Module:
 
 
 def write_folder(
-    name: str, folder: Path, *, template: str = CHAT_TEMPLATE, **changes: Any
+    name: str,
+    folder: Path,
+    *,
+    template: str = CHAT_TEMPLATE,
+    quantized: bool = False,
+    **changes: Any,
 ) -> Path:
     """A folder with that model and a byte tokenizer, as from the hub.
 
-    ``changes`` replace values of its configuration.
+    ``changes`` replace values of its configuration; ``quantized`` weights have four bits.
     """
     make_tokenizer(folder, template)
     config = {**configs()[name], **changes}
+    model = _build(config, 0)
+    if quantized:
+        model, config = quantize_model(model, config, group_size=32, bits=4)
     (folder / "config.json").write_text(json.dumps(config))
-    weights = dict(tree_flatten(_build(config, 0).parameters()))
+    weights = dict(tree_flatten(model.parameters()))
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
     return folder
 
 
-def _build(config: dict[str, Any], seed: int) -> nn.Module:
+def _build(config: dict[str, Any], seed: int, *, evaluate: bool = True) -> nn.Module:
     mx.random.seed(seed)
     model_class, arguments_class = _get_classes(config)
     model = model_class(arguments_class.from_dict(config))
-    mx.eval(model.parameters())
+    if evaluate:
+        mx.eval(model.parameters())
     return model

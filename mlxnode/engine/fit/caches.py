@@ -73,7 +73,7 @@ def lengthen(cache: PromptCache, length: int) -> None:
     """Give the cache of one sequence the shapes of ``length`` tokens."""
     layer: Any
     for layer in flat_layers(cache):
-        if isinstance(layer, ArraysCache) or layer.keys is None:
+        if isinstance(layer, ArraysCache) or getattr(layer, "keys", None) is None:
             continue
         capacity = -(-length // getattr(layer, "step", 256)) * getattr(layer, "step", 256)
         if isinstance(layer, RotatingKVCache):

@@ -22,7 +22,6 @@ from mlxnode.engine.kvcache.prompt_cache import (
     new_prompt_cache,
 )
 from mlxnode.engine.kvcache.separate import new_batch_cache
-from mlxnode.errors import ModelError
 from mlxnode.models.fit import SMALL_CONTEXT, Activations, KVBytes, MemoryNeeds, num_slots
 
 _TRACED_ROWS = 4  # of a larger batch, each row needs as much
@@ -47,11 +46,7 @@ class Tracer:
         return sum(array.nbytes for _, array in self._weights)
 
     def kv_bytes(self, bits: int | None) -> KVBytes:
-        """The bytes of the KV cache of a row.
-
-        Raises:
-            ModelError: a layer cannot be batched, or its keys cannot be quantized.
-        """
+        """The bytes of the KV cache of a row."""
         fixed, growing = 0, []
         layer: Any
         for layer in flat_layers(self._filled(_FEW, bits)):
@@ -101,12 +96,7 @@ class Tracer:
         cache = new_prompt_cache(self._model, bits)
         if length == 0:
             return cache
-        try:
-            self._trace(lambda: self._model(mx.zeros((1, _FEW), mx.int32), cache=cache))
-        except ValueError as error:
-            if bits is None:
-                raise
-            raise ModelError(f"kv_cache_bits = {bits} does not fit: {error}") from error
+        self._trace(lambda: self._model(mx.zeros((1, _FEW), mx.int32), cache=cache))
         places = caches.places_of(cache)
         caches.put(places, [caches.blank(array) for array in caches.get(places)])
         caches.lengthen(cache, length)
@@ -165,11 +155,7 @@ class Tracer:
 def needs_of(
     model: nn.Module, *, bits: int | None, chunk: int, context_length: int, max_batch_size: int
 ) -> MemoryNeeds:
-    """What ``model`` needs; its weights are not evaluated.
-
-    Raises:
-        ModelError: its KV cache cannot be batched, or not be quantized to ``bits``.
-    """
+    """What ``model`` needs; its weights are not evaluated."""
     projection.prepare(model)
     tracer = Tracer(model, bits, chunk)
     kv = tracer.kv_bytes(bits)
@@ -184,10 +170,6 @@ def needs_of(
 
 
 def _quantized(tracer: Tracer, bits: int | None) -> tuple[tuple[int, KVBytes], ...]:
-    """The KV caches of fewer bits, as far as the model allows them."""
-    found = []
-    for fewer in (8, 4):
-        if bits is None or fewer < bits:
-            with contextlib.suppress(ModelError):
-                found.append((fewer, tracer.kv_bytes(fewer)))
-    return tuple(found)
+    """The KV caches of fewer bits."""
+    allowed = (fewer for fewer in (8, 4) if bits is None or fewer < bits)
+    return tuple((fewer, tracer.kv_bytes(fewer)) for fewer in allowed)

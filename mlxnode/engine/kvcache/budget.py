@@ -159,18 +159,13 @@ def measure_caches(
     """The sizes of the caches of ``model``. Runs the model once on one token.
 
     Raises:
-        ModelError: a layer's cache is not served, its keys cannot be quantized, or a layer
-            computes on a GPU alone.
+        ModelError: a layer's cache is not served, or a layer computes on a GPU alone.
     """
     cache = new_prompt_cache(model, bits)
     is_shared = is_batchable(model)
     try:
         model(mx.zeros((1, 1), mx.int32), cache=cache)
         evaluate(cache)
-    except ValueError as error:
-        if bits is None:
-            raise
-        raise ModelError(f"kv_cache_bits = {bits} does not fit this model: {error}") from error
     except RuntimeError as error:
         if "[metal_kernel]" not in str(error):
             raise

@@ -13,6 +13,8 @@ from mlx_lm.models.cache import (
     make_prompt_cache,
 )
 
+from mlxnode.engine.kvcache.quantization import quantized
+
 Arrays = tuple[mx.array, ...]  # keys and values; a quantized one is three arrays
 PlainCache = KVCache | QuantizedKVCache
 
@@ -33,11 +35,7 @@ PromptCache = Sequence[LayerCache]
 def new_prompt_cache(model: nn.Module, bits: int | None = None) -> PromptCache:
     """An empty cache. Keys and values are quantized to ``bits`` in the layers that allow it."""
     layers = make_prompt_cache(model)
-    if bits is None:
-        return layers
-    return [
-        QuantizedKVCache(bits=bits) if type(layer) is KVCache else layer for layer in layers
-    ]
+    return layers if bits is None else quantized(layers, model, bits)
 
 
 def is_plain(layer: object) -> TypeGuard[PlainCache]:

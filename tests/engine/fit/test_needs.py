@@ -1,5 +1,7 @@
 """What a model needs: the same as the engine's own measure, and no weight is read."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 import pytest
 from support import tiny
@@ -10,7 +12,6 @@ from mlxnode.engine.fit.served import find_verdict, needs_of_served, weigh
 from mlxnode.engine.kvcache import slots
 from mlxnode.engine.kvcache.budget import measure_caches
 from mlxnode.engine.loader import load_generation_model
-from mlxnode.errors import ModelError
 from mlxnode.models import fit
 from mlxnode.models.fit import Verdict
 
@@ -45,10 +46,34 @@ def test_needs_read_no_weights(folder):
     assert mx.get_peak_memory() - before < needs.weights / 10
 
 
-def test_needs_refuse_bits_that_the_heads_do_not_allow(tmp_path):
+def test_a_verdict_lists_the_layers_that_the_heads_do_not_allow_to_quantize(tmp_path):
     narrow = tiny.make_chat_model(tmp_path)  # heads of 8 numbers
-    with pytest.raises(ModelError, match="kv_cache_bits = 8 does not fit"):
-        find_verdict(serve_tiny(narrow), EngineConfig(kv_cache_bits=8), 10**9)
+    verdict = find_verdict(serve_tiny(narrow), EngineConfig(kv_cache_bits=8), 10**9)
+    assert isinstance(verdict, Verdict) and verdict.fits
+    assert "quantizes 0 of 2 layers; not 0-1 (head size 8)" in verdict.text
+    plain = find_verdict(serve_tiny(narrow), EngineConfig(), 10**9)
+    assert isinstance(plain, Verdict)
+    assert verdict.needs.kv == plain.needs.kv and "quantizes" not in plain.text
+
+
+def test_a_verdict_counts_the_bits_of_the_model(folder):
+    served = replace(serve_tiny(folder), kv_cache_bits=4)
+    needs = needs_of_served(served, EngineConfig(kv_cache_bits=8))
+    assert needs.kv == needs_of_served(serve_tiny(folder), EngineConfig(kv_cache_bits=4)).kv
+    unquantized = replace(served, kv_cache_bits=0)
+    needs = needs_of_served(unquantized, EngineConfig(kv_cache_bits=8))
+    assert needs.kv == needs_of_served(serve_tiny(folder), EngineConfig()).kv
+
+
+def test_weigh_refuses_other_bits_for_the_same_weights(folder):
+    models = [
+        serve_tiny(folder, "first"),
+        replace(serve_tiny(folder, "second"), kv_cache_bits=8),
+        replace(serve_tiny(folder, "third"), kv_cache_bits=0),
+    ]
+    found = weigh(models, EngineConfig())
+    assert [verdict.fits for verdict in found.values()] == [True, False, True]
+    assert "kv_cache_bits = 8: first has the same weights" in found["second"].text
 
 
 def test_weigh_counts_the_models_before(folder, tmp_path):
@@ -73,3 +98,6 @@ def test_weigh_survives_a_model_that_cannot_be_traced(folder, monkeypatch):
     monkeypatch.setattr("mlxnode.engine.fit.served.needs_of_served", needs)
     (found,) = weigh([serve_tiny(folder)], EngineConfig()).values()
     assert found.fits and "a strange graph" in found.text
+    huge = serve_tiny(folder, size_bytes=3 * 10**9)
+    (found,) = weigh([huge], EngineConfig(memory_gb=2.5)).values()
+    assert not found.fits and "its weights alone need 3.00 GB" in found.text

@@ -1,0 +1,96 @@
+"""Writes docs/models.md from the results of ``make test-models``.
+
+Usage: models_table.py
+"""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "build" / "models"
+DOCUMENT = ROOT / "docs" / "models.md"
+TABLE = Path(__file__).with_name("architectures.json")
+_HEAD = """# Models
+
+Which text architectures of mlx-lm are served, and how. `make test-models` makes this file: it
+runs each cell on a tiny model with random weights, in float32, on the CPU. Nothing here says
+how well a model answers, nor how fast it is.
+
+- **single**: a prompt alone gets the tokens of mlx-lm's own loop.
+- **batched**: rows that join and leave at different steps get the tokens that they get alone.
+- **prefix**: the same prompt, its next turn and a fork of it give the tokens of a cold start.
+  The numbers are the tokens that came from the cache.
+- **abort**, **n > 1**, **drafts**: requests that are aborted change no other; candidates draw
+  what each draws alone; drafts change no text.
+- **4-bit**: quantized weights from a folder, as *single*.
+- **kv 8**, **kv 4**: with `kv_cache_bits`, *batched* and *prefix* hold; the layers that are
+  quantized.
+
+Tokens are compared as ids, and their log-probabilities within 0.002. Where the two most likely
+tokens of mlx-lm are closer than 0.0001, either is right. "off" means that the node does
+without, for the reason given; **wrong** means that the cell fails.
+
+"""
+_COLUMNS = (
+    *("single", "batched", "prefix", "abort", "n > 1"),
+    *("drafts", "4-bit", "kv 8", "kv 4"),
+)
+_TITLES = ("architecture", "verdict", "caches", *_COLUMNS)
+
+
+def rows(text: str) -> list[str]:
+    """The rows of the table in a document."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [line for line in lines if not line.startswith("| architecture ")]
+
+
+def row(name: str, cells: dict[str, list[str]] | None) -> str:
+    """The row of one architecture; None: it has not been run."""
+    if cells is None:
+        return _line(name, "not run")
+    state, note = cells["loads"]
+    if state == "no":
+        return _line(name, f"refused: {_text(note)}")
+    shown = [_cell(*cells[column]) for column in _COLUMNS]
+    return _line(name, _verdict(cells), note, *shown)
+
+
+def _line(name: str, *cells: str) -> str:
+    filled = [*cells, *[""] * (len(_TITLES) - 1 - len(cells))]
+    return f"| `{name}` | {' | '.join(filled)} |"
+
+
+def _verdict(cells: dict[str, list[str]]) -> str:
+    if any(state == "no" for state, _ in cells.values()):
+        return "**wrong**"
+    if slow := cells["batched"][1]:
+        return f"slow: {slow}"
+    return "supported"
+
+
+def _cell(state: str, note: str) -> str:
+    if state == "no":
+        return f"**wrong**: {_text(note)}"
+    shown = "yes" if state == "yes" else "off"
+    return f"{shown}: {_text(note)}" if note else shown
+
+
+def _text(note: str) -> str:
+    return " ".join(note.split()).replace("|", "\\|")[:200]
+
+
+def write() -> None:
+    """Write the document. An architecture without a result is "not run"."""
+    names = sorted(json.loads(TABLE.read_text()), key=str.lower)
+    files = {name: RESULTS / f"{name}.json" for name in names}
+    found = {
+        name: json.loads(file.read_text()) if file.exists() else None
+        for name, file in files.items()
+    }
+    lines = [row(name, cells) for name, cells in found.items()]
+    head = f"| {' | '.join(_TITLES)} |\n|{'---|' * len(_TITLES)}\n"
+    DOCUMENT.write_text(_HEAD + head + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    write()
