@@ -1,6 +1,7 @@
 """GGUF metadata: tokenizer and configuration rebuilt, or refused by name."""
 
 import json
+import re
 from pathlib import Path
 
 import gguf
@@ -9,7 +10,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from mlxnode.errors import ModelError
+from mlxnode.models.gguf.config import config_of
 from mlxnode.models.gguf.folder import model_folder
+from mlxnode.models.gguf.header import read_header
 
 # Strings and the ids that llama.cpp gives them with the demo model (make_tokens.py).
 EXPECTED = json.loads(
@@ -112,11 +115,48 @@ def test_gguf_small_file_is_accepted(tmp_path, monkeypatch):
 
 def test_gguf_refuses_by_name_what_it_does_not_support(tmp_path, refused):
     file = tmp_path / "m.gguf"
-    assert "architecture 'gemma3'" in refused(write(file, "gemma3"))
+    message = refused(write(file, "mamba"))
+    assert "architecture 'mamba' is not supported in GGUF form, only llama" in message
+    assert "mlx_lm.convert --hf-path" in message
     assert "pre-tokenizer 'tekken'" in refused(write(file, pre="tekken"))
     assert "tokenizer 'llama'" in refused(write(file, tokenizer="llama"))
-    assert "rope scaling (yarn)" in refused(write(file, llama__rope__scaling__type="yarn"))
+    assert "rope scaling (ntk)" in refused(
+        write(file, llama__rope__scaling__type="ntk", llama__rope__scaling__factor=2)
+    )
+    assert "with 8 experts" in refused(write(file, llama__expert_count=8))
+    assert "part of a model in 3 files" in refused(write(file, split__count=3))
     assert "rope over 4 of 8" in refused(write(file, llama__rope__dimension_count=4))
+
+
+def test_gguf_names_the_value_that_cannot_be(tmp_path, refused):
+    file = tmp_path / "m.gguf"
+    for key, value, reason in (
+        ("llama.block_count", 1 << 25, "must be an integer up to 16777216, got 33554432"),
+        ("llama.block_count", 1000, "llama.block_count is 1000, but there are 1 tensors"),
+        ("llama.attention.head_count", 0, "must be at least 1, got 0"),
+        ("llama.context_length", "64", "must be an integer up to 16777216, got '64'"),
+        ("llama.rope.freq_base", "x", "must be a number, got 'x'"),
+        ("llama.attention.value_length", 7, "values of 7 beside keys of 8"),
+        ("llama.attention.head_count_kv", 3, "4 heads are no multiple of 3"),
+    ):
+        write(file)
+        metadata, tensors = read_header(file)
+        with pytest.raises(ModelError, match=re.escape(reason)):
+            config_of(metadata | {key: value}, tensors)
+
+
+def test_gguf_with_metadata_of_other_types_is_refused(tmp_path):
+    """Whatever type a value has, there is a reason."""
+    metadata, tensors = read_header(write(tmp_path / "m.gguf"))
+    for key in metadata:
+        if not key.startswith(("llama.", "general.architecture")):
+            continue
+        for value in (True, -1, float("nan"), "text", [1, 2], [], 1 << 63):
+            try:
+                config_of({**metadata, key: value}, tensors)
+            except ModelError:
+                continue
+            assert (key, value) == ("llama.attention.layer_norm_rms_epsilon", 1 << 63)
 
 
 def test_gguf_names_the_metadata_that_is_missing(tmp_path, refused):
@@ -127,6 +167,6 @@ def test_gguf_names_the_metadata_that_is_missing(tmp_path, refused):
 def test_gguf_refuses_what_is_no_gguf_file(tmp_path, refused):
     whole = write(tmp_path / "m.gguf").read_bytes()
     broken = tmp_path / "broken.gguf"
-    for content in (b"", b"not a model", whole[:40], whole[: len(whole) // 2]):
+    for content in (b"", b"not a model", whole[:40], whole[: len(whole) // 4]):
         broken.write_bytes(content)
         assert "not a readable GGUF file" in refused(broken)

@@ -38,7 +38,8 @@ MAY_IMPORT = {
     # The engine.
     "engine.work": ["figures", "messages"],
     "engine.pacing": [],
-    "engine.weights": ["models"],
+    "engine.weights": [],
+    "engine.gguf": ["engine.cpu", "errors", "models"],
     "engine.memory": ["config", "engine.work", "messages"],
     "engine.kvcache": ["errors", "models"],
     "engine.cpu": ["engine.kvcache", "kernels"],
@@ -66,7 +67,7 @@ MAY_IMPORT = {
         "errors",
         "models",
     ],
-    "engine.loader": ["engine.cpu", "engine.weights", "errors", "models"],
+    "engine.loader": ["engine.cpu", "engine.gguf", "errors", "models"],
     "engine.embedding": [
         "config",
         "engine.cpu",

@@ -13,9 +13,10 @@ from mlxnode.engine.kvcache.quantization import kv_choices
 from mlxnode.engine.loader import open_generation_model
 from mlxnode.engine.memory.plan import free_after
 from mlxnode.engine.pacing import largest_chunk
-from mlxnode.engine.weights import read_arrays, shapes_of_gguf
+from mlxnode.engine.weights import read_arrays
 from mlxnode.errors import ModelError, reason_of
 from mlxnode.models.fit import MemoryNeeds, Verdict, Weighed, judge
+from mlxnode.models.gguf.folder import read_tensors
 from mlxnode.models.served import ServedModel
 
 
@@ -31,7 +32,7 @@ def needs_of_served(model: ServedModel, config: EngineConfig) -> MemoryNeeds:
         )
         return replace(needs, load=_largest_source(model))
     config = config.for_model(model.kv_cache_bits)
-    opened = open_generation_model(model, lambda: shapes_of_gguf(model.folder))
+    opened = open_generation_model(model, is_read=False)
     needs = needs_of(
         opened,
         bits=config.kv_cache_bits,
@@ -49,10 +50,9 @@ def _largest_source(model: ServedModel) -> int:
     if not cpu.is_used():
         return 0
     if model.weights.is_file():
-        arrays = shapes_of_gguf(model.folder)
-    else:
-        files = model.weights.glob("*.safetensors")
-        arrays = {name: array for file in files for name, array in read_arrays(file).items()}
+        return max(tensor.end - tensor.start for tensor in read_tensors(model.folder))
+    files = model.weights.glob("*.safetensors")
+    arrays = {name: array for file in files for name, array in read_arrays(file).items()}
     return max((array.nbytes for array in arrays.values()), default=0)
 
 

@@ -9,14 +9,14 @@ import json
 from pathlib import Path
 
 from mlxnode import __version__
-from mlxnode.errors import ModelError
+from mlxnode.errors import ModelError, reason_of
 from mlxnode.models.cache_folder import build_once, cache_folder
 from mlxnode.models.gguf.config import config_of
 from mlxnode.models.gguf.header import Tensor, read_header
 from mlxnode.models.gguf.tokenizer import tokenizer_config_of, tokenizer_of
 
-TENSORS = "tensors.json"  # in the folder: [name, type, shape, end in the file] of each tensor
-_FORMAT = 2  # of the folder; a folder of another format is made anew
+TENSORS = "tensors.json"  # in the folder: the values of each Tensor
+_FORMAT = 3  # of the folder; a folder of another format is made anew
 
 # The tokens that end a document, a turn, a message.
 _END_TOKENS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
@@ -45,7 +45,7 @@ def _write(file: Path, folder: Path) -> None:
     metadata, tensors = read_header(file)
     try:
         parts = {
-            "config.json": config_of(metadata, {name for name, *_ in tensors}),
+            "config.json": config_of(metadata, tensors),
             TENSORS: tensors,
             "tokenizer_config.json": tokenizer_config_of(metadata),
             "generation_config.json": {
@@ -59,14 +59,13 @@ def _write(file: Path, folder: Path) -> None:
         raise ModelError(f"{file}: the metadata lacks {error}") from error
     except ModelError as error:
         raise ModelError(f"{file}: {error}") from error
+    except Exception as error:  # of any type: the file is foreign data
+        raise ModelError(f"{file}: the metadata is damaged: {reason_of(error)}") from error
     for name, content in parts.items():
         (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def read_tensors(folder: Path) -> list[Tensor]:
-    """Name, type, shape and end of each tensor of the file that ``folder`` was made of."""
-    return [
-        (name, kind, shape, end)
-        for name, kind, shape, end in json.loads((folder / TENSORS).read_text())
-    ]
+    """The tensors of the file that ``folder`` was made of."""
+    return [Tensor(*values) for values in json.loads((folder / TENSORS).read_text())]
