@@ -113,8 +113,8 @@ def test_gguf_small_file_is_accepted(tmp_path, monkeypatch):
 def test_gguf_refuses_by_name_what_it_does_not_support(tmp_path, refused):
     file = tmp_path / "m.gguf"
     assert "architecture 'gemma3'" in refused(write(file, "gemma3"))
-    assert "pre-tokenizer 'tekken'" in refused(write(file, pre="tekken"))
-    assert "tokenizer 'llama'" in refused(write(file, tokenizer="llama"))
+    assert "pre-tokenizer 'kimi-k2'" in refused(write(file, pre="kimi-k2"))
+    assert "tokenizer 'bert'" in refused(write(file, tokenizer="bert"))
     assert "rope scaling (yarn)" in refused(write(file, llama__rope__scaling__type="yarn"))
     assert "rope over 4 of 8" in refused(write(file, llama__rope__dimension_count=4))
 
