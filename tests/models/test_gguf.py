@@ -118,8 +118,8 @@ def test_gguf_refuses_by_name_what_it_does_not_support(tmp_path, refused):
     message = refused(write(file, "mamba"))
     assert "architecture 'mamba' is not supported in GGUF form, only llama" in message
     assert "mlx_lm.convert --hf-path" in message
-    assert "pre-tokenizer 'tekken'" in refused(write(file, pre="tekken"))
-    assert "tokenizer 'llama'" in refused(write(file, tokenizer="llama"))
+    assert "pre-tokenizer 'kimi-k2'" in refused(write(file, pre="kimi-k2"))
+    assert "tokenizer 'bert'" in refused(write(file, tokenizer="bert"))
     assert "rope scaling (ntk)" in refused(
         write(file, llama__rope__scaling__type="ntk", llama__rope__scaling__factor=2)
     )

@@ -14,12 +14,10 @@ from mlxnode.models.cache_folder import build_once, cache_folder
 from mlxnode.models.gguf.config import config_of
 from mlxnode.models.gguf.header import Tensor, read_header
 from mlxnode.models.gguf.tokenizer import tokenizer_config_of, tokenizer_of
+from mlxnode.models.gguf.vocabulary import end_ids
 
 TENSORS = "tensors.json"  # in the folder: the values of each Tensor
 _FORMAT = 3  # of the folder; a folder of another format is made anew
-
-# The tokens that end a document, a turn, a message.
-_END_TOKENS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
 
 
 def model_folder(file: Path) -> Path:
@@ -48,11 +46,7 @@ def _write(file: Path, folder: Path) -> None:
             "config.json": config_of(metadata, tensors),
             TENSORS: tensors,
             "tokenizer_config.json": tokenizer_config_of(metadata),
-            "generation_config.json": {
-                "eos_token_id": sorted(
-                    {metadata[key] for key in _END_TOKENS if key in metadata}
-                )
-            },
+            "generation_config.json": {"eos_token_id": end_ids(metadata)},
         }
         tokenizer = tokenizer_of(metadata)
     except KeyError as error:
