@@ -274,3 +274,12 @@ def test_config_defaults_are_those_of_the_tables(write):
 def test_config_backends_are_those_of_the_kernels():
     # The kernels import nothing of the server, and the configuration imports no mlx.
     assert get_args(Backend) == get_args(backend.Backend)
+
+
+def test_config_a_volatile_pattern_is_a_regular_expression(write):
+    error = error_of(write(OPEN + "[server]\nvolatile_prompt_patterns = ['a', '(b']"))
+    assert "server.volatile_prompt_patterns" in error and "not a regular expression" in error
+    loaded = load_config(
+        write(OPEN + "[server]\nvolatile_prompt_patterns = []"), environ={}
+    ).config
+    assert loaded.server.volatile_prompt_patterns == []
