@@ -15,7 +15,8 @@ from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 from mlxnode.server.prompt.tools import ToolUse
 
-pytestmark = pytest.mark.slow
+# A start compiles what the model needs, which takes minutes on a machine with other work.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CONTEXT = 16384
 NUM_ANSWERED = 12
@@ -62,27 +63,23 @@ class Served:
         return self.tokenizer._encode_chat(conversation, tools).ids
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory):
-    root = tmp_path_factory.mktemp("families")
-    config = f'[api]\naddress = "127.0.0.1:0"\napi_key = "{API_KEY}"\n'
-    for name, template in TEMPLATES.items():
-        folder = root / name
-        write_folder(name, folder, template=template, max_position_embeddings=CONTEXT)
-        config += f'[api.models.{name}]\npath = "{folder}"\ntype = "chat"\n'
-        config += f"context_length = {CONTEXT}\n"
-    config += "[server]\nworkers = 1\n"
-    with NodeProcess(root, config) as process:
-        process.wait_ready(300)
-        yield process, root
-
-
 @pytest.fixture(scope="module", params=TEMPLATES)
-def model(request, node):
-    process, root = node
-    options = {"api_key": API_KEY, "max_retries": 0, "timeout": 300}
-    with openai.OpenAI(base_url=f"{process.url}/v1", **options) as client:
-        yield Served(request.param, client, TextTokenizer(root / request.param))
+def model(request, tmp_path_factory):
+    """One model at a time: a start of five takes long on a busy machine."""
+    name = request.param
+    root = tmp_path_factory.mktemp(name)
+    folder = root / "model"
+    write_folder(name, folder, template=TEMPLATES[name], max_position_embeddings=CONTEXT)
+    config = (
+        f'[api]\naddress = "127.0.0.1:0"\napi_key = "{API_KEY}"\n'
+        f'[api.models.{name}]\npath = "{folder}"\ntype = "chat"\n'
+        f"context_length = {CONTEXT}\n[server]\nworkers = 1\n"
+    )
+    with NodeProcess(root, config) as process:
+        process.wait_ready(400)
+        options = {"api_key": API_KEY, "max_retries": 0, "timeout": 300}
+        with openai.OpenAI(base_url=f"{process.url}/v1", **options) as client:
+            yield Served(name, client, TextTokenizer(folder))
 
 
 def system(case: str) -> dict:
