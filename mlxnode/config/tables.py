@@ -95,6 +95,18 @@ def _check_origin(origin: str) -> str:
     return origin
 
 
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+# Claude Code begins its system prompt with this line; its values change in each request.
+_BILLING_LINE = r"x-anthropic-billing-header:(?:[ \t]*+[\w-]++=[^\s;]*+;?)*+\s*"
+
+
 class ApiConfig(RateLimits):
     """``[api]``: the address, the keys, the models, and the limits of every key."""
 
@@ -135,6 +147,10 @@ class ServerConfig(Table):
     hang_timeout: Annotated[float, Field(ge=2)] = 60.0  # then a silent process is replaced
     require_all_models: bool = False  # end the start if a model cannot be served
     prevent_sleep: bool = True  # of a Mac, while requests run
+    # What is removed from the head of system messages, so that their prefixes are found again.
+    volatile_prompt_patterns: list[Annotated[str, AfterValidator(_check_pattern)]] = [
+        _BILLING_LINE
+    ]
     log_level: LogLevel = "info"
 
     @property

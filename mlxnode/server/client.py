@@ -148,6 +148,7 @@ class EngineClient:
                             max_tokens=prompt.max_tokens,
                             stop_ids=stop_ids,
                             sampling=sampling,
+                            borders=[*prompt.borders],
                         )
                         self._send(message)
                 yield call

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 from mlxnode.models.served import ServedModel
 from mlxnode.server.errors import InvalidRequest, ModelFailed, NotFound, Unavailable
 from mlxnode.server.prompt.tokenizers import TextTokenizer
+from mlxnode.server.prompt.volatile import VolatileHeads
 
 _ENDPOINTS: dict[ModelType, str] = {
     "chat": "/v1/chat/completions and /v1/completions",
@@ -59,9 +60,16 @@ class Registry:
     """
 
     def __init__(
-        self, models: list[ServedModel], configured: Mapping[str, ModelType] | None = None
+        self,
+        models: list[ServedModel],
+        configured: Mapping[str, ModelType] | None = None,
+        volatile_prompt_patterns: Sequence[str] = (),
     ):
-        """Load every tokenizer. A model whose files cannot be used is in ``failed``."""
+        """Load every tokenizer. A model whose files cannot be used is in ``failed``.
+
+        ``volatile_prompt_patterns``: the key of ``[server]``.
+        """
+        volatile = VolatileHeads(volatile_prompt_patterns)
         self.types: dict[str, ModelType] = dict(configured or {})
         self.types.update({model.id: model.type for model in models})
         self.described = {model.id: model for model in models}
@@ -73,7 +81,7 @@ class Registry:
                 if model.type == "embedding":
                     self._embedding[model.id] = _load_embedding(model)
                 else:
-                    self._text[model.id] = _load_text(model)
+                    self._text[model.id] = _load_text(model, volatile)
             except Exception as error:  # of any type: tokenizers and templates are foreign data
                 self.failed[model.id] = reason_of(error)
         self._own_failed = dict(self.failed)
@@ -150,8 +158,8 @@ class Registry:
         )
 
 
-def _load_text(served: ServedModel) -> TextModel:
-    tokenizer = TextTokenizer(served.folder)
+def _load_text(served: ServedModel, volatile: VolatileHeads) -> TextModel:
+    tokenizer = TextTokenizer(served.folder, volatile)
     if served.type == "chat" and not tokenizer.has_chat_template:
         raise ModelError('the model has no chat template; serve it with type = "completion"')
     return TextModel(served, tokenizer, _read_defaults(served))

@@ -89,7 +89,8 @@ class Worker:
         api = self._config.api
         types: dict[str, ModelType] = {id: model.type for id, model in api.models.items()}
         # In a thread, so that the event loop answers pings meanwhile.
-        registry = await asyncio.to_thread(Registry, models, types)
+        volatile = self._config.server.volatile_prompt_patterns
+        registry = await asyncio.to_thread(Registry, models, types, volatile)
         if self._stopped.is_set():
             return
         self._registry = registry

@@ -301,3 +301,12 @@ def test_config_kv_cache_bits_of_a_model_come_before_the_engines(
 def test_config_refuses_kv_cache_bits_that_a_model_cannot_have(write, line, error):
     table = MODEL.replace('type = "chat"\n', "") if "type" in line else MODEL
     assert error in error_of(write(OPEN + table + line))
+
+
+def test_config_a_volatile_pattern_is_a_regular_expression(write):
+    error = error_of(write(OPEN + "[server]\nvolatile_prompt_patterns = ['a', '(b']"))
+    assert "server.volatile_prompt_patterns" in error and "not a regular expression" in error
+    loaded = load_config(
+        write(OPEN + "[server]\nvolatile_prompt_patterns = []"), environ={}
+    ).config
+    assert loaded.server.volatile_prompt_patterns == []

@@ -1,5 +1,6 @@
 """The number of tokens that fit after a prompt."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlxnode.server.errors import InvalidRequest
@@ -7,10 +8,14 @@ from mlxnode.server.errors import InvalidRequest
 
 @dataclass(frozen=True)
 class Prompt:
-    """The token ids of a prompt, and the number of tokens that may be generated after them."""
+    """The token ids of a prompt, and the number of tokens that may be generated after them.
+
+    ``borders``: the numbers of tokens after which other prompts may part, ascending.
+    """
 
     ids: list[int]
     max_tokens: int
+    borders: Sequence[int] = ()
 
 
 def fit_prompt(
@@ -19,6 +24,7 @@ def fit_prompt(
     *,
     requested: int | None,
     default: int | None = None,
+    borders: Sequence[int] = (),
     param: str,
 ) -> Prompt:
     """The prompt with ``requested`` tokens after it; by default, ``default`` or all that fit.
@@ -30,7 +36,7 @@ def fit_prompt(
     """
     room = context_length - len(ids)
     if room >= (requested or 1):
-        return Prompt(ids, requested or min(room, default or room))
+        return Prompt(ids, requested or min(room, default or room), borders)
     wanted = f"{len(ids)} in the {param}"
     if requested is not None:
         wanted += f", {requested} in the completion"

@@ -6,6 +6,7 @@ from typing import Any
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_syntax import ToolSyntax
+from mlxnode.server.prompt.borders import Border, BorderFinder
 from mlxnode.server.prompt.conversation import Conversation, Message
 from mlxnode.server.prompt.tools import ToolUse, in_plain_words
 
@@ -21,6 +22,7 @@ class ChatTemplate:
         template = wrapper.chat_template or ""
         sources = [template] if isinstance(template, str) else template.values()
         self._words = frozenset(re.findall(r"\w+", "\n".join(sources)))
+        self._border_finder = BorderFinder()
         # The markers around the reasoning, if the model was trained to reason.
         self.thinking: tuple[str, str] | None = (
             (wrapper.think_start, wrapper.think_end) if wrapper.has_thinking else None
@@ -58,12 +60,15 @@ class ChatTemplate:
         Raises:
             InvalidRequest: the template does not accept these messages.
         """
-        is_constrained = conversation.constraint is not None
-        is_constrained |= tools is not None and tools.must_call
-        variables = self._variables(conversation, is_constrained)
+        variables = self._variables(conversation, tools)
         messages = self._messages(conversation, tools)
-        definitions = [] if tools is None or tools.is_plain else tools.definitions
-        text = self._apply(conversation, messages, definitions, variables)
+        text = self._apply(
+            messages,
+            tools,
+            variables,
+            starts_answer=conversation.starts_answer,
+            continues=conversation.continues,
+        )
         if self.thinking is None:
             return text, False
         start, end = self.thinking
@@ -74,14 +79,33 @@ class ChatTemplate:
             is_reasoning = text.rstrip().endswith(start)
         # A constraint that applies after the reasoning needs a start of the reasoning, even
         # if the template leaves the start to the model.
+        is_constrained = _is_constrained(conversation, tools)
         if is_constrained and not is_reasoning and self._switches_on(variables):
             return f"{text}{start}\n", True
         return text, is_reasoning
 
+    def borders(
+        self, conversation: Conversation, tools: ToolUse | None, text: str
+    ) -> list[Border]:
+        """The borders of ``text``, which ``render`` has returned."""
+        variables = self._variables(conversation, tools)
+
+        def render(messages: list[Message]) -> str:
+            return self._apply(messages, tools, variables, starts_answer=False)
+
+        offered = None if tools is None or tools.is_plain else tools
+        return self._border_finder.find(
+            text,
+            self._messages(conversation, tools),
+            render,
+            variables=f"{variables}{offered and offered.lines}",
+            function=offered and offered.functions[0].name,
+        )
+
     def _switches_on(self, variables: dict[str, Any]) -> bool:
         return self.thinking_switch is not None and variables.get(self.thinking_switch) is True
 
-    def _variables(self, conversation: Conversation, is_constrained: bool) -> dict[str, Any]:
+    def _variables(self, conversation: Conversation, tools: ToolUse | None) -> dict[str, Any]:
         """The variables of the request, completed by its effort and its constraint."""
         variables = dict(conversation.variables)
         effort, switch = conversation.reasoning_effort, self.thinking_switch
@@ -90,7 +114,7 @@ class ChatTemplate:
         if switch is not None:
             if effort is not None:
                 variables.setdefault(switch, effort != "none")
-            if is_constrained:
+            if _is_constrained(conversation, tools):
                 # The first token is constrained, unless the request asks for reasoning.
                 variables.setdefault(switch, False)
         return variables
@@ -106,18 +130,21 @@ class ChatTemplate:
 
     def _apply(
         self,
-        conversation: Conversation,
         messages: list[Message],
-        definitions: list[dict[str, Any]],
+        tools: ToolUse | None,
         variables: dict[str, Any],
+        *,
+        starts_answer: bool,
+        continues: bool = False,
     ) -> str:
+        definitions = [] if tools is None or tools.is_plain else tools.definitions
         try:
             return self._wrapper.apply_chat_template(
                 messages,
                 tools=definitions or None,
                 tokenize=False,
-                continue_final_message=conversation.continues,
-                add_generation_prompt=conversation.starts_answer,
+                continue_final_message=continues,
+                add_generation_prompt=starts_answer,
                 **variables,
             )
         except (OSError, MemoryError):
@@ -130,6 +157,11 @@ class ChatTemplate:
                 param="messages",
                 code="invalid_value",
             ) from error
+
+
+def _is_constrained(conversation: Conversation, tools: ToolUse | None) -> bool:
+    """True if a grammar applies to the answer, or to a call that the answer has to be."""
+    return conversation.constraint is not None or (tools is not None and tools.must_call)
 
 
 def _as_system(message: Message) -> Message:

@@ -15,14 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from tokenizers import Encoding
 from tokenizers.decoders import DecodeStream
 
 from mlxnode.errors import ModelError
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.prompt.borders import in_tokens
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.templates import ChatTemplate
 from mlxnode.server.prompt.token_bytes import TokenBytes
 from mlxnode.server.prompt.tools import ToolUse
+from mlxnode.server.prompt.volatile import VolatileHeads
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -56,17 +59,21 @@ def import_tokenizer_utils() -> types.ModuleType:
 
 
 class ChatPrompt(NamedTuple):
-    """The token ids of a conversation; ``is_reasoning``: they end within the reasoning."""
+    """The token ids of a conversation; ``is_reasoning``: they end within the reasoning.
+
+    ``borders``: the numbers of tokens after which other prompts may part, ascending.
+    """
 
     ids: list[int]
     is_reasoning: bool
+    borders: list[int]
 
 
 class TextTokenizer:
     """The tokenizer of a model that generates text. Safe to call from several threads."""
 
-    def __init__(self, folder: Path):
-        """Load from ``folder``.
+    def __init__(self, folder: Path, volatile: VolatileHeads | None = None):
+        """Load from ``folder``. ``volatile`` is removed from conversations.
 
         Raises:
             ModelError: the folder's tokenizer cannot be loaded.
@@ -86,11 +93,12 @@ class TextTokenizer:
         self.chat_template = ChatTemplate(self._wrapper)
         self.vocabulary_size: int = len(self._wrapper)
         # The texts of the tokens that detokenizers leave out.
+        added = self._tokenizer.get_added_tokens_decoder()
         self.special_tokens: dict[int, str] = {
-            id: token.content
-            for id, token in self._tokenizer.get_added_tokens_decoder().items()
-            if token.special
+            id: token.content for id, token in added.items() if token.special
         }
+        self._added_ids = frozenset(added)
+        self._volatile = volatile or VolatileHeads()
 
     @functools.cached_property
     def fill_in_the_middle(self) -> tuple[str, str, str] | None:
@@ -134,23 +142,31 @@ class TextTokenizer:
         return self._tokenizer.decode(tokens)
 
     def _encode_chat(self, conversation: Conversation, tools: ToolUse | None) -> ChatPrompt:
+        conversation = self._volatile.without(conversation)
         text, is_reasoning = self.chat_template.render(conversation, tools)
         # The template writes the special tokens itself.
-        [ids] = self._encode_batch([text], add_special_tokens=False)
-        return ChatPrompt(ids, is_reasoning)
+        [encoding] = self._encode_batch([text], add_special_tokens=False)
+        borders = in_tokens(
+            self.chat_template.borders(conversation, tools, text),
+            text,
+            encoding,
+            self._tokenizer,
+            self._added_ids,
+        )
+        return ChatPrompt(encoding.ids, is_reasoning, borders)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        encoded = self._encode_batch(texts, add_special_tokens=True)
+        encodings = self._encode_batch(texts, add_special_tokens=True)
+        encoded = [encoding.ids for encoding in encodings]
         for ids in encoded:
             # A prompt that already has the token which the tokenizer adds.
             if self._bos_id is not None and ids[:2] == [self._bos_id, self._bos_id]:
                 del ids[0]
         return encoded
 
-    def _encode_batch(self, texts: list[str], *, add_special_tokens: bool) -> list[list[int]]:
+    def _encode_batch(self, texts: list[str], *, add_special_tokens: bool) -> list[Encoding]:
         # Unlike ``encode``, ``encode_batch`` releases the GIL, so that streams go on.
-        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
-        return [encoding.ids for encoding in encodings]
+        return self._tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
 
 
 class Detokenizer:

@@ -50,9 +50,13 @@ async def _to_generation_request(body: ChatBody, model: TextModel) -> Generation
     conversation = to_conversation(body)
     check_template(body, template)
     tools = ToolUse.of(conversation, template.tool_syntax)
-    ids, is_reasoning = await model.tokenizer.encode_chat(conversation, tools)
+    ids, is_reasoning, borders = await model.tokenizer.encode_chat(conversation, tools)
     prompt = fit_prompt(
-        ids, model.served.context_length, requested=body.requested_tokens, param="messages"
+        ids,
+        model.served.context_length,
+        requested=body.requested_tokens,
+        borders=borders,
+        param="messages",
     )
     samplings = samplings_of(
         body,

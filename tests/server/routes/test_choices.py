@@ -242,3 +242,26 @@ def test_usage_tells_what_was_cached_once_for_all_answers_to_a_prompt(worker):
     worker.engine.on_generate = say
     usage = complete(worker, prompt=["0123456789", "x123456789"], n=2).usage
     assert usage.prompt_tokens_details.cached_tokens == 0 + 3
+
+
+def test_chat_tells_the_engine_where_prompts_part(worker):
+    system = {"role": "system", "content": "Be brief. " * 9}
+    question = {"role": "user", "content": "Why? " * 9}
+    chat(worker, messages=[system, question])
+    message = worker.engine.next(Generate)
+    before = len(f"system\n{system['content']}\nuser\n") + 3  # and three special tokens
+    assert message.borders == [before]
+    complete(worker)
+    assert worker.engine.next(Generate).borders == []
+
+
+def test_prompts_that_differ_in_a_volatile_head_are_the_same(worker):
+    prompts = []
+    for value in ("0aaa9", "36ee5"):
+        line = f"x-anthropic-billing-header: cc_version=2.1.9; cch={value};"
+        system = {"role": "system", "content": f"{line}\nBe brief."}
+        chat(worker, messages=[system, {"role": "user", "content": line}])
+        prompts.append(worker.engine.next(Generate).prompt)
+    text = [bytes(worker.engine._tokenizer.decode(ids), "utf-8") for ids in prompts]
+    assert all(b"system\nBe brief." in line and b"0aaa9" not in line for line in text[1:])
+    assert text[0].replace(b"0aaa9", b"36ee5") == text[1]
