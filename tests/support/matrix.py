@@ -82,7 +82,7 @@ def check(name: str) -> dict[str, Cell]:
             "abort": lambda: _abort(model),
             "n > 1": lambda: _candidates(model),
             "drafts": lambda: _drafts(model),
-            "4-bit": lambda: _single(_load_quantized(name, Path(folder))),
+            "4-bit": lambda: _quantized(name, Path(folder)),
             "kv 8": lambda: _kv_bits(model, 8),
             "kv 4": lambda: _kv_bits(model, 4),
         }
@@ -131,9 +131,13 @@ def _loads(name: str, folder: Path) -> str:
     return ", ".join(sorted(set(kinds)))
 
 
-def _load_quantized(name: str, folder: Path) -> nn.Module:
-    path = architectures.write_folder(name, folder / "quantized", quantized=True)
-    return load_generation_model(_describe(path))
+def _quantized(name: str, folder: Path) -> str:
+    """Quantized weights from a folder, as mlx-lm makes it."""
+    try:
+        path = architectures.write_folder(name, folder / "quantized", quantized=True)
+    except TypeError as error:
+        return f"{_OFF}mlx-lm cannot quantize it ({error})"
+    return _single(load_generation_model(_describe(path)))
 
 
 # --- the cells --------------------------------------------------------------------------
