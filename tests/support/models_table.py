@@ -26,7 +26,8 @@ how well a model answers, nor how fast it is.
 - **kv 8**, **kv 4**: with `kv_cache_bits`, *batched* and *prefix* hold; the layers that are
   quantized.
 
-Tokens are compared as ids, and their log-probabilities within 0.002. Where the two most likely
+Tokens are compared as ids, and their log-probabilities within 0.002 (0.02 with
+`kv_cache_bits`). Where the two most likely
 tokens of mlx-lm are closer than 0.0001, either is right. "off" means that the node does
 without, for the reason given; **wrong** means that the cell fails.
 

@@ -72,9 +72,12 @@ class SeparateRows:
         return row
 
 
-# Their layers that share keys take the positions of the queries from the number of keys, which
-# is that of the longest row.
-_POSITIONS_BY_SHAPE = ("afm7",)
+# Models of mlx-lm that compute one sequence, or rows of one length, and no others.
+_SEPARATE = {
+    "afm7",  # the positions of queries come from the number of keys, that of the longest row
+    "gpt_bigcode",  # positions are counted from one offset for all rows
+    "phi3small",  # the mask of several rows has fewer axes than the scores
+}
 
 
 def is_batchable(model: nn.Module) -> bool:
@@ -84,7 +87,7 @@ def is_batchable(model: nn.Module) -> bool:
         ModelError: a layer has a cache that is not served.
     """
     can_share = can_share_arrays(new_prompt_cache(model))
-    return can_share and getattr(model, "model_type", None) not in _POSITIONS_BY_SHAPE
+    return can_share and getattr(model, "model_type", None) not in _SEPARATE
 
 
 def new_batch_cache(model: nn.Module, width: int = 1) -> BatchCache | SeparateRows:
