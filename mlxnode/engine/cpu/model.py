@@ -6,10 +6,12 @@ from collections.abc import Callable
 import mlx.core as mx
 from mlx import nn
 from mlx_lm.models import activations, base
+from mlx_lm.models import gated_delta as delta
 from mlx_lm.utils import dequantize_model
 
 from mlxnode.engine.cpu.activations import gelu, swiglu
 from mlxnode.engine.cpu.attention import attend, attend_in_blocks
+from mlxnode.engine.cpu.gated_delta import gated_delta
 
 # Function -> replacement with the same results.
 REPLACEMENTS: list[tuple[Callable, Callable]] = [
@@ -17,6 +19,7 @@ REPLACEMENTS: list[tuple[Callable, Callable]] = [
     (mx.fast.scaled_dot_product_attention, attend_in_blocks),
     (activations.swiglu, swiglu),
     (nn.gelu, gelu),
+    (delta.gated_delta_ops, gated_delta),
 ]
 
 
