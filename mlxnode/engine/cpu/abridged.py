@@ -18,5 +18,5 @@ def abridged() -> Iterator[None]:
 
 
 def num_left_out(count: int, kept: int) -> int:
-    """How many of ``count`` equal parts a function leaves out, the first ones; 0 if it computes."""
+    """How many of ``count`` equal parts, from the first one on, a trace leaves out; else 0."""
     return max(count - kept, 0) if _is_abridged.get() else 0

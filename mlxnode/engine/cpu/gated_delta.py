@@ -18,7 +18,7 @@ from mlxnode.engine.cpu.abridged import num_left_out
 
 # Tokens of a chunk. With a gate for each key dimension, decays need C * C * Dk numbers.
 _CHUNK, _CHUNK_OF_VECTORS = 32, 16
-_SEGMENT = 1 << 18  # decays computed at once, so that they stay in the processor's cache
+_SEGMENT = 1 << 20  # decays computed at once, so that they stay in the processor's cache
 _MOST_CHUNKS = 8  # of a segment: more do not make it faster
 _NUM_TRACED = 3  # segments that a trace shows; the others need as much memory
 
