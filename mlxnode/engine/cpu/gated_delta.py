@@ -10,6 +10,7 @@ Decays between two tokens of a chunk are products of the gates between them. The
 divided by each other: strong decays become zero, and nothing overflows.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -73,6 +74,15 @@ def gated_delta(
     return y.astype(q.dtype), state.reshape(B, H, Dv, Dk)
 
 
+def segments(num_tokens: int, chunk: int, count: int) -> Iterator[tuple[int, int, int]]:
+    """Start, end and the length of a chunk, of segments of at most ``count`` equal chunks."""
+    whole = num_tokens - num_tokens % chunk
+    for start in range(0, whole, count * chunk):
+        yield start, min(start + count * chunk, whole), chunk
+    if whole < num_tokens:
+        yield whole, num_tokens, num_tokens - whole
+
+
 def _step(
     q: mx.array, k: mx.array, v: mx.array, g: mx.array, beta: mx.array, state: mx.array
 ) -> tuple[mx.array, mx.array]:
@@ -93,17 +103,12 @@ def _in_segments(arrays: list[mx.array], state: mx.array) -> tuple[mx.array, mx.
     B, K, R, T, size = g.shape
     chunk = _CHUNK if size == 1 else _CHUNK_OF_VECTORS
     count = min(max(_SEGMENT // (B * K * R * chunk * chunk * size), 1), _MOST_CHUNKS)
-    starts = list(range(0, T // chunk * chunk, count * chunk))
-    ends = [*starts[1:], T // chunk * chunk] if starts else []
-    if T % chunk:
-        starts.append(T - T % chunk)
-        ends.append(T)
-    left_out = num_left_out(len(starts), _NUM_TRACED)
+    spans = list(segments(T, chunk, count))
+    left_out = num_left_out(len(spans), _NUM_TRACED)
     parts = []
     if left_out:
-        parts.append(mx.zeros((B, K, R, starts[left_out], v.shape[-1])))
-    for start, end in list(zip(starts, ends, strict=True))[left_out:]:
-        length = min(chunk, end - start)
+        parts.append(mx.zeros((B, K, R, spans[left_out][0], v.shape[-1])))
+    for start, end, length in spans[left_out:]:
         segment = (
             x[:, :, :, start:end].reshape(*x.shape[:3], -1, length, x.shape[-1]) for x in arrays
         )

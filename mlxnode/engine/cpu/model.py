@@ -13,6 +13,7 @@ from mlxnode.engine.cpu import recurrences
 from mlxnode.engine.cpu.activations import gelu, swiglu
 from mlxnode.engine.cpu.attention import attend, attend_in_blocks
 from mlxnode.engine.cpu.gated_delta import gated_delta
+from mlxnode.engine.cpu.wkv7 import wkv7
 
 # Function -> replacement with the same results.
 REPLACEMENTS: list[tuple[Callable, Callable]] = [
@@ -28,7 +29,7 @@ REPLACEMENTS: list[tuple[Callable, Callable]] = [
 NAMED_REPLACEMENTS: list[tuple[str, str, str, Callable]] = [
     ("recurrent_gemma", "", "rnn_scan", recurrences.rnn_scan),
     ("bailing_moe_linear", "", "recurrent_gla", recurrences.recurrent_gla),
-    ("rwkv7", "Rwkv7TimeMixing", "_wkv7", recurrences.wkv7),
+    ("rwkv7", "Rwkv7TimeMixing", "_wkv7", wkv7),
     ("jamba", "JambaMambaMixer", "ssm_step", recurrences.jamba_ssm_step),
     ("mamba", "MambaBlock", "_process_sequence", recurrences.mamba_process_sequence),
 ]

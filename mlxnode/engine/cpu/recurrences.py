@@ -16,7 +16,7 @@ from mlxnode.engine.cpu.abridged import num_left_out
 from mlxnode.kernels.exp2 import exp2
 from mlxnode.kernels.sample import LOG2_E
 
-_BLOCK = 1 << 20  # numbers of the states that exist together
+_BLOCK = 1 << 18  # numbers of the states that exist together
 _LONGEST = 64  # tokens of a block
 _NUM_TRACED = 64  # tokens that a trace shows; the others need as much memory
 _NUM_TRACED_BLOCKS = 3
@@ -44,34 +44,6 @@ def recurrent_gla(
     from mlx_lm.models import bailing_hybrid
 
     return bailing_hybrid.recurrent_gla(q, k, v, g, scale=scale, h=h)
-
-
-def wkv7(
-    self: Any,
-    r: mx.array,
-    w: mx.array,
-    k: mx.array,
-    v: mx.array,
-    a: mx.array,
-    b: mx.array,
-    state: mx.array | None,
-) -> tuple[mx.array, mx.array]:
-    """The method ``_wkv7`` of RWKV 7: S = S (diag(w) + a b^T) + v k^T, y = S r.
-
-    Shapes:
-        r, w, k, v, a, b: [B, T, H, D]; state: [B, H, D, D] -> y: [B, T, H, D], state
-    """
-    B, T, H, D = r.shape
-    if state is None:
-        state = mx.zeros((B, H, D, D), r.dtype)
-    left_out, ys = num_left_out(T, _NUM_TRACED), []
-    columns, rows = mx.stack([a, v], axis=-1), mx.stack([b, k], axis=-2)
-    for t in range(left_out, T):
-        read = state @ columns[:, t, ..., :1]
-        written = mx.concatenate([read, columns[:, t, ..., 1:]], axis=-1) @ rows[:, t]
-        state = state * w[:, t, :, None, :] + written
-        ys.append((state @ r[:, t, ..., None])[..., 0])
-    return _joined(ys, left_out).astype(r.dtype), state
 
 
 def jamba_ssm_step(
@@ -138,6 +110,8 @@ def selective_scan(
             state = decays[:, t] * state + written[:, t]
             states.append(state)
         ys.append((mx.stack(states, axis=1) @ C[:, block, :, None])[..., 0])
+        if len(starts) > 1:
+            mx.eval(ys[-1], state)  # else MLX keeps the states of all blocks
     return mx.concatenate(ys, axis=1), state
 
 

@@ -10,6 +10,7 @@ from support.architectures import build, build_plain
 
 from mlxnode.engine.cpu import recurrences
 from mlxnode.engine.cpu.model import NAMED_REPLACEMENTS
+from mlxnode.engine.cpu.wkv7 import wkv7
 from mlxnode.engine.decode import projection
 from mlxnode.engine.fit import needs
 from mlxnode.engine.fit.graph import Graph, trace
@@ -89,9 +90,9 @@ def test_selective_scan_at_every_length():
     def normal(*shape: int) -> mx.array:
         return mx.array(random.normal(size=shape).astype(np.float32))
 
-    D, N = 3000, 16  # a block has 21 tokens
+    D, N = 3000, 16  # a block has 5 tokens
     A, state = -mx.exp(normal(D, N)), normal(1, D, N)
-    for length in (1, 2, 20, 21, 22, 50):
+    for length in (1, 2, 4, 5, 6, 50):
         x, delta = normal(1, length, D), mx.abs(normal(1, length, D))
         B, C = normal(1, length, N), normal(1, length, N)
         got, last = recurrences.selective_scan(x, delta, A, B, C, state)
@@ -102,3 +103,23 @@ def test_selective_scan_at_every_length():
             ys.append((h * C[:, t, None, :]).sum(-1))
         np.testing.assert_allclose(np.array(got), np.array(mx.stack(ys, 1)), 1e-4, 1e-4)
         np.testing.assert_allclose(np.array(last), np.array(h), 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 64, 100, 300])
+@pytest.mark.parametrize("shift", [-8, 0, 50], ids=["weak", "moderate", "strong"])
+def test_wkv7_at_every_length_and_decay(length, shift):
+    random = np.random.default_rng(length)
+
+    def normal(*shape: int) -> mx.array:
+        return mx.array(random.normal(size=shape).astype(np.float32))
+
+    shape = 2, length, 3, 32
+    r, k, v = (normal(*shape) for _ in range(3))
+    w = mx.exp(-0.606531 * mx.sigmoid(normal(*shape) + shift))  # as the model's
+    key = normal(*shape)
+    key = key / mx.linalg.norm(key, axis=-1, keepdims=True)
+    arrays = r, w, k, v, -key, key * mx.sigmoid(normal(*shape)), normal(2, 3, 32, 32)
+    y, state = wkv7(None, *arrays)
+    expected, expected_state = LOOPS["rwkv7"](None, *arrays)
+    np.testing.assert_allclose(np.array(state), np.array(expected_state), 1e-4, 1e-4)
+    np.testing.assert_allclose(np.array(y), np.array(expected.reshape(y.shape)), 1e-3, 1e-3)
