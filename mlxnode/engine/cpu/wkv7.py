@@ -49,7 +49,7 @@ def wkv7(
     if state is None:
         state = mx.zeros((B, H, D, D), r.dtype)
     if T == 1:
-        return _step(*(x[:, 0, :, None] for x in (r, w, k, v, a, b)), state)
+        return _step(state, *(x[:, 0, :, None] for x in (r, w, k, v, a, b)))
     arrays = [x.transpose(0, 2, 1, 3) for x in (r, w, k, v, a, b)]  # [B, H, T, D]
     parts = list(segments(T, _CHUNK, _MOST_CHUNKS))
     left_out = num_left_out(len(parts), _NUM_TRACED)
@@ -63,15 +63,15 @@ def wkv7(
 
 
 def _step(
+    state: mx.array,
     r: mx.array,
     w: mx.array,
     k: mx.array,
     v: mx.array,
     a: mx.array,
     b: mx.array,
-    state: mx.array,
 ) -> tuple[mx.array, mx.array]:
-    """One token. Shapes: r, w, k, v, a, b: [B, H, 1, D]."""
+    """One token. Shapes: state: [B, H, D, D]; the others: [B, H, 1, D]."""
     read = a @ state.swapaxes(-1, -2)
     columns = mx.concatenate([read, v], axis=-2).swapaxes(-1, -2)  # [.., D, 2]
     state = mx.addmm(state * w, columns, mx.concatenate([b, k], axis=-2))
