@@ -24,6 +24,7 @@ from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.kvcache.prompt_cache import flat_layers, new_prompt_cache
 from mlxnode.engine.kvcache.quantization import kv_choices
+from mlxnode.engine.kvcache.separate import is_batchable
 from mlxnode.engine.loader import load_generation_model
 from mlxnode.engine.loading import load_once
 from mlxnode.messages import Update
@@ -81,7 +82,7 @@ def check(name: str) -> dict[str, Cell]:
             "abort": lambda: _abort(model),
             "n > 1": lambda: _candidates(model),
             "drafts": lambda: _drafts(model),
-            "4-bit": lambda: _single(_load_quantized(name, Path(folder))),
+            "4-bit": lambda: _quantized(name, Path(folder)),
             "kv 8": lambda: _kv_bits(model, 8),
             "kv 4": lambda: _kv_bits(model, 4),
         }
@@ -130,9 +131,13 @@ def _loads(name: str, folder: Path) -> str:
     return ", ".join(sorted(set(kinds)))
 
 
-def _load_quantized(name: str, folder: Path) -> nn.Module:
-    path = architectures.write_folder(name, folder / "quantized", quantized=True)
-    return load_generation_model(_describe(path))
+def _quantized(name: str, folder: Path) -> str:
+    """Quantized weights from a folder, as mlx-lm makes it."""
+    try:
+        path = architectures.write_folder(name, folder / "quantized", quantized=True)
+    except TypeError as error:
+        return f"{_OFF}mlx-lm cannot quantize it ({error})"
+    return _single(load_generation_model(_describe(path)))
 
 
 # --- the cells --------------------------------------------------------------------------
@@ -149,27 +154,11 @@ def _single(model: nn.Module) -> str:
 def _batched(model: nn.Module, **config: Any) -> str:
     """Rows that join and leave at different steps get the tokens that they get alone."""
     runner = _runner(model, max_batch_size=3, **config)
-    rebuilt = _watch_joins(runner)
     together = _play(runner, [_request(uid) for uid in range(len(_PROMPTS))], _STARTS)
     for uid in range(len(_PROMPTS)):
         alone = _play(_runner(model, **config), [_request(uid)])[uid]
         _compare(together[uid], _as_reference(alone), f"row {uid}")
-    return f"a join copies every row of {', '.join(sorted(rebuilt))}" if rebuilt else ""
-
-
-def _watch_joins(runner: TextRunner) -> set[str]:
-    """The names of mlx-lm's batch caches that the batch uses: these are rebuilt at a join."""
-    names: set[str] = set()
-    caches = runner._batch._cache
-    join = caches.join
-
-    def watched(rows: Any) -> None:
-        join(rows)
-        kinds = {type(layer) for layer in caches.layers}
-        names.update(kind.__name__ for kind in kinds if kind.__module__.startswith("mlx_lm."))
-
-    caches.join = watched
-    return names
+    return "" if is_batchable(model) else "its rows run one by one"
 
 
 def _prefix(model: nn.Module, **config: Any) -> str:

@@ -30,8 +30,10 @@ def plan(
     """The stops after ``start`` and before ``end``, where a snapshot is taken anyway.
 
     The first border is the end of the system prompt. A snapshot up to ``whole`` tokens serves
-    all shorter lengths as well.
+    all shorter lengths as well; that is worth a stop where it saves one of those between.
     """
+    if whole < INTERVAL:
+        whole = 0
     wanted = {*borders[:1], *borders[-NUM_LAST:], *forks}
     stops = [Stop(whole, is_border=True)] if start < whole < end else []
     last = max(start, whole)

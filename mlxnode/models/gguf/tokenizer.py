@@ -62,7 +62,7 @@ def tokenizer_of(metadata: Metadata) -> Any:
             "the model's MLX or safetensors folder"
         )
     vocabulary = vocabulary_of(metadata)
-    if kind != _PIECES and MERGES not in metadata:
+    if kind != _PIECES and MERGES not in metadata and not vocabulary.is_of_bytes:
         raise KeyError(MERGES)
     if kind == _BYTE_LEVEL:
         pre = pre_tokenizer_of(metadata.get(PRE))

@@ -54,6 +54,15 @@ class Vocabulary(NamedTuple):
     scores: list[float]  # empty if the file has none
     merges: list[tuple[str, str]]  # empty if the file has none
 
+    @property
+    def is_of_bytes(self) -> bool:
+        """True if each token that a text can have is one character: nothing is merged."""
+        return all(
+            len(token) == 1
+            for token, kind in zip(self.tokens, self.types, strict=True)
+            if kind == NORMAL
+        )
+
     def ids(self) -> dict[str, int]:
         """The id of each token."""
         return {token: i for i, token in enumerate(self.tokens)}

@@ -190,8 +190,10 @@ def test_a_pass_launched_as_a_whole_would_copy_the_cache(short_model, monkeypatc
         mx.async_eval(self._logits)
 
     monkeypatch.setattr(Batch, "forward", forward)
-    assert copied(batch_of(short_model, [LENGTH])) > 0.9
-    assert copied(batch_of(short_model, [LENGTH, 2000])) > 0.9
+    for lengths in ([LENGTH], [LENGTH, 2000]):
+        # On a busy machine, the previous pass may be complete before this one is launched.
+        attempts = (copied(batch_of(short_model, lengths)) for _ in range(5))
+        assert any(share > 0.9 for share in attempts)
 
 
 def test_growing_holds_the_old_and_the_new_arrays_of_one_layer():
