@@ -45,10 +45,14 @@ def install(model: "nn.Module") -> None:
 @contextmanager
 def traced() -> Iterator[None]:
     """Inside, models are traced and not computed: what repeats is left out."""
-    from mlxnode.engine.cpu.attention import abridged
+    from mlxnode.engine.cpu.abridged import abridged
+    from mlxnode.engine.cpu.attention import forget_masks
 
-    with abridged():
-        yield
+    try:
+        with abridged():
+            yield
+    finally:
+        forget_masks()
 
 
 def release_memory() -> None:

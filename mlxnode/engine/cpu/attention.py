@@ -10,15 +10,13 @@ softmax is made of operations that MLX has vector code for.
 """
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models import base
 from mlx_lm.models.cache import KVCache
 
+from mlxnode.engine.cpu.abridged import num_left_out
 from mlxnode.engine.kvcache.layers.plain import SlotCache
 from mlxnode.kernels.exp2 import exp2
 from mlxnode.kernels.sample import LOG2_E
@@ -28,20 +26,6 @@ _NUM_TRACED = 3  # blocks of a row that a trace shows; the others need as much m
 _batched = base.scaled_dot_product_attention
 _LARGE = 1 << 15  # scores; a softmax of fewer is faster in one operation
 _BLOCK = 1 << 18  # scores in a block, so that they stay in the processor's cache
-
-
-_is_abridged: ContextVar[bool] = ContextVar("is_abridged", default=False)
-
-
-@contextmanager
-def abridged() -> Iterator[None]:
-    """Inside, only the last blocks of a row are computed: for traces, which need no values."""
-    token = _is_abridged.set(True)
-    try:
-        yield
-    finally:
-        _is_abridged.reset(token)
-        _causal_penalty.cache_clear()  # a trace leaves arrays without values
 
 
 def attend(
@@ -118,8 +102,8 @@ def _attend_row(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array
     L, V = keys.shape[1], values.shape[2]
     step = min(max(_BLOCK // (H * G * L), 16), N)
     starts, blocks = list(range(0, N, step)), []
-    if _is_abridged.get() and len(starts) > _NUM_TRACED:
-        starts = starts[-_NUM_TRACED:]
+    if left_out := num_left_out(len(starts), _NUM_TRACED):
+        starts = starts[left_out:]
         blocks.append(mx.zeros((H, G, starts[0], V), queries.dtype))
     for start in starts:
         block = queries[:, :, start : start + step]
@@ -152,3 +136,8 @@ def _causal_penalty(count: int, length: int) -> mx.array:
     All layers of a forward pass share the array.
     """
     return mx.where(mx.tri(count, length, length - count, dtype=mx.bool_), 0.0, -mx.inf)
+
+
+def forget_masks() -> None:
+    """Forget the masks of earlier passes: those of a trace are arrays without values."""
+    _causal_penalty.cache_clear()

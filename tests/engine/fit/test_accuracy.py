@@ -11,8 +11,9 @@ from support.tables import some_of
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
-# One of each: plain, quantized keys and values, quantized experts, a load that is the peak.
-CASES = ["llama-16-rows", "llama-kv-8", "qwen3-moe-4-bit", "qwen2-big-vocabulary"]
+# One of each: plain, quantized keys and values, quantized experts, a load that is the peak,
+# states.
+CASES = ["llama-16-rows", "llama-kv-8", "qwen3-moe-4-bit", "qwen2-big-vocabulary", "qwen3-next"]
 
 
 @pytest.mark.parametrize("case", some_of(CASES, ["qwen2-big-vocabulary"]))
