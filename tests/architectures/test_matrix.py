@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
+from mlx_lm.models.cache import make_prompt_cache
 from support import architectures, matrix
 from support.models_table import RESULTS
 
@@ -43,6 +45,23 @@ def wrong_cells(name: str, cells: dict[str, matrix.Cell]) -> dict[str, str]:
     wrong = {cell: found.note for cell, found in cells.items() if found.state == "no"}
     missing = dict.fromkeys(set(matrix.CELLS) - set(cells), "missing")
     return wrong | missing if "loads" not in wrong else wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", matrix.INEXACT)
+def test_an_inexact_model_of_mlx_lm_is_so_by_itself(name):
+    model = architectures.build_plain(name)
+    tokens = mx.array([[5 + 37 * i % 250 for i in range(24)]])
+
+    def after(*parts: mx.array) -> mx.array:
+        cache = make_prompt_cache(model)
+        for part in parts:
+            logits = model(part, cache=cache)
+        return logits[0, -1] - mx.logsumexp(logits[0, -1])
+
+    whole, in_parts = after(tokens), after(tokens[:, :8], tokens[:, 8:16], tokens[:, 16:])
+    # Tokens that the model excludes have no log-probability.
+    assert mx.nan_to_num(mx.abs(whole - in_parts)).max().item() > 2e-3
 
 
 @pytest.mark.slow

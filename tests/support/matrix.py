@@ -44,6 +44,13 @@ _FEW_TOKENS = {"logit_bias": {token: 60.0 for token in range(50, 53)}}  # a text
 _PROMPTS = ((5, 14), (20, 6), (40, 10), (12, 12), (33, 8))  # tokens of prompt and answer
 _STARTS = (0, 2, 4, 5, 9)  # the steps before which they arrive
 
+# Models of mlx-lm whose answers depend on how a prompt is cut, with mlx-lm alone, too
+# (``test_an_inexact_model_of_mlx_lm_is_so_by_itself``). Their differences are not ours.
+INEXACT = {
+    "phi3small": "mlx-lm adds a boolean mask to scores: tokens see some that follow",
+    "plamo3": "mlx-lm's window is one token longer in a prompt than in a step",
+}
+
 CELLS = (
     *("loads", "single", "batched", "prefix", "abort"),
     *("n > 1", "drafts", "4-bit", "kv 8", "kv 4"),
@@ -63,7 +70,10 @@ class Reference(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """``state``: "yes", "no" (wrong) or "off" (not used, for a reason). ``note`` says more."""
+    """``note`` says more about ``state``.
+
+    "yes", "no" (wrong), "off" (not used, for a reason), "inexact" (as ``INEXACT`` says).
+    """
 
     state: str
     note: str = ""
@@ -87,7 +97,11 @@ def check(name: str) -> dict[str, Cell]:
             "kv 8": lambda: _kv_bits(model, 8),
             "kv 4": lambda: _kv_bits(model, 4),
         }
-        return {"loads": loads} | {cell: _attempt(function) for cell, function in cells.items()}
+        found = {cell: _attempt(function) for cell, function in cells.items()}
+        if name in INEXACT:
+            differs = Cell("inexact", INEXACT[name])
+            found = {cell: differs if f.state == "no" else f for cell, f in found.items()}
+        return {"loads": loads} | found
 
 
 def _attempt(function: Callable[[], str]) -> Cell:

@@ -29,7 +29,8 @@ how well a model answers, nor how fast it is.
 Tokens are compared as ids, and their log-probabilities within 0.002 (0.02 with
 `kv_cache_bits`). Where the two most likely
 tokens of mlx-lm are closer than 0.0001, either is right. "off" means that the node does
-without, for the reason given; **wrong** means that the cell fails.
+without, for the reason given; "inexact" that mlx-lm's own answers depend on how the prompt is
+cut; **wrong** means that the cell fails.
 
 """
 _COLUMNS = (
@@ -64,6 +65,8 @@ def _line(name: str, *cells: str) -> str:
 def _verdict(cells: dict[str, list[str]]) -> str:
     if any(state == "no" for state, _ in cells.values()):
         return "**wrong**"
+    if inexact := next((note for state, note in cells.values() if state == "inexact"), ""):
+        return f"inexact: {inexact}"
     if slow := cells["batched"][1]:
         return f"slow: {slow}"
     return "supported"
@@ -72,8 +75,9 @@ def _verdict(cells: dict[str, list[str]]) -> str:
 def _cell(state: str, note: str) -> str:
     if state == "no":
         return f"**wrong**: {_text(note)}"
-    shown = "yes" if state == "yes" else "off"
-    return f"{shown}: {_text(note)}" if note else shown
+    if state == "inexact":
+        return state
+    return f"{state}: {_text(note)}" if note else state
 
 
 def _text(note: str) -> str:
