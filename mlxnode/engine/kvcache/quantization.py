@@ -21,6 +21,9 @@ from mlx_lm.models.cache import (
 
 _GROUP_SIZES = (64, 32)  # of MLX's quantization, the better one first
 _TRIED_BITS = 8  # whether a layer can be quantized does not depend on the bits
+# Their attention is sparse in long texts only, and reads the keys itself then: no trial of a few
+# tokens shows it.
+_SPARSE = {"minimax_m3_vl"}
 _ATTRIBUTE = "kv_choices"  # of a model; a trial is a pass over all of its layers
 
 
@@ -91,6 +94,8 @@ def _find(model: nn.Module) -> KVChoices:
     choices: list[LayerChoice] = []
     _each(cache, lambda index, layer: choices.append(_wish(index, layer)))
     wanted = [i for i, choice in enumerate(choices) if choice.group_size]
+    if getattr(model, "model_type", None) in _SPARSE:
+        wanted = []
     if not runs(wanted):
         wanted = _largest(wanted, runs)
     return KVChoices(tuple(tried(wanted)))

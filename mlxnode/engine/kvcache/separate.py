@@ -76,6 +76,7 @@ class SeparateRows:
 _SEPARATE = {
     "afm7",  # the positions of queries come from the number of keys, that of the longest row
     "gpt_bigcode",  # positions are counted from one offset for all rows
+    "minimax_m3_vl",  # the blocks of sparse attention are chosen as if all rows had one length
     "phi3small",  # the mask of several rows has fewer axes than the scores
 }
 

@@ -73,6 +73,8 @@ class SlotCache:
         first, length = self.slots.shortest, self.slots.longest + N
         self._reserve(B, length, arrays)
         for mine, new in zip(self._arrays, arrays, strict=True):
+            if new.size == 0:
+                continue  # a model that caches keys alone; MLX divides by the size in a scatter
             if first + N == length:
                 mine[:B, :, first:length] = new
             else:
