@@ -21,8 +21,8 @@ from mlx_lm.models.cache import (
 
 _GROUP_SIZES = (64, 32)  # of MLX's quantization, the better one first
 _TRIED_BITS = 8  # whether a layer can be quantized does not depend on the bits
-# Their attention is sparse in long texts only, and reads the keys itself then: no trial of a few
-# tokens shows it.
+# Their attention is sparse in long texts only, and then reads the keys itself: no trial of a
+# few tokens shows it.
 _SPARSE = {"minimax_m3_vl"}
 _ATTRIBUTE = "kv_choices"  # of a model; a trial is a pass over all of its layers
 
