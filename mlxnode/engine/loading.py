@@ -72,6 +72,8 @@ class ModelLoader:
         Raises:
             BackendError: a kernel that the configuration requires does not work.
         """
+        if self._config.prefix_cache_disk_gb:
+            remove_stale(cache_folder() / "prefixes")
         for model in models:
             try:
                 self._load_one(model)
@@ -134,10 +136,8 @@ class ModelLoader:
         """The model's prefix cache on disk, None if the config has no disk cache."""
         if not config.prefix_cache_disk_gb:
             return None
-        root = cache_folder() / "prefixes"
-        remove_stale(root)
         return PrefixStore(
-            root,
+            cache_folder() / "prefixes",
             fingerprint(model, config.kv_cache_bits),
             int(config.prefix_cache_disk_gb * 1e9),
             origin_of(model),

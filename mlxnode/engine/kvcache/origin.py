@@ -4,6 +4,7 @@ Each model has a folder, named by a hash of all that. The folder also says in a 
 versions and files it comes, so that the next start can remove it when those are gone.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -44,10 +45,12 @@ def origin_of(model: ServedModel) -> dict[str, Any]:
 def remove_stale(root: Path) -> None:
     """Remove the folders of versions and models that no longer exist."""
     for folder in root.glob("*"):
-        is_ours = folder.is_dir() and not folder.is_symlink()
-        if is_ours and re.fullmatch(r"[0-9a-f]{32}", folder.name) and not _is_current(folder):
-            log.info("the prefix cache on disk: %s is of no use any more", folder.name)
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # no folder that cannot be read ends the start
+            is_ours = folder.is_dir() and not folder.is_symlink()
+            is_named = re.fullmatch(r"[0-9a-f]{32}", folder.name)
+            if is_ours and is_named and not _is_current(folder):
+                log.info("the prefix cache on disk: %s is of no use any more", folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_current(folder: Path) -> bool:

@@ -53,7 +53,6 @@ class Slots:
         # Computed once for all layers of a step.
         self._offsets: mx.array | None = None
         self._masks: dict[tuple[int, int | None], mx.array] = {}
-        self._targets: dict[tuple[int, int], tuple[mx.array, ...]] = {}
         self._shared: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
@@ -74,17 +73,21 @@ class Slots:
             self._offsets = mx.array(self.lengths, mx.int32)
         return self._offsets
 
-    def targets(self, heads: int, count: int) -> tuple[mx.array, ...]:
+    def targets(self, heads: int, count: int, ring: int | None = None) -> tuple[mx.array, ...]:
         """The slots, heads and positions of the next tokens of each row, [B, H, count] each.
 
-        They index the cache of a layer, and no layer has to compute or convert them again.
+        They index the cache of a layer, and no layer has to compute or convert them again. In
+        a ``ring`` of so many positions, they begin again after the last one.
         """
-        if (heads, count) not in self._targets:
-            shape = len(self.lengths), heads, count
-            indices = np.indices(shape, np.uint32)
+
+        def make() -> tuple[mx.array, ...]:
+            indices = np.indices((len(self.lengths), heads, count), np.uint32)
             indices[2] += np.array(self.lengths, np.uint32)[:, None, None]
-            self._targets[heads, count] = tuple(map(mx.array, indices))
-        return self._targets[heads, count]
+            if ring is not None:
+                indices[2] %= ring
+            return tuple(map(mx.array, indices))
+
+        return self.once(("targets", heads, count, ring), make)
 
     def mask(self, count: int, window: int | None, *, as_array: bool = False) -> Mask:
         """The positions that the next ``count`` tokens of each row attend to.
@@ -124,6 +127,11 @@ class Slots:
 def num_slots(rows: int) -> int:
     """The slots that a batch of ``rows`` rows allocates."""
     return rows if rows <= 2 else -(-rows // _SLOT_STEP) * _SLOT_STEP
+
+
+def shrunk(held: int, needed: int) -> int:
+    """``needed`` slots or positions if they are at most half of those ``held``; else these."""
+    return needed if 2 * needed <= held else held
 
 
 def num_positions(length: int) -> int:

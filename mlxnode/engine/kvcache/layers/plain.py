@@ -17,7 +17,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     plain_cache,
     quantization_of,
 )
-from mlxnode.engine.kvcache.slots import Mask, Slots, num_positions, num_slots
+from mlxnode.engine.kvcache.slots import Mask, Slots, num_positions, num_slots, shrunk
 
 
 class SlotCache:
@@ -133,11 +133,9 @@ class SlotCache:
         """Release memory if half of the slots or of the positions are enough."""
         if not self._arrays:
             return
-        slots, _, capacity, _ = self._arrays[0].shape
-        if 2 * num_slots(rows) <= slots:
-            slots = num_slots(rows)
-        if 2 * num_positions(length) <= capacity:
-            capacity = num_positions(length)
+        slots, capacity = self.capacity
+        slots = shrunk(slots, num_slots(rows))
+        capacity = shrunk(capacity, num_positions(length))
         if (slots, capacity) != self._arrays[0].shape[::2]:
             self._arrays = tuple(
                 mx.contiguous(array[:slots, :, :capacity]) for array in self._arrays

@@ -14,7 +14,7 @@ import numpy as np
 from mlx_lm.models.cache import RotatingKVCache
 
 from mlxnode.engine.kvcache.prompt_cache import Arrays
-from mlxnode.engine.kvcache.slots import Slots, num_positions, num_slots
+from mlxnode.engine.kvcache.slots import Slots, num_positions, num_slots, shrunk
 
 
 class WindowCache:
@@ -97,7 +97,7 @@ class WindowCache:
             if is_one_slice:
                 mine[:B, :, start : start + N] = new
             else:
-                mine[self._targets(new.shape[1], N)] = new
+                mine[self.slots.targets(new.shape[1], N, self.ring)] = new
         self._fetched = B, min(length, self.ring)
         return self.keys_and_values()
 
@@ -106,15 +106,6 @@ class WindowCache:
         B, T = self._fetched
         keys, values = (array[:B, :, :T] for array in self._arrays)
         return keys, values
-
-    def _targets(self, heads: int, count: int) -> tuple[mx.array, ...]:
-        def make() -> tuple[mx.array, ...]:
-            indices = np.indices((len(self.slots.lengths), heads, count), np.uint32)
-            indices[2] += np.array(self.slots.lengths, np.uint32)[:, None, None]
-            indices[2] %= self.ring
-            return tuple(map(mx.array, indices))
-
-        return self.slots.once(("ring targets", heads, count, self.ring), make)
 
     # --- what the batch calls -------------------------------------------------------
 
@@ -141,10 +132,8 @@ class WindowCache:
         if not self._arrays:
             return
         slots, _, size, _ = self._arrays[0].shape
-        if 2 * num_slots(rows) <= slots:
-            slots = num_slots(rows)
-        if 2 * num_positions(length) <= self._positions:
-            self._positions = num_positions(length)
+        slots = shrunk(slots, num_slots(rows))
+        self._positions = shrunk(self._positions, num_positions(length))
         shape = slots, min(self._positions, size)
         if shape != self._arrays[0].shape[::2]:
             self._arrays = tuple(
