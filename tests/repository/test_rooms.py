@@ -100,7 +100,8 @@ MAY_IMPORT = {
     # The HTTP workers.
     "server.errors": [],
     "server.notation": [],
-    "server.prompt": ["errors", "grammar", "server.errors", "server.notation"],
+    "server.constraints": ["grammar", "server.errors", "server.notation"],
+    "server.prompt": ["errors", "server.constraints", "server.errors", "server.notation"],
     "server.registry": [
         "config",
         "errors",
@@ -122,6 +123,7 @@ MAY_IMPORT = {
         "messages",
         "models",
         "server.answer",
+        "server.constraints",
         "server.errors",
         "server.notation",
         "server.prompt",
@@ -138,6 +140,7 @@ MAY_IMPORT = {
     "server.routes": [
         "messages",
         "server.answer",
+        "server.constraints",
         "server.errors",
         "server.formats",
         "server.http",

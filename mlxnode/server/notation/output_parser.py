@@ -4,13 +4,14 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import Struct
 
 from mlxnode.server.notation.json_end import JsonEnd
+from mlxnode.server.notation.notation import NO_NOTATION, CallNotation, Notation
 from mlxnode.server.notation.overlap import overlap
-from mlxnode.server.notation.tool_syntax import ToolSyntax
+from mlxnode.server.notation.tool_use import ToolUse
 
 # The start of a call that is written as JSON, up to its arguments.
 _JSON_HEAD = re.compile(
@@ -53,11 +54,23 @@ class OutputDelta(Struct):
             self.calls.append(call)
 
 
+@dataclass(frozen=True)
+class _Syntax:
+    start: str
+    end: str
+
+    @classmethod
+    def of(cls, calls: CallNotation) -> "_Syntax":
+        first, last = calls.call[0], calls.call[-1]
+        assert isinstance(first, str) and isinstance(last, str)
+        return cls(first.split("\n")[0], last.split("\n")[-1])
+
+
 @dataclass
 class _OpenCall:
     """The call that is being read. ``arguments`` is set once they are known to be JSON."""
 
-    syntax: ToolSyntax
+    syntax: _Syntax
     opening: str  # the text up to the call, which becomes content if it is not a call
     arguments: JsonEnd | None = None
 
@@ -72,34 +85,30 @@ class OutputParser:
 
     def __init__(
         self,
+        notation: Notation = NO_NOTATION,
         *,
-        thinking: tuple[str, str] | None = None,
+        tools: ToolUse | None = None,
         is_thinking: bool = False,
-        syntax: ToolSyntax | None = None,
-        tools: list[dict[str, Any]] | None = None,
-        is_parallel: bool = True,
     ):
-        """Parse the output of one choice.
+        """Parse the output of one choice of a model that writes ``notation``.
 
-        ``thinking``: the markers around the reasoning. ``is_thinking``: the prompt already
-        has the first of them. ``tools``: the offered tools, as in OpenAI's API. Without
-        ``is_parallel``, the output ends after the first call.
+        ``tools`` are the offered tools; None: a call is content. ``is_thinking``: the prompt
+        ends within the reasoning.
         """
-        self._tools = tools or []
-        self._names = {tool["function"]["name"] for tool in self._tools}
-        self._is_parallel = is_parallel
+        self._names = set() if tools is None else {f.name for f in tools.functions}
+        self._is_parallel = tools is None or tools.is_parallel
         self._section: Section = "reasoning" if is_thinking else "content"
         # For each section, the markers that end it, with the section or call that follows.
-        self._markers: dict[Section, dict[str, Section | ToolSyntax]] = {
+        self._markers: dict[Section, dict[str, Section | _Syntax]] = {
             "content": {},
             "reasoning": {},
             "after call": {},
         }
-        if thinking is not None:
-            start, end = thinking
-            self._markers["content"][start] = "reasoning"
-            self._markers["reasoning"][end] = "content"
-        if syntax is not None:
+        if notation.thinking is not None:
+            self._markers["content"][notation.thinking.start] = "reasoning"
+            self._markers["reasoning"][notation.thinking.end] = "content"
+        if tools is not None:
+            syntax = _Syntax.of(tools.calls)
             self._markers["content"][syntax.start] = syntax
             if syntax.end:
                 self._markers["after call"][syntax.end] = "content"
@@ -157,7 +166,7 @@ class OutputParser:
         self._emit(text.rstrip())
         opening = text[len(text.rstrip()) :] + self._take(len(marker))
         follows = markers[marker]
-        if isinstance(follows, ToolSyntax):
+        if isinstance(follows, _Syntax):
             self._call = _OpenCall(follows, opening)
         else:
             self._section = follows
@@ -192,7 +201,7 @@ class OutputParser:
         call.arguments = JsonEnd()
         return True
 
-    def _read_arguments(self, syntax: ToolSyntax, arguments: JsonEnd) -> bool:
+    def _read_arguments(self, syntax: _Syntax, arguments: JsonEnd) -> bool:
         length = arguments.find(self._held)
         self._delta.add_call(CallDelta(self.num_calls - 1, self._take(length)))
         if arguments.is_found:
@@ -220,9 +229,9 @@ class OutputParser:
         self._end_call("content")
         return bool(self._held)
 
-    def _parse(self, syntax: ToolSyntax, text: str) -> list[tuple[str, str]]:
+    def _parse(self, syntax: _Syntax, text: str) -> list[tuple[str, str]]:
         """The name and the arguments of each call. Raises any error for another text."""
-        parsed = syntax.parse(text, self._tools)
+        parsed = json.loads(text)
         calls = [
             (call["name"], call["arguments"])
             for call in (parsed if isinstance(parsed, list) else [parsed])
@@ -233,9 +242,8 @@ class OutputParser:
             raise ValueError("not a call of one of the tools")
         return [(name, json.dumps(arguments, ensure_ascii=False)) for name, arguments in calls]
 
-    def _start_call(self, syntax: ToolSyntax, name: str) -> None:
-        id = uuid.uuid4().hex
-        id = id[:9] if syntax.has_short_ids else f"call_{id[:24]}"
+    def _start_call(self, syntax: _Syntax, name: str) -> None:
+        id = f"call_{uuid.uuid4().hex[:24]}"
         self._delta.calls.append(CallDelta(self.num_calls, "", id, name))
         self.num_calls += 1
 

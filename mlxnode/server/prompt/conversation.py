@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Required, TypedDict
 
-from mlxnode.server.prompt.constraints import Constraint
+from mlxnode.server.constraints.constraint import Constraint
+from mlxnode.server.notation.tool_use import Function
 
 
 class CalledFunction(TypedDict):
@@ -32,17 +33,6 @@ class Message(TypedDict, total=False):
     tool_call_id: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Function:
-    """A function that the model may call; ``parameters`` is a JSON schema."""
-
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    is_strict: bool = False  # calls must be valid under ``parameters``
-    param: str  # the request parameter that holds ``parameters``, for error messages
-
-
 @dataclass(frozen=True)
 class Conversation:
     """The messages, and how the model has to answer them.
@@ -59,5 +49,6 @@ class Conversation:
     constraint: Constraint | None = None
     variables: dict[str, Any] = field(default_factory=dict)
     reasoning_effort: str | None = None
+    thinking_budget: int | None = None  # tokens of reasoning, at most
     continues: bool = False
     starts_answer: bool = True

@@ -5,10 +5,12 @@ import re
 from typing import Any
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.notation.tool_syntax import ToolSyntax
+from mlxnode.server.notation.derive import derive_notation
+from mlxnode.server.notation.notation import Notation
+from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import Border, BorderFinder
 from mlxnode.server.prompt.conversation import Conversation, Message
-from mlxnode.server.prompt.tools import ToolUse, in_plain_words
+from mlxnode.server.prompt.tools import in_plain_words
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -23,25 +25,11 @@ class ChatTemplate:
         sources = [template] if isinstance(template, str) else template.values()
         self._words = frozenset(re.findall(r"\w+", "\n".join(sources)))
         self._border_finder = BorderFinder()
-        # The markers around the reasoning, if the model was trained to reason.
-        self.thinking: tuple[str, str] | None = (
-            (wrapper.think_start, wrapper.think_end) if wrapper.has_thinking else None
-        )
+        self.notation: Notation = derive_notation(wrapper)
         self.think_end_ids: list[int] = list(wrapper.think_end_tokens or ())
         # The variable that switches the reasoning on and off.
         switches = ("enable_thinking", "thinking")
         self.thinking_switch = next((name for name in switches if self.knows(name)), None)
-        # The syntax of the model's tool calls, if the template has tools at all.
-        self.tool_syntax: ToolSyntax | None = None
-        if wrapper.has_tool_calling and self.knows("tools"):
-            parser = wrapper.tool_parser.__module__.rpartition(".")[2]
-            self.tool_syntax = ToolSyntax(
-                wrapper.tool_call_start,
-                wrapper.tool_call_end,
-                wrapper.tool_parser,
-                is_json=parser == "json_tools",
-                has_short_ids=parser == "mistral",
-            )
 
     @property
     def knows_effort(self) -> bool:
@@ -69,9 +57,10 @@ class ChatTemplate:
             starts_answer=conversation.starts_answer,
             continues=conversation.continues,
         )
-        if self.thinking is None:
+        thinking = self.notation.thinking
+        if thinking is None:
             return text, False
-        start, end = self.thinking
+        start, end = thinking.start, thinking.end
         if conversation.continues:
             last = messages[-1]["content"]
             is_reasoning = last.rfind(start) > last.rfind(end)
@@ -122,7 +111,7 @@ class ChatTemplate:
     def _messages(self, conversation: Conversation, tools: ToolUse | None) -> list[Message]:
         """The messages, without the roles and the tools that the template does not have."""
         messages = conversation.messages
-        if self.tool_syntax is None if tools is None else tools.is_plain:
+        if self.notation.calls is None if tools is None else tools.is_plain:
             messages = in_plain_words(messages, tools)
         if not self.knows("developer"):
             messages = [_as_system(message) for message in messages]

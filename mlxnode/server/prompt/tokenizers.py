@@ -20,11 +20,11 @@ from tokenizers.decoders import DecodeStream
 
 from mlxnode.errors import ModelError
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import in_tokens
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.templates import ChatTemplate
 from mlxnode.server.prompt.token_bytes import TokenBytes
-from mlxnode.server.prompt.tools import ToolUse
 from mlxnode.server.prompt.volatile import VolatileHeads
 
 logger = logging.getLogger("mlxnode.server")

@@ -1,14 +1,12 @@
-"""The tools of a conversation: the syntax of the calls, and instructions for the model."""
+"""The tools of a conversation, and instructions for models whose template has none."""
 
-import functools
 import itertools
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
 
-from mlxnode.server.notation.tool_syntax import PLAIN_SYNTAX, ToolSyntax
-from mlxnode.server.prompt.conversation import Conversation, Function, Message
+from mlxnode.server.notation.notation import PLAIN_CALLS, Notation
+from mlxnode.server.notation.tool_use import ToolUse
+from mlxnode.server.prompt.conversation import Conversation, Message
 
 # For models whose template has no tools, and for calls that are enforced.
 _INSTRUCTIONS = """\
@@ -23,64 +21,19 @@ To call one, write a JSON object with its name and arguments between tags, like 
 The result will then be given to you between <tool_response> and </tool_response>."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ToolUse:
-    """The functions that the model may call in one answer, and the syntax of the calls."""
+def tool_use(conversation: Conversation, notation: Notation) -> ToolUse | None:
+    """The tools of ``conversation``; None if it offers no function.
 
-    functions: list[Function]
-    syntax: ToolSyntax
-    must_call: bool
-    is_enforced: bool  # a grammar has to keep the calls valid
-    is_parallel: bool
-
-    @classmethod
-    def of(cls, conversation: Conversation, syntax: ToolSyntax | None) -> "ToolUse | None":
-        """The tools of ``conversation``; None if it offers no function.
-
-        ``syntax`` is the model's own. It is used unless a grammar has to enforce calls that
-        are not JSON: such calls use the plain syntax.
-        """
-        functions = conversation.functions
-        if not functions:
-            return None
-        must_call = conversation.must_call
-        is_enforced = must_call or any(function.is_strict for function in functions)
-        if syntax is None or (is_enforced and not syntax.is_json):
-            syntax = PLAIN_SYNTAX
-        return cls(
-            functions=functions,
-            syntax=syntax,
-            must_call=must_call,
-            is_enforced=is_enforced,
-            is_parallel=conversation.is_parallel,
-        )
-
-    @property
-    def is_plain(self) -> bool:
-        """True if the messages, not the chat template, have to describe the tools."""
-        return self.syntax is PLAIN_SYNTAX
-
-    @functools.cached_property
-    def definitions(self) -> list[dict[str, Any]]:
-        """The tools as in OpenAI's API, the form that chat templates and parsers take."""
-        return [
-            {"type": "function", "function": _definition(function)}
-            for function in self.functions
-        ]
-
-    @functools.cached_property
-    def lines(self) -> str:
-        """The tools as JSON, one in a line."""
-        return "\n".join(map(json.dumps, self.definitions))
-
-
-def _definition(function: Function) -> dict[str, Any]:
-    fields = {
-        "name": function.name,
-        "description": function.description,
-        "parameters": function.parameters,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+    A model without calls of its own in ``notation`` writes them in the plain notation.
+    """
+    if not conversation.functions:
+        return None
+    return ToolUse(
+        functions=conversation.functions,
+        calls=notation.calls or PLAIN_CALLS,
+        must_call=conversation.must_call,
+        is_parallel=conversation.is_parallel,
+    )
 
 
 def in_plain_words(messages: Iterable[Message], tools: ToolUse | None) -> list[Message]:

@@ -5,6 +5,7 @@ import functools
 from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.server.answer.request import GenerationRequest
+from mlxnode.server.constraints.tool_grammar import answer_grammar
 from mlxnode.server.formats.chat.answers import ChatChunk, ChatCompletion
 from mlxnode.server.formats.chat.request import check_template, to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
@@ -14,8 +15,7 @@ from mlxnode.server.http.body import read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.notation.output_parser import OutputParser
 from mlxnode.server.prompt.context_length import fit_prompt
-from mlxnode.server.prompt.tool_grammar import answer_grammar
-from mlxnode.server.prompt.tools import ToolUse
+from mlxnode.server.prompt.tools import tool_use
 from mlxnode.server.registry import TextModel
 from mlxnode.server.routes.generate import generate
 
@@ -49,7 +49,7 @@ async def _to_generation_request(body: ChatBody, model: TextModel) -> Generation
     template = model.tokenizer.chat_template
     conversation = to_conversation(body)
     check_template(body, template)
-    tools = ToolUse.of(conversation, template.tool_syntax)
+    tools = tool_use(conversation, template.notation)
     ids, is_reasoning, borders = await model.tokenizer.encode_chat(conversation, tools)
     prompt = fit_prompt(
         ids,
@@ -74,11 +74,9 @@ async def _to_generation_request(body: ChatBody, model: TextModel) -> Generation
         stop_strings=body.stops,
         new_parser=functools.partial(
             OutputParser,
-            thinking=template.thinking,
+            template.notation,
+            tools=tools,
             is_thinking=is_reasoning,
-            syntax=None if tools is None else tools.syntax,
-            tools=None if tools is None else tools.definitions,
-            is_parallel=conversation.is_parallel,
         ),
         has_logprobs=body.num_logprobs is not None,
     )

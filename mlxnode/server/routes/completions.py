@@ -3,6 +3,7 @@
 from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.server.answer.request import GenerationRequest
+from mlxnode.server.constraints.tool_grammar import answer_grammar
 from mlxnode.server.formats.completions.answers import TextCompletion
 from mlxnode.server.formats.completions.request import encode_prompts
 from mlxnode.server.formats.completions.schema import CompletionBody
@@ -12,7 +13,6 @@ from mlxnode.server.formats.sampling import samplings_of, stop_ids_of
 from mlxnode.server.http.body import read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.prompt.context_length import fit_prompt
-from mlxnode.server.prompt.tool_grammar import answer_grammar
 from mlxnode.server.registry import TextModel
 from mlxnode.server.routes.generate import generate
 

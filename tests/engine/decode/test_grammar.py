@@ -21,13 +21,13 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from mlxnode.engine.decode.grammar import GrammarCompiler, GrammarState, fill_masks, mask_words
 from mlxnode.grammar import GrammarError
 from mlxnode.models.gguf.folder import model_folder
-from mlxnode.server.prompt.constraints import (
+from mlxnode.server.constraints.constraint import (
     choice_grammar,
     json_grammar,
     lark_grammar,
     regex_grammar,
 )
-from mlxnode.server.prompt.tool_grammar import tool_grammar
+from mlxnode.server.constraints.tool_grammar import tool_grammar
 
 MAX_TOKENS = 500
 NUM_SCHEMAS = 200

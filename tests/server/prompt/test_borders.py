@@ -9,10 +9,11 @@ from support import tiny
 from support.family_templates import TEMPLATES
 from tokenizers import AddedToken, Tokenizer, models
 
+from mlxnode.server.notation.tool_use import Function
 from mlxnode.server.prompt import borders
-from mlxnode.server.prompt.conversation import Conversation, Function, Message
+from mlxnode.server.prompt.conversation import Conversation, Message
 from mlxnode.server.prompt.tokenizers import ChatPrompt, TextTokenizer
-from mlxnode.server.prompt.tools import ToolUse
+from mlxnode.server.prompt.tools import tool_use
 
 TOOL = Function(name="look_up", description="Looks up. " * 20, param="tools")
 SYSTEM: Message = {"role": "system", "content": "You answer in few words. " * 20}
@@ -78,7 +79,7 @@ def families(tokenizer_of) -> dict[str, TextTokenizer]:
 
 async def encode(tokenizer: TextTokenizer, messages: list[Message]) -> ChatPrompt:
     conversation = Conversation(messages, functions=[TOOL])
-    tools = ToolUse.of(conversation, tokenizer.chat_template.tool_syntax)
+    tools = tool_use(conversation, tokenizer.chat_template.notation)
     return await tokenizer.encode_chat(conversation, tools)
 
 

@@ -3,12 +3,13 @@
 import contextlib
 import json
 
+from mlxnode.server.constraints.constraint import Constraint
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.chat import schema
 from mlxnode.server.formats.chat.schema import ChatBody, NamedTool
 from mlxnode.server.formats.constraint import guided_constraints, single_constraint
-from mlxnode.server.prompt.constraints import Constraint
-from mlxnode.server.prompt.conversation import Conversation, Function, Message, ToolCall
+from mlxnode.server.notation.tool_use import Function
+from mlxnode.server.prompt.conversation import Conversation, Message, ToolCall
 from mlxnode.server.prompt.templates import ChatTemplate
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from mlxnode.server.prompt.constraints import (
+from mlxnode.server.constraints.constraint import (
     Constraint,
     check_grammar,
     lark_part,
@@ -10,8 +10,7 @@ from mlxnode.server.prompt.constraints import (
     schema_part,
     too_large,
 )
-from mlxnode.server.prompt.conversation import Function
-from mlxnode.server.prompt.tools import ToolUse
+from mlxnode.server.notation.tool_use import Function, ToolUse
 
 MAX_TOOLS_BYTES = 131_072  # of the schemas of all functions of a request
 
@@ -43,7 +42,7 @@ def tool_grammar(tools: ToolUse, answer: str | None = None) -> str:
     Raises:
         InvalidRequest: the parameters of a function are no object, too large or too deep.
     """
-    start, end = json.dumps(tools.syntax.start), json.dumps(tools.syntax.end)
+    start, end = json.dumps("<tool_call>"), json.dumps("</tool_call>")
     heads, parts = [], []
     for i, function in enumerate(tools.functions):
         name = json.dumps(function.name)

@@ -10,17 +10,17 @@ import pytest
 from support.contract import tool_use
 
 from mlxnode.messages import Generate
-from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.chat.request import constraint_of
-from mlxnode.server.formats.chat.schema import ChatBody
-from mlxnode.server.http.validation import validate
-from mlxnode.server.prompt.constraints import (
+from mlxnode.server.constraints.constraint import (
     MAX_SCHEMA_BYTES,
     MAX_TEXT_BYTES,
     check_grammar,
     json_grammar,
 )
-from mlxnode.server.prompt.tool_grammar import answer_grammar, tool_grammar
+from mlxnode.server.constraints.tool_grammar import answer_grammar, tool_grammar
+from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.formats.chat.request import constraint_of
+from mlxnode.server.formats.chat.schema import ChatBody
+from mlxnode.server.http.validation import validate
 
 SCHEMA = "response_format.json_schema.schema"
 PERSON = {
