@@ -7,6 +7,8 @@ model. Written with numpy alone.
 """
 
 import asyncio
+import functools
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +16,21 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
+from support.notation_pieces import Family
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.http.validation import validate
-from mlxnode.server.prompt.tokenizers import TextTokenizer
+from mlxnode.server.notation.notation import PLAIN_CALLS, CallNotation, Notation
+from mlxnode.server.prompt.tokenizers import ChatPrompt, TextTokenizer
 from mlxnode.server.prompt.tools import tool_use
 
 END = "<|scripted_end|>"  # the end-of-sequence token
 WIDTH = 64  # of the embeddings
 SCALE = 12.0  # so that a sampled token is the scripted one, and a mask decides among the others
+# Tokens that their families add without making them special.
+_ADDED = {f"<{slash}{name}>" for slash in ("", "/") for name in ("think", "tool_call")}
 FILLER = " ."  # moves a script to positions that are free
 
 
@@ -69,36 +75,78 @@ class ScriptedModel:
         self.num_positions = num_positions
         self._tokenizer = write_tokenizer(folder, template, special, added)
         self._next: dict[int, int] = {}  # the token to write after each position
-        self._text_tokenizer: TextTokenizer | None = None
+
+    @classmethod
+    def of(cls, folder: Path, family: Family) -> "ScriptedModel":
+        """A model of ``family``, whose tokens are special but for the usual exceptions."""
+        special = [token for token in family.tokens if token not in _ADDED]
+        added = [token for token in family.tokens if token in _ADDED]
+        return cls(folder, family.template, special=special, added=added)
 
     def script(self, body: dict[str, Any], text: str) -> dict[str, Any]:
-        """``body``, whose answer will be ``text``.
+        """``body``, whose answer will be ``text``."""
+        return self.script_turns([body], [text])[0]
 
-        The first message of the user gets a filler at its end where the positions after the
+    def script_turns(
+        self, bodies: Sequence[dict[str, Any]], texts: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """``bodies``, whose answers will be ``texts``: the turns of one conversation.
+
+        The first message of the user gets a filler at its end where the positions after a
         prompt are taken by another script.
         """
-        ids = [*self._encode(text), self._tokenizer.token_to_id(END)]
+        end = self._tokenizer.token_to_id(END)
+        answers = [[*self._encode(text), end] for text in texts]
         while True:
-            start = len(self.prompt_ids(body)) - 1
-            places = range(start, start + len(ids))
-            if places.stop > self.num_positions:
-                raise ValueError(f"a script ends at {places.stop} of {self.num_positions}")
-            taken = [place for place in places if place in self._next]
-            if not taken:
+            starts = [len(self.prompt_ids(body)) - 1 for body in bodies]
+            places = [
+                range(start, start + len(ids))
+                for start, ids in zip(starts, answers, strict=True)
+            ]
+            if any(before.stop > after.start for before, after in itertools.pairwise(places)):
+                raise ValueError(f"an answer reaches into the next prompt: {places}")
+            if places[-1].stop > self.num_positions:
+                raise ValueError(f"a script ends at {places[-1].stop}")
+            if not any(place in self._next for turn in places for place in turn):
                 break
-            body = _filled(body, max(self._next) + 2 - start)
-        self._next.update(zip(places, ids, strict=True))
-        return body
+            bodies = [_filled(body, max(self._next) + 2 - starts[0]) for body in bodies]
+        for turn, ids in zip(places, answers, strict=True):
+            self._next.update(zip(turn, ids, strict=True))
+        return list(bodies)
+
+    @property
+    def notation(self) -> Notation:
+        return self._tokenizer_of_worker.chat_template.notation
+
+    @property
+    def calls(self) -> CallNotation:
+        """How the model writes calls, in its own notation or the plain one."""
+        return self.notation.calls or PLAIN_CALLS
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ``ids``, special tokens included."""
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+    def num_tokens(self, text: str) -> int:
+        return len(self._encode(text))
 
     def prompt_ids(self, body: dict[str, Any]) -> list[int]:
         """The prompt of ``body``, as a worker makes it."""
-        if self._text_tokenizer is None:
-            self._text_tokenizer = TextTokenizer(self.folder)
-        tokenizer = self._text_tokenizer
+        return self._prompt(body).ids
+
+    def is_reasoning(self, body: dict[str, Any]) -> bool:
+        """True if the prompt of ``body`` ends within the reasoning."""
+        return self._prompt(body).is_reasoning
+
+    def _prompt(self, body: dict[str, Any]) -> ChatPrompt:
         parsed, _ = validate(ChatBody, {"model": "m"} | body)
         conversation = to_conversation(parsed)
-        tools = tool_use(conversation, tokenizer.chat_template.notation)
-        return asyncio.run(tokenizer.encode_chat(conversation, tools)).ids
+        tools = tool_use(conversation, self.notation)
+        return asyncio.run(self._tokenizer_of_worker.encode_chat(conversation, tools))
+
+    @functools.cached_property
+    def _tokenizer_of_worker(self) -> TextTokenizer:
+        return TextTokenizer(self.folder)
 
     def save(self) -> Path:
         """Write config and weights."""
