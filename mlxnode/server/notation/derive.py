@@ -1,7 +1,6 @@
 """Reads a notation off a chat template, by rendering conversations with it."""
 
 import dataclasses
-import logging
 from typing import Any
 
 from mlxnode.server.notation import families
@@ -12,24 +11,15 @@ from mlxnode.server.notation.read_calls import read_calls
 from mlxnode.server.notation.rendered_calls import Unreadable
 from mlxnode.server.notation.sections import Sections, read_sections
 
-logger = logging.getLogger("mlxnode.server")
-
 
 def derive_notation(wrapper: Any) -> Notation:
     """The notation of the model that ``wrapper``, a tokenizer of mlx-lm, belongs to.
 
     It is read off the chat template, or known of the family, and then proven: what is written
-    in it is read back. Calls that fail are told in plain words, and the log says why.
+    in it is read back. If that fails, ``source`` is "plain", and ``reason`` says why.
     """
     if not wrapper.chat_template:
-        return Notation(thinking=_known_thinking(wrapper), source="plain", reason="no template")
-    notation = _derive(wrapper)
-    if notation.source == "plain":
-        logger.info("tools are told in plain words: %s", notation.reason)
-    return notation
-
-
-def _derive(wrapper: Any) -> Notation:
+        return _plain(Notation(thinking=_known_thinking(wrapper)), "there is no chat template")
     template = _source(wrapper)
     if families.is_harmony(template):
         return families.HARMONY

@@ -125,11 +125,8 @@ def calls_named_in(words: str) -> CallNotation | None:
 
 
 def thinking_named_in(words: str) -> Markers | None:
-    """The reasoning of the family whose markers are in ``words``."""
-    return next(
-        (markers for markers in _THINKING if markers.start in words and markers.end in words),
-        None,
-    )
+    """The reasoning of the family whose end marker is in ``words``."""
+    return next((markers for markers in _THINKING if markers.end in words), None)
 
 
 def content_named_in(words: str) -> Markers | None:

@@ -61,7 +61,9 @@ class Form(NamedTuple):
     is_text: bool
 
 
-FORMS = tuple(Form(content, is_text) for content in ("", None, CONTENT) for is_text in (False, True))
+FORMS = tuple(
+    Form(content, is_text) for content in ("", None, CONTENT) for is_text in (False, True)
+)
 
 
 class Probe:

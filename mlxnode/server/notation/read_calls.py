@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 from mlxnode.server.notation.atoms import atoms, common_prefix, common_suffix, is_marker
-from mlxnode.server.notation.notation import CallNotation, Field
+from mlxnode.server.notation.notation import CallNotation
 from mlxnode.server.notation.probe import CONTENT, FORMS, IDS, KEYS, NAMES, Call, Form, Probe
 from mlxnode.server.notation.rendered_calls import Literal, RenderedCalls, Unreadable, joined
 from mlxnode.server.notation.sections import Sections, without_thought
@@ -103,9 +103,7 @@ def _take_tags(probe: Probe, form: Form, rendered: RenderedCalls) -> Tags | None
     return tags
 
 
-def _assemble(
-    rendered: RenderedCalls, lead: str, tail: str, tags: Tags | None
-) -> CallNotation:
+def _assemble(rendered: RenderedCalls, lead: str, tail: str, tags: Tags | None) -> CallNotation:
     """The notation of ``rendered``, whose own texts are between ``lead`` and ``tail``."""
     between = rendered.between
     if between is None:

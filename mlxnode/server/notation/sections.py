@@ -112,9 +112,7 @@ def _from_prompt(probe: Probe, earlier: str, prompt: str, words: str) -> Markers
     return None
 
 
-def _silent(
-    probe: Probe, thinking: Markers | None, content: Markers | None
-) -> tuple[str, ...]:
+def _silent(probe: Probe, thinking: Markers | None, content: Markers | None) -> tuple[str, ...]:
     """What stands between the reasoning and the content, and belongs to neither."""
     text = probe.answer(**THOUGHTS[0])
     if thinking is None or text is None or REASONING not in text or CONTENT not in text:
