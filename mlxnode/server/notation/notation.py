@@ -64,7 +64,8 @@ class CallNotation:
     ``Field.ARGUMENTS`` once each, in any order. ``arguments`` is None for a JSON object.
     Literals hold the family's white space. ``has_several`` is False where the family writes at
     most one call in an answer. ``is_bare`` means that no marker announces a call: an answer
-    that starts as a call is one (Llama 3). ``short_ids``: ids have nine letters and digits.
+    that starts as a call is one (Llama 3). ``short_ids``: the ids of calls must be nine
+    letters and digits (Mistral).
     """
 
     call: tuple[str | Field, ...]
