@@ -7,7 +7,7 @@ from mlxnode.server.notation import families
 from mlxnode.server.notation.notation import Markers, Notation
 from mlxnode.server.notation.probe import Probe
 from mlxnode.server.notation.proof import Unproven, prove, prove_history
-from mlxnode.server.notation.read_calls import read_calls
+from mlxnode.server.notation.read_calls import Unwritten, read_calls
 from mlxnode.server.notation.rendered_calls import Unreadable
 from mlxnode.server.notation.sections import Sections, read_sections
 
@@ -34,9 +34,15 @@ def derive_notation(wrapper: Any) -> Notation:
     )
     try:
         return _read(notation, probe, sections, words)
+    except Unwritten as error:
+        return _known(notation, words, str(error))
     except (Unreadable, Unproven) as error:
-        reason = str(error)
-    calls = families.calls_named_in(words) if probe.tells_tools else None
+        return _plain(notation, str(error))
+
+
+def _known(notation: Notation, words: str, reason: str) -> Notation:
+    """With the calls of a family whose templates do not write them."""
+    calls = families.calls_named_in(words) if notation.tells_tools else None
     if calls is None:
         return _plain(notation, reason)
     known = dataclasses.replace(
