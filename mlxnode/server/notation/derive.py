@@ -1,6 +1,7 @@
 """Reads a notation off a chat template, by rendering conversations with it."""
 
 import dataclasses
+import logging
 from typing import Any
 
 from mlxnode.server.notation import families
@@ -11,6 +12,8 @@ from mlxnode.server.notation.read_calls import Unwritten, read_calls
 from mlxnode.server.notation.rendered_calls import Unreadable
 from mlxnode.server.notation.sections import Sections, read_sections
 
+logger = logging.getLogger("mlxnode.server")
+
 
 def derive_notation(wrapper: Any) -> Notation:
     """The notation of the model that ``wrapper``, a tokenizer of mlx-lm, belongs to.
@@ -20,6 +23,18 @@ def derive_notation(wrapper: Any) -> Notation:
     """
     if not wrapper.chat_template:
         return _plain(Notation(thinking=_known_thinking(wrapper)), "there is no chat template")
+    try:
+        return _derive(wrapper)
+    except (OSError, MemoryError):
+        raise  # this machine lacks something
+    # A template is a program: a model whose template writes what nobody expects can be served
+    # all the same.
+    except Exception as error:
+        logger.debug("notation: %s", error, exc_info=True)
+        return _plain(Notation(thinking=_known_thinking(wrapper)), repr(error))
+
+
+def _derive(wrapper: Any) -> Notation:
     template = _source(wrapper)
     if families.is_harmony(template):
         return families.HARMONY
