@@ -21,7 +21,7 @@ def derive_notation(wrapper: Any) -> Notation:
     It is read off the chat template, or known of the family, and then proven: what is written
     in it is read back. If that fails, ``source`` is "plain", and ``reason`` says why.
     """
-    if not wrapper.chat_template:
+    if not wrapper.has_chat_template:
         return _plain(Notation(thinking=_known_thinking(wrapper)), "there is no chat template")
     try:
         return _derive(wrapper)
@@ -88,7 +88,8 @@ def _plain(notation: Notation, reason: str) -> Notation:
 
 
 def _source(wrapper: Any) -> str:
-    template = wrapper.chat_template
+    """The text of the template; "" if a program of mlx-lm stands in for it."""
+    template = wrapper.chat_template or ""
     return template if isinstance(template, str) else "\n".join(template.values())
 
 
