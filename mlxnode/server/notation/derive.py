@@ -36,10 +36,10 @@ def derive_notation(wrapper: Any) -> Notation:
 
 def _derive(wrapper: Any) -> Notation:
     template = _source(wrapper)
-    if families.is_harmony(template):
-        return families.HARMONY
-    words = "\n".join([template, *wrapper.get_added_vocab()])
     probe = Probe(wrapper)
+    if families.is_harmony(template):
+        return dataclasses.replace(families.HARMONY, tells_tools=probe.tells_tools)
+    words = "\n".join([template, *wrapper.get_added_vocab()])
     sections = read_sections(probe, words)
     notation = Notation(
         thinking=sections.thinking or _known_thinking(wrapper),
