@@ -85,8 +85,11 @@ class Notation:
     ``thinking`` surrounds its reasoning, ``content`` what it says where that has markers of
     its own (Command R). ``silent`` texts stand between sections and mean nothing. ``calls``
     is None if the model has no notation of its own for calls. ``is_harmony``: the model
-    writes channels with headers (gpt-oss), so that ``harmony.py`` reads it. ``source`` says
-    where the description of the calls comes from.
+    writes channels with headers (gpt-oss), so that ``harmony.py`` reads it. ``ends`` are
+    tokens that end an answer, besides the tokenizer's own. ``source`` says where the
+    description of the calls comes from, and ``reason`` why it is not the template.
+    ``writes_history`` is False if the template cannot write the calls of earlier answers,
+    ``tells_tools`` if it does not tell the model of the tools.
     """
 
     thinking: Markers | None = None
@@ -94,7 +97,11 @@ class Notation:
     silent: tuple[str, ...] = ()
     calls: CallNotation | None = None
     is_harmony: bool = False
+    ends: tuple[str, ...] = ()
     source: Source = "template"
+    reason: str = ""
+    writes_history: bool = True
+    tells_tools: bool = True
 
 
 NO_NOTATION = Notation()
