@@ -106,7 +106,9 @@ class CallReader:
             try:
                 return (yield from self.read(may_be_live=may_be_live))
             except Misread:
-                pass
+                if source.is_cut and source.ran_short:
+                    source.take(len(source.text))
+                    return None
         source.go_back(offset)
         return None
 

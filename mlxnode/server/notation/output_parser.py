@@ -175,7 +175,7 @@ class OutputParser:
             markers = self._markers_in_call if is_in_call else self._markers
             length, marker = markers.find(source)
             if source.is_last and source.is_cut and not marker:
-                length -= markers.num_partial(source)
+                length -= self._markers_in_call.num_partial(source)
             self._output.write(self._section, source.take_visible(length))
             if marker or not (yield from source.more()):
                 return marker
