@@ -31,7 +31,7 @@ FILLER = " ."  # moves a script to positions that are free
 def write_tokenizer(
     folder: Path, template: str, special: Sequence[str], added: Sequence[str] = ()
 ) -> Tokenizer:
-    """A byte tokenizer with END, ``special`` tokens, and ``added`` ones that are not special."""
+    """A byte tokenizer: END, ``special`` tokens, and ``added`` ones that are not special."""
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {letter: id for id, letter in enumerate(alphabet)}
