@@ -94,12 +94,30 @@ def adjustments_of(rows: Sequence[Request]) -> Adjustments | None:
 
 
 def masks_of(rows: Sequence[Request], vocabulary_size: int) -> TokenMasks | None:
-    """The tokens that grammars allow next, None if no row has an active grammar."""
+    """The tokens that may follow, None if every row allows all tokens.
+
+    A grammar and the end of the reasoning restrict them. A forced token that the grammar does
+    not allow is left to the grammar.
+    """
     grammars = [row.active_grammar for row in rows]
-    active = [grammar for grammar in grammars if grammar is not None]
-    if not active:
+    forced = [row.forced_token for row in rows]
+    masked = [
+        i for i, pair in enumerate(zip(grammars, forced, strict=True)) if pair != (None, None)
+    ]
+    if not masked:
         return None
-    bits = np.empty((len(active), mask_words(vocabulary_size)), np.uint32)
-    fill_masks(active, bits)
-    numbers = iter(range(len(active)))
-    return TokenMasks.of(bits, [-1 if g is None else next(numbers) for g in grammars])
+    bits = np.empty((len(masked), mask_words(vocabulary_size)), np.uint32)
+    fill_masks([grammars[i] for i in masked], bits)
+    for mask, i in zip(bits, masked, strict=True):
+        if (token := forced[i]) is not None:
+            _allow_only(token, mask)
+    indices = dict(zip(masked, range(len(masked)), strict=True))
+    return TokenMasks.of(bits, [indices.get(i, -1) for i in range(len(rows))])
+
+
+def _allow_only(token: int, mask: np.ndarray) -> None:
+    """Remove the other tokens from ``mask`` [W], if it allows ``token``."""
+    word, bit = token // 32, np.uint32(1 << token % 32)
+    if mask[word] & bit:
+        mask[:] = 0
+        mask[word] = bit

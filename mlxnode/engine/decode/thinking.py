@@ -1,0 +1,63 @@
+"""The limit of a model's reasoning: counts its tokens, and says what ends it.
+
+The text that ends the reasoning is forced token by token. Each of its tokens is sampled like
+any other, but from a mask that allows that token alone, so that its log-probability is the
+model's, and no other row is concerned.
+"""
+
+from collections.abc import Sequence
+
+from mlxnode.messages import ThinkingLimit
+
+
+class Thinking:
+    """The position of one sequence in its reasoning.
+
+    The limit applies to the whole answer: reasoning that starts again after the limit is
+    ended at once.
+    """
+
+    def __init__(self, limit: ThinkingLimit):
+        self._limit = limit
+        self._is_open = limit.is_open
+        self._num_tokens = 0  # of reasoning, without the forced ones
+        self._closing: Sequence[int] = limit.closing
+        self._num_forced = 0  # tokens of the closing that are written
+        self._last_tokens: list[int] = []  # as many as the longest marker has
+        self._width = max(map(len, (*limit.starts, *limit.ends)), default=1)
+
+    @property
+    def forced_token(self) -> int | None:
+        """The only token that may follow; None if the model is free."""
+        if not self._is_open or self._num_tokens < self._limit.max_tokens or not self._closing:
+            return None
+        return self._closing[self._num_forced]
+
+    def accept(self, token: int) -> None:
+        """Advance by a token that was read.
+
+        A grammar may not allow the forced token. Then the closing starts again.
+        """
+        forced = self.forced_token
+        if token == forced:
+            self._num_forced += 1
+            if self._num_forced == len(self._closing):
+                self._close()
+                self._closing = self._limit.reclosing
+            return
+        self._num_forced = 0
+        self._num_tokens += self._is_open and forced is None
+        self._last_tokens = [*self._last_tokens, token][-self._width :]
+        if self._is_open and self._has_written(self._limit.ends):
+            self._close()
+        elif not self._is_open and self._has_written(self._limit.starts):
+            self._is_open = True
+            self._last_tokens = []
+
+    def _close(self) -> None:
+        self._is_open = False
+        self._num_forced = 0
+        self._last_tokens = []
+
+    def _has_written(self, markers: Sequence[Sequence[int]]) -> bool:
+        return any(self._last_tokens[-len(marker) :] == marker for marker in markers if marker)
