@@ -14,6 +14,7 @@ from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
 from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 from mlxnode.models.served import ServedModel
 from mlxnode.server.errors import InvalidRequest, ModelFailed, NotFound, Unavailable
+from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 from mlxnode.server.prompt.volatile import VolatileHeads
 
@@ -31,6 +32,7 @@ class TextModel:
     served: ServedModel
     tokenizer: TextTokenizer
     defaults: Sampling  # for the parameters that a request does not set
+    thinking: ThinkingTokens | None = None  # None: the model does not reason
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def _load_text(served: ServedModel, volatile: VolatileHeads) -> TextModel:
     tokenizer = TextTokenizer(served.folder, volatile)
     if served.type == "chat" and not tokenizer.has_chat_template:
         raise ModelError('the model has no chat template; serve it with type = "completion"')
-    return TextModel(served, tokenizer, _read_defaults(served))
+    thinking = tokenizer.thinking_tokens(served.thinking_budget_message)
+    return TextModel(served, tokenizer, _read_defaults(served), thinking)
 
 
 def _load_embedding(served: ServedModel) -> EmbeddingModel:

@@ -23,6 +23,7 @@ class Thinking:
         self._num_tokens = 0  # of reasoning, without the forced ones
         self._closing: Sequence[int] = limit.closing
         self._num_forced = 0  # tokens of the closing that are written
+        self._is_past_end = False  # the written part of the closing ends the reasoning
         self._last_tokens: list[int] = []  # as many as the longest marker has
         self._width = max(map(len, (*limit.starts, *limit.ends)), default=1)
 
@@ -36,28 +37,33 @@ class Thinking:
     def accept(self, token: int) -> None:
         """Advance by a token that was read.
 
-        A grammar may not allow the forced token. Then the closing starts again.
+        A grammar may not allow the forced token. Then the closing starts again, unless its
+        end marker is written: what follows that is left to the grammar.
         """
         forced = self.forced_token
-        if token == forced:
-            self._num_forced += 1
-            if self._num_forced == len(self._closing):
-                self._close()
-                self._closing = self._limit.reclosing
-            return
-        self._num_forced = 0
-        self._num_tokens += self._is_open and forced is None
         self._last_tokens = [*self._last_tokens, token][-self._width :]
-        if self._is_open and self._has_written(self._limit.ends):
-            self._close()
-        elif not self._is_open and self._has_written(self._limit.starts):
+        if token == forced:
+            self._force()
+        elif self._is_past_end:
+            self._end_closing()
+        elif self._is_open:
+            self._num_forced = 0
+            self._num_tokens += forced is None
+            if self._has_written(self._limit.ends):
+                self._is_open = False
+        elif self._has_written(self._limit.starts):
             self._is_open = True
-            self._last_tokens = []
 
-    def _close(self) -> None:
-        self._is_open = False
+    def _force(self) -> None:
+        self._num_forced += 1
+        self._is_past_end |= self._has_written(self._limit.ends)
+        if self._num_forced == len(self._closing):
+            self._end_closing()
+
+    def _end_closing(self) -> None:
+        self._is_open = self._is_past_end = False
         self._num_forced = 0
-        self._last_tokens = []
+        self._closing = self._limit.reclosing
 
     def _has_written(self, markers: Sequence[Sequence[int]]) -> bool:
         return any(self._last_tokens[-len(marker) :] == marker for marker in markers if marker)

@@ -24,6 +24,7 @@ from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import in_tokens
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.templates import ChatTemplate
+from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.token_bytes import TokenBytes
 from mlxnode.server.prompt.volatile import VolatileHeads
 
@@ -140,6 +141,14 @@ class TextTokenizer:
     def decode(self, tokens: list[int]) -> str:
         """The text of a whole prompt, without special tokens."""
         return self._tokenizer.decode(tokens)
+
+    def thinking_tokens(self, sentence: str) -> ThinkingTokens | None:
+        """How the model's reasoning ends, with ``sentence`` at its limit; None without any."""
+
+        def encode(text: str) -> Encoding:
+            return self._tokenizer.encode(text, add_special_tokens=False)
+
+        return ThinkingTokens.of(self._wrapper, self.chat_template.notation, encode, sentence)
 
     def _encode_chat(self, conversation: Conversation, tools: ToolUse | None) -> ChatPrompt:
         conversation = self._volatile.without(conversation)

@@ -94,6 +94,14 @@ def test_thinking_closes_anew_where_a_grammar_did_not_allow_it():
     assert fed(thinking, *END) is None
 
 
+def test_thinking_leaves_to_a_grammar_what_follows_the_end():
+    closing = [40, *END, 43, 44]
+    thinking = Thinking(limit(0, closing=closing))
+    assert fed(thinking, 40, *END) == 43
+    assert fed(thinking, 7) is None
+    assert fed(thinking, 8, *START) == RECLOSING[0]
+
+
 def test_a_closing_may_hold_the_end_and_go_on():
     closing = [40, *END, 43, 44]
     thinking = Thinking(limit(0, closing=closing))
