@@ -138,6 +138,13 @@ class Request:
         )
 
     @property
+    def is_masked(self) -> bool:
+        """True if not all tokens may follow."""
+        if self.grammar is None and self.thinking is None:
+            return False  # the usual case: each row of each step comes here
+        return self.active_grammar is not None or self.forced_token is not None
+
+    @property
     def forced_token(self) -> int | None:
         """The next token, if it ends the reasoning at its limit."""
         return None if self.thinking is None else self.thinking.forced_token

@@ -99,25 +99,23 @@ def masks_of(rows: Sequence[Request], vocabulary_size: int) -> TokenMasks | None
     A grammar and the end of the reasoning restrict them. A forced token that the grammar does
     not allow is left to the grammar.
     """
-    grammars = [row.active_grammar for row in rows]
-    forced = [row.forced_token for row in rows]
-    masked = [
-        i for i, pair in enumerate(zip(grammars, forced, strict=True)) if pair != (None, None)
-    ]
+    masked = [i for i, row in enumerate(rows) if row.is_masked]
     if not masked:
         return None
     bits = np.empty((len(masked), mask_words(vocabulary_size)), np.uint32)
-    fill_masks([grammars[i] for i in masked], bits)
+    fill_masks([rows[i].active_grammar for i in masked], bits)
     for mask, i in zip(bits, masked, strict=True):
-        if (token := forced[i]) is not None:
+        if (token := rows[i].forced_token) is not None:
             _allow_only(token, mask)
-    indices = dict(zip(masked, range(len(masked)), strict=True))
-    return TokenMasks.of(bits, [indices.get(i, -1) for i in range(len(rows))])
+    indices = [-1] * len(rows)
+    for number, i in enumerate(masked):
+        indices[i] = number
+    return TokenMasks.of(bits, indices)
 
 
 def _allow_only(token: int, mask: np.ndarray) -> None:
     """Remove the other tokens from ``mask`` [W], if it allows ``token``."""
     word, bit = token // 32, np.uint32(1 << token % 32)
-    if mask[word] & bit:
+    if word < len(mask) and mask[word] & bit:
         mask[:] = 0
         mask[word] = bit

@@ -5,9 +5,24 @@ any other, but from a mask that allows that token alone, so that its log-probabi
 model's, and no other row is concerned.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from mlxnode.messages import ThinkingLimit
+
+
+class _Markers:
+    """The spellings of a marker."""
+
+    def __init__(self, spellings: Sequence[list[int]]):
+        self._by_last: dict[int, list[list[int]]] = defaultdict(list)
+        for spelling in spellings:
+            self._by_last[spelling[-1]].append(spelling)
+
+    def end(self, tokens: list[int]) -> bool:
+        """True if ``tokens`` end with one of them."""
+        found = self._by_last.get(tokens[-1], ())
+        return any(tokens[-len(spelling) :] == spelling for spelling in found)
 
 
 class Thinking:
@@ -24,8 +39,8 @@ class Thinking:
         self._closing: Sequence[int] = limit.closing
         self._num_forced = 0  # tokens of the closing that are written
         self._is_past_end = False  # the written part of the closing ends the reasoning
-        self._last_tokens: list[int] = []  # as many as the longest marker has
-        self._width = max(map(len, (*limit.starts, *limit.ends)), default=1)
+        self._tokens: list[int] = []  # all that were read
+        self._starts, self._ends = _Markers(limit.starts), _Markers(limit.ends)
 
     @property
     def forced_token(self) -> int | None:
@@ -41,7 +56,7 @@ class Thinking:
         end marker is written: what follows that is left to the grammar.
         """
         forced = self.forced_token
-        self._last_tokens = [*self._last_tokens, token][-self._width :]
+        self._tokens.append(token)
         if token == forced:
             self._force()
         elif self._is_past_end:
@@ -49,14 +64,14 @@ class Thinking:
         elif self._is_open:
             self._num_forced = 0
             self._num_tokens += forced is None
-            if self._has_written(self._limit.ends):
+            if self._ends.end(self._tokens):
                 self._is_open = False
-        elif self._has_written(self._limit.starts):
+        elif self._starts.end(self._tokens):
             self._is_open = True
 
     def _force(self) -> None:
         self._num_forced += 1
-        self._is_past_end |= self._has_written(self._limit.ends)
+        self._is_past_end |= self._ends.end(self._tokens)
         if self._num_forced == len(self._closing):
             self._end_closing()
 
@@ -64,6 +79,3 @@ class Thinking:
         self._is_open = self._is_past_end = False
         self._num_forced = 0
         self._closing = self._limit.reclosing
-
-    def _has_written(self, markers: Sequence[Sequence[int]]) -> bool:
-        return any(self._last_tokens[-len(marker) :] == marker for marker in markers if marker)

@@ -136,7 +136,8 @@ def _spellings(marker: str, encode: Encode) -> list[list[int]]:
                 for id, (first, last) in zip(encoding.ids, encoding.offsets, strict=True)
                 if first < end and last > start
             ]
-            found[tuple(ids)] = None
+            if ids:
+                found[tuple(ids)] = None
     # A spelling that ends as a shorter one does is found with that one.
     return [
         list(ids)
