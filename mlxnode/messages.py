@@ -27,15 +27,16 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
 class ThinkingLimit(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """The end of a model's reasoning after ``max_tokens`` tokens of it.
 
-    The reasoning begins after one of the token sequences ``starts``, or with the answer if
-    ``is_open``; it ends with one of ``ends``. At the limit, the engine writes ``closing``
-    itself. If the model then starts to reason again, ``reclosing`` ends that at once.
+    The reasoning begins after one of ``starts``, or with the answer if ``is_open``; it ends
+    with one of ``ends``. Each is a sequence of places, with the ids that may stand there. At
+    the limit, the engine writes ``closing`` itself. If the model then starts to reason again,
+    ``reclosing`` ends that at once.
     """
 
     max_tokens: int
     is_open: bool
-    starts: list[list[int]]
-    ends: list[list[int]]
+    starts: list[list[list[int]]]
+    ends: list[list[list[int]]]
     closing: list[int]
     reclosing: list[int]
 

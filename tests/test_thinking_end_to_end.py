@@ -64,8 +64,8 @@ def node(tmp_path_factory):
     with NodeProcess(root, node.config()) as process:
         process.wait_ready()
         options = {"api_key": API_KEY, "max_retries": 0, "timeout": 120}
-        node.client = openai.OpenAI(base_url=f"{process.url}/v1", **options)
-        yield node
+        with openai.OpenAI(base_url=f"{process.url}/v1", **options) as node.client:
+            yield node
 
 
 def answer(node: Node, model: str, body: dict[str, Any], **options):

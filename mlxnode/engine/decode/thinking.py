@@ -5,24 +5,26 @@ any other, but from a mask that allows that token alone, so that its log-probabi
 model's, and no other row is concerned.
 """
 
-from collections import defaultdict
+import operator
 from collections.abc import Sequence
 
 from mlxnode.messages import ThinkingLimit
 
 
-class _Markers:
-    """The spellings of a marker."""
+class _Marker:
+    """A marker in all its spellings: sequences of places, with the ids that may stand there."""
 
-    def __init__(self, spellings: Sequence[list[int]]):
-        self._by_last: dict[int, list[list[int]]] = defaultdict(list)
-        for spelling in spellings:
-            self._by_last[spelling[-1]].append(spelling)
+    def __init__(self, spellings: Sequence[Sequence[Sequence[int]]]):
+        self._spellings = [[frozenset(ids) for ids in spelling] for spelling in spellings]
+        self._last_ids = frozenset(id for spelling in spellings for id in spelling[-1])
 
-    def end(self, tokens: list[int]) -> bool:
-        """True if ``tokens`` end with one of them."""
-        found = self._by_last.get(tokens[-1], ())
-        return any(tokens[-len(spelling) :] == spelling for spelling in found)
+    def ends(self, tokens: list[int]) -> bool:
+        """True if the marker stands at the end of ``tokens``."""
+        return tokens[-1] in self._last_ids and any(
+            len(tokens) >= len(spelling)
+            and all(map(operator.contains, spelling, tokens[-len(spelling) :]))
+            for spelling in self._spellings
+        )
 
 
 class Thinking:
@@ -40,7 +42,7 @@ class Thinking:
         self._num_forced = 0  # tokens of the closing that are written
         self._is_past_end = False  # the written part of the closing ends the reasoning
         self._tokens: list[int] = []  # all that were read
-        self._starts, self._ends = _Markers(limit.starts), _Markers(limit.ends)
+        self._start, self._end = _Marker(limit.starts), _Marker(limit.ends)
 
     @property
     def forced_token(self) -> int | None:
@@ -64,14 +66,14 @@ class Thinking:
         elif self._is_open:
             self._num_forced = 0
             self._num_tokens += forced is None
-            if self._ends.end(self._tokens):
+            if self._end.ends(self._tokens):
                 self._is_open = False
-        elif self._starts.end(self._tokens):
+        elif self._start.ends(self._tokens):
             self._is_open = True
 
     def _force(self) -> None:
         self._num_forced += 1
-        self._is_past_end |= self._ends.end(self._tokens)
+        self._is_past_end |= self._end.ends(self._tokens)
         if self._num_forced == len(self._closing):
             self._end_closing()
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tokenizers import Encoding
+from tokenizers import Encoding, Tokenizer
 
 from mlxnode.server.notation.notation import Notation
+from mlxnode.server.prompt.spellings import Speller, Spelling
 
 Encode = Callable[[str], Encoding]
 Message = dict[str, Any]
@@ -29,38 +30,40 @@ _TOOL = {
     },
 }
 _BREAK = "\n"  # before the end marker, where the template does not tell
-# A marker that is no token of its own is spelled as the text around it wants.
-_BEFORE = ("", "a", "\n", "\n\n", " ", ".", ".\n", "!", "?", ":", ")", "]", "}", '"', "`", "*")
-_AFTER = ("", "a", "\n", "\n\n", " ", "{", "<", "[", "#", "*", '"', "`")
 
 
 @dataclass(frozen=True)
 class ThinkingTokens:
     """How the reasoning starts and ends, in tokens.
 
-    ``starts`` and ``ends`` have each marker in all its spellings. ``sentence`` is what the
-    model is made to think last. ``end`` ends the reasoning and leaves open what follows,
-    ``answer`` ends it and starts the content.
+    ``starts`` and ``ends`` have all spellings of the markers. ``sentence`` is what the model is
+    made to think last. ``end`` ends the reasoning and leaves open what follows, ``answer`` ends
+    it and starts the content.
     """
 
-    starts: list[list[int]]
-    ends: list[list[int]]
+    starts: list[Spelling]
+    ends: list[Spelling]
     sentence: list[int]
     end: list[int]
     answer: list[int]
 
     @classmethod
     def of(
-        cls, wrapper: Any, notation: Notation, encode: Encode, sentence: str
+        cls, wrapper: Any, notation: Notation, tokenizer: Tokenizer, sentence: str
     ) -> "ThinkingTokens | None":
-        """The tokens of the model that ``wrapper``, a tokenizer of mlx-lm, belongs to.
+        """The tokens of a model with ``tokenizer``, which ``wrapper`` of mlx-lm wraps.
 
-        ``encode`` encodes a text without adding special tokens. None for a model that does not
-        mark its reasoning.
+        None for a model that does not mark its reasoning.
         """
         markers = notation.thinking
         if markers is None or not markers.end:
             return None
+
+        def encode(text: str) -> Encoding:
+            return tokenizer.encode(text, add_special_tokens=False)
+
+        spell = Speller(tokenizer).spellings
+
         said = _ending(wrapper, markers.end, {"content": _CONTENT}, _CONTENT)
         called = _ending(wrapper, markers.end, {"content": "", "tool_calls": [_CALL]}, _NAME)
         space = next((ending.space for ending in (said, called) if ending), _BREAK)
@@ -69,8 +72,8 @@ class ThinkingTokens:
         shared = _common_prefix(answer, encode(called.rest).ids) if called else []
         end = _ids(encode, space) + encode(markers.end).ids
         return cls(
-            starts=_spellings(markers.start, encode),
-            ends=_spellings(markers.end, encode),
+            starts=spell(markers.start) if markers.start else [],
+            ends=spell(markers.end),
             sentence=_ids(encode, f"\n\n{sentence}") if sentence else [],
             end=end + shared,
             answer=end + answer,
@@ -120,27 +123,3 @@ def _ids(encode: Encode, text: str) -> list[int]:
     anchor, whole = encode("a").ids, encode(f"a{text}").ids
     is_split = whole[: len(anchor)] == anchor
     return whole[len(anchor) :] if is_split else encode(text).ids
-
-
-def _spellings(marker: str, encode: Encode) -> list[list[int]]:
-    """The shortest token sequences that hold ``marker``, in different surroundings."""
-    if not marker:
-        return []
-    found: dict[tuple[int, ...], None] = {}
-    for before in _BEFORE:
-        for after in _AFTER:
-            encoding = encode(f"{before}{marker}{after}")
-            start, end = len(before), len(before) + len(marker)
-            ids = [
-                id
-                for id, (first, last) in zip(encoding.ids, encoding.offsets, strict=True)
-                if first < end and last > start
-            ]
-            if ids:
-                found[tuple(ids)] = None
-    # A spelling that ends as a shorter one does is found with that one.
-    return [
-        list(ids)
-        for ids in found
-        if not any(ids != other and ids[-len(other) :] == other for other in found)
-    ]

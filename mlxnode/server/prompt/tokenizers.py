@@ -144,11 +144,8 @@ class TextTokenizer:
 
     def thinking_tokens(self, sentence: str) -> ThinkingTokens | None:
         """How the model's reasoning ends, with ``sentence`` at its limit; None without any."""
-
-        def encode(text: str) -> Encoding:
-            return self._tokenizer.encode(text, add_special_tokens=False)
-
-        return ThinkingTokens.of(self._wrapper, self.chat_template.notation, encode, sentence)
+        notation = self.chat_template.notation
+        return ThinkingTokens.of(self._wrapper, notation, self._tokenizer, sentence)
 
     def _encode_chat(self, conversation: Conversation, tools: ToolUse | None) -> ChatPrompt:
         conversation = self._volatile.without(conversation)

@@ -3,6 +3,7 @@
 import re
 
 import mlx.core as mx
+import msgspec
 import pytest
 from llguidance import LLMatcher
 from support.running import ids_of, make, make_runner, run, step, updates
@@ -14,15 +15,18 @@ from mlxnode.engine.decode.thinking import Thinking
 from mlxnode.kernels.backend import METAL, OPS
 from mlxnode.messages import ThinkingLimit
 
-START, END = [300], [301, 302]  # in the tests of ``Thinking`` alone
+START, END = [300], [301, 302]  # that no greedy text of the tiny model has
 CLOSING = [40, 41, 42]
 RECLOSING = [42]
 
 
 def limit(max_tokens: int, *, is_open: bool = True, **changes) -> ThinkingLimit:
-    """A limit whose markers no greedy text of the tiny model has."""
+    """A limit. A marker is given as lists of tokens, each a spelling."""
     fields = {"starts": [START], "ends": [END], "closing": CLOSING, "reclosing": RECLOSING}
-    return ThinkingLimit(max_tokens=max_tokens, is_open=is_open, **(fields | changes))
+    fields |= changes
+    for name in ("starts", "ends"):
+        fields[name] = [[[id] for id in spelling] for spelling in fields[name]]
+    return ThinkingLimit(max_tokens=max_tokens, is_open=is_open, **fields)
 
 
 def text_after(prompt: list[int], count: int) -> list[int]:
@@ -71,6 +75,16 @@ def test_thinking_starts_with_its_marker():
     assert fed(thinking, 2) == CLOSING[0]
     assert fed(Thinking(limit(0, is_open=False, starts=[[7, 8], [9]])), 7, 8) == CLOSING[0]
     assert fed(Thinking(limit(0, is_open=False, starts=[[7, 8]])), 7, 1, 8) is None
+
+
+def test_a_marker_may_be_spelled_in_several_ways():
+    ends = [[[1, 2], [3], [4, 5]], [[6, 7]]]
+    for written in ([1, 3, 4], [2, 3, 5], [0, 1, 3, 5], [6], [9, 7]):
+        thinking = Thinking(msgspec.structs.replace(limit(4), ends=ends))
+        assert fed(thinking, *written, *range(10, 20)) is None, written
+    for written in ([1, 4], [3, 4], [3, 1, 4], [1, 3, 3, 4]):
+        thinking = Thinking(msgspec.structs.replace(limit(4), ends=ends))
+        assert fed(thinking, *written, *range(10, 20)) == CLOSING[0], written
 
 
 def test_thinking_that_starts_again_counts_on():

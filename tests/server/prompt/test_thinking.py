@@ -1,7 +1,5 @@
 """The tokens that end a thought, read off templates in the styles of the families."""
 
-import json
-
 import pytest
 from support.scripted import write_tokenizer
 
@@ -76,10 +74,7 @@ ADDED = ["<think>", "</think>"]
 
 
 def tokens_of(tokenizer: TextTokenizer, notation: Notation) -> ThinkingTokens | None:
-    def encode(text: str):
-        return tokenizer._tokenizer.encode(text, add_special_tokens=False)
-
-    return ThinkingTokens.of(tokenizer._wrapper, notation, encode, SENTENCE)
+    return ThinkingTokens.of(tokenizer._wrapper, notation, tokenizer._tokenizer, SENTENCE)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -93,7 +88,7 @@ def test_thinking_tokens_end_a_thought_as_the_template_does(tmp_path, style):
     assert decoded == list(expected)
     assert raw.decode(tokens.sentence) == f"\n\n{SENTENCE}"
     for marker, spellings in zip(markers, (tokens.starts, tokens.ends), strict=True):
-        assert spellings == [raw.encode(marker).ids]
+        assert spellings == [[[id] for id in raw.encode(marker).ids]]
 
 
 def test_thinking_tokens_start_the_content_where_the_template_drops_thoughts(tmp_path):
@@ -119,40 +114,3 @@ def test_thinking_tokens_need_an_end_of_the_thoughts(tmp_path):
 def test_thinking_tokens_without_a_sentence(tmp_path):
     write_tokenizer(tmp_path, STYLES["lines"][0], SPECIAL, ADDED)
     assert TextTokenizer(tmp_path).thinking_tokens("").sentence == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["a</think>b", "So.</think>\n\nb", 'x = "y"</think>\nb', "a\n</think>{", "!</think>"],
-)
-def test_thinking_tokens_know_a_marker_that_is_spelled_with_other_tokens(tmp_path, text):
-    """As byte-level vocabularies do: signs join with signs and line breaks at both ends."""
-    raw = write_merging_tokenizer(tmp_path)
-    assert len(raw.encode("</think>").ids) == 3
-    tokens = tokens_of(TextTokenizer(tmp_path), Notation(thinking=Markers("", "</think>")))
-    ids = raw.encode(text).ids
-    found = [
-        end
-        for end in range(1, len(ids) + 1)
-        if any(ids[:end][-len(spelling) :] == spelling for spelling in tokens.ends)
-    ]
-    assert found
-    assert (
-        raw.decode(ids[: found[0]]).rstrip("\n{") == text.partition("</think>")[0] + "</think>"
-    )
-
-
-def write_merging_tokenizer(folder):
-    raw = write_tokenizer(folder, "{{ messages[0].content }}", ["<|turn|>"])
-    # Merges of signs and words, as BPE learns them.
-    merges = ["t h", "i n", "in k", "th ink", "< /", ". </", '" </', "! </"]
-    merges += ["Ċ Ċ", "> Ċ", "> ĊĊ"]
-    file = folder / "tokenizer.json"
-    data = json.loads(file.read_text())
-    vocabulary = data["model"]["vocab"]
-    for merge in merges:
-        vocabulary.setdefault(merge.replace(" ", ""), len(vocabulary) + 100)
-    data["model"]["merges"] = merges
-    data["pre_tokenizer"]["use_regex"] = False
-    file.write_text(json.dumps(data))
-    return type(raw).from_file(str(file))

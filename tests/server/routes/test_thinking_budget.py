@@ -69,8 +69,8 @@ def test_the_configuration_sets_the_limit_of_other_requests(ask, text):
 
 def test_the_engine_is_told_the_markers_and_the_end(ask, text):
     limit = ask("thinker", thinking_budget=5)
-    assert [text(ids) for ids in limit.starts] == ["<think>"]
-    assert [text(ids) for ids in limit.ends] == ["</think>"]
+    assert [text([id for [id] in spelling]) for spelling in limit.starts] == ["<think>"]
+    assert [text([id for [id] in spelling]) for spelling in limit.ends] == ["</think>"]
     assert text(limit.closing) == f"\n\n{THINKING_BUDGET_MESSAGE}</think>"
     assert text(limit.reclosing) == "</think>"
     assert not limit.is_open  # this template leaves the start to the model
