@@ -45,10 +45,7 @@ def in_plain_words(messages: Iterable[Message], tools: ToolUse | None) -> list[M
     plain: list[Message] = []
     for is_result, group in itertools.groupby(messages, lambda m: m["role"] == "tool"):
         if is_result:
-            results = [
-                f"<tool_response>\n{message['content']}\n</tool_response>" for message in group
-            ]
-            plain.append({"role": "user", "content": "\n".join(results)})
+            plain.append(results_as_text(group))
         else:
             plain += [_with_calls_as_text(message) for message in group]
     if tools is None:
@@ -59,6 +56,12 @@ def in_plain_words(messages: Iterable[Message], tools: ToolUse | None) -> list[M
         content = f"{first['content']}\n\n{instructions}"
         return [{**first, "content": content}, *plain]
     return [{"role": "system", "content": instructions}, *plain]
+
+
+def results_as_text(results: Iterable[Message]) -> Message:
+    """A message of the user that holds the results of calls."""
+    texts = [f"<tool_response>\n{result['content']}\n</tool_response>" for result in results]
+    return {"role": "user", "content": "\n".join(texts)}
 
 
 def _with_calls_as_text(message: Message) -> Message:

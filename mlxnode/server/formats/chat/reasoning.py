@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import Body
 from mlxnode.server.formats.fields import INT32_MAX
+from mlxnode.server.prompt.switches import Switches
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Limit = Annotated[int, Field(ge=-1, le=INT32_MAX)]  # tokens; -1: no limit
@@ -120,3 +121,36 @@ class ReasoningFields(Body):
             if isinstance(limit, int) and not isinstance(limit, bool):
                 return limit if limit >= 0 else None
         return None
+
+
+def without_effect(body: ReasoningFields, switches: Switches) -> list[str]:
+    """The names of the fields that change nothing for a model with ``switches``."""
+    reasoning, thinking = body.reasoning or Reasoning(), body.thinking
+    efforts = {
+        "reasoning_effort": body.reasoning_effort,
+        "reasoning.effort": reasoning.effort,
+    }
+    states = {
+        "reasoning.enabled": reasoning.enabled,
+        "thinking.type": thinking and {"enabled": True, "disabled": False}.get(thinking.type),
+        "enable_thinking": body.enable_thinking,
+    }
+    limits = {
+        "reasoning.max_tokens": reasoning.max_tokens,
+        "thinking.budget_tokens": thinking and thinking.budget_tokens,
+        "thinking_budget": body.thinking_budget,
+    }
+    return [
+        *(n for n, value in efforts.items() if value and not switches.takes_effort(value)),
+        *(
+            n
+            for n, value in states.items()
+            if value is not None and not switches.takes_switch(value)
+        ),
+        *(n for n, value in limits.items() if value is not None and not switches.takes_budget),
+        *(
+            f"chat_template_kwargs.{name}"
+            for name, value in body.kwargs.items()
+            if not switches.takes_variable(name, value)
+        ),
+    ]
