@@ -39,28 +39,11 @@ def read_body(request: Request, schema: type[BodyType]) -> BodyType:
             code="unknown_parameter",
         )
     if unknown:
-        _name_ignored(request, unknown)
+        name_ignored(request, unknown)
     return body
 
 
-def ignore(request: Request, names: list[str]) -> None:
-    """Name the fields of a valid body that change nothing for the model.
-
-    Raises:
-        InvalidRequest: with ``strict_fields``, there is one.
-    """
-    if names and context_of(request).config.server.strict_fields:
-        raise InvalidRequest(
-            f"Unsupported parameter: '{names[0]}' changes nothing for this model, whose chat "
-            "template has nothing for it.",
-            param=names[0],
-            code="unsupported_parameter",
-        )
-    if names:
-        _name_ignored(request, names)
-
-
-def _name_ignored(request: Request, names: list[str]) -> None:
+def name_ignored(request: Request, names: list[str]) -> None:
     """Name the fields in a response header, with those that are named there already."""
     known = request.ctx.headers.get(_IGNORED)
     ascii = [name.encode("ascii", "backslashreplace").decode() for name in names]

@@ -50,6 +50,7 @@ class Abilities:
     has_system: bool
     has_systems_anywhere: bool  # several of them, or one after others
     has_developer: bool
+    takes_system_alone: bool  # without a question; the tools are there in any case
     takes_users_in_a_row: bool
     takes_answers_in_a_row: bool
     takes_answer_first: bool
@@ -59,7 +60,7 @@ class Abilities:
     takes_bare_tools: bool  # tools without description and parameters
     wants_parts: bool  # each content is a list of parts
     wants_thought_parts: bool  # thoughts are a part of the content
-    filler: str  # the content of an answer between two messages of the user
+    filler: str  # the content of an answer that says nothing
     calls: CallForm | None
 
 
@@ -68,6 +69,7 @@ PLAINEST = Abilities(
     has_system=False,
     has_systems_anywhere=False,
     has_developer=False,
+    takes_system_alone=False,
     takes_users_in_a_row=False,
     takes_answers_in_a_row=False,
     takes_answer_first=False,
@@ -100,6 +102,7 @@ def find_abilities(renderer: Renderer, *, has_calls: bool) -> Abilities:
         has_systems_anywhere=_has_systems_anywhere(probe),
         has_developer="developer" in renderer.words
         and probe.shows([_message("developer", _SYSTEM), user], _SYSTEM),
+        takes_system_alone=_takes_system_alone(probe, has_calls),
         takes_users_in_a_row=probe.shows([user, next_user], _USER, _OTHER_USER),
         takes_answers_in_a_row=probe.shows([user, answer, other], _ANSWER, _OTHER_ANSWER)
         and probe.shows([user, answer, other, next_user], _ANSWER, _OTHER_ANSWER),
@@ -170,6 +173,15 @@ def _has_systems_anywhere(probe: _Probe) -> bool:
         and probe.shows([system, user, answer, other, next_user], *both)
         and probe.shows([system, user, answer, next_user, other], *both)
         and probe.shows([user, answer, system, next_user], _SYSTEM)
+    )
+
+
+def _takes_system_alone(probe: _Probe, has_calls: bool) -> bool:
+    tools = [_bare_tool(is_bare=False)] if has_calls else None
+    names = _NAMES[:1] if has_calls else ()
+    system = [_message("system", _SYSTEM)]
+    return probe.shows(system, _SYSTEM, tools=tools) and probe.shows(
+        system, *names, tools=tools
     )
 
 

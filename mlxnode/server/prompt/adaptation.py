@@ -26,9 +26,9 @@ def adapt(
     if notation is not None:
         messages = list(with_calls(messages, can, notation))
     messages = list(_with_systems(messages, can))
-    if not can.takes_answer_first:
-        messages = _after_a_question(messages)
-    messages = list(_alternating(messages, can))
+    messages = list(_alternating(_with_a_question(messages, can), can))
+    if can.filler:
+        messages = [_filled(message, can.filler) for message in messages]
     if can.wants_thought_parts:
         messages = [in_thought_parts(message) for message in messages]
     return [in_parts(message) for message in messages] if can.wants_parts else messages
@@ -80,14 +80,22 @@ def _as(message: Message, role: str) -> Message:
 # --- turns --------------------------------------------------------------------------------
 
 
-def _after_a_question(messages: list[Message]) -> list[Message]:
-    """``messages`` with a question before the first answer."""
+def _with_a_question(messages: list[Message], can: Abilities) -> list[Message]:
+    """``messages`` with an empty question before the first answer, or at the end of none."""
     roles = [message["role"] for message in messages]
     first = next((i for i, role in enumerate(roles) if role not in _SYSTEM), len(roles))
-    if first == len(roles) or roles[first] == "user":
+    is_alone = first == len(roles)
+    is_taken = can.takes_system_alone if is_alone else can.takes_answer_first
+    if is_taken or (not is_alone and roles[first] == "user"):
         return messages
-    question: Message = {"role": "user", "content": ""}
-    return [*messages[:first], question, *messages[first:]]
+    return [*messages[:first], {"role": "user", "content": ""}, *messages[first:]]
+
+
+def _filled(message: Message, filler: str) -> Message:
+    """``message`` with a content, if it is an answer that says nothing."""
+    if message["role"] != "assistant" or message["content"] or "tool_calls" in message:
+        return message
+    return {**message, "content": filler}
 
 
 def _alternating(messages: list[Message], can: Abilities) -> Iterator[Message]:

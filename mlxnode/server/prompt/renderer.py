@@ -1,6 +1,5 @@
 """Runs a model's chat template."""
 
-import contextlib
 import functools
 import logging
 import re
@@ -11,6 +10,8 @@ from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.prompt.conversation import Message
 
 logger = logging.getLogger("mlxnode.server")
+
+_MAX_DEFAULTS = 8  # variables that a template cannot do without
 
 
 class Renderer:
@@ -25,14 +26,21 @@ class Renderer:
         self.words = frozenset(re.findall(r"\w+", self.source))
 
     @functools.cached_property
-    def _no_tools(self) -> list[Any] | None:
-        """What a template gets where there are no tools: some iterate over them in any case."""
+    def _defaults(self) -> dict[str, Any]:
+        """What a template cannot do without: tools to iterate over, variables of its own."""
         user: list[Message] = [{"role": "user", "content": "?"}]
-        for none in (None, []):
-            with contextlib.suppress(InvalidRequest):
-                self._apply(user, none, {}, starts_answer=True, continues=False)
-                return none
-        return None
+        for tools in (None, []):
+            defaults: dict[str, Any] = {"tools": tools}
+            for _ in range(_MAX_DEFAULTS):
+                try:
+                    self._apply(user, defaults, starts_answer=True, continues=False)
+                    return defaults
+                except InvalidRequest as error:
+                    missing = re.search(r"'(\w+)' is undefined", error.message)
+                    if missing is None or missing[1] in defaults:
+                        break
+                    defaults[missing[1]] = ""
+        return {"tools": None}
 
     def render(
         self,
@@ -48,10 +56,10 @@ class Renderer:
         Raises:
             InvalidRequest: the template does not accept them.
         """
-        tools = tools or self._no_tools
-        return self._apply(
-            messages, tools, variables or {}, starts_answer=starts_answer, continues=continues
-        )
+        given = {**self._defaults, **(variables or {})}
+        if tools:
+            given["tools"] = tools
+        return self._apply(messages, given, starts_answer=starts_answer, continues=continues)
 
     def try_render(self, messages: Sequence[Message], **options: Any) -> str | None:
         """As ``render``, but None if the template does not accept the messages."""
@@ -63,7 +71,6 @@ class Renderer:
     def _apply(
         self,
         messages: Sequence[Message],
-        tools: list[dict[str, Any]] | None,
         variables: dict[str, Any],
         *,
         starts_answer: bool,
@@ -72,7 +79,6 @@ class Renderer:
         try:
             return self._wrapper.apply_chat_template(
                 messages,
-                tools=tools,
                 tokenize=False,
                 continue_final_message=continues,
                 add_generation_prompt=starts_answer,

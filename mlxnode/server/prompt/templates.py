@@ -11,6 +11,7 @@ from mlxnode.server.prompt.abilities import PLAINEST, Abilities, complete, find_
 from mlxnode.server.prompt.adaptation import adapt
 from mlxnode.server.prompt.borders import Border, BorderFinder
 from mlxnode.server.prompt.conversation import Conversation, Message
+from mlxnode.server.prompt.immutable import repair
 from mlxnode.server.prompt.renderer import Renderer
 from mlxnode.server.prompt.switches import Switches
 from mlxnode.server.prompt.tools import in_plain_words
@@ -21,6 +22,7 @@ class ChatTemplate:
 
     def __init__(self, wrapper: Any):
         """``wrapper``: the tokenizer as ``mlx_lm.tokenizer_utils`` loads it."""
+        repair(wrapper)
         self._renderer = Renderer(wrapper)
         self._border_finder = BorderFinder()
         self.notation: Notation = derive_notation(wrapper)

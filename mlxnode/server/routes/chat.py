@@ -12,7 +12,7 @@ from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.chat.writer import ChatWriter
 from mlxnode.server.formats.sampling import samplings_of, stop_ids_of
-from mlxnode.server.http.body import ignore, read_body
+from mlxnode.server.http.body import name_ignored, read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.notation.output_parser import OutputParser
 from mlxnode.server.prompt.context_length import fit_prompt
@@ -35,7 +35,8 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     body = read_body(request, ChatBody)
     model = registry_of(request).find_chat(body.model)
     context_of(request).engine.check_connected()
-    ignore(request, without_effect(body, model.tokenizer.chat_template.switches))
+    if ignored := without_effect(body, model.tokenizer.chat_template.switches):
+        name_ignored(request, ignored)
     generation_request = await _to_generation_request(body, model)
     writer = ChatWriter(
         model.served,
