@@ -5,7 +5,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-from mlxnode.server.prompt.contents import in_parts, in_thought_parts
+from mlxnode.server.prompt.contents import Thoughts, in_parts, with_thoughts
 from mlxnode.server.prompt.conversation import CalledFunction, Message, ToolCall
 from mlxnode.server.prompt.renderer import Renderer
 
@@ -59,7 +59,7 @@ class Abilities:
     takes_results: bool
     takes_bare_tools: bool  # tools without description and parameters
     wants_parts: bool  # each content is a list of parts
-    wants_thought_parts: bool  # thoughts are a part of the content
+    thoughts: Thoughts
     filler: str  # the content of an answer that says nothing
     calls: CallForm | None
 
@@ -78,7 +78,7 @@ PLAINEST = Abilities(
     takes_results=False,
     takes_bare_tools=False,
     wants_parts=False,
-    wants_thought_parts=False,
+    thoughts=Thoughts.FIELD,
     filler="...",
     calls=None,
 )
@@ -112,7 +112,7 @@ def find_abilities(renderer: Renderer, *, has_calls: bool) -> Abilities:
         takes_results=probe.shows([user, *(exchange or [answer, _result(0)])], _RESULTS[0]),
         takes_bare_tools=probe.shows([user], _NAMES[0], tools=[_bare_tool()]),
         wants_parts=wants_parts,
-        wants_thought_parts=_wants_thought_parts(probe, user),
+        thoughts=_thoughts(probe, user),
         filler=next(fillers, ""),
         calls=form,
     )
@@ -125,11 +125,16 @@ class _Probe:
         self._renderer = renderer
 
     def shows(self, messages: list[Message], *texts: str, tools: Any = None) -> bool:
-        """True if the template accepts ``messages`` and writes ``texts``, in that order."""
+        """True if the template accepts ``messages`` and writes ``texts``, in that order.
+
+        A text in single quotes is that of a list that the template takes for a string.
+        """
         rendered = self._renderer.try_render(messages, tools=tools)
         at = 0
         for text in texts:
             if rendered is None or (at := rendered.find(text, at)) < 0:
+                return False
+            if f"'{text}'" in rendered:
                 return False
         return rendered is not None
 
@@ -185,11 +190,14 @@ def _takes_system_alone(probe: _Probe, has_calls: bool) -> bool:
     )
 
 
-def _wants_thought_parts(probe: _Probe, user: Message) -> bool:
-    plain: Message = {**_message("assistant", _ANSWER), "reasoning_content": _THOUGHT}
-    if probe.shows([user, plain], _THOUGHT):
-        return False
-    return probe.shows([user, in_thought_parts(plain)], _THOUGHT, _ANSWER)
+def _thoughts(probe: _Probe, user: Message) -> Thoughts:
+    answer: Message = {**_message("assistant", _ANSWER), "reasoning_content": _THOUGHT}
+    forms = (
+        form
+        for form in Thoughts
+        if probe.shows([user, with_thoughts(answer, form)], _THOUGHT, _ANSWER)
+    )
+    return next(forms, Thoughts.FIELD)
 
 
 def _call_form(probe: _Probe) -> CallForm | None:

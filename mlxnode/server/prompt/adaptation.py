@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from mlxnode.server.notation.notation import CallNotation
 from mlxnode.server.prompt.abilities import Abilities, Beside
 from mlxnode.server.prompt.calls import with_calls
-from mlxnode.server.prompt.contents import in_parts, in_thought_parts
+from mlxnode.server.prompt.contents import in_parts, with_thoughts
 from mlxnode.server.prompt.conversation import Message
 
 _SYSTEM = ("system", "developer")
@@ -29,8 +29,7 @@ def adapt(
     messages = list(_alternating(_with_a_question(messages, can), can))
     if can.filler:
         messages = [_filled(message, can.filler) for message in messages]
-    if can.wants_thought_parts:
-        messages = [in_thought_parts(message) for message in messages]
+    messages = [with_thoughts(message, can.thoughts) for message in messages]
     return [in_parts(message) for message in messages] if can.wants_parts else messages
 
 

@@ -1,15 +1,26 @@
-"""Contents as lists of parts, for templates that want them."""
+"""Where templates read contents and reasoning: in strings, in parts, in other fields."""
 
+import enum
 from typing import Any
 
 from mlxnode.server.prompt.conversation import Message
 
 
-def in_thought_parts(message: Message) -> Message:
-    """``message`` with its thoughts as a part of its content, as Mistral's templates want."""
+class Thoughts(enum.Enum):
+    """Where a template reads the reasoning of an earlier answer."""
+
+    FIELD = enum.auto()  # reasoning_content, which transformers gives more names
+    REASONING = enum.auto()  # the field of that name (Solar)
+    PARTS = enum.auto()  # a part of the content (Mistral)
+
+
+def with_thoughts(message: Message, form: Thoughts) -> Message:
+    """``message`` with its reasoning where the template reads it."""
     thought = message.get("reasoning_content")
-    if not thought or message["role"] != "assistant":
+    if not thought or form is Thoughts.FIELD or message["role"] != "assistant":
         return message
+    if form is Thoughts.REASONING:
+        return {**message, "reasoning": thought}
     parts: Any = [{"type": "thinking", "thinking": thought}]
     if message["content"]:
         parts.append({"type": "text", "text": message["content"]})

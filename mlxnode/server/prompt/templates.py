@@ -14,7 +14,7 @@ from mlxnode.server.prompt.conversation import Conversation, Message
 from mlxnode.server.prompt.immutable import repair
 from mlxnode.server.prompt.renderer import Renderer
 from mlxnode.server.prompt.switches import Switches
-from mlxnode.server.prompt.tools import in_plain_words
+from mlxnode.server.prompt.tools import in_plain_words, told
 
 
 class ChatTemplate:
@@ -118,13 +118,17 @@ class ChatTemplate:
         can = can or self._abilities
         calls = self.notation.calls
         is_plain = calls is None if tools is None else tools.is_plain
+        definitions: list[dict[str, Any]] | None = None
         if is_plain:
             messages = in_plain_words(messages, tools)
-        definitions = None if is_plain or tools is None else tools.definitions
-        if definitions is not None and not can.takes_bare_tools:
-            definitions = [
-                {**tool, "function": complete(tool["function"])} for tool in definitions
-            ]
+        elif tools is not None and not self.notation.tells_tools:
+            messages = told(messages, tools)
+        elif tools is not None:
+            definitions = tools.definitions
+            if not can.takes_bare_tools:
+                definitions = [
+                    {**tool, "function": complete(tool["function"])} for tool in definitions
+                ]
         adapted = adapt(messages, can, None if is_plain else calls)
         return self._renderer.render(adapted, tools=definitions, variables=variables, **options)
 
