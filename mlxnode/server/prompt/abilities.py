@@ -91,7 +91,6 @@ def find_abilities(renderer: Renderer, *, has_calls: bool) -> Abilities:
     next_user, other = _message("user", _OTHER_USER), _message("assistant", _OTHER_ANSWER)
     form = _call_form(probe) if has_calls else None
     exchange = [] if form is None else probe.exchange(form, 1)
-    wants_parts = not probe.shows([user], _USER) and probe.shows([in_parts(user)], _USER)
     fillers = (
         filler
         for filler in ("", "...")
@@ -111,7 +110,7 @@ def find_abilities(renderer: Renderer, *, has_calls: bool) -> Abilities:
         takes_lone_results=probe.shows([user, _result(0), next_user], _RESULTS[0]),
         takes_results=probe.shows([user, *(exchange or [answer, _result(0)])], _RESULTS[0]),
         takes_bare_tools=probe.shows([user], _NAMES[0], tools=[_bare_tool()]),
-        wants_parts=wants_parts,
+        wants_parts=probe.wants_parts,
         thoughts=_thoughts(probe, user),
         filler=next(fillers, ""),
         calls=form,
@@ -121,14 +120,21 @@ def find_abilities(renderer: Renderer, *, has_calls: bool) -> Abilities:
 class _Probe:
     """Asks whether texts are in what the template makes of a conversation."""
 
+    wants_parts = False
+
     def __init__(self, renderer: Renderer):
         self._renderer = renderer
+        user: Message = _message("user", _USER)
+        is_taken = self.shows([user], _USER)
+        self.wants_parts = not is_taken and self.shows([in_parts(user)], _USER)
 
     def shows(self, messages: list[Message], *texts: str, tools: Any = None) -> bool:
         """True if the template accepts ``messages`` and writes ``texts``, in that order.
 
         A text in single quotes is that of a list that the template takes for a string.
         """
+        if self.wants_parts:
+            messages = [in_parts(message) for message in messages]
         rendered = self._renderer.try_render(messages, tools=tools)
         at = 0
         for text in texts:
