@@ -30,7 +30,7 @@ class Switches:
         first = ["enable_thinking", "thinking"]  # the first also of templates in Python
         others = [*first, *(w for w in others if w not in first)]
         self.variable = self._differing(others, True, False)
-        self.effort = self._differing(about["effort"], "low", "high")
+        self.effort = self._differing(about["effort"], *EFFORTS)
         self.budget = self._differing(about["budget"], 0, 512)
         self.efforts = self._efforts()
         self.has_words = self.variable is None and self._has_words()
@@ -46,7 +46,8 @@ class Switches:
             return True
         return effort == "none" and self.thinks
 
-    def takes_switch(self, is_on: bool) -> bool:
+    @property
+    def takes_switch(self) -> bool:
         """True if the reasoning is on, or off, when a request says so."""
         return self.is_switchable or self.budget is not None or self.thinks
 
@@ -59,7 +60,7 @@ class Switches:
         if name in self._renderer.words:
             return True
         if name in ("enable_thinking", "thinking") and isinstance(value, bool):
-            return self.takes_switch(value)
+            return self.takes_switch
         if name == "reasoning_effort" and value in EFFORTS:
             return self.takes_effort(value)
         return name == "thinking_budget" and self.takes_budget
@@ -119,11 +120,11 @@ class Switches:
         known = [e for e in EFFORTS if e in _USUAL or f"'{e}'" in source or f'"{e}"' in source]
         return [e for e in known if self._text({self.effort: e}) is not None]
 
-    def _differing(self, names: list[str], one: Any, other: Any) -> str | None:
-        """The first variable whose values ``one`` and ``other`` give two texts."""
+    def _differing(self, names: list[str], *values: Any) -> str | None:
+        """The first variable for which some of ``values`` give different texts."""
         for name in names[:_MAX_CANDIDATES]:
-            first, second = self._text({name: one}), self._text({name: other})
-            if first is not None and second is not None and first != second:
+            texts = {self._text({name: value}) for value in values}
+            if len(texts - {None}) > 1:
                 return name
         return None
 

@@ -20,10 +20,17 @@ RESERVED_KWARGS = (
     "continue_final_message",
     "conversation",
     "documents",
+    "max_length",
     "messages",
+    "padding",
     "raise_exception",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
     "tokenize",
+    "tokenizer_kwargs",
     "tools",
+    "truncation",
 )
 
 
@@ -140,17 +147,16 @@ def without_effect(body: ReasoningFields, switches: Switches) -> list[str]:
         "thinking.budget_tokens": thinking and thinking.budget_tokens,
         "thinking_budget": body.thinking_budget,
     }
-    return [
-        *(n for n, value in efforts.items() if value and not switches.takes_effort(value)),
-        *(
-            n
-            for n, value in states.items()
-            if value is not None and not switches.takes_switch(value)
-        ),
-        *(n for n, value in limits.items() if value is not None and not switches.takes_budget),
-        *(
-            f"chat_template_kwargs.{name}"
-            for name, value in body.kwargs.items()
-            if not switches.takes_variable(name, value)
-        ),
+    names = [name for name, effort in efforts.items() if effort]
+    ignored = [name for name in names if not switches.takes_effort(str(efforts[name]))]
+    if not switches.takes_switch:
+        ignored += [name for name, is_on in states.items() if is_on is not None]
+    if not switches.takes_budget:
+        ignored += [name for name, limit in limits.items() if limit is not None]
+    variables = body.kwargs.items()
+    ignored += [
+        f"chat_template_kwargs.{name}"
+        for name, value in variables
+        if not switches.takes_variable(name, value)
     ]
+    return ignored
