@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from mlxnode.server.errors import InvalidRequest, ModelFailed, NotFound, Unavail
 from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 from mlxnode.server.prompt.volatile import VolatileHeads
+
+logger = logging.getLogger("mlxnode.server")
 
 _ENDPOINTS: dict[ModelType, str] = {
     "chat": "/v1/chat/completions and /v1/completions",
@@ -164,6 +167,9 @@ def _load_text(served: ServedModel, volatile: VolatileHeads) -> TextModel:
     tokenizer = TextTokenizer(served.folder, volatile)
     if served.type == "chat" and not tokenizer.has_chat_template:
         raise ModelError('the model has no chat template; serve it with type = "completion"')
+    notation = tokenizer.chat_template.notation
+    if served.type == "chat" and notation.source == "plain":
+        logger.info("%s: tools are told in plain words: %s", served.id, notation.reason)
     thinking = tokenizer.thinking_tokens(served.thinking_budget_message)
     return TextModel(served, tokenizer, _read_defaults(served), thinking)
 

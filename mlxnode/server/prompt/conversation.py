@@ -29,6 +29,7 @@ class Message(TypedDict, total=False):
     content: Required[str]
     name: str
     reasoning_content: str  # of an earlier answer; some templates write it again
+    reasoning: str  # the same, for templates that know it by this name
     tool_calls: list[ToolCall]
     tool_call_id: str
 

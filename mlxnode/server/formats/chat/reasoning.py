@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import Body
 from mlxnode.server.formats.fields import INT32_MAX
+from mlxnode.server.prompt.switches import Switches
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Limit = Annotated[int, Field(ge=-1, le=INT32_MAX)]  # tokens; -1: no limit
@@ -19,10 +20,17 @@ RESERVED_KWARGS = (
     "continue_final_message",
     "conversation",
     "documents",
+    "max_length",
     "messages",
+    "padding",
     "raise_exception",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
     "tokenize",
+    "tokenizer_kwargs",
     "tools",
+    "truncation",
 )
 
 
@@ -120,3 +128,35 @@ class ReasoningFields(Body):
             if isinstance(limit, int) and not isinstance(limit, bool):
                 return limit if limit >= 0 else None
         return None
+
+
+def without_effect(body: ReasoningFields, switches: Switches) -> list[str]:
+    """The names of the fields that change nothing for a model with ``switches``."""
+    reasoning, thinking = body.reasoning or Reasoning(), body.thinking
+    efforts = {
+        "reasoning_effort": body.reasoning_effort,
+        "reasoning.effort": reasoning.effort,
+    }
+    states = {
+        "reasoning.enabled": reasoning.enabled,
+        "thinking.type": thinking and {"enabled": True, "disabled": False}.get(thinking.type),
+        "enable_thinking": body.enable_thinking,
+    }
+    limits = {
+        "reasoning.max_tokens": reasoning.max_tokens,
+        "thinking.budget_tokens": thinking and thinking.budget_tokens,
+        "thinking_budget": body.thinking_budget,
+    }
+    names = [name for name, effort in efforts.items() if effort]
+    ignored = [name for name in names if not switches.takes_effort(str(efforts[name]))]
+    if not switches.takes_switch:
+        ignored += [name for name, is_on in states.items() if is_on is not None]
+    if not switches.takes_budget:
+        ignored += [name for name, limit in limits.items() if limit is not None]
+    variables = body.kwargs.items()
+    ignored += [
+        f"chat_template_kwargs.{name}"
+        for name, value in variables
+        if not switches.takes_variable(name, value)
+    ]
+    return ignored

@@ -7,7 +7,6 @@ from mlxnode.server.formats.chat.schema import ChatBody, NamedTool
 from mlxnode.server.formats.constraint import guided_constraints, single_constraint
 from mlxnode.server.notation.tool_use import Function
 from mlxnode.server.prompt.conversation import Conversation
-from mlxnode.server.prompt.templates import ChatTemplate
 
 
 def to_conversation(body: ChatBody) -> Conversation:
@@ -39,24 +38,6 @@ def to_conversation(body: ChatBody) -> Conversation:
         continues=continues,
         starts_answer=body.add_generation_prompt is not False and not continues,
     )
-
-
-def check_template(body: ChatBody, template: ChatTemplate) -> None:
-    """Raises InvalidRequest for a variable or an effort that ``template`` does not have."""
-    for name in body.chat_template_kwargs or ():
-        if not template.knows(name):
-            raise InvalidRequest(
-                f"Unsupported parameter: this model's chat template has no variable '{name}'.",
-                param=f"chat_template_kwargs.{name}",
-                code="unsupported_parameter",
-            )
-    if body.reasoning_effort is not None and not template.knows_effort:
-        raise InvalidRequest(
-            "Unsupported parameter: 'reasoning_effort' cannot be set, as this model's chat "
-            "template has nothing for it.",
-            param="reasoning_effort",
-            code="unsupported_parameter",
-        )
 
 
 def constraint_of(body: ChatBody) -> Constraint | None:
