@@ -29,6 +29,7 @@ class Message(TypedDict, total=False):
     content: Required[str]
     name: str
     reasoning_content: str  # of an earlier answer; some templates write it again
+    reasoning: str  # the same, for templates that know it by this name
     tool_calls: list[ToolCall]
     tool_call_id: str
 
@@ -49,6 +50,7 @@ class Conversation:
     constraint: Constraint | None = None
     variables: dict[str, Any] = field(default_factory=dict)
     reasoning_effort: str | None = None
+    wants_thinking: bool | None = None  # None: as the effort or the template says
     thinking_budget: int | None = None  # tokens of reasoning, at most
     continues: bool = False
     starts_answer: bool = True

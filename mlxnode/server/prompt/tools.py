@@ -6,19 +6,19 @@ from collections.abc import Iterable
 
 from mlxnode.server.notation.notation import PLAIN_CALLS, Notation
 from mlxnode.server.notation.tool_use import ToolUse
+from mlxnode.server.notation.write import write_calls
 from mlxnode.server.prompt.conversation import Conversation, Message
 
-# For models whose template has no tools, and for calls that are enforced.
+# For models whose template does not tell the tools.
 _INSTRUCTIONS = """\
 You have these tools, each given as a JSON object in a line of its own:
 <tools>
 {tools}
 </tools>
-To call one, write a JSON object with its name and arguments between tags, like this:
-<tool_call>
-{{"name": "the tool's name", "arguments": {{"the argument's name": "its value"}}}}
-</tool_call>
-The result will then be given to you between <tool_response> and </tool_response>."""
+To call one, write its name and its arguments like this:
+{example}"""
+_RESULTS = "The result will then be given to you between <tool_response> and </tool_response>."
+_EXAMPLE = ("the tool's name", {"the argument's name": "its value"})
 
 
 def tool_use(conversation: Conversation, notation: Notation) -> ToolUse | None:
@@ -45,20 +45,29 @@ def in_plain_words(messages: Iterable[Message], tools: ToolUse | None) -> list[M
     plain: list[Message] = []
     for is_result, group in itertools.groupby(messages, lambda m: m["role"] == "tool"):
         if is_result:
-            results = [
-                f"<tool_response>\n{message['content']}\n</tool_response>" for message in group
-            ]
-            plain.append({"role": "user", "content": "\n".join(results)})
+            plain.append(results_as_text(group))
         else:
             plain += [_with_calls_as_text(message) for message in group]
-    if tools is None:
-        return plain
-    instructions = _INSTRUCTIONS.format(tools=tools.lines)
-    if plain[0]["role"] in ("system", "developer"):
-        first, *plain = plain
-        content = f"{first['content']}\n\n{instructions}"
-        return [{**first, "content": content}, *plain]
-    return [{"role": "system", "content": instructions}, *plain]
+    return plain if tools is None else told(plain, tools)
+
+
+def told(messages: list[Message], tools: ToolUse) -> list[Message]:
+    """``messages`` with a system message that describes ``tools`` and how to call them."""
+    example = write_calls(tools.calls, [_EXAMPLE])
+    instructions = _INSTRUCTIONS.format(tools=tools.lines, example=example)
+    if tools.is_plain:
+        instructions = f"{instructions}\n{_RESULTS}"
+    if messages and messages[0]["role"] in ("system", "developer"):
+        first, *rest = messages
+        content = f"{first['content']}\n\n{instructions}" if first["content"] else instructions
+        return [{**first, "content": content}, *rest]
+    return [{"role": "system", "content": instructions}, *messages]
+
+
+def results_as_text(results: Iterable[Message]) -> Message:
+    """A message of the user that holds the results of calls."""
+    texts = [f"<tool_response>\n{result['content']}\n</tool_response>" for result in results]
+    return {"role": "user", "content": "\n".join(texts)}
 
 
 def _with_calls_as_text(message: Message) -> Message:
@@ -70,4 +79,7 @@ def _with_calls_as_text(message: Message) -> Message:
         f"<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>"
         for call in calls
     ]
-    return {"role": message["role"], "content": "\n".join(lines)}
+    plain: Message = {"role": message["role"], "content": "\n".join(lines)}
+    if "reasoning_content" in message:
+        plain["reasoning_content"] = message["reasoning_content"]
+    return plain

@@ -7,11 +7,12 @@ from sanic import Blueprint, HTTPResponse, Request
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.constraints.tool_grammar import answer_grammar
 from mlxnode.server.formats.chat.answers import ChatChunk, ChatCompletion
-from mlxnode.server.formats.chat.request import check_template, to_conversation
+from mlxnode.server.formats.chat.reasoning import without_effect
+from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.chat.writer import ChatWriter
-from mlxnode.server.formats.sampling import samplings_of, stop_ids_of
-from mlxnode.server.http.body import read_body
+from mlxnode.server.formats.sampling import samplings_of, stop_ids_of, thinking_limit
+from mlxnode.server.http.body import name_ignored, read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.notation.output_parser import OutputParser
 from mlxnode.server.prompt.context_length import fit_prompt
@@ -34,6 +35,8 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     body = read_body(request, ChatBody)
     model = registry_of(request).find_chat(body.model)
     context_of(request).engine.check_connected()
+    if ignored := without_effect(body, model.tokenizer.chat_template.switches):
+        name_ignored(request, ignored)
     generation_request = await _to_generation_request(body, model)
     writer = ChatWriter(
         model.served,
@@ -48,8 +51,8 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
 async def _to_generation_request(body: ChatBody, model: TextModel) -> GenerationRequest:
     template = model.tokenizer.chat_template
     conversation = to_conversation(body)
-    check_template(body, template)
     tools = tool_use(conversation, template.notation)
+    conversation = template.settle(conversation, tools)
     ids, is_reasoning, borders = await model.tokenizer.encode_chat(conversation, tools)
     prompt = fit_prompt(
         ids,
@@ -64,6 +67,12 @@ async def _to_generation_request(body: ChatBody, model: TextModel) -> Generation
         num_candidates=body.num_choices,
         grammar=await answer_grammar(conversation.constraint, tools),
         grammar_after=template.think_end_ids if is_reasoning else (),
+        thinking=thinking_limit(
+            model,
+            conversation.thinking_budget,
+            tools=tools,
+            is_open=is_reasoning,
+        ),
     )
     return GenerationRequest(
         model=model,
