@@ -6,7 +6,7 @@ from typing import Any
 from support.notation_pieces import NOW, ROME, TOOLS, Call, Family, Sample
 from support.scripted import ScriptedModel
 
-from mlxnode.server.notation.notation import Notation
+from mlxnode.server.notation.notation import Field, Notation
 from mlxnode.server.notation.write import write_calls
 
 Body = dict[str, Any]
@@ -112,8 +112,9 @@ class FamilyScripts:
         return DONE if markers is None else f"{markers.start}{DONE}{markers.end}"
 
     def _placeholder(self, number: int) -> str:
-        """An id as long as the server's."""
-        digits = 9 if self._model.calls.short_ids else 24
+        """An id as long as the server's, or the model's where it writes one."""
+        calls = self._model.calls
+        digits = 9 if calls.short_ids or Field.ID in calls.call else 24
         return ("" if digits == 9 else "call_") + f"{number:0{digits}}"
 
 
@@ -133,4 +134,4 @@ def turn(call: Call, id: str, reasoning: str) -> list[Body]:
 
 def compact(arguments: dict[str, Any]) -> str:
     """Arguments as the server writes them."""
-    return json.dumps(arguments, ensure_ascii=False)
+    return json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
