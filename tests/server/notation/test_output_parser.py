@@ -4,10 +4,7 @@ import json
 import time
 
 import pytest
-
-from mlxnode.server.notation.notation import NO_NOTATION
-from mlxnode.server.notation.output_parser import FEW_WORDS, OutputParser
-from tests.support.notations import (
+from support.notations import (
     ACTION,
     BARE,
     GEMMA,
@@ -29,6 +26,9 @@ from tests.support.notations import (
     read_all_ways,
     use_of,
 )
+
+from mlxnode.server.notation.notation import NO_NOTATION
+from mlxnode.server.notation.output_parser import FEW_WORDS, OutputParser
 
 ARGUMENTS = '{"city": "Rome", "days": 2}'
 OBJECT = f'{{"name": "get_weather", "arguments": {ARGUMENTS}}}'
