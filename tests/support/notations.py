@@ -224,7 +224,6 @@ def read_all_ways(
     text: str,
     *,
     is_thinking: bool = False,
-    may_be_thinking: bool = False,
     is_cut: bool = False,
     **options: Any,
 ) -> tuple[str, str, list[Called]]:
@@ -235,7 +234,6 @@ def read_all_ways(
             notation,
             tools=use_of(notation, **options),
             is_thinking=is_thinking,
-            may_be_thinking=may_be_thinking,
         )
         output = read(parser, parts, is_cut=is_cut)
         calls = [(call.name, call.arguments) for call in output.calls]

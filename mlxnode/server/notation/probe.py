@@ -11,6 +11,7 @@ Message = dict[str, Any]
 USER = "qzquestion"
 CONTENT = "qzcontent"
 REASONING = "qzreasoning"
+RESULT = "qzresult"
 NAMES = ("qzfirst", "qzsecond")
 IDS = ("qzid00000", "qzid00001")  # nine letters and digits: some templates want that
 KEYS = ("qzkeya", "qzkeyb", "qzkeyc", "qzkeyd")
@@ -104,9 +105,21 @@ class Probe:
             }
             for name, arguments, id in calls
         ]
-        text = self.answer(content=form.content, tool_calls=messages, **fields)
+        answer = {
+            "role": "assistant",
+            "content": form.content,
+            "tool_calls": messages,
+            **fields,
+        }
+        text = self.after_question(answer)
+        if text is None:  # some want the results
+            results = [
+                {"role": "tool", "tool_call_id": id, "name": name, "content": RESULT}
+                for name, _, id in calls
+            ]
+            text = (self.after_question(answer, *results) or "").partition(RESULT)[0]
         words = [word for name, arguments, _ in calls for word in (name, *arguments)]
-        return text if text is not None and all(word in text for word in words) else None
+        return text if all(word in text for word in words) else None
 
     def _tells_tools(self) -> bool:
         text = self._render([{"role": "user", "content": USER}], TOOLS, True, True)

@@ -85,12 +85,13 @@ def _without_end(tail: str, sections: Sections) -> tuple[str, tuple[str, ...]]:
     """``tail`` without the end of the turn, which is a token of its own in some families."""
     tail, turn_end = tail.rstrip(), sections.after.strip()
     last = atoms(tail)[-1] if tail else ""
+    end = next(filter(is_marker, atoms(sections.later)), None)
+    if not turn_end and end is not None and end in tail:
+        return tail.partition(end)[0].rstrip(), ()
     if shared := common_suffix(tail, turn_end):
         return tail.removesuffix(shared).rstrip(), ()
     if not is_marker(last):
         return tail, ()
-    if sections.later.lstrip().startswith(last):
-        return tail.removesuffix(last).rstrip(), ()
     if turn_end and "/" not in last:
         return tail.removesuffix(last).rstrip(), (last,)
     return tail, ()

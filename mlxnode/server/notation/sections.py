@@ -34,10 +34,10 @@ class Sections(NamedTuple):
 
 def read_sections(probe: Probe, words: str) -> Sections:
     """``words``: the source of the template and the added tokens, for what is not rendered."""
-    plain = probe.answer(content=CONTENT) or ""
-    before, _, after = plain.partition(CONTENT)
     prompt = probe.after_question(starts_answer=True) or ""
-    earlier, later = _earlier(probe) or (before, after)
+    earlier, _, later = _earlier(probe).partition(CONTENT)
+    plain = probe.answer(content=CONTENT) or earlier + CONTENT
+    before, _, after = plain.partition(CONTENT)
     thinking = (
         _from_thoughts(probe, earlier, prompt)
         or _from_prompt(probe, earlier, prompt, words)
@@ -46,11 +46,12 @@ def read_sections(probe: Probe, words: str) -> Sections:
     start = before.removeprefix(common_prefix(before, prompt))
     start = without_thought(start, thinking).strip()
     content = None
-    end = next(iter(atoms(after.lstrip())), "")
+    end = next(iter(atoms((after or later).lstrip())), "")
     is_header = prompt.rstrip().endswith(start)
     if not is_header and all(map(is_marker, atoms(start))) and is_marker(end):
         content = Markers(start, end)
         after = after.lstrip().removeprefix(end) if after.strip() != end else after
+        later = later.lstrip().removeprefix(end)
     silent = _silent(probe, thinking, content)
     return Sections(thinking, content, silent, prompt, before, after, later)
 
@@ -60,14 +61,15 @@ def without_thought(text: str, thinking: Markers | None) -> str:
     return text if thinking is None else text.rpartition(thinking.end)[2]
 
 
-def _earlier(probe: Probe) -> tuple[str, str] | None:
-    """What stands before and after the content of an answer that is not the last one."""
+def _earlier(probe: Probe) -> str:
+    """An answer that is not the last one, and what follows."""
     question = {"role": "user", "content": "and then?"}
-    text = probe.after_question({"role": "assistant", "content": CONTENT}, question)
-    if text is None or CONTENT not in text:
-        return None
-    before, _, after = text.partition(CONTENT)
-    return before, after
+    answer = {"role": "assistant", "content": CONTENT}
+    for later in ([question], []):
+        text = probe.after_question(answer, *later)
+        if text is not None and CONTENT in text:
+            return text
+    return ""
 
 
 def _from_thoughts(probe: Probe, earlier: str, prompt: str) -> Markers | None:

@@ -1,8 +1,7 @@
 """Calls as models write them beside their notation: read where one meaning is possible."""
 
 import pytest
-
-from tests.support.notations import (
+from support.notations import (
     BARE,
     HARMONY,
     HERMES,

@@ -1,12 +1,10 @@
 """A model's output, separated: the result is the same wherever the text is cut."""
 
+import json
 import time
 
 import pytest
-
-from mlxnode.server.notation.notation import NO_NOTATION
-from mlxnode.server.notation.output_parser import FEW_WORDS, OutputParser
-from tests.support.notations import (
+from support.notations import (
     ACTION,
     BARE,
     GEMMA,
@@ -28,6 +26,9 @@ from tests.support.notations import (
     read_all_ways,
     use_of,
 )
+
+from mlxnode.server.notation.notation import NO_NOTATION
+from mlxnode.server.notation.output_parser import FEW_WORDS, OutputParser
 
 ARGUMENTS = '{"city": "Rome", "days": 2}'
 OBJECT = f'{{"name": "get_weather", "arguments": {ARGUMENTS}}}'
@@ -115,8 +116,10 @@ def test_a_call_that_is_cut_off_leaves_no_trace(name):
     notation, first, second = SAMPLES[name]
     text = first + second
     for end in range(len(text)):
-        output = read(OutputParser(notation, tools=use_of(notation)), [text[:end]], is_cut=True)
-        assert not output.content and len(output.calls) <= 2, text[:end]
+        parser = OutputParser(notation, tools=use_of(notation))
+        output = read(parser, [text[:end]], is_cut=True)
+        calls = [(call.name, json.loads(call.arguments)) for call in output.calls]
+        assert not output.content and calls == [ROME, NOW][: len(calls)], text[:end]
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -157,16 +160,6 @@ def test_special_tokens_are_no_content(name):
 )
 def test_reasoning_is_told_from_the_answer(text, is_thinking, content, reasoning):
     assert read_all_ways(HERMES, text, is_thinking=is_thinking) == (content, reasoning, [])
-
-
-def test_a_thought_without_its_start_is_held_where_the_model_may_begin_so():
-    thought = "Long. " * FEW_WORDS
-    text = f"{thought}</think>Yes."
-    read_ = read_all_ways(HERMES, text, may_be_thinking=True)
-    assert read_ == ("Yes.", thought.rstrip(), [])
-    text = f"{thought}{TOOL_CALL}"
-    assert read_all_ways(HERMES, text, may_be_thinking=True) == (thought.rstrip(), "", [ROME])
-    assert read_all_ways(HERMES, thought, may_be_thinking=True) == (thought, "", [])
 
 
 def test_content_has_markers_of_its_own():

@@ -45,6 +45,20 @@ def test_probe_knows_if_a_template_tells_the_tools(template, tells):
     assert notation.calls == derive_notation(make_wrapper(QWEN.template, QWEN.tokens)).calls
 
 
+@pytest.mark.parametrize(
+    "name", ["qwen2.5", "qwen3-coder", "mistral-small", "command-r7b", "kimi-k2"]
+)
+def test_derive_takes_a_template_that_wants_a_message_after_each_answer(name):
+    family = FAMILIES[name]
+    guard = (
+        "{% if messages[-1].role == 'assistant' %}{{ raise_exception('no user') }}{% endif %}"
+        "{% for m in messages %}{% if m.tool_calls and messages[loop.index].role != 'tool' %}"
+        "{{ raise_exception('no result') }}{% endif %}{% endfor %}"
+    )
+    strict = derive_notation(make_wrapper(guard + family.template, family.tokens))
+    assert strict.calls == derive_notation(make_wrapper(family.template, family.tokens)).calls
+
+
 def test_derive_takes_a_model_with_one_template_for_tools_and_one_for_none():
     wrapper = make_wrapper(None, QWEN.tokens)
     wrapper.chat_template = {"default": PLAIN, "tool_use": QWEN.template}
