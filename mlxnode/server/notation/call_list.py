@@ -60,6 +60,7 @@ class CallList:
 
     def start_live(self, name: str, own_id: str | None) -> LiveCall:
         """Tell that a call has begun."""
+        self._output.decide("content")
         self._output.skip_marker("\n")
         self._output.add_call(CallDelta(self.num_calls, "", self._new_id(own_id), name))
         self.num_calls += 1

@@ -98,6 +98,7 @@ class CallReader:
     def read_next(self, *, may_be_live: bool) -> Reading[list[ReadCall] | None]:
         """Read another call within the same block; None if there is none."""
         source = self._source
+        source.unmark()  # The calls before are told; there is no way back behind them.
         offset = source.mark()
         has_separator = yield from self._take_any(self._syntax.separators)
         yield from source.skip_space()

@@ -210,7 +210,6 @@ class OutputParser:
     def _tell(self, reader: CallReader, calls: list[ReadCall] | None) -> Reading[None]:
         """Tell ``calls`` and those that follow in the same block."""
         assert self._calls is not None
-        self._output.decide("content")
         while calls is not None:
             for call in calls:
                 self._calls.add(call)
