@@ -52,7 +52,9 @@ def _accept(request: Request, tokens: Sequence[Token], draft: Sequence[int]) -> 
             return failure(request, grammar.error)
         if is_text:
             accepted.append(_as_requested(token, request.sampling.top_logprobs))
-        if request.has_ended or draft[i : i + 1] != [token.id]:
+        if request.has_ended or request.forced_token is not None:
+            break  # the tokens after this one were sampled without the end of the reasoning
+        if draft[i : i + 1] != [token.id]:
             break
     scores, request.scores = request.scores, None  # emitted once
     update = Update(

@@ -150,16 +150,16 @@ class OutputParser:
     def _end_section(self, marker: str) -> None:
         output = self._output
         if marker == self._think_end and self._section == "reasoning":
-            output.skip_marker("\n\n")
+            output.skip_marker()
             self._section = "content"
         elif marker == self._think_end and output.is_undecided:
             output.decide("reasoning")
-            output.skip_marker("\n\n")
+            output.skip_marker()
         elif marker == self._think_end and output.has_content:
             pass  # It ends nothing; the white space around it belongs to the content.
         elif marker == self._think_start:
             output.decide("content")
-            output.skip_marker()
+            output.skip_marker("\n\n")
             self._section = "reasoning"
         else:
             output.skip_marker()
@@ -175,7 +175,7 @@ class OutputParser:
             markers = self._markers_in_call if is_in_call else self._markers
             length, marker = markers.find(source)
             if source.is_last and source.is_cut and not marker:
-                length -= markers.num_partial(source)
+                length -= self._markers_in_call.num_partial(source)
             self._output.write(self._section, source.take_visible(length))
             if marker or not (yield from source.more()):
                 return marker
@@ -187,7 +187,7 @@ class OutputParser:
         try:
             calls = yield from reader.read(may_be_live=True)
         except Misread:
-            self._refuse(offset, opener)
+            self._refuse(reader, offset, opener)
         else:
             yield from self._tell(reader, calls)
         self._source.unmark()
@@ -203,7 +203,7 @@ class OutputParser:
             try:
                 calls = yield from reader.read_bare(may_be_live=True)
             except Misread:
-                self._refuse(offset, "{")
+                self._refuse(reader, offset, "{")
             else:
                 yield from self._tell(reader, calls)
         else:
@@ -223,9 +223,10 @@ class OutputParser:
             yield from reader.read_end()
             calls = yield from reader.read_next(may_be_live=True)
 
-    def _refuse(self, offset: int, opener: str) -> None:
+    def _refuse(self, reader: CallReader, offset: int, opener: str) -> None:
         """The text since ``offset`` is no call: ``opener``, or all of it, is content."""
         source = self._source
+        reader.is_closed = True
         if source.is_cut and source.ran_short:
             source.take(len(source.text))
         elif source.go_back(offset):
@@ -245,7 +246,7 @@ class OutputParser:
                 yield from reader.read_end()
                 opener = yield from source.next_of(self._openers)
         except Misread:
-            self._refuse(offset, opener)
+            self._refuse(reader, offset, opener)
         else:
             if (yield from source.peek()) or source.is_cut:
                 self._output.write("reasoning", source.visible_since(offset))

@@ -1,6 +1,7 @@
 """Proves a notation: what is written in it is what the template writes, and is read back."""
 
 import json
+import logging
 import re
 from typing import Any
 
@@ -10,6 +11,8 @@ from mlxnode.server.notation.probe import IDS, KEYS, NAMES, Call, Probe
 from mlxnode.server.notation.read_calls import FoundCalls
 from mlxnode.server.notation.tool_use import Function, ToolUse
 from mlxnode.server.notation.write import write_calls
+
+logger = logging.getLogger("mlxnode.server")
 
 _FIRST, _SECOND, _THIRD = KEYS[:3]
 _ONE: Call = (NAMES[0], {_FIRST: "an old town", _SECOND: "x"}, IDS[0])
@@ -70,8 +73,8 @@ def prove_history(probe: Probe, found: FoundCalls) -> None:
         rendered = probe.calls(calls, found.form)
         written = _write(found.notation, calls)
         if rendered is None or _without_space(written) not in _without_space(rendered):
-            names = ", ".join(f"{name}({arguments})" for name, arguments, _ in calls)
-            raise Unproven(f"the notation read off the template fails for {names}")
+            logger.debug("written as %r, rendered as %r", written, rendered)
+            raise Unproven("the template does not keep to the notation read off it")
 
 
 def _write(notation: CallNotation, calls: list[Call]) -> str:
@@ -97,11 +100,21 @@ def prove(notation: Notation) -> None:
     texts = [[_FULL], [_EMPTY]] + ([[_FULL, _EMPTY]] if calls.has_several else [])
     for called in texts:
         text = _thought(notation) + write_calls(calls, called)
-        output = OutputParser(notation, tools=tools).feed(text, is_last=True)
-        read = [(call.name, json.loads(call.arguments)) for call in output.calls]
+        read = _read(notation, tools, text)
         reasoning = "" if notation.thinking is None else _REASONING
-        if (read, output.reasoning, output.content) != (called, reasoning, ""):
-            raise Unproven(f"calls written as {text!r} are read back as {output}")
+        if read != (called, reasoning, ""):
+            logger.debug("%r is read back as %r", text, read)
+            raise Unproven("calls written in the notation are not read back")
+
+
+def _read(notation: Notation, tools: ToolUse, text: str) -> tuple[list[Any], str, str]:
+    """The calls, the reasoning and the content of ``text``."""
+    try:
+        output = OutputParser(notation, tools=tools).feed(text, is_last=True)
+    except Exception as error:  # there may be notations that the parser was not made for
+        raise Unproven(f"calls written in the notation cannot be read: {error!r}") from error
+    calls = [(call.name, json.loads(call.arguments)) for call in output.calls]
+    return calls, output.reasoning, output.content
 
 
 def _thought(notation: Notation) -> str:

@@ -24,6 +24,7 @@ from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import in_tokens
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.templates import ChatTemplate
+from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.token_bytes import TokenBytes
 from mlxnode.server.prompt.volatile import VolatileHeads
 
@@ -142,6 +143,11 @@ class TextTokenizer:
     def decode(self, tokens: list[int]) -> str:
         """The text of a whole prompt, without special tokens."""
         return self._tokenizer.decode(tokens)
+
+    def thinking_tokens(self, sentence: str) -> ThinkingTokens | None:
+        """How the model's reasoning ends, with ``sentence`` at its limit; None without any."""
+        notation = self.chat_template.notation
+        return ThinkingTokens.of(self._wrapper, notation, self._tokenizer, sentence)
 
     def _ids_of(self, texts: Iterable[str]) -> list[int]:
         """The ids of those ``texts`` that are tokens."""

@@ -11,7 +11,7 @@ from mlxnode.server.formats.chat.reasoning import without_effect
 from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.chat.writer import ChatWriter
-from mlxnode.server.formats.sampling import samplings_of, stop_ids_of
+from mlxnode.server.formats.sampling import samplings_of, stop_ids_of, thinking_limit
 from mlxnode.server.http.body import name_ignored, read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.notation.output_parser import OutputParser
@@ -67,6 +67,12 @@ async def _to_generation_request(body: ChatBody, model: TextModel) -> Generation
         num_candidates=body.num_choices,
         grammar=await answer_grammar(conversation.constraint, tools),
         grammar_after=template.think_end_ids if is_reasoning else (),
+        thinking=thinking_limit(
+            model,
+            conversation.thinking_budget,
+            tools=tools,
+            is_open=is_reasoning,
+        ),
     )
     return GenerationRequest(
         model=model,

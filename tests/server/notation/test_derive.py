@@ -4,14 +4,14 @@ import random
 from typing import Any
 
 import pytest
+from support.notation_pieces import JSON, NOW, ROME, calls, chatml, each, text, xml
+from support.notation_templates import CHATML, FAMILIES, THINK
+from support.notation_wrapper import make_wrapper
 
 from mlxnode.server.notation.derive import derive_notation
 from mlxnode.server.notation.describe import describe
 from mlxnode.server.notation.notation import Markers, Notation
 from mlxnode.server.notation.write import write_calls
-from tests.support.notation_pieces import JSON, NOW, ROME, calls, chatml, each, text, xml
-from tests.support.notation_templates import CHATML, FAMILIES, THINK
-from tests.support.notation_wrapper import make_wrapper
 
 ARGUMENTS = '{"city": "Rome", "days": 2}'
 CALL = f'{{"name": "get_weather", "arguments": {ARGUMENTS}}}'
@@ -237,12 +237,20 @@ def test_derive_falls_back_to_plain_words_and_says_why(template, reason):
     assert "in plain words (" + notation.reason in describe(notation)[1]
 
 
+def test_derive_survives_a_wrapper_that_breaks():
+    wrapper = make_wrapper(FAMILIES["qwen3"].template)
+    wrapper.get_added_vocab = None
+    notation = derive_notation(wrapper)
+    assert notation.source == "plain"
+    assert "not callable" in notation.reason
+
+
 def test_derive_refuses_a_notation_that_the_template_does_not_keep_to():
     """What is read off one call is not what is written for another: the proof fails."""
     shortened = "{{ f.name }}:{{ (a if a.qzkeyb is string else {}) | tojson }}"
     notation = derive(broken(shortened), CHATML)
     assert notation.source == "plain"
-    assert "the notation read off the template fails for qzfirst" in notation.reason
+    assert notation.reason == "the template does not keep to the notation read off it"
 
 
 def random_family(rng: random.Random) -> tuple[str, str, tuple[str, ...]]:
