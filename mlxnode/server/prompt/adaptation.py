@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from mlxnode.server.notation.notation import CallNotation
 from mlxnode.server.prompt.abilities import Abilities, Beside
 from mlxnode.server.prompt.calls import with_calls
-from mlxnode.server.prompt.contents import in_parts, with_thoughts
+from mlxnode.server.prompt.contents import in_parts, paragraphs, with_thoughts
 from mlxnode.server.prompt.conversation import SYSTEM, Message
 
 
@@ -106,9 +106,13 @@ def _alternating(messages: list[Message], can: Abilities) -> Iterator[Message]:
             continue
         if last is not None:
             yield last
-            if role == "user" and is_open and not can.takes_user_after_result:
+            is_cut = is_open and role == "user" and last["role"] != "user"
+            if is_cut and not can.takes_user_after_result:
                 yield {"role": "assistant", "content": can.filler}
-        is_open = last is not None and role == "user"
+        if role == "user":
+            is_open = True
+        elif role == "assistant" and "tool_calls" not in message:
+            is_open = False
         last = message
     if last is not None:
         yield last
@@ -126,15 +130,11 @@ def _joins(message: Message, can: Abilities) -> bool:
 def _join(first: Message, second: Message) -> Message:
     """Two messages of one role as one."""
     joined: Message = {**first, **second}
-    joined["content"] = _paragraphs(first["content"] or "", second["content"] or "")
+    joined["content"] = paragraphs(first["content"] or "", second["content"] or "")
     if "reasoning_content" in first and "reasoning_content" in second:
-        joined["reasoning_content"] = _paragraphs(
+        joined["reasoning_content"] = paragraphs(
             first["reasoning_content"], second["reasoning_content"]
         )
     if "tool_calls" in first and "tool_calls" in second:
         joined["tool_calls"] = [*first["tool_calls"], *second["tool_calls"]]
     return joined
-
-
-def _paragraphs(*texts: str) -> str:
-    return "\n\n".join(text for text in texts if text)

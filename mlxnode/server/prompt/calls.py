@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from mlxnode.server.notation.notation import CallNotation
 from mlxnode.server.notation.write import write_calls
 from mlxnode.server.prompt.abilities import Abilities, Beside, CallForm, Ids
+from mlxnode.server.prompt.contents import paragraphs
 from mlxnode.server.prompt.conversation import CalledFunction, Message, ToolCall
 from mlxnode.server.prompt.tools import results_as_text
 
@@ -20,32 +21,68 @@ def with_calls(
     """``messages`` with calls and results as the template takes them.
 
     Where it has no place for calls, they are written in ``notation``; where it has none for
-    results, they are a message of the user.
+    results, they are a message of the user. A text that it loses beside calls begins the
+    answer after them.
     """
+    loses_remarks = can.calls is not None and can.calls.remarks is Beside.LOST
+    remarks: list[str] = []  # that have no answer yet
     number = 0  # of the calls before
-    at = 0
-    while at < len(messages):
-        message, start = messages[at], at + 1
-        is_result = message["role"] == "tool"
-        calls = message.get("tool_calls") or []
-        end = start
-        if is_result or calls:
-            while end < len(messages) and messages[end]["role"] == "tool":
-                end += 1
-        results = messages[at if is_result else start : end]
-        at = end
-        if calls and can.calls is not None:
-            yield from _exchange(message, results, can.calls, number)
+    for found, results in _with_results(messages):
+        message: Message | None = found
+        calls = [] if found is None else found.get("tool_calls") or []
+        if found is not None and loses_remarks:
+            if calls:
+                remarks.append(found["content"])
+            elif found["role"] == "assistant":
+                message = {**found, "content": paragraphs(*remarks, found["content"])}
+                remarks = []
+            elif found["role"] == "user" and any(remarks):
+                yield {"role": "assistant", "content": paragraphs(*remarks)}
+                remarks = []
+        if message is not None and calls and can.calls is not None:
+            own, results = _own_results(results, calls)
+            yield from _exchange(message, own, can.calls, number)
             number += len(calls)
-            continue
-        if calls:
-            message = _written(message, notation)
-        if not is_result:
-            yield message
+            calls = []
+        elif message is not None:
+            yield _written(message, notation) if calls else message
         if results and can.takes_results and (calls or can.takes_lone_results):
-            yield from results
+            ids = Ids.ANY if can.calls is None else can.calls.ids
+            for result in results:
+                id = adapted_id(_id_of(result), result.get("name", ""), ids, number)
+                yield {**result, "tool_call_id": id}
         elif results:
             yield results_as_text(results)
+
+
+def _own_results(
+    results: list[Message], calls: list[ToolCall]
+) -> tuple[list[Message], list[Message]]:
+    """One result of each call, and the others."""
+    open_calls = {call["id"] for call in calls}
+    own: list[Message] = []
+    others: list[Message] = []
+    for result in results:
+        (own if _id_of(result) in open_calls else others).append(result)
+        open_calls.discard(_id_of(result))
+    return own, others
+
+
+def _with_results(
+    messages: list[Message],
+) -> Iterator[tuple[Message | None, list[Message]]]:
+    """Each message with the results after it; None for results that follow no calls."""
+    pair: tuple[Message | None, list[Message]] | None = None
+    for message in messages:
+        if message["role"] == "tool":
+            pair = pair or (None, [])
+            pair[1].append(message)
+            continue
+        if pair is not None:
+            yield pair
+        pair = (message, [])
+    if pair is not None:
+        yield pair
 
 
 def _exchange(
@@ -66,17 +103,15 @@ def _exchange(
     if form.is_null and not message["content"]:
         message = {**message, "content": None}  # pyright: ignore[reportAssignmentType]
     groups = [calls] if form.several else [[call] for call in calls]
-    for index, group in enumerate(groups):
+    for group in groups:
         yield {
             **message,
             "tool_calls": [_adapted(call, ids[call["id"]], form) for call in group],
         }
         members = {call["id"] for call in group}
-        is_last = index == len(groups) - 1
         for result in results:
-            id = _id_of(result)
-            if id in members or (is_last and id not in ids):
-                yield {**result, "tool_call_id": ids.get(id) or adapted_id(id, "", form.ids, 0)}
+            if (id := _id_of(result)) in members:
+                yield {**result, "tool_call_id": ids[id]}
         message = {"role": "assistant", "content": message["content"] and ""}
 
 

@@ -33,3 +33,8 @@ def in_parts(message: Message) -> Message:
         return message
     parts: Any = [{"type": "text", "text": message["content"]}]
     return {**message, "content": parts}
+
+
+def paragraphs(*texts: str) -> str:
+    """``texts`` as one; empty ones are left out."""
+    return "\n\n".join(text for text in texts if text)
