@@ -68,6 +68,8 @@ class ThinkingTokens:
         called = _ending(wrapper, markers.end, {"content": "", "tool_calls": [_CALL]}, _NAME)
         space = next((ending.space for ending in (said, called) if ending), _BREAK)
         start = "" if notation.content is None else notation.content.start
+        if notation.is_harmony:
+            start = f"<|start|>assistant{start}"  # its templates drop thoughts before a text
         answer = encode(said.rest if said else start).ids
         shared = _common_prefix(answer, encode(called.rest).ids) if called else []
         end = _ids(encode, space) + encode(markers.end).ids
