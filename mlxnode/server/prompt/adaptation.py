@@ -10,9 +10,7 @@ from mlxnode.server.notation.notation import CallNotation
 from mlxnode.server.prompt.abilities import Abilities, Beside
 from mlxnode.server.prompt.calls import with_calls
 from mlxnode.server.prompt.contents import in_parts, with_thoughts
-from mlxnode.server.prompt.conversation import Message
-
-_SYSTEM = ("system", "developer")
+from mlxnode.server.prompt.conversation import SYSTEM, Message
 
 
 def adapt(
@@ -43,7 +41,7 @@ def _with_systems(messages: list[Message], can: Abilities) -> Iterator[Message]:
     conversation, the text becomes one of the user.
     """
     leading = 0
-    while leading < len(messages) and messages[leading]["role"] in _SYSTEM:
+    while leading < len(messages) and messages[leading]["role"] in SYSTEM:
         leading += 1
     head, rest = messages[:leading], messages[leading:]
     if not can.has_system:
@@ -56,7 +54,7 @@ def _with_systems(messages: list[Message], can: Abilities) -> Iterator[Message]:
         head = _joined(head)
     is_kept = can.has_system and can.has_systems_anywhere
     for index, message in enumerate([*head, *rest]):
-        if message["role"] not in _SYSTEM:
+        if message["role"] not in SYSTEM:
             yield message
         elif index >= len(head) and not is_kept:
             yield _as(message, "user")
@@ -82,7 +80,7 @@ def _as(message: Message, role: str) -> Message:
 def _with_a_question(messages: list[Message], can: Abilities) -> list[Message]:
     """``messages`` with an empty question before the first answer, or at the end of none."""
     roles = [message["role"] for message in messages]
-    first = next((i for i, role in enumerate(roles) if role not in _SYSTEM), len(roles))
+    first = next((i for i, role in enumerate(roles) if role not in SYSTEM), len(roles))
     is_alone = first == len(roles)
     is_taken = can.takes_system_alone if is_alone else can.takes_answer_first
     if is_taken or (not is_alone and roles[first] == "user"):

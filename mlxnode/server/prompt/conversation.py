@@ -6,6 +6,8 @@ from typing import Any, Required, TypedDict
 from mlxnode.server.constraints.constraint import Constraint
 from mlxnode.server.notation.tool_use import Function
 
+SYSTEM = ("system", "developer")  # the roles of those who run the model
+
 
 class CalledFunction(TypedDict):
     """``arguments`` is the object that the model wrote, or its text if it is not JSON."""

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import Any
 
-from mlxnode.server.prompt.conversation import Conversation, Message
+from mlxnode.server.prompt.conversation import SYSTEM, Conversation, Message
 from mlxnode.server.prompt.renderer import Renderer
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -143,7 +143,7 @@ class Switches:
 
 def _with_word(messages: list[Message], word: str) -> list[Message]:
     """``messages`` with ``word`` at the end of the system message."""
-    if messages and messages[0]["role"] in ("system", "developer"):
+    if messages and messages[0]["role"] in SYSTEM:
         first, *rest = messages
         return [{**first, "content": f"{first['content']}\n{word}"}, *rest]
     return [{"role": "system", "content": word}, *messages]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from mlxnode.server.notation.notation import PLAIN_CALLS, Notation
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.notation.write import write_calls
-from mlxnode.server.prompt.conversation import Conversation, Message
+from mlxnode.server.prompt.conversation import SYSTEM, Conversation, Message
 
 # For models whose template does not tell the tools.
 _INSTRUCTIONS = """\
@@ -57,11 +57,13 @@ def told(messages: list[Message], tools: ToolUse) -> list[Message]:
     instructions = _INSTRUCTIONS.format(tools=tools.lines, example=example)
     if tools.is_plain:
         instructions = f"{instructions}\n{_RESULTS}"
-    if messages and messages[0]["role"] in ("system", "developer"):
-        first, *rest = messages
-        content = f"{first['content']}\n\n{instructions}" if first["content"] else instructions
-        return [{**first, "content": content}, *rest]
-    return [{"role": "system", "content": instructions}, *messages]
+    roles = [message["role"] for message in messages]
+    num_heads = next((i for i, role in enumerate(roles) if role not in SYSTEM), len(roles))
+    if num_heads == 0:
+        return [{"role": "system", "content": instructions}, *messages]
+    *before, last = messages[:num_heads]
+    content = f"{last['content']}\n\n{instructions}" if last["content"] else instructions
+    return [*before, {**last, "content": content}, *messages[num_heads:]]
 
 
 def results_as_text(results: Iterable[Message]) -> Message:
