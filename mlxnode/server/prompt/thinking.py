@@ -63,7 +63,6 @@ class ThinkingTokens:
             return tokenizer.encode(text, add_special_tokens=False)
 
         spell = Speller(tokenizer).spellings
-
         said = _ending(wrapper, markers.end, {"content": _CONTENT}, _CONTENT)
         called = _ending(wrapper, markers.end, {"content": "", "tool_calls": [_CALL]}, _NAME)
         space = next((ending.space for ending in (said, called) if ending), _BREAK)
@@ -101,7 +100,7 @@ def _ending(wrapper: Any, end: str, answer: Message, follows: str) -> _Ending | 
         _, _, text = _render(wrapper, {**answer, **thought}).partition(_THOUGHT)
         between, is_followed, _ = text.partition(follows)
         space, is_ended, rest = between.partition(end)
-        if is_followed and is_ended and not space.strip():
+        if is_followed and is_ended and not space.strip() and _THOUGHT not in rest:
             return _Ending(space, rest.rstrip())
     return None
 
