@@ -6,6 +6,7 @@ from typing import Any
 import openai
 import pytest
 from support.node_process import API_KEY, NodeProcess
+from support.notation_templates import FAMILIES
 from support.scripted import END, ScriptedModel
 
 from mlxnode.config.tables import THINKING_BUDGET_MESSAGE
@@ -23,6 +24,8 @@ MESSAGE = "I must answer now."
 CLOSING = f"\n\n{MESSAGE}\n"  # and the marker, one token
 THOUGHTS = "".join(f"<{number:03}> hm, " for number in range(60))
 LIMIT = 45  # of the configuration
+CLOSING_WITHOUT_BREAK = CLOSING.rstrip()
+NOW = {"type": "function", "function": {"name": "now"}}
 
 
 def ask(text: str) -> dict[str, Any]:
@@ -44,8 +47,28 @@ class Node:
         self.starts = own.script(ask("Think."), f"<think>\n{THOUGHTS}")
         self.ends = own.script(ask("Think!"), f"<think>\nWell.\n</think>\n\nYes.{END}")
         self.says = own.script(ask("Say."), f"I do not think.{END}")
+        self.channels = self._channels()
         for model in self.models.values():
             model.save()
+
+    def _channels(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Two questions to a model that writes channels: it never ends one, and calls."""
+        family = FAMILIES["gpt-oss"]
+        model = ScriptedModel(
+            self.models["own"].folder.with_name("channels"),
+            family.template,
+            special=[token for token in family.tokens if token != END],
+        )
+        self.models["channels"] = model
+        start = "<|channel|>analysis<|message|>"
+        # What is forced: the closing, <|end|>, <|start|> and the role.
+        forced = "." * len(f"{CLOSING_WITHOUT_BREAK}12assistant")
+        called = "<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}<|call|>"
+        text = start + THOUGHTS[:LIMIT] + forced + called
+        return (
+            model.script(ask("Think."), start + THOUGHTS),
+            model.script(ask("Call.") | {"tools": [NOW]}, text),
+        )
 
     def config(self) -> str:
         limit = f'thinking_budget = {LIMIT}\nthinking_budget_message = "{MESSAGE}"\n'
@@ -54,7 +77,8 @@ class Node:
             for name, model in self.models.items()
         ]
         head = f'[api]\naddress = "127.0.0.1:0"\napi_key = "{API_KEY}"\n'
-        return head + tables[0] + limit + tables[1] + "[server]\nworkers = 1\n"
+        open, own, channels = tables
+        return head + open + limit + own + channels + limit + "[server]\nworkers = 1\n"
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +214,23 @@ def test_a_model_that_does_not_think_is_left_alone(node):
     completion = answer(node, "own", node.says, thinking_budget=0)
     assert completion.choices[0].message.content == "I do not think."
     assert completion.usage.completion_tokens_details.reasoning_tokens == 0
+
+
+def test_channels_go_on_with_the_one_for_the_content(node):
+    thinks, _ = node.channels
+    completion = answer(node, "channels", thinks)
+    message = completion.choices[0].message
+    assert message.reasoning_content == THOUGHTS[:LIMIT] + CLOSING_WITHOUT_BREAK
+    forced = len(f"{CLOSING_WITHOUT_BREAK}12assistant3final4")
+    header = len("1analysis2")
+    assert message.content.strip() == THOUGHTS[LIMIT + forced : 400 - header].strip()
+
+
+def test_channels_may_go_on_with_a_call(node):
+    _, calls = node.channels
+    completion = answer(node, "channels", calls)
+    [choice] = completion.choices
+    [call] = choice.message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("now", "{}")
+    assert choice.message.reasoning_content == THOUGHTS[:LIMIT] + CLOSING_WITHOUT_BREAK
+    assert choice.finish_reason == "tool_calls"

@@ -66,12 +66,11 @@ def samplings_of(
 def thinking_limit(
     model: TextModel, budget: int | None, *, tools: ToolUse | None, is_open: bool
 ) -> ThinkingLimit | None:
-    """The end of the reasoning after ``budget`` tokens, by default as configured.
+    """The end of the reasoning after ``budget`` tokens.
 
     Then the model answers; it may also call one of ``tools``. ``is_open``: the prompt ends
     within the reasoning. None: there is no limit, or the model does not reason.
     """
-    budget = model.served.thinking_budget if budget is None else budget
     tokens = model.thinking
     if budget is None or tokens is None:
         return None

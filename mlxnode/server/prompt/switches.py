@@ -65,11 +65,18 @@ class Switches:
             return self.takes_effort(value)
         return name == "thinking_budget" and self.takes_budget
 
-    def settle(self, conversation: Conversation, *, is_constrained: bool) -> Conversation:
+    def settle(
+        self,
+        conversation: Conversation,
+        *,
+        is_constrained: bool,
+        default_budget: int | None = None,
+    ) -> Conversation:
         """``conversation`` with what its wishes about reasoning mean to this template.
 
         Variables that a request sets itself stay as they are. An answer of a given form
-        comes without reasoning, unless the request asks for that.
+        comes without reasoning, unless the request asks for that. ``default_budget`` is for
+        requests that say nothing of a limit.
         """
         given = conversation.variables
         variables = {name: v for name, v in given.items() if self.takes_variable(name, v)}
@@ -94,6 +101,8 @@ class Switches:
             messages = _with_word(messages, _WORDS[is_on])
         elif is_on is False and self.thinks and not self.is_switchable:
             budget = 0
+        if budget is None:
+            budget = default_budget
         if budget is not None and self.budget is not None:
             variables.setdefault(self.budget, budget)
         return dataclasses.replace(

@@ -37,10 +37,21 @@ class ChatTemplate:
     def _abilities(self) -> Abilities:
         return find_abilities(self._renderer, has_calls=self.notation.calls is not None)
 
-    def settle(self, conversation: Conversation, tools: ToolUse | None) -> Conversation:
-        """``conversation`` with what its wishes about reasoning mean to this template."""
-        is_constrained = _is_constrained(conversation, tools)
-        return self.switches.settle(conversation, is_constrained=is_constrained)
+    def settle(
+        self,
+        conversation: Conversation,
+        tools: ToolUse | None,
+        default_budget: int | None = None,
+    ) -> Conversation:
+        """``conversation`` with what its wishes about reasoning mean to this template.
+
+        ``default_budget`` limits the reasoning if the request does not.
+        """
+        return self.switches.settle(
+            conversation,
+            is_constrained=_is_constrained(conversation, tools),
+            default_budget=default_budget,
+        )
 
     def render(
         self, conversation: Conversation, tools: ToolUse | None = None

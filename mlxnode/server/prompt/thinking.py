@@ -63,11 +63,12 @@ class ThinkingTokens:
             return tokenizer.encode(text, add_special_tokens=False)
 
         spell = Speller(tokenizer).spellings
-
         said = _ending(wrapper, markers.end, {"content": _CONTENT}, _CONTENT)
         called = _ending(wrapper, markers.end, {"content": "", "tool_calls": [_CALL]}, _NAME)
         space = next((ending.space for ending in (said, called) if ending), _BREAK)
         start = "" if notation.content is None else notation.content.start
+        if notation.is_harmony:
+            start = f"<|start|>assistant{start}"  # its templates drop thoughts before a text
         answer = encode(said.rest if said else start).ids
         shared = _common_prefix(answer, encode(called.rest).ids) if called else []
         end = _ids(encode, space) + encode(markers.end).ids
@@ -99,7 +100,7 @@ def _ending(wrapper: Any, end: str, answer: Message, follows: str) -> _Ending | 
         _, _, text = _render(wrapper, {**answer, **thought}).partition(_THOUGHT)
         between, is_followed, _ = text.partition(follows)
         space, is_ended, rest = between.partition(end)
-        if is_followed and is_ended and not space.strip():
+        if is_followed and is_ended and not space.strip() and _THOUGHT not in rest:
             return _Ending(space, rest.rstrip())
     return None
 

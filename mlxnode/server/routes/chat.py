@@ -52,7 +52,7 @@ async def _to_generation_request(body: ChatBody, model: TextModel) -> Generation
     template = model.tokenizer.chat_template
     conversation = to_conversation(body)
     tools = tool_use(conversation, template.notation)
-    conversation = template.settle(conversation, tools)
+    conversation = template.settle(conversation, tools, model.served.thinking_budget)
     ids, is_reasoning, borders = await model.tokenizer.encode_chat(conversation, tools)
     prompt = fit_prompt(
         ids,

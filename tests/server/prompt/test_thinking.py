@@ -1,9 +1,11 @@
 """The tokens that end a thought, read off templates in the styles of the families."""
 
 import pytest
+from support.notation_templates import FAMILIES
 from support.scripted import write_tokenizer
 
 from mlxnode.server.notation.notation import Markers, Notation
+from mlxnode.server.notation.output_parser import OutputParser
 from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 
@@ -100,6 +102,36 @@ def test_thinking_tokens_start_the_content_where_the_template_drops_thoughts(tmp
     assert raw.decode(tokens.end) == "\n</think>"
     answer = raw.decode(tokens.answer, skip_special_tokens=False)
     assert answer == "\n</think><|content|>"
+
+
+def test_thinking_tokens_of_harmony_need_no_thought_before_a_text(tmp_path):
+    family = FAMILIES["gpt-oss"]
+    raw = write_tokenizer(tmp_path, family.template, family.tokens)
+    tokens = TextTokenizer(tmp_path).thinking_tokens(SENTENCE)
+    decoded = [
+        raw.decode(ids, skip_special_tokens=False) for ids in (tokens.end, tokens.answer)
+    ]
+    final = "<|channel|>final<|message|>"
+    assert decoded == ["<|end|><|start|>assistant", f"<|end|><|start|>assistant{final}"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_thinking_tokens_of_every_family_that_thinks_end_its_thoughts(tmp_path, name):
+    family = FAMILIES[name]
+    raw = write_tokenizer(tmp_path, family.template, family.tokens)
+    tokenizer = TextTokenizer(tmp_path)
+    notation = tokenizer.chat_template.notation
+    tokens = tokenizer.thinking_tokens(SENTENCE)
+    assert (tokens is None) is (notation.thinking is None)
+    if tokens is None:
+        return
+    for ids in (tokens.end, tokens.answer):
+        whole = raw.decode(ids, skip_special_tokens=False)
+        assert whole.lstrip().startswith(notation.thinking.end)
+    parser = OutputParser(notation, is_thinking=True)
+    written = f"Hm\n\n{SENTENCE}{raw.decode(tokens.answer, skip_special_tokens=False)}So."
+    delta = parser.feed(written, is_last=True)
+    assert (delta.reasoning, delta.content) == (f"Hm\n\n{SENTENCE}", "So.")
 
 
 def test_thinking_tokens_need_an_end_of_the_thoughts(tmp_path):

@@ -24,7 +24,14 @@ def thinking_worker(start_worker, served_models, tmp_path_factory):
     limited = dataclasses.replace(
         thinker, id="limited", thinking_budget=30, thinking_budget_message=MESSAGE
     )
-    with start_worker([thinker, limited, plain], {"require_auth": False}) as worker:
+    # As Seed-OSS's: the template tells the model its limit.
+    told = tiny.make_chat_model(
+        tmp_path_factory.mktemp("models") / "told",
+        template="{% if thinking_budget is defined %}Limit: {{ thinking_budget }}\n{% endif %}"
+        + tiny.TOOL_TEMPLATE,
+    )
+    told = dataclasses.replace(limited, id="told", folder=told)
+    with start_worker([thinker, limited, plain, told], {"require_auth": False}) as worker:
         worker.connect_engine()
         yield worker
 
@@ -65,6 +72,16 @@ def test_the_configuration_sets_the_limit_of_other_requests(ask, text):
     limit = ask("limited")
     assert limit.max_tokens == 30
     assert text(limit.closing) == f"\n\n{MESSAGE}</think>"
+
+
+@pytest.mark.parametrize(("fields", "max_tokens"), [({}, 30), *FIELDS])
+def test_a_template_tells_the_limit(thinking_worker, fields, max_tokens):
+    thinking_worker.settle()
+    chat(thinking_worker, model="told", extra_body=fields)
+    message = thinking_worker.engine.next(Generate)
+    assert message.sampling.thinking.max_tokens == max_tokens
+    prompt = thinking_worker.engine.text(message.prompt)
+    assert prompt.startswith(f"Limit: {max_tokens}\n")
 
 
 def test_the_engine_is_told_the_markers_and_the_end(ask, text):
