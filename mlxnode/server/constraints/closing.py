@@ -15,7 +15,7 @@ from mlxnode.server.constraints.keywords import Keywords
 from mlxnode.server.constraints.merging import merged
 from mlxnode.server.constraints.names import NO_NAMES, Names, NamesOfNodes, union
 
-MAX_NODES = 20_000  # of the schema that is written; references can multiply nodes
+MAX_NODES = 10_000  # of the schema that is written; references can multiply nodes
 
 _MAX_DEPTH = 20  # deeper nodes become definitions; each one takes up to four levels of JSON
 _MAX_CONJUNCTS = 100  # within each other, through references
@@ -51,12 +51,13 @@ class Writer:
 
     def _value(self, node: Node, around: Names, depth: int) -> Any:
         """The schema of a value that ``node`` describes, and nothing else."""
-        if isinstance(node, bool):
-            return node
         target = self._keywords.followed(node)
-        if target is not node or depth > _MAX_DEPTH:
+        if isinstance(target, bool):
+            return target
+        is_reference = target is not node and not self._keywords.core(target).is_leaf
+        if is_reference or depth > _MAX_DEPTH:
             return self._reference(target, around)
-        return self._whole(node, around, depth)
+        return self._whole(target, around, depth)
 
     def _reference(self, node: Node, around: Names) -> dict[str, str]:
         key = id(node), around

@@ -10,12 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlxnode.server.constraints import scalars
-from mlxnode.server.constraints.conditions import are_disjoint, complement, if_branches
+from mlxnode.server.constraints.conditions import complement, exclusive, if_branches
 from mlxnode.server.constraints.document import Document, Node
 from mlxnode.server.constraints.maps import object_keywords
 from mlxnode.server.constraints.shapes import check_shapes
 
 _APPLICATORS = ("allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "$recursiveRef", "not", "if")
+
+_WITH_SCHEMAS = {
+    "properties",
+    "additionalProperties",
+    "patternProperties",
+    "items",
+    "prefixItems",
+}
 
 
 @dataclass
@@ -37,6 +45,13 @@ class Core:
         conjuncts = self.before + self.after
         is_alone = len(conjuncts) == 1 and not self.own and not self.choices
         return conjuncts[0] if is_alone else None
+
+    @property
+    def is_leaf(self) -> bool:
+        """True if no schemas are inside the node."""
+        return not (
+            self.before or self.after or self.choices or self.own.keys() & _WITH_SCHEMAS
+        )
 
 
 class Keywords:
@@ -106,11 +121,14 @@ class Keywords:
         value = fields[key]
         if key == "allOf" or (key in ("anyOf", "oneOf") and len(value) == 1):
             conjuncts += value
-        elif key in ("anyOf", "oneOf"):
-            if key == "oneOf" and self.document.is_strict and not are_disjoint(self, value):
+        elif key == "anyOf":
+            choices.append(value)
+        elif key == "oneOf":
+            options = exclusive(self, value, fields.get("properties", {}))
+            if options is None:
                 reason = "its schemas must exclude each other, by their types or by a const"
                 self.document.leave_out(node, key, reason)
-            choices.append(value)
+            choices.append(options or value)
         elif key == "not":
             opposite = complement(self, value, fields.get("properties", {}))
             if opposite is None:
