@@ -18,7 +18,7 @@ from mlxnode.server.constraints.names import NO_NAMES, Names, NamesOfNodes, unio
 MAX_NODES = 10_000  # of the schema that is written; references can multiply nodes
 
 _MAX_DEPTH = 20  # deeper nodes become definitions; each one takes up to four levels of JSON
-_MAX_CONJUNCTS = 100  # within each other, through references
+_MAX_CONJUNCTS = 80  # within each other, through references
 _OPEN = Names(is_open=True, is_deep=True)
 
 Own = dict[str, Any]
@@ -54,8 +54,8 @@ class Writer:
         target = self._keywords.followed(node)
         if isinstance(target, bool):
             return target
-        is_reference = target is not node and not self._keywords.core(target).is_leaf
-        if is_reference or depth > _MAX_DEPTH:
+        is_named = target is not node or self._keywords.is_combined(target)
+        if (is_named and not self._keywords.core(target).is_leaf) or depth > _MAX_DEPTH:
             return self._reference(target, around)
         return self._whole(target, around, depth)
 
@@ -72,7 +72,7 @@ class Writer:
         owns: list[Own] = []
         choices: list[list[Node]] = []
         self._collect(node, owns, choices, [])
-        parts = merged(owns)
+        parts = merged(owns, self._keywords.combined)
         told = [self._names.of_choice(choice) for choice in choices]
         is_alone = len(parts) <= 1 and not choices and around == NO_NAMES
         own = union([around, *(Names.of_own(part, is_alone=is_alone) for part in parts)])

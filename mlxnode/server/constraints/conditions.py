@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlxnode.server.constraints.document import Node
+from mlxnode.server.constraints.shapes import TYPES
 
 if TYPE_CHECKING:
     from mlxnode.server.constraints.keywords import Keywords
 
-TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 _MAX_LEVELS = 8  # of schemas within schemas that are looked at
 _MAX_OPTIONS = 64  # pairs of more would take long to compare
 _MAX_COMPARISONS = 10_000  # of pairs, in one schema

@@ -13,7 +13,7 @@ from mlxnode.server.constraints import scalars
 from mlxnode.server.constraints.conditions import complement, exclusive, if_branches
 from mlxnode.server.constraints.document import Document, Node
 from mlxnode.server.constraints.maps import object_keywords
-from mlxnode.server.constraints.shapes import check_shapes
+from mlxnode.server.constraints.shapes import check_shapes, known_types
 
 _APPLICATORS = ("allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "$recursiveRef", "not", "if")
 
@@ -61,6 +61,8 @@ class Keywords:
         self.document = document
         self.num_comparisons = 0  # of schemas that should exclude each other
         self._cores: dict[int, tuple[Node, Core]] = {}  # with the node, to keep its identity
+        self._combined: dict[tuple[int, ...], Node] = {}
+        self._constituents: dict[int, list[Node]] = {}  # of combined nodes
 
     def core(self, node: Node) -> Core:
         """``node`` in the keywords that can be enforced.
@@ -82,6 +84,28 @@ class Keywords:
             node = target
         return node
 
+    def combined(self, first: Node, second: Node) -> Node:
+        """The node that is valid where both are; the same one for the same nodes.
+
+        A node that contains itself would otherwise be combined with itself without an end.
+        """
+        parts: dict[int, Node] = {}
+        for node in map(self.followed, (first, second)):
+            for part in self._constituents.get(id(node), [node]):
+                parts[id(part)] = part
+        key = tuple(parts)
+        if len(key) == 1:
+            return parts[key[0]]
+        if key not in self._combined:
+            node: Node = {"allOf": list(parts.values())}
+            self._combined[key] = node
+            self._constituents[id(node)] = list(parts.values())
+        return self._combined[key]
+
+    def is_combined(self, node: Node) -> bool:
+        """True if ``node`` is one of ``combined``; it can contain itself."""
+        return id(node) in self._constituents
+
     def _reduced(self, node: Mapping[str, Any]) -> Core:
         fields = {
             key: value for key, value in node.items() if value is not None or key == "const"
@@ -96,8 +120,8 @@ class Keywords:
                 self._add_values(node, key, fields, core)
             elif key in _APPLICATORS:
                 self._apply(node, key, fields, conjuncts, core.choices)
-        if "type" in fields:
-            core.own["type"] = fields["type"]
+        if "type" in fields and (kinds := known_types(self.document, node, fields["type"])):
+            core.own["type"] = kinds
         core.own |= scalars.number_keywords(self.document, node, fields)
         core.own |= scalars.string_keywords(self.document, node, fields)
         core.own |= self._array(node, fields)

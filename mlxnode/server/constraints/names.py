@@ -7,7 +7,7 @@ from typing import Any
 from mlxnode.server.constraints.document import Node
 from mlxnode.server.constraints.keywords import Core, Keywords
 
-_MAX_LEVELS = 100  # of conjuncts and choices within each other, through references
+_MAX_LEVELS = 80  # of conjuncts and choices within each other, through references
 
 
 @dataclass(frozen=True)

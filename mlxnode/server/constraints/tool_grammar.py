@@ -10,8 +10,9 @@ from mlxnode.server.constraints.constraint import (
     prepared_part,
 )
 from mlxnode.server.constraints.document import too_large
-from mlxnode.server.constraints.parameters import prepared_parameters
+from mlxnode.server.constraints.parameters import check_parameters, prepared_parameters
 from mlxnode.server.constraints.trial import in_thread
+from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_use import ToolUse
 
 MAX_TOOLS_BYTES = 131_072  # of the schemas of all functions of a request
@@ -34,7 +35,11 @@ async def answer_grammar(
         grammar = await in_thread(
             functools.partial(tool_grammar, tools, grammar, closed=closed)
         )
-        await check_grammar(grammar, "tools")
+        try:
+            await check_grammar(grammar, "tools")
+        except InvalidRequest:
+            await check_parameters(tools.functions, closed=closed)
+            raise
     return grammar
 
 

@@ -113,6 +113,26 @@ def test_an_open_object_does_not_repeat_a_listed_key(text: str):
     assert not accepts_text({**A, "additionalProperties": True}, text)
 
 
+LIST_OF_BASE = {"type": "array", "items": {"$ref": "#/$defs/Base"}}
+LIST_OF_NODES = {"type": "array", "items": {"$ref": "#/$defs/Node"}}
+DERIVED = {
+    "$ref": "#/$defs/Node",
+    "$defs": {
+        "Base": obj(id=NUMBER, inner=LIST_OF_BASE, other=LIST_OF_BASE),
+        "Node": {"allOf": [{"$ref": "#/$defs/Base"}, obj(inner=LIST_OF_NODES, name=TEXT)]},
+    },
+}
+
+
+def test_a_recursive_schema_that_extends_a_recursive_schema_stays_small():
+    written = prepared(DERIVED, "schema", strict=True)
+    assert len(written["$defs"]) < 8
+    inner = {"id": 2, "inner": [{"id": 3, "name": "c"}], "name": "b"}
+    assert accepts(DERIVED, {"id": 1, "inner": [inner], "other": [{"id": 4}], "name": "a"})
+    assert not accepts(DERIVED, {"id": 1, "inner": [{**inner, "x": 1}]})
+    assert not accepts(DERIVED, {"id": 1, "other": [{"id": 4, "name": "d"}]})
+
+
 def test_definitions_are_written_once():
     schema = obj(**{f"p{i}": REF_A for i in range(50)}) | DEFINED
     assert len(prepared(schema, "schema", strict=True)["$defs"]) == 1
