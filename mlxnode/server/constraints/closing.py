@@ -76,6 +76,8 @@ class Writer:
         told = [self._names.of_choice(choice) for choice in choices]
         is_alone = len(parts) <= 1 and not choices and around == NO_NAMES
         own = union([around, *(Names.of_own(part, is_alone=is_alone) for part in parts)])
+        if own.is_forced:
+            self._check_forced(node, union([own, *told]), [])
         adding = [names.says_more_than(own) for names in told]
         if self._closes(own) and not any(adding):
             parts = _closed(parts, own)
@@ -98,6 +100,17 @@ class Writer:
             limit_counts(self._document, node, part, is_alone)
             pieces += self._pieces(part, others, depth)
         return _joined(pieces, written)
+
+    def _check_forced(self, node: Node, names: Names, trail: list[int]) -> None:
+        """``unevaluatedProperties: false`` of a conjunct does not know the names beside it."""
+        core = self._keywords.core(node)
+        if core.own.get("unevaluatedProperties") is False:
+            if names.says_more_than(self._names.of(node)):
+                reason = "schemas beside it add properties"
+                self._document.leave_out(node, "unevaluatedProperties", reason)
+        elif id(node) not in trail:
+            for conjunct in core.before + core.after:
+                self._check_forced(conjunct, names, [*trail, id(node)])
 
     def _closes(self, own: Names) -> bool:
         return not own.is_open and (own.is_forced or (self._closed and own.lists))

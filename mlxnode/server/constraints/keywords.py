@@ -120,8 +120,8 @@ class Keywords:
                 self._add_values(node, key, fields, core)
             elif key in _APPLICATORS:
                 self._apply(node, key, fields, conjuncts, core.choices)
-        if "type" in fields and (kinds := known_types(self.document, node, fields["type"])):
-            core.own["type"] = kinds
+        if (kinds := fields.get("type")) is not None:
+            core.own["type"] = known_types(self.document, node, kinds)
         core.own |= scalars.number_keywords(self.document, node, fields)
         core.own |= scalars.string_keywords(self.document, node, fields)
         core.own |= self._array(node, fields)

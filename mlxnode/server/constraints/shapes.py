@@ -78,14 +78,12 @@ def check_shapes(document: Document, node: object, fields: Mapping[str, Any]) ->
             document.refuse(node, f"{keyword} must be {_SHAPES[keyword][0]}")
 
 
-def known_types(
-    document: Document, node: object, kinds: str | list[str]
-) -> str | list[str] | None:
-    """The types that JSON Schema has, of those in ``kinds``."""
+def known_types(document: Document, node: object, kinds: str | list[str]) -> str | list[str]:
+    """``kinds`` without the types that JSON Schema does not have; all types if none is left."""
     names = [kinds] if isinstance(kinds, str) else kinds
     known = [name for name in names if name in TYPES]
-    if len(known) < len(names):
-        unknown = next(name for name in names if name not in TYPES)
-        document.leave_out(node, "type", f"Invalid type: {unknown[:50]}")
-        return known or None
-    return kinds
+    if len(known) == len(names):
+        return kinds
+    unknown = next(name for name in names if name not in TYPES)
+    document.leave_out(node, "type", f"Invalid type: {unknown[:50]}")
+    return known or list(TYPES)

@@ -267,3 +267,27 @@ def test_chat_answers_a_bad_schema_with_400(worker: Any):
     assert caught.value.param == SCHEMA
     assert worker.settled.empty()
     assert worker.engine.received.empty()
+
+
+@pytest.mark.slow
+def test_closed_objects_of_the_configuration(start_worker: Any, served_models: Any):
+    open_person = {**PERSON, "additionalProperties": None}
+    for closed in (True, False):
+        with start_worker(
+            served_models, {"require_auth": False}, {"closed_objects": closed}
+        ) as worker:
+            worker.connect_engine()
+            for extra in ({"tool_choice": "required"}, {}):
+                tool = {
+                    "type": "function",
+                    "function": {"name": "f", "parameters": open_person},
+                }
+                worker.client().chat.completions.create(
+                    model="tiny-chat",
+                    messages=[{"role": "user", "content": "hi"}],
+                    tools=[tool] if extra else openai.omit,
+                    response_format=openai.omit if extra else schema_format(open_person),
+                    **extra,
+                )
+                grammar = worker.engine.next(Generate).sampling.grammar
+                assert ('"additionalProperties": false' in grammar) is closed

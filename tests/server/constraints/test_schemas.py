@@ -108,6 +108,11 @@ def test_what_llguidance_lacks_is_said_in_other_words(schema: Any, valid: Any, i
         ({"patternProperties": {"^(?!a)b": TEXT}}, "patternProperties", {"b": 1}),
         ({"patternProperties": {"^a": TEXT, "a$": TEXT}}, "patternProperties", {"a": ""}),
         ({"unevaluatedProperties": TEXT, "allOf": [{}]}, "unevaluatedProperties", {"a": 1}),
+        (
+            {"allOf": [{"unevaluatedProperties": False}, {"properties": {"a": TEXT}}]},
+            "unevaluatedProperties",
+            {"a": ""},
+        ),
         ({"type": "object", "minProperties": 3}, "minProperties", {"a": 1, "b": 1, "c": 1}),
         ({"enum": [1, 12345678901234567890]}, "enum", 1),
         ({"type": "integer", "minimum": -(2**63), "maximum": 2**63}, "maximum", 5),
@@ -125,6 +130,7 @@ def test_what_cannot_be_enforced_is_left_out_or_refused(
     assert caught.value.param == PARAM
     assert f"'{keyword}' cannot be enforced" in caught.value.message
     assert "at properties.x" in caught.value.message
+    assert "\n" not in caught.value.message
     assert "remove it, or set 'tools[1].function.strict' to false" in caught.value.message
 
 
