@@ -22,6 +22,7 @@ _MAX_CONJUNCTS = 80  # within each other, through references
 _OPEN = Names(is_open=True, is_deep=True)
 
 Own = dict[str, Any]
+Trail = tuple[int, ...]  # the identities of nodes
 
 
 class Writer:
@@ -67,11 +68,17 @@ class Writer:
             self._pending.append((name, node, around))
         return {"$ref": self._references[key]}
 
-    def _whole(self, node: Node, around: Names, depth: int) -> dict[str, Any]:
-        """The schema of ``node`` where ``around`` is what else describes the same value."""
+    def _whole(
+        self, node: Node, around: Names, depth: int, trail: Trail = ()
+    ) -> dict[str, Any]:
+        """The schema of ``node`` where ``around`` is what else describes the same value.
+
+        ``trail``: the nodes of that value that lead here.
+        """
         owns: list[Own] = []
-        choices: list[list[Node]] = []
-        self._collect(node, owns, choices, [])
+        found: list[tuple[list[Node], Trail]] = []
+        self._collect(node, owns, found, trail)
+        choices = [choice for choice, _ in found]
         parts = merged(owns, self._keywords.combined)
         told = [self._names.of_choice(choice) for choice in choices]
         is_alone = len(parts) <= 1 and not choices and around == NO_NAMES
@@ -81,6 +88,7 @@ class Writer:
         adding = [names.says_more_than(own) for names in told]
         if self._closes(own) and not any(adding):
             parts = _closed(parts, own)
+        is_only = not parts and len(choices) == 1 and around == NO_NAMES
         written = [
             self._choice(
                 choice,
@@ -88,7 +96,7 @@ class Writer:
                     [replace(own, is_open=own.is_open or not adds), *told[:i], *told[i + 1 :]]
                 ),
                 depth,
-                is_alone=not parts and len(choices) == 1 and around == NO_NAMES,
+                trail=() if is_only else found[i][1],
             )
             for i, (choice, adds) in enumerate(zip(choices, adding, strict=True))
         ]
@@ -116,7 +124,11 @@ class Writer:
         return not own.is_open and (own.is_forced or (self._closed and own.lists))
 
     def _collect(
-        self, node: Node, owns: list[Own], choices: list[list[Node]], trail: list[int]
+        self,
+        node: Node,
+        owns: list[Own],
+        choices: list[tuple[list[Node], Trail]],
+        trail: Trail,
     ) -> None:
         """Add what ``node`` and its conjuncts say to ``owns`` and ``choices``."""
         self._num_nodes += 1
@@ -128,27 +140,29 @@ class Writer:
             self._document.leave_out(node, "$ref", "the schema refers to itself")
             return
         core = self._keywords.core(node)
-        trail.append(id(node))
+        trail = (*trail, id(node))
         for conjunct in core.before:
             self._collect(conjunct, owns, choices, trail)
         if core.own:
             owns.append(dict(core.own))
         for conjunct in core.after:
             self._collect(conjunct, owns, choices, trail)
-        trail.pop()
-        choices += core.choices
+        choices += [(choice, trail) for choice in core.choices]
 
     def _choice(
-        self, choice: list[Node], around: Names, depth: int, *, is_alone: bool
+        self, choice: list[Node], around: Names, depth: int, *, trail: Trail
     ) -> list[Any]:
-        if is_alone:
+        """The schemas of a choice; without a ``trail``, nothing else describes the value."""
+        if not trail:
             return [self._value(option, NO_NAMES, depth + 1) for option in choice]
+        # An option that is the node itself adds no values.
+        options = [o for o in choice if id(self._keywords.followed(o)) not in trail]
         return [
             self._reference(option, around)
             if depth > 2 * _MAX_DEPTH
-            else self._whole(option, around, depth + 1)
-            for option in choice
-        ]
+            else self._whole(option, around, depth + 1, trail)
+            for option in options
+        ] or [False]
 
     def _pieces(self, own: Own, others: Names, depth: int) -> list[Own]:
         """``own`` as written, and one more for each further pattern of a string."""

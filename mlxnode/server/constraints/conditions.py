@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlxnode.server.constraints.document import Node
-from mlxnode.server.constraints.shapes import TYPES
+from mlxnode.server.constraints.shapes import TYPES, check_shapes
 
 if TYPE_CHECKING:
     from mlxnode.server.constraints.keywords import Keywords
@@ -46,7 +46,12 @@ def complement(
     """
     if isinstance(node, bool):
         return not node
-    asserted = node.keys() - _ANNOTATIONS
+    check_shapes(keywords.document, node, node)
+    asserted = {
+        key
+        for key in node
+        if key not in _ANNOTATIONS and (node[key] is not None or key == "const")
+    }
     if not asserted <= _ASSERTIONS or level > _MAX_LEVELS:
         return None
     options: list[Node | None] = []
@@ -55,7 +60,7 @@ def complement(
         if key == "type":
             options.append(_other_types(value))
         elif key == "required":
-            options += [{"type": "object", "properties": {name: False}} for name in value]
+            options += _missing(value)
         elif key == "properties":
             options += [
                 _other_values(keywords, name, schema, properties.get(name))
@@ -74,6 +79,13 @@ def complement(
     return {"anyOf": options} if options else False
 
 
+def _missing(names: Any) -> list[Node | None]:
+    """Per name, the objects that lack it."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return [None]
+    return [{"type": "object", "properties": {name: False}} for name in names]
+
+
 def _other_types(kinds: str | list[str]) -> Node | None:
     names = {kinds} if isinstance(kinds, str) else set(kinds)
     if "integer" in names and "number" not in names:
@@ -89,14 +101,22 @@ def _other_values(keywords: Keywords, name: str, schema: Node, known: Any) -> No
     """The objects whose property ``name`` is invalid under ``schema``."""
     if known is None or isinstance(schema, bool):
         return None
+    check_shapes(keywords.document, schema, schema)
     if schema.keys() - _ANNOTATIONS not in ({"const"}, {"enum"}):
         return None
-    chosen = {json.dumps(value) for value in schema.get("enum", [schema.get("const")])}
+    chosen = {_as_text(value) for value in schema.get("enum", [schema.get("const")])}
     values = Facts.of(keywords, known).values
     if values is None:
         return None
     rest = [json.loads(value) for value in sorted(values - chosen)]
     return {"type": "object", "properties": {name: {"enum": rest}}, "required": [name]}
+
+
+def _as_text(value: Any) -> str:
+    """``value`` as JSON, the same text for equal values."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True)
 
 
 @dataclass
@@ -130,8 +150,8 @@ class Facts:
         for key in ("enum", "const"):
             if key in own:
                 values = own[key] if key == "enum" else [own[key]]
-                texts = dict.fromkeys(json.dumps(value) for value in values)
-                self.values = set(texts) & (set(texts) if self.values is None else self.values)
+                texts = set(map(_as_text, values))
+                self.values = texts if self.values is None else self.values & texts
         if self.types == {"boolean"} and self.values is None:
             self.values = {"true", "false"}
         for name, schema in own.get("properties", {}).items():

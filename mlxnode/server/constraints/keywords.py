@@ -73,6 +73,7 @@ class Keywords:
         if isinstance(node, bool):
             return Core() if node else Core({"enum": []})
         if id(node) not in self._cores:
+            self._cores[id(node)] = node, Core()  # for a condition that refers to its own node
             self._cores[id(node)] = node, self._reduced(node)
         return self._cores[id(node)][1]
 

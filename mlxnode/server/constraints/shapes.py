@@ -34,7 +34,11 @@ def _is_count(value: Any) -> bool:
 _SCHEMA: _Shape = "an object or a boolean", _is_schema
 _SCHEMAS: _Shape = "a list of schemas, not empty", lambda v: _is_list_of_schemas(v) and bool(v)
 _MAP: _Shape = "an object of schemas", _is_map_of_schemas
-_NUMBER: _Shape = "a number", lambda v: isinstance(v, int | float)
+_NUMBER: _Shape = (
+    "a number",
+    lambda v: isinstance(v, int | float) and not isinstance(v, bool),
+)
+_BOUND: _Shape = "a number", lambda v: isinstance(v, int | float)  # a boolean in draft 4
 _COUNT: _Shape = "a whole number from 0", _is_count
 _TEXT: _Shape = "a string", lambda v: isinstance(v, str)
 _SHAPES: dict[str, _Shape] = {
@@ -61,7 +65,7 @@ _SHAPES: dict[str, _Shape] = {
     **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), _SCHEMAS),
     **dict.fromkeys(("properties", "patternProperties", "dependentSchemas"), _MAP),
     **dict.fromkeys(("minimum", "maximum", "multipleOf"), _NUMBER),
-    **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), _NUMBER),
+    **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), _BOUND),
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _COUNT),
     **dict.fromkeys(("minProperties", "maxProperties"), _COUNT),
     **dict.fromkeys(("pattern", "format", "$ref", "$dynamicRef", "$recursiveRef"), _TEXT),
@@ -74,7 +78,7 @@ _SHAPES: dict[str, _Shape] = {
 def check_shapes(document: Document, node: object, fields: Mapping[str, Any]) -> None:
     """Raises InvalidRequest for a keyword in ``fields`` of ``node`` that is malformed."""
     for keyword, value in fields.items():
-        if keyword in _SHAPES and not _SHAPES[keyword][1](value):
+        if value is not None and keyword in _SHAPES and not _SHAPES[keyword][1](value):
             document.refuse(node, f"{keyword} must be {_SHAPES[keyword][0]}")
 
 

@@ -98,6 +98,8 @@ def test_what_llguidance_lacks_is_said_in_other_words(schema: Any, valid: Any, i
         ({"type": "array", "uniqueItems": True}, "uniqueItems", [1, 1]),
         ({"type": "array", "contains": TEXT}, "contains", [1]),
         ({"not": {"minLength": 3}}, "not", "abcd"),
+        ({"not": {"required": [{}]}}, "not", 1),
+        ({"not": {"required": 5}}, "not", 1),
         ({"oneOf": [{"minLength": 1}, {"maxLength": 3}]}, "oneOf", "ab"),
         ({"if": {"minLength": 3}, "then": {"pattern": "^a"}}, "if", "ab"),
         ({"type": "string", "format": "cuid"}, "format", "a"),
@@ -142,6 +144,9 @@ def test_what_cannot_be_enforced_is_left_out_or_refused(
         ({"properties": {"a": {"anyOf": []}}}, "at properties.a, anyOf must be a list"),
         ({"items": {"minLength": -1}}, "at items, minLength must be a whole number from 0"),
         ({"enum": "a"}, "enum must be a list"),
+        ({"minimum": True}, "minimum must be a number"),
+        ({"not": {"type": 5}}, "at not, type must be a string"),
+        ({"if": {"enum": 5}, "then": False}, "at if, enum must be a list"),
         ({"pattern": 1}, "pattern must be a string"),
     ],
 )
@@ -150,6 +155,22 @@ def test_what_is_no_schema_is_refused_by_place(schema: Any, reason: str, strict:
     with pytest.raises(InvalidRequest) as caught:
         prepared(schema, PARAM, strict=strict)
     assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "itself",
+    [
+        {"oneOf": [{"$dynamicRef": "#"}, {"$ref": "#"}, {"minLength": 1}]},
+        {"not": {"$ref": "#"}},
+        {"if": {"$ref": "#"}, "then": {"minLength": 1}},
+        {"propertyNames": {"$ref": "#"}},
+        {"allOf": [{"$ref": "#"}, {"allOf": [{"$ref": "#"}]}]},
+        {"minLength": 1, "anyOf": [{"$ref": "#"}, {"allOf": [{"$ref": "#"}, TEXT]}, TEXT]},
+        {"dependentSchemas": {"a": {"$ref": "#"}}},
+    ],
+)
+def test_a_schema_that_applies_itself_comes_to_an_end(itself: Any):
+    assert accepts({"type": "string", **itself}, "a")
 
 
 def test_properties_may_have_the_names_of_keywords():
