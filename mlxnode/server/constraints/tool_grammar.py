@@ -1,39 +1,49 @@
 """The grammar of an answer that calls tools."""
 
+import functools
 import json
 
 from mlxnode.server.constraints.constraint import (
     Constraint,
     check_grammar,
     lark_part,
-    refusal,
-    schema_part,
-    too_large,
+    prepared_part,
 )
-from mlxnode.server.notation.tool_use import Function, ToolUse
+from mlxnode.server.constraints.document import too_large
+from mlxnode.server.constraints.parameters import check_parameters, prepared_parameters
+from mlxnode.server.constraints.trial import in_thread
+from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.notation.tool_use import ToolUse
 
 MAX_TOOLS_BYTES = 131_072  # of the schemas of all functions of a request
 
-_NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
 
-
-async def answer_grammar(constraint: Constraint | None, tools: ToolUse | None) -> str | None:
+async def answer_grammar(
+    constraint: Constraint | None, tools: ToolUse | None, *, closed: bool = True
+) -> str | None:
     """The grammar of an answer that may call ``tools``; None if any text is allowed.
+
+    ``closed``: see ``prepared``.
 
     Raises:
         InvalidRequest: a grammar cannot be compiled or followed.
     """
     grammar = None
     if constraint is not None:
-        grammar = constraint.grammar
-        await check_grammar(grammar, constraint.param)
+        grammar = await constraint.checked_grammar(closed=closed)
     if tools is not None and (tools.is_enforced or grammar is not None):
-        grammar = tool_grammar(tools, grammar)
-        await check_grammar(grammar, "tools")
+        grammar = await in_thread(
+            functools.partial(tool_grammar, tools, grammar, closed=closed)
+        )
+        try:
+            await check_grammar(grammar, "tools")
+        except InvalidRequest:
+            await check_parameters(tools.functions, closed=closed)
+            raise
     return grammar
 
 
-def tool_grammar(tools: ToolUse, answer: str | None = None) -> str:
+def tool_grammar(tools: ToolUse, answer: str | None = None, *, closed: bool = True) -> str:
     """The grammar of an answer that calls ``tools``, or is free not to call them.
 
     The text beside the calls follows the grammar ``answer``; without it, any text is allowed.
@@ -48,7 +58,12 @@ def tool_grammar(tools: ToolUse, answer: str | None = None) -> str:
         name = json.dumps(function.name)
         head, tail = json.dumps(f'{{"name": {name}, "arguments": '), json.dumps("}")
         heads.append(f"{head} @arguments_{i} {tail}")
-        parts.append({"name": f"arguments_{i}", **_arguments_part(function)})
+        parts.append(
+            {
+                "name": f"arguments_{i}",
+                **prepared_part(prepared_parameters(function, closed=closed)),
+            }
+        )
     after_start = rf"/\n?/ ({' | '.join(heads)}) /\n?/ {end}"
     calls = r"call (/\n?/ call)*" if tools.is_parallel else "call"
     if tools.must_call:
@@ -71,10 +86,3 @@ def tool_grammar(tools: ToolUse, answer: str | None = None) -> str:
     if len(grammar) > MAX_TOOLS_BYTES:
         raise too_large("tools", len(grammar), MAX_TOOLS_BYTES)
     return grammar
-
-
-def _arguments_part(function: Function) -> dict[str, object]:
-    schema = {"type": "object", **(function.parameters or _NO_PARAMETERS)}
-    if schema["type"] != "object":
-        raise refusal(function.param, 'its type must be "object"')
-    return schema_part(schema, function.param, function.is_strict)

@@ -37,7 +37,8 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     context_of(request).engine.check_connected()
     if ignored := without_effect(body, model.tokenizer.chat_template.switches):
         name_ignored(request, ignored)
-    generation_request = await _to_generation_request(body, model)
+    closed = context_of(request).config.server.closed_objects
+    generation_request = await _to_generation_request(body, model, closed=closed)
     writer = ChatWriter(
         model.served,
         include_usage=body.include_usage,
@@ -48,7 +49,9 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     return await generate(request, generation_request, writer, is_stream=bool(body.stream))
 
 
-async def _to_generation_request(body: ChatBody, model: TextModel) -> GenerationRequest:
+async def _to_generation_request(
+    body: ChatBody, model: TextModel, *, closed: bool
+) -> GenerationRequest:
     template = model.tokenizer.chat_template
     conversation = to_conversation(body)
     tools = tool_use(conversation, template.notation)
@@ -65,7 +68,7 @@ async def _to_generation_request(body: ChatBody, model: TextModel) -> Generation
         body,
         model,
         num_candidates=body.num_choices,
-        grammar=await answer_grammar(conversation.constraint, tools),
+        grammar=await answer_grammar(conversation.constraint, tools, closed=closed),
         grammar_after=template.think_end_ids if is_reasoning else (),
         thinking=thinking_limit(
             model,
