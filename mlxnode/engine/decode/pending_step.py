@@ -48,7 +48,8 @@ def _accept(request: Request, tokens: Sequence[Token], draft: Sequence[int]) -> 
             request.has_bad_logits = not reason
             return failure(request, reason or "the model's logits are not finite")
         is_text = request.accept(token.id)
-        if is_text and grammar is not None and grammar.error is not None:
+        # Also at a stop id, which the grammar may not allow yet: such an answer is no "stop".
+        if grammar is not None and grammar.error is not None:
             return failure(request, grammar.error)
         if is_text:
             accepted.append(_as_requested(token, request.sampling.top_logprobs))

@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlxnode.engine.decode.grammar import fill_masks, mask_words
+from mlxnode.engine.decode.grammar import fill_masks, mask_words, remove_tokens
 from mlxnode.engine.decode.request import Request
 from mlxnode.kernels.backend import Kernels
 from mlxnode.kernels.columns import column
@@ -94,12 +94,15 @@ def adjustments_of(rows: Sequence[Request]) -> Adjustments | None:
 
 
 def masks_of(rows: Sequence[Request], vocabulary_size: int) -> TokenMasks | None:
-    """The tokens that grammars allow next, None if no row has an active grammar."""
-    grammars = [row.active_grammar for row in rows]
-    active = [grammar for grammar in grammars if grammar is not None]
-    if not active:
+    """The tokens that grammars allow next, None if no row has a grammar."""
+    constrained = [row for row in rows if row.grammar is not None]
+    if not constrained:
         return None
-    bits = np.empty((len(active), mask_words(vocabulary_size)), np.uint32)
-    fill_masks(active, bits)
-    numbers = iter(range(len(active)))
-    return TokenMasks.of(bits, [-1 if g is None else next(numbers) for g in grammars])
+    bits = np.empty((len(constrained), mask_words(vocabulary_size)), np.uint32)
+    fill_masks([row.active_grammar for row in constrained], bits)
+    for row, mask in zip(constrained, bits, strict=True):
+        if row.active_grammar is None:
+            # The answer cannot end before its grammar has started.
+            remove_tokens(mask, row.stop_ids)
+    numbers = iter(range(len(constrained)))
+    return TokenMasks.of(bits, [-1 if r.grammar is None else next(numbers) for r in rows])

@@ -24,7 +24,7 @@ from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import in_tokens
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.templates import ChatTemplate
-from mlxnode.server.prompt.token_bytes import TokenBytes
+from mlxnode.token_bytes import TokenBytes
 from mlxnode.server.prompt.volatile import VolatileHeads
 
 logger = logging.getLogger("mlxnode.server")
