@@ -1,4 +1,4 @@
-"""A model's tokenizer as llguidance takes it: the bytes of its tokens, and how it spells text."""
+"""A tokenizer as llguidance takes it: the bytes of its tokens, and how it spells a text."""
 
 import json
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ class Spelling:
         self._markers = frozenset(markers)
 
     def __call__(self, text: bytes) -> list[int]:
-        """The tokens that spell exactly ``text``, the model's own choice where that is exact."""
+        """The tokens that spell ``text``: the tokenizer's own choice where that is exact."""
         ids = self._tokenizer.encode(text.decode(), add_special_tokens=False).ids
         # A normalizer changes some texts, and some models of tokens find a marker's text.
         is_exact = self._markers.isdisjoint(ids) and self._text_of(ids) == text

@@ -24,6 +24,7 @@ MAX_TEXT_BYTES = 16_384  # of a regex or a Lark grammar, which can be costly for
 # One space, or a line break with indentation, wherever JSON allows white space. Without a
 # bound, small models fill their answers with white space.
 _WHITESPACE = r" |\n {0,20}"
+_NUM_TOKENS = 2**19  # more than any model has
 _BRACE = ord("{")  # the token of a byte is the byte's number
 # RFC 3339 has a year 0, which programming languages do not have, and any number of digits of a
 # second, which small models use.
@@ -209,11 +210,14 @@ def _byte_tokenizer() -> LLTokenizer:
 
 
 class _Bytes:
-    """A vocabulary of the 256 bytes and an end token, in the form that llguidance takes."""
+    """A vocabulary of the 256 bytes and an end token, in the form that llguidance takes.
+
+    The ids after them, which a grammar of a model's markers may name, are tokens without text.
+    """
 
     eos_token_id = 256
     bos_token_id = None
-    tokens = (*(bytes([i]) for i in range(256)), b"<end>")
+    tokens = (*(bytes([i]) for i in range(256)), b"<end>", *[b""] * (_NUM_TOKENS - 257))
     special_token_ids = (256,)
 
     def __call__(self, text: bytes) -> list[int]:

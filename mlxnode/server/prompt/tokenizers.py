@@ -19,13 +19,14 @@ from tokenizers import Encoding
 from tokenizers.decoders import DecodeStream
 
 from mlxnode.errors import ModelError
+from mlxnode.server.constraints.markers import MarkerTokens
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import in_tokens
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.templates import ChatTemplate
-from mlxnode.token_bytes import TokenBytes
 from mlxnode.server.prompt.volatile import VolatileHeads
+from mlxnode.token_bytes import TokenBytes
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -98,6 +99,9 @@ class TextTokenizer:
             id: token.content for id, token in added.items() if token.special
         }
         self._added_ids = frozenset(added)
+        self.marker_tokens = MarkerTokens(
+            {token.content: id for id, token in added.items()}, self.special_tokens.keys()
+        )
         self._volatile = volatile or VolatileHeads()
 
     @functools.cached_property
@@ -107,6 +111,14 @@ class TextTokenizer:
             if None not in map(self._tokenizer.token_to_id, markers):
                 return markers
         return None
+
+    @functools.cached_property
+    def think_end_ids(self) -> list[int]:
+        """The tokens that end the reasoning; none for a model that does not reason."""
+        thinking = self.chat_template.notation.thinking
+        if thinking is None:
+            return []
+        return self._tokenizer.encode(thinking.end, add_special_tokens=False).ids
 
     @functools.cached_property
     def token_bytes(self) -> TokenBytes:

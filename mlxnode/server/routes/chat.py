@@ -62,8 +62,15 @@ async def _to_generation_request(body: ChatBody, model: TextModel) -> Generation
         body,
         model,
         num_candidates=body.num_choices,
-        grammar=await answer_grammar(conversation.constraint, tools),
-        grammar_after=template.think_end_ids if is_reasoning else (),
+        grammar=await answer_grammar(
+            conversation.constraint,
+            tools,
+            notation=template.notation,
+            tokens=model.tokenizer.marker_tokens,
+            is_reasoning=is_reasoning,
+            may_think=not is_reasoning and template.thinking_switch is None,
+        ),
+        grammar_after=model.tokenizer.think_end_ids if is_reasoning else (),
     )
     return GenerationRequest(
         model=model,
