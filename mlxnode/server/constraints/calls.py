@@ -6,7 +6,7 @@ from typing import Any
 from mlxnode.server.constraints.constraint import refusal, schema_part
 from mlxnode.server.constraints.lark import LarkGrammar, sequence
 from mlxnode.server.constraints.markers import Plain
-from mlxnode.server.constraints.parameters import Parameters
+from mlxnode.server.constraints.properties import Parameters
 from mlxnode.server.constraints.tagged import TaggedCalls
 from mlxnode.server.notation.notation import CallNotation, Field
 from mlxnode.server.notation.tool_use import Function, ToolUse

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlxnode.server.constraints.lark import ANY, LarkGrammar, one_of, sequence
 from mlxnode.server.constraints.markers import Plain, quoted
-from mlxnode.server.constraints.parameters import Parameters, Value, types_of, value_of
+from mlxnode.server.constraints.properties import Parameters, Value, types_of, value_of
 from mlxnode.server.notation.notation import ValueStyle
 
 _INTEGER = "/-?(0|[1-9][0-9]{0,15})/"

@@ -5,7 +5,7 @@ from typing import Any
 from mlxnode.server.constraints.lark import ANY, LarkGrammar, one_of, sequence
 from mlxnode.server.constraints.literals import LiteralValues
 from mlxnode.server.constraints.markers import Plain, quoted
-from mlxnode.server.constraints.parameters import ANY_VALUE, Parameters, Value, value_of
+from mlxnode.server.constraints.properties import ANY_VALUE, Parameters, Value, value_of
 from mlxnode.server.notation.notation import TaggedArguments, ValueStyle
 
 _MAX_IN_ANY_ORDER = 60  # parameters; llguidance counts them in 64 bits
