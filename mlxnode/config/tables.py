@@ -141,6 +141,8 @@ class ServerConfig(Table):
     max_connections: Annotated[int, Field(ge=1)] | None = None  # None: from the descriptors
     max_embedding_tokens: Annotated[int, Field(ge=1)] = 300_000  # in one request, as OpenAI
     strict_fields: bool = False  # refuse undocumented request fields
+    # An answer's objects have no other properties than the schema lists, if it says no more.
+    closed_objects: bool = True
     request_timeout: Annotated[float, Field(gt=0)] = 60.0  # for receiving a whole request
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0

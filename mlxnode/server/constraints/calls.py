@@ -1,17 +1,14 @@
 """The grammar of calls in the notation of a model."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from mlxnode.server.constraints.constraint import refusal, schema_part
+from mlxnode.server.constraints.constraint import prepared_part
 from mlxnode.server.constraints.lark import LarkGrammar, sequence
 from mlxnode.server.constraints.markers import Plain
+from mlxnode.server.constraints.parameters import prepared_parameters
 from mlxnode.server.constraints.properties import Parameters
 from mlxnode.server.constraints.tagged import TaggedCalls
 from mlxnode.server.notation.notation import CallNotation, Field
 from mlxnode.server.notation.tool_use import Function, ToolUse
 
-_NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
 _ID = "/[A-Za-z0-9]{9}/"  # the form that the most particular template accepts
 _INDEX = "/0|[1-9][0-9]{0,2}/"
 
@@ -19,8 +16,9 @@ _INDEX = "/0|[1-9][0-9]{0,2}/"
 class CallRules:
     """Writes the rules of calls of ``tools`` into a grammar."""
 
-    def __init__(self, grammar: LarkGrammar, tools: ToolUse):
+    def __init__(self, grammar: LarkGrammar, tools: ToolUse, *, closed: bool = True):
         self._grammar = grammar
+        self._closed = closed
         self._notation = tools.calls
         self._functions = tools.functions
         self._has_several = tools.is_parallel and tools.calls.has_several
@@ -72,26 +70,12 @@ class CallRules:
         return sequence([*pieces, self._grammar.literal(*texts)])
 
     def _arguments_of(self, i: int, function: Function) -> str:
-        schema = parameters_of(function)
-        # Also for the other notations: it refuses what is too large or too deep.
-        part = schema_part(schema, function.param, function.is_strict)
+        schema = prepared_parameters(function, closed=self._closed)
         if self._notation.arguments is None:
-            return self._grammar.part(part)
+            return self._grammar.part(prepared_part(schema))
         parameters = Parameters.of(function, schema)
         tagged = TaggedCalls(self._grammar, self._notation.arguments, parameters, f"f{i}_")
         return tagged.rules()
-
-
-def parameters_of(function: Function) -> Mapping[str, Any]:
-    """The schema of the arguments of ``function``.
-
-    Raises:
-        InvalidRequest: the arguments are no object.
-    """
-    schema = {"type": "object", **(function.parameters or _NO_PARAMETERS)}
-    if schema["type"] != "object":
-        raise refusal(function.param, 'its type must be "object"')
-    return schema
 
 
 def opening_of(calls: CallNotation) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mlxnode.server.constraints.constraint import lark_part, schema_part
+from mlxnode.server.constraints.constraint import lark_part
 from mlxnode.server.constraints.markers import MarkerTokens, quoted
 
 ANY = "(?s:.*)"  # a regex of any text
@@ -46,10 +46,6 @@ class LarkGrammar:
         """A terminal that ends as soon as it can."""
         self.rule(f"{name}[lazy]", body)
         return name
-
-    def schema(self, schema: Mapping[str, Any], param: str, strict: bool) -> str:
-        """JSON under ``schema``; raises InvalidRequest as ``schema_part`` does."""
-        return self.part(schema_part(schema, param, strict))
 
     def part(self, part: Mapping[str, Any]) -> str:
         """A whole grammar of llguidance's list."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlxnode.server.constraints.constraint import refusal
+from mlxnode.server.constraints.document import refusal
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_use import Function
 

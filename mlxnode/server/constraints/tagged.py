@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mlxnode.server.constraints.constraint import prepared_part
 from mlxnode.server.constraints.lark import ANY, LarkGrammar, one_of, sequence
 from mlxnode.server.constraints.literals import LiteralValues
 from mlxnode.server.constraints.markers import Plain, quoted
@@ -146,10 +147,7 @@ class TaggedCalls:
         return one_of(choices)
 
     def _json(self, schema: Any) -> str:
-        parameters = self._parameters
-        function = parameters.function
-        complete = {**parameters.definitions, **schema}
-        return self._grammar.schema(complete, function.param, function.is_strict)
+        return self._grammar.part(prepared_part({**self._parameters.definitions, **schema}))
 
 
 def _all_of(conditions: list[str]) -> str:

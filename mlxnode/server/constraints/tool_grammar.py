@@ -1,59 +1,93 @@
 """The grammar of an answer, which may reason, call tools, and have a given form."""
 
+import dataclasses
+import functools
 import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from mlxnode.server.constraints.calls import CallRules, opening_of, trigger_of
-from mlxnode.server.constraints.constraint import Constraint, check_grammar, too_large
+from mlxnode.server.constraints.constraint import Constraint, check_grammar
+from mlxnode.server.constraints.document import too_large
 from mlxnode.server.constraints.harmony_grammar import harmony_rules
 from mlxnode.server.constraints.lark import ANY, LarkGrammar, one_of, sequence
 from mlxnode.server.constraints.markers import NO_MARKERS, MarkerTokens, quoted
+from mlxnode.server.constraints.trial import in_thread
+from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.notation import NO_NOTATION, Markers, Notation
 from mlxnode.server.notation.tool_use import ToolUse
 
 MAX_TOOLS_BYTES = 131_072  # of the schemas of all functions of a request
+_MAX_BLAMED = 100  # functions that are tried one by one after an error
 
 _GAP = "/[ \\n]{1,4}/"  # between the reasoning and what follows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """How the model writes an answer.
+
+    ``tokens`` are its markers. ``is_reasoning``: the grammar starts after the end of the
+    reasoning. ``may_think``: the answer may start with reasoning.
+    """
+
+    notation: Notation = NO_NOTATION
+    tokens: MarkerTokens = NO_MARKERS
+    is_reasoning: bool = False
+    may_think: bool = False
 
 
 async def answer_grammar(
     constraint: Constraint | None,
     tools: ToolUse | None,
+    writing: Writing | None = None,
     *,
-    notation: Notation = NO_NOTATION,
-    tokens: MarkerTokens = NO_MARKERS,
-    is_reasoning: bool = False,
-    may_think: bool = False,
+    closed: bool = True,
 ) -> str | None:
     """The grammar of an answer that may call ``tools``; None if any text is allowed.
 
-    ``notation`` and ``tokens`` are the model's. ``is_reasoning``: the grammar starts after the
-    end of the reasoning. ``may_think``: the answer may start with reasoning.
+    ``closed``: see ``prepared``.
 
     Raises:
         InvalidRequest: a grammar cannot be compiled or followed.
     """
-    if constraint is not None:
-        await check_grammar(constraint.grammar, constraint.param)
-    if constraint is None and (tools is None or not tools.is_enforced):
+    writing = writing or Writing()
+    form = None if constraint is None else await constraint.checked_grammar(closed=closed)
+    if tools is not None and (tools.is_enforced or form is not None):
+        return await _checked_tool_grammar(tools, form, writing, closed)
+    if constraint is None or form is None:
         return None
-    answer = _Answer(notation, tokens, is_reasoning=is_reasoning, may_think=may_think)
-    form = None if constraint is None else constraint.grammar
-    grammar = answer.grammar(tools, form)
+    grammar = _Answer(writing).grammar(None, form)
     if grammar != form:
-        param = "tools" if constraint is None or tools is not None else constraint.param
-        await check_grammar(grammar, param)
+        await check_grammar(grammar, constraint.param)
+    return grammar
+
+
+async def _checked_tool_grammar(
+    tools: ToolUse, form: str | None, writing: Writing, closed: bool
+) -> str:
+    def of(used: ToolUse) -> Callable[[], str]:
+        return functools.partial(tool_grammar, used, form, writing, closed=closed)
+
+    grammar = await in_thread(of(tools))
+    try:
+        await check_grammar(grammar, "tools")
+    except InvalidRequest:
+        # One of them may be the reason: the error is to name its parameters.
+        for function in tools.functions if len(tools.functions) <= _MAX_BLAMED else ():
+            alone = dataclasses.replace(tools, functions=[function])
+            await check_grammar(await in_thread(of(alone)), function.param)
+        raise
     return grammar
 
 
 def tool_grammar(
     tools: ToolUse,
     answer: str | None = None,
+    writing: Writing | None = None,
     *,
-    notation: Notation = NO_NOTATION,
-    tokens: MarkerTokens = NO_MARKERS,
-    is_reasoning: bool = False,
-    may_think: bool = False,
+    closed: bool = True,
 ) -> str:
     """The grammar of an answer that calls ``tools``, or is free not to call them.
 
@@ -64,26 +98,22 @@ def tool_grammar(
         InvalidRequest: the parameters of a function are no object, too large or too deep, or
             calls in this notation cannot be kept under a strict schema.
     """
-    writer = _Answer(notation, tokens, is_reasoning=is_reasoning, may_think=may_think)
-    return writer.grammar(tools, answer)
+    return _Answer(writing or Writing(), closed).grammar(tools, answer)
 
 
 class _Answer:
     """Writes the grammar of one request."""
 
-    def __init__(
-        self, notation: Notation, tokens: MarkerTokens, *, is_reasoning: bool, may_think: bool
-    ):
-        self._notation = notation
-        self._tokens = tokens
-        self._is_reasoning = is_reasoning
-        self._may_think = may_think
-        self._rules = LarkGrammar(tokens)
+    def __init__(self, writing: Writing, closed: bool = True):
+        self._writing = writing
+        self._notation = writing.notation
+        self._rules = LarkGrammar(writing.tokens)
+        self._closed = closed
 
     def grammar(self, tools: ToolUse | None, form: str | None) -> str:
         """The grammar of calls of ``tools``, or of texts of the grammar ``form``."""
         if self._notation.is_harmony:
-            start = harmony_rules(self._rules, tools, form)
+            start = harmony_rules(self._rules, tools, form, closed=self._closed)
         elif tools is None:
             assert form is not None
             before, text = self._before_sections(), self._in_form(form)
@@ -109,9 +139,9 @@ class _Answer:
         """Reasoning, if the answer may start with it, and what is silent."""
         texts = [self._rules.literal(text) for text in self._notation.silent]
         silent = f"({one_of(texts)})?" if texts else ""
-        if self._is_reasoning:
+        if self._writing.is_reasoning:
             return sequence([f"{_GAP}?", silent])
-        if self._may_think and self._notation.thinking is not None:
+        if self._writing.may_think and self._notation.thinking is not None:
             return f"({sequence([self._section(self._notation.thinking), silent])})?"
         return ""
 
@@ -137,7 +167,7 @@ class _Answer:
         opening = opening_of(tools.calls)
         # The white space before the first call separates it from text, which is not there.
         space = opening[: len(opening) - len(opening.lstrip())]
-        calls = CallRules(self._rules, tools).all(space)
+        calls = CallRules(self._rules, tools, closed=self._closed).all(space)
         return sequence([f"({quoted(space)})?" if space else "", calls])
 
     def _free(self, tools: ToolUse) -> str:
@@ -145,9 +175,9 @@ class _Answer:
         opening = opening_of(tools.calls)
         if tools.calls.is_bare or not opening.strip():
             return self._bare(tools, opening)
-        _, marker, _ = self._tokens.split(opening)
+        _, marker, _ = self._writing.tokens.split(opening)
         trigger = trigger_of(opening, marker)
-        calls = CallRules(self._rules, tools).unit(trigger)
+        calls = CallRules(self._rules, tools, closed=self._closed).unit(trigger)
         text = self._text()
         # The text takes all up to the first start of a call.
         lead = self._rules.text_until("before_call", ANY, trigger.lstrip())
@@ -179,4 +209,4 @@ class _Answer:
         texts = list(notation.silent)
         for pair in (notation.thinking, notation.content):
             texts += [] if pair is None else [pair.start, pair.end]
-        return self._tokens.any_of(texts, without=start)
+        return self._writing.tokens.any_of(texts, without=start)

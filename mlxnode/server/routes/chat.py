@@ -5,7 +5,7 @@ import functools
 from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.server.answer.request import GenerationRequest
-from mlxnode.server.constraints.tool_grammar import answer_grammar
+from mlxnode.server.constraints.tool_grammar import Writing, answer_grammar
 from mlxnode.server.formats.chat.answers import ChatChunk, ChatCompletion
 from mlxnode.server.formats.chat.request import check_template, to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
@@ -34,7 +34,8 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     body = read_body(request, ChatBody)
     model = registry_of(request).find_chat(body.model)
     context_of(request).engine.check_connected()
-    generation_request = await _to_generation_request(body, model)
+    closed = context_of(request).config.server.closed_objects
+    generation_request = await _to_generation_request(body, model, closed=closed)
     writer = ChatWriter(
         model.served,
         include_usage=body.include_usage,
@@ -45,7 +46,9 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     return await generate(request, generation_request, writer, is_stream=bool(body.stream))
 
 
-async def _to_generation_request(body: ChatBody, model: TextModel) -> GenerationRequest:
+async def _to_generation_request(
+    body: ChatBody, model: TextModel, *, closed: bool
+) -> GenerationRequest:
     template = model.tokenizer.chat_template
     conversation = to_conversation(body)
     check_template(body, template)
@@ -65,10 +68,13 @@ async def _to_generation_request(body: ChatBody, model: TextModel) -> Generation
         grammar=await answer_grammar(
             conversation.constraint,
             tools,
-            notation=template.notation,
-            tokens=model.tokenizer.marker_tokens,
-            is_reasoning=is_reasoning,
-            may_think=not is_reasoning and template.thinking_switch is None,
+            Writing(
+                notation=template.notation,
+                tokens=model.tokenizer.marker_tokens,
+                is_reasoning=is_reasoning,
+                may_think=not is_reasoning and template.thinking_switch is None,
+            ),
+            closed=closed,
         ),
         grammar_after=model.tokenizer.think_end_ids if is_reasoning else (),
     )
