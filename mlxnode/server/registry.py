@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from mlxnode.models.served import ServedModel
 from mlxnode.server.errors import InvalidRequest, ModelFailed, NotFound, Unavailable
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 from mlxnode.server.prompt.volatile import VolatileHeads
+
+logger = logging.getLogger("mlxnode.server")
 
 _ENDPOINTS: dict[ModelType, str] = {
     "chat": "/v1/chat/completions and /v1/completions",
@@ -162,6 +165,9 @@ def _load_text(served: ServedModel, volatile: VolatileHeads) -> TextModel:
     tokenizer = TextTokenizer(served.folder, volatile)
     if served.type == "chat" and not tokenizer.has_chat_template:
         raise ModelError('the model has no chat template; serve it with type = "completion"')
+    notation = tokenizer.chat_template.notation
+    if served.type == "chat" and notation.source == "plain":
+        logger.info("%s: tools are told in plain words: %s", served.id, notation.reason)
     return TextModel(served, tokenizer, _read_defaults(served))
 
 

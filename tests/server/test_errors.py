@@ -50,6 +50,9 @@ class Wrapper:
     def apply_chat_template(self, *_: object, **__: object) -> str:
         raise self._error
 
+    def get_added_vocab(self) -> dict[str, int]:
+        return {}
+
 
 def conversation() -> Conversation:
     return Conversation(

@@ -1,17 +1,78 @@
 """Reads a notation off a chat template, by rendering conversations with it."""
 
+import dataclasses
 from typing import Any
 
-from mlxnode.server.notation.notation import CallNotation, Field, Markers, Notation
+from mlxnode.server.notation import families
+from mlxnode.server.notation.notation import Markers, Notation
+from mlxnode.server.notation.probe import Probe
+from mlxnode.server.notation.proof import Unproven, prove, prove_history
+from mlxnode.server.notation.read_calls import read_calls
+from mlxnode.server.notation.rendered_calls import Unreadable
+from mlxnode.server.notation.sections import Sections, read_sections
 
 
 def derive_notation(wrapper: Any) -> Notation:
-    """The notation of the model that ``wrapper``, a tokenizer of mlx-lm, belongs to."""
-    thinking = calls = None
-    if wrapper.has_thinking:
-        thinking = Markers(wrapper.think_start, wrapper.think_end)
-    if wrapper.has_tool_calling and wrapper.tool_parser.__module__.endswith("json_tools"):
-        head = '<tool_call>\n{"name": "'
-        call = (head, Field.NAME, '", "arguments": ', Field.ARGUMENTS, "}\n</tool_call>")
-        calls = CallNotation(call, separator="\n")
-    return Notation(thinking=thinking, calls=calls)
+    """The notation of the model that ``wrapper``, a tokenizer of mlx-lm, belongs to.
+
+    It is read off the chat template, or known of the family, and then proven: what is written
+    in it is read back. If that fails, ``source`` is "plain", and ``reason`` says why.
+    """
+    if not wrapper.chat_template:
+        return _plain(Notation(thinking=_known_thinking(wrapper)), "there is no chat template")
+    template = _source(wrapper)
+    if families.is_harmony(template):
+        return families.HARMONY
+    words = "\n".join([template, *wrapper.get_added_vocab()])
+    probe = Probe(wrapper)
+    sections = read_sections(probe, words)
+    notation = Notation(
+        thinking=sections.thinking or _known_thinking(wrapper),
+        content=sections.content or families.content_named_in(words),
+        silent=sections.silent,
+        tells_tools=probe.tells_tools,
+    )
+    try:
+        return _read(notation, probe, sections, words)
+    except (Unreadable, Unproven) as error:
+        reason = str(error)
+    calls = families.calls_named_in(words) if probe.tells_tools else None
+    if calls is None:
+        return _plain(notation, reason)
+    known = dataclasses.replace(
+        notation, calls=calls, source="table", reason=reason, writes_history=False
+    )
+    try:
+        prove(known)
+    except Unproven as error:
+        return _plain(notation, str(error))
+    return known
+
+
+def _read(notation: Notation, probe: Probe, sections: Sections, words: str) -> Notation:
+    found = read_calls(probe, sections)
+    prove_history(probe, found)
+    silent = notation.silent
+    if found.notation.is_bare and families.PYTHON_TAG in words:
+        silent = (*silent, families.PYTHON_TAG)
+    notation = dataclasses.replace(
+        notation, calls=found.notation, ends=found.ends, silent=silent
+    )
+    prove(notation)
+    return notation
+
+
+def _plain(notation: Notation, reason: str) -> Notation:
+    return dataclasses.replace(notation, source="plain", reason=reason)
+
+
+def _source(wrapper: Any) -> str:
+    template = wrapper.chat_template
+    return template if isinstance(template, str) else "\n".join(template.values())
+
+
+def _known_thinking(wrapper: Any) -> Markers | None:
+    """The markers that mlx-lm finds in the vocabulary."""
+    if not wrapper.has_thinking:
+        return None
+    return Markers(wrapper.think_start, wrapper.think_end)

@@ -64,7 +64,8 @@ class CallNotation:
     ``Field.ARGUMENTS`` once each, in any order. ``arguments`` is None for a JSON object.
     Literals hold the family's white space. ``has_several`` is False where the family writes at
     most one call in an answer. ``is_bare`` means that no marker announces a call: an answer
-    that starts as a call is one (Llama 3).
+    that starts as a call is one (Llama 3). ``short_ids``: the ids of calls must be nine
+    letters and digits (Mistral).
     """
 
     call: tuple[str | Field, ...]
@@ -74,6 +75,7 @@ class CallNotation:
     arguments: TaggedArguments | None = None
     has_several: bool = True
     is_bare: bool = False
+    short_ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,11 @@ class Notation:
     ``thinking`` surrounds its reasoning, ``content`` what it says where that has markers of
     its own (Command R). ``silent`` texts stand between sections and mean nothing. ``calls``
     is None if the model has no notation of its own for calls. ``is_harmony``: the model
-    writes channels with headers (gpt-oss), so that ``harmony.py`` reads it. ``source`` says
-    where the description of the calls comes from.
+    writes channels with headers (gpt-oss), so that ``harmony.py`` reads it. ``ends`` are
+    tokens that end an answer, besides the tokenizer's own. ``source`` says where the
+    description of the calls comes from, and ``reason`` why it is not the template.
+    ``writes_history`` is False if the template cannot write the calls of earlier answers,
+    ``tells_tools`` if it does not tell the model of the tools.
     """
 
     thinking: Markers | None = None
@@ -92,7 +97,11 @@ class Notation:
     silent: tuple[str, ...] = ()
     calls: CallNotation | None = None
     is_harmony: bool = False
+    ends: tuple[str, ...] = ()
     source: Source = "template"
+    reason: str = ""
+    writes_history: bool = True
+    tells_tools: bool = True
 
 
 NO_NOTATION = Notation()

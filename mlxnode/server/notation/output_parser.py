@@ -1,86 +1,34 @@
 """Separates a model's output, while it grows, into content, reasoning and tool calls."""
 
-import json
-import re
-import uuid
-from dataclasses import dataclass
-from typing import Literal
+import math
 
-from msgspec import Struct
-
-from mlxnode.server.notation.json_end import JsonEnd
-from mlxnode.server.notation.notation import NO_NOTATION, CallNotation, Notation
-from mlxnode.server.notation.overlap import overlap
+from mlxnode.server.notation.brackets import GEMMA_QUOTE, Misread
+from mlxnode.server.notation.call_list import CallList, ReadCall
+from mlxnode.server.notation.call_reader import CallReader
+from mlxnode.server.notation.call_syntax import COMMON_TAGS, CallSyntax
+from mlxnode.server.notation.harmony import HARMONY_TOKENS, HarmonyReader
+from mlxnode.server.notation.markers import MarkerSet
+from mlxnode.server.notation.notation import NO_NOTATION, Notation, ValueStyle
+from mlxnode.server.notation.output import CallDelta, OutputDelta, OutputWriter, Section
+from mlxnode.server.notation.source import Reading, TextSource
 from mlxnode.server.notation.tool_use import ToolUse
 
-# The start of a call that is written as JSON, up to its arguments.
-_JSON_HEAD = re.compile(
-    r'\s*\{\s*"name"\s*:\s*"([\w-]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
-)
+FEW_WORDS = 32  # characters
 
-Section = Literal["content", "reasoning", "after call"]
-
-
-class CallDelta(Struct):
-    """New text of one tool call. The first delta of a call has its id and its name."""
-
-    index: int
-    arguments: str = ""
-    id: str | None = None
-    name: str | None = None
-
-
-class OutputDelta(Struct):
-    """New output of a model, separated. Deltas of one output can be added up."""
-
-    content: str = ""
-    reasoning: str = ""
-    calls: list[CallDelta] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.content or self.reasoning or self.calls)
-
-    def add(self, other: "OutputDelta") -> None:
-        self.content += other.content
-        self.reasoning += other.reasoning
-        for call in other.calls:
-            self.add_call(call)
-
-    def add_call(self, call: CallDelta) -> None:
-        """Append ``call``; join it with the last delta if both are of the same call."""
-        if self.calls and self.calls[-1].index == call.index:
-            self.calls[-1].arguments += call.arguments
-        else:
-            self.calls.append(call)
-
-
-@dataclass(frozen=True)
-class _Syntax:
-    start: str
-    end: str
-
-    @classmethod
-    def of(cls, calls: CallNotation) -> "_Syntax":
-        first, last = calls.call[0], calls.call[-1]
-        assert isinstance(first, str) and isinstance(last, str)
-        return cls(first.split("\n")[0], last.split("\n")[-1])
-
-
-@dataclass
-class _OpenCall:
-    """The call that is being read. ``arguments`` is set once they are known to be JSON."""
-
-    syntax: _Syntax
-    opening: str  # the text up to the call, which becomes content if it is not a call
-    arguments: JsonEnd | None = None
+__all__ = ["CallDelta", "OutputDelta", "OutputParser"]
 
 
 class OutputParser:
-    """Splits a text, fed in parts, at the markers of its model.
+    """Splits a text, fed in parts, by the notation of its model.
 
-    The result does not depend on where the parts are cut. White space around a marker belongs
-    to the marker. A text that starts like a call is content if its syntax is wrong or the
-    request did not offer the tool. Without any marker, the whole text is content.
+    The result does not depend on where the parts are cut. A text that starts like a call is
+    content if it cannot be read as a call of an offered function. Without any marker, the
+    whole text is content.
+
+    A call in the reasoning is one only if the text ends with it: a model that goes on has only
+    thought of it. An end of the reasoning without a beginning is left out. What came before is
+    reasoning as long as it could be held: without limit if ``may_be_thinking``, else only a
+    few words, since holding more would stop the stream of every answer without reasoning.
     """
 
     def __init__(
@@ -89,170 +37,245 @@ class OutputParser:
         *,
         tools: ToolUse | None = None,
         is_thinking: bool = False,
+        may_be_thinking: bool = False,
     ):
         """Parse the output of one choice of a model that writes ``notation``.
 
         ``tools`` are the offered tools; None: a call is content. ``is_thinking``: the prompt
-        ends within the reasoning.
+        ends within the reasoning. ``may_be_thinking``: the model may begin with reasoning
+        whose start it leaves out, so that text is held until it is known to be content.
         """
-        self._names = set() if tools is None else {f.name for f in tools.functions}
-        self._is_parallel = tools is None or tools.is_parallel
+        self._source = TextSource()
+        self._output = OutputWriter(
+            is_after_marker=is_thinking,
+            num_undecided=_num_undecided(notation, is_thinking, may_be_thinking),
+        )
+        self._calls = None if tools is None else CallList(tools, self._output)
         self._section: Section = "reasoning" if is_thinking else "content"
-        # For each section, the markers that end it, with the section or call that follows.
-        self._markers: dict[Section, dict[str, Section | _Syntax]] = {
-            "content": {},
-            "reasoning": {},
-            "after call": {},
-        }
-        if notation.thinking is not None:
-            self._markers["content"][notation.thinking.start] = "reasoning"
-            self._markers["reasoning"][notation.thinking.end] = "content"
-        if tools is not None:
-            syntax = _Syntax.of(tools.calls)
-            self._markers["content"][syntax.start] = syntax
-            if syntax.end:
-                self._markers["after call"][syntax.end] = "content"
-        self._has_markers = any(self._markers.values())
-        self._is_after_marker = is_thinking
-        self._held = ""  # text that is read, but not yet assigned
-        self._call: _OpenCall | None = None
-        self._delta = OutputDelta()
-        self.num_calls = 0
-        self.is_finished = False  # the remaining text is not wanted
+        self._literals = _literals_of(notation, tools)
+        self._harmony: HarmonyReader | None = None
+        if notation.is_harmony:
+            self._harmony = HarmonyReader(
+                self._source, self._output, self._calls, is_thinking=is_thinking
+            )
+            self._reading = self._harmony.read()
+        else:
+            self._set_markers(notation, tools)
+            self._reading = self._read()
+
+    def _set_markers(self, notation: Notation, tools: ToolUse | None) -> None:
+        self._reader: CallReader | None = None
+        self._openers: frozenset[str] = frozenset()
+        closers: tuple[str, ...] = ()
+        self._can_be_bare = False
+        if tools is not None and self._calls is not None:
+            syntax = CallSyntax.of(tools.calls)
+            self._openers = frozenset(syntax.openers)
+            closers = tuple(closer for closer in syntax.closers if len(closer) > 1)
+            self._reader = CallReader(self._source, syntax, self._calls)
+            self._can_be_bare = syntax.is_bare or bool(closers)
+        thinking, content = notation.thinking, notation.content
+        self._think_start = thinking.start if thinking else ""
+        self._think_end = thinking.end if thinking else ""
+        self._content_start = content.start if content else ""
+        silent = {*notation.silent, *((content.start, content.end) if content else ())}
+        # A silent text that begins with the end of the reasoning: the rest of it.
+        silent |= {s.removeprefix(self._think_end) for s in silent if s != self._think_end}
+        always = {*silent, *self._openers, self._think_start, self._think_end}
+        self._markers = MarkerSet(always)
+        self._markers_in_call = MarkerSet({*always, *closers})
 
     @property
     def is_reasoning(self) -> bool:
-        return self._section == "reasoning"
+        """True if the next token belongs to the reasoning."""
+        section = self._section if self._harmony is None else self._harmony.section
+        return section == "reasoning"
+
+    @property
+    def num_calls(self) -> int:
+        return 0 if self._calls is None else self._calls.num_calls
+
+    @property
+    def is_finished(self) -> bool:
+        """True if the remaining text is not wanted."""
+        return self._calls is not None and self._calls.is_finished
 
     def wants(self, special: str) -> bool:
-        """True if ``special``, the text of a special token, has a meaning at this position."""
-        if self._call is not None or self._section == "after call":
-            return True
-        return any(special in marker for marker in self._markers[self._section])
+        """True if ``special``, the text of a special token, has a meaning in the notation."""
+        return any(special in literal for literal in self._literals)
 
-    def feed(self, text: str, *, is_last: bool = False) -> OutputDelta:
+    def feed(
+        self,
+        text: str,
+        *,
+        is_special: bool = False,
+        is_last: bool = False,
+        is_cut: bool = False,
+    ) -> OutputDelta:
         """Read the next part of the text.
 
-        Returns the output that is certain now; with ``is_last``, all the output.
+        ``is_special``: it is the text of a special token, which can be a marker or part of
+        arguments, but no content. ``is_cut``: a limit has ended the text, so that the start of
+        a call at its end is left out. Returns the output that is certain now; with
+        ``is_last``, all the output.
         """
-        if not self._has_markers:
+        if not self._literals:
             return OutputDelta(text)  # the usual case: each token of each stream comes here
-        self._held += text
-        self._delta = OutputDelta()
-        while self._advance(is_last):
-            pass
-        delta, self._delta = self._delta, OutputDelta()
-        return delta
+        if not self.is_finished:
+            self._source.feed(text, is_special=is_special, is_last=is_last, is_cut=is_cut)
+            next(self._reading, None)
+        return self._output.take()
 
-    def _advance(self, is_last: bool) -> bool:
-        """Take one step through the held text; True if another step may be possible."""
-        if self.is_finished or not (self._held or is_last):
-            return False
-        if self._call is not None:
-            return self._read_call(self._call, is_last)
-        return self._read_text(is_last)
+    # --- sections -------------------------------------------------------------------
 
-    # --- text, up to the next marker ------------------------------------------------
+    def _read(self) -> Reading[None]:
+        while not self.is_finished:
+            if self._reader is not None and self._section == "content":
+                yield from self._read_bare_call(self._reader)
+                if self.is_finished:
+                    break
+            marker = yield from self._read_text()
+            if not marker:
+                break
+            if marker in self._openers and self._reader is not None:
+                if self._section == "content":
+                    yield from self._read_call(self._reader, marker)
+                else:
+                    yield from self._read_call_in_thought(self._reader, marker)
+            else:
+                self._source.take(len(marker))
+                self._end_section(marker)
+        self._output.end(self._section)
 
-    def _read_text(self, is_last: bool) -> bool:
-        markers = self._markers[self._section]
-        found = [(at, marker) for marker in markers if (at := self._held.find(marker)) >= 0]
-        if not found:
-            keep = 0 if is_last else self._num_uncertain(list(markers))
-            self._emit(self._take(len(self._held) - keep))
-            return False
-        at, marker = min(found)
-        text = self._take(at)
-        self._emit(text.rstrip())
-        opening = text[len(text.rstrip()) :] + self._take(len(marker))
-        follows = markers[marker]
-        if isinstance(follows, _Syntax):
-            self._call = _OpenCall(follows, opening)
+    def _end_section(self, marker: str) -> None:
+        output = self._output
+        if marker == self._think_end and self._section == "reasoning":
+            output.skip_marker("\n\n")
+            self._section = "content"
+        elif marker == self._think_end and output.is_undecided:
+            output.decide("reasoning")
+            output.skip_marker("\n\n")
+        elif marker == self._think_end and output.has_content:
+            pass  # It ends nothing; the white space around it belongs to the content.
+        elif marker == self._think_start:
+            output.decide("content")
+            output.skip_marker()
+            self._section = "reasoning"
         else:
-            self._section = follows
-        self._is_after_marker = True
-        return True
+            output.skip_marker()
+            if marker == self._content_start:
+                output.decide("content")
+                self._section = "content"
 
-    def _num_uncertain(self, markers: list[str]) -> int:
-        """The length of the suffix that may start a marker, with the white space before it."""
-        keep = max((overlap(self._held, marker) for marker in markers), default=0)
-        before = self._held[: len(self._held) - keep]
-        return keep + (len(before) - len(before.rstrip()) if markers else 0)
-
-    def _emit(self, text: str) -> None:
-        if self._is_after_marker:
-            text = text.lstrip()
-            self._is_after_marker = not text
-        if self._section == "content":
-            self._delta.content += text
-        elif self._section == "reasoning":
-            self._delta.reasoning += text
+    def _read_text(self) -> Reading[str]:
+        """Read the text up to the next marker, which is returned; "" at the end."""
+        source = self._source
+        is_in_call = self._reader is not None and self._reader.is_open
+        while True:
+            markers = self._markers_in_call if is_in_call else self._markers
+            length, marker = markers.find(source)
+            if source.is_last and source.is_cut and not marker:
+                length -= markers.num_partial(source)
+            self._output.write(self._section, source.take_visible(length))
+            if marker or not (yield from source.more()):
+                return marker
 
     # --- calls ----------------------------------------------------------------------
 
-    def _read_call(self, call: _OpenCall, is_last: bool) -> bool:
-        if call.arguments is not None:
-            return self._read_arguments(call.syntax, call.arguments)
-        head = _JSON_HEAD.match(self._held)
-        if head is None or head[1] not in self._names:
-            return self._read_whole_call(call, is_last)
-        self._take(head.end())
-        self._start_call(call.syntax, head[1])
-        call.arguments = JsonEnd()
-        return True
-
-    def _read_arguments(self, syntax: _Syntax, arguments: JsonEnd) -> bool:
-        length = arguments.find(self._held)
-        self._delta.add_call(CallDelta(self.num_calls - 1, self._take(length)))
-        if arguments.is_found:
-            self._end_call("after call" if syntax.end else "content")
-        return bool(self._held)
-
-    def _read_whole_call(self, call: _OpenCall, is_last: bool) -> bool:
-        """Read a call that can be parsed only when it is complete."""
-        end = call.syntax.end
-        at = self._held.find(end) if end else -1
-        if at < 0 and not is_last:
-            return False
-        text = self._take(at if at >= 0 else len(self._held))
-        closing = self._take(len(end)) if at >= 0 else ""
+    def _read_call(self, reader: CallReader, opener: str) -> Reading[None]:
+        offset = self._source.mark()
         try:
-            parsed = self._parse(call.syntax, text)
-        except Exception:  # Parsers raise many kinds of errors for a text that is not a call.
-            self._call = None
-            self._is_after_marker = False
-            self._delta.content += call.opening + text + closing
-            return bool(self._held)
-        for name, arguments in parsed if self._is_parallel else parsed[:1]:
-            self._start_call(call.syntax, name)
-            self._delta.add_call(CallDelta(self.num_calls - 1, arguments))
-        self._end_call("content")
-        return bool(self._held)
+            calls = yield from reader.read(may_be_live=True)
+        except Misread:
+            self._refuse(offset, opener)
+        else:
+            yield from self._tell(reader, calls)
+        self._source.unmark()
 
-    def _parse(self, syntax: _Syntax, text: str) -> list[tuple[str, str]]:
-        """The name and the arguments of each call. Raises any error for another text."""
-        parsed = json.loads(text)
-        calls = [
-            (call["name"], call["arguments"])
-            for call in (parsed if isinstance(parsed, list) else [parsed])
-        ]
-        if not calls or not all(
-            name in self._names and isinstance(arguments, dict) for name, arguments in calls
-        ):
-            raise ValueError("not a call of one of the tools")
-        return [(name, json.dumps(arguments, ensure_ascii=False)) for name, arguments in calls]
+    def _read_bare_call(self, reader: CallReader) -> Reading[None]:
+        """Read a call without an announcement at the beginning of the content."""
+        source = self._source
+        if not self._can_be_bare or not self._output.is_at_start:
+            return
+        offset = source.mark()
+        yield from source.skip_space()
+        if (yield from source.peek()) == "{":
+            try:
+                calls = yield from reader.read_bare(may_be_live=True)
+            except Misread:
+                self._refuse(offset, "{")
+            else:
+                yield from self._tell(reader, calls)
+        else:
+            source.go_back(offset)
+        source.unmark()
 
-    def _start_call(self, syntax: _Syntax, name: str) -> None:
-        id = f"call_{uuid.uuid4().hex[:24]}"
-        self._delta.calls.append(CallDelta(self.num_calls, "", id, name))
-        self.num_calls += 1
+    def _tell(self, reader: CallReader, calls: list[ReadCall] | None) -> Reading[None]:
+        """Tell ``calls`` and those that follow in the same block."""
+        assert self._calls is not None
+        self._output.decide("content")
+        while calls is not None:
+            for call in calls:
+                self._calls.add(call)
+            self._output.skip_marker("\n")
+            if self.is_finished:
+                return
+            yield from reader.read_end()
+            calls = yield from reader.read_next(may_be_live=True)
 
-    def _end_call(self, section: Section) -> None:
-        self._call = None
-        self._section = section
-        self._is_after_marker = True
-        self.is_finished = not self._is_parallel
+    def _refuse(self, offset: int, opener: str) -> None:
+        """The text since ``offset`` is no call: ``opener``, or all of it, is content."""
+        source = self._source
+        if source.is_cut and source.ran_short:
+            source.take(len(source.text))
+        elif source.go_back(offset):
+            length = source.text.index(opener, source.at) + len(opener) - source.at
+            self._output.write(self._section, source.take_visible(length))
+        else:
+            self._output.write(self._section, source.visible_since(offset))
 
-    def _take(self, length: int) -> str:
-        taken, self._held = self._held[:length], self._held[length:]
-        return taken
+    def _read_call_in_thought(self, reader: CallReader, opener: str) -> Reading[None]:
+        """Read a call that counts only if the text ends with it."""
+        source = self._source
+        offset = source.mark()
+        calls: list[ReadCall] = []
+        try:
+            while opener:
+                calls += yield from reader.read(may_be_live=False)
+                yield from reader.read_end()
+                opener = yield from source.next_of(self._openers)
+        except Misread:
+            self._refuse(offset, opener)
+        else:
+            if (yield from source.peek()) or source.is_cut:
+                self._output.write("reasoning", source.visible_since(offset))
+            elif self._calls is not None:
+                for call in calls:
+                    self._calls.add(call)
+                self._output.skip_marker()
+        source.unmark()
+
+
+def _num_undecided(notation: Notation, is_thinking: bool, may_be_thinking: bool) -> float:
+    if notation.thinking is None or notation.is_harmony or is_thinking:
+        return 0
+    return math.inf if may_be_thinking else FEW_WORDS
+
+
+def _literals_of(notation: Notation, tools: ToolUse | None) -> list[str]:
+    """The texts of the notation that the parser has to see."""
+    if notation.is_harmony:
+        return list(HARMONY_TOKENS)
+    literals = list(notation.silent)
+    for markers in (notation.thinking, notation.content):
+        literals += [] if markers is None else [markers.start, markers.end]
+    if tools is not None:
+        calls = tools.calls
+        literals += COMMON_TAGS
+        literals += [calls.start, calls.separator, calls.end]
+        literals += [part for part in calls.call if isinstance(part, str)]
+        if (style := calls.arguments) is not None:
+            literals += [style.before_key, style.before_value, style.after_value]
+            literals += [style.separator, style.before_other_value or ""]
+            literals += [GEMMA_QUOTE] if style.style is ValueStyle.GEMMA else []
+    return literals

@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -92,6 +92,8 @@ class TextTokenizer:
         self._bos_id: int | None = self._wrapper.bos_token_id
         self.has_chat_template: bool = self._wrapper.has_chat_template
         self.chat_template = ChatTemplate(self._wrapper)
+        ends = self._ids_of(self.chat_template.notation.ends)
+        self.stop_ids = sorted({*self.stop_ids, *ends})
         self.vocabulary_size: int = len(self._wrapper)
         # The texts of the tokens that detokenizers leave out.
         added = self._tokenizer.get_added_tokens_decoder()
@@ -152,6 +154,11 @@ class TextTokenizer:
     def decode(self, tokens: list[int]) -> str:
         """The text of a whole prompt, without special tokens."""
         return self._tokenizer.decode(tokens)
+
+    def _ids_of(self, texts: Iterable[str]) -> list[int]:
+        """The ids of those ``texts`` that are tokens."""
+        ids = map(self._tokenizer.token_to_id, texts)
+        return [id for id in ids if id is not None]
 
     def _encode_chat(self, conversation: Conversation, tools: ToolUse | None) -> ChatPrompt:
         conversation = self._volatile.without(conversation)

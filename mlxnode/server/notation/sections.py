@@ -1,0 +1,124 @@
+"""Reads off a chat template what surrounds reasoning and content."""
+
+import re
+from typing import NamedTuple
+
+from mlxnode.server.notation.atoms import atoms, common_prefix, is_marker
+from mlxnode.server.notation.families import thinking_named_in
+from mlxnode.server.notation.notation import Markers
+from mlxnode.server.notation.probe import (
+    CONTENT,
+    FORMS,
+    IDS,
+    KEYS,
+    NAMES,
+    REASONING,
+    THOUGHTS,
+    Probe,
+)
+
+_EMPTY_THOUGHT = re.compile(r"(<([^<>/\s]+)>|\[([A-Z]+)\])\s*(</\2>|\[/\3\])\s*$")
+
+
+class Sections(NamedTuple):
+    """The markers of an answer's sections, and the texts around an answer without any."""
+
+    thinking: Markers | None
+    content: Markers | None
+    silent: tuple[str, ...]
+    prompt: str  # from the question to the answer that the model shall write
+    before: str  # from the question to the content
+    after: str  # the end of the turn
+
+
+def read_sections(probe: Probe, words: str) -> Sections:
+    """``words``: the source of the template and the added tokens, for what is not rendered."""
+    plain = probe.answer(content=CONTENT) or ""
+    before, _, after = plain.partition(CONTENT)
+    prompt = probe.after_question(starts_answer=True) or ""
+    earlier = _earlier(probe) or before
+    thinking = (
+        _from_thoughts(probe, earlier, prompt)
+        or _from_prompt(probe, earlier, prompt, words)
+        or thinking_named_in(words)
+    )
+    start = before.removeprefix(common_prefix(before, prompt))
+    start = without_thought(start, thinking).strip()
+    content = None
+    end = next(iter(atoms(after.lstrip())), "")
+    is_header = prompt.rstrip().endswith(start)
+    if not is_header and all(map(is_marker, atoms(start))) and is_marker(end):
+        content = Markers(start, end)
+        after = after.lstrip().removeprefix(end) if after.strip() != end else after
+    silent = _silent(probe, thinking, content)
+    return Sections(thinking, content, silent, prompt, before, after)
+
+
+def without_thought(text: str, thinking: Markers | None) -> str:
+    """``text`` without what the template writes where an answer has no reasoning."""
+    return text if thinking is None else text.rpartition(thinking.end)[2]
+
+
+def _earlier(probe: Probe) -> str | None:
+    """What stands before an answer that is not the last one."""
+    later = {"role": "user", "content": "and then?"}
+    text = probe.after_question({"role": "assistant", "content": CONTENT}, later)
+    return text.partition(CONTENT)[0] if text is not None and CONTENT in text else None
+
+
+def _from_thoughts(probe: Probe, earlier: str, prompt: str) -> Markers | None:
+    """The markers around rendered reasoning."""
+    for thought in THOUGHTS:
+        text = probe.answer(**thought)
+        if text is None or REASONING not in text:
+            continue
+        markers = _around(text, CONTENT, earlier, prompt)
+        # A template that takes no parts may write them as they are, brackets and all.
+        if isinstance(thought["content"], str) or (markers and is_marker(markers.start)):
+            return markers
+    # Some write the reasoning only if a call follows it.
+    call = (NAMES[0], {KEYS[0]: "a"}, IDS[0])
+    fields = {key: value for key, value in THOUGHTS[0].items() if key != "content"}
+    for form in FORMS:
+        text = probe.calls([call], form, **fields)
+        if text is not None and REASONING in text:
+            return _around(text, NAMES[0], earlier, prompt)
+    return None
+
+
+def _around(text: str, follows: str, earlier: str, prompt: str) -> Markers | None:
+    before, _, rest = text.partition(REASONING)
+    between = rest.partition(follows)[0].strip()
+    start = before.removeprefix(common_prefix(before, earlier)).strip()
+    if not start and before.strip() == earlier.strip():  # the prompt has opened the reasoning
+        start = prompt.removeprefix(common_prefix(prompt, earlier)).strip()
+    elif not start:  # earlier answers have empty reasoning
+        start = atoms(before.rstrip())[-1]
+    end = next(iter(atoms(between)), "")
+    end = end if is_marker(end) else between
+    return Markers(start, end) if start and end else None
+
+
+def _from_prompt(probe: Probe, earlier: str, prompt: str, words: str) -> Markers | None:
+    """The marker that ends the prompt, or the empty reasoning of one that shall not think."""
+    start = prompt.removeprefix(common_prefix(prompt, earlier)).strip()
+    end = re.sub(r"^([<\[])", r"\1/", start)
+    if is_marker(start) and (end in words or "think" in start):
+        return Markers(start, end)
+    silenced = probe.after_question(starts_answer=True, thinks=False) or ""
+    for text in (silenced, earlier):
+        if found := _EMPTY_THOUGHT.search(text):
+            return Markers(found[1], found[4])
+    return None
+
+
+def _silent(probe: Probe, thinking: Markers | None, content: Markers | None) -> tuple[str, ...]:
+    """What stands between the reasoning and the content, and belongs to neither."""
+    text = probe.answer(**THOUGHTS[0])
+    if thinking is None or text is None or REASONING not in text or CONTENT not in text:
+        return ()
+    between = text.partition(REASONING)[2].partition(CONTENT)[0].strip()
+    between = between.removeprefix(thinking.end)
+    if content is not None:
+        between = between.removesuffix(content.start)
+    return (between.strip(),) if between.strip() else ()
