@@ -8,6 +8,7 @@ from mlxnode.server.constraints.constraint import lark_part
 from mlxnode.server.constraints.markers import MarkerTokens, quoted
 
 ANY = "(?s:.*)"  # a regex of any text
+_MAX_NAMES = 200
 
 
 class LarkGrammar:
@@ -20,6 +21,7 @@ class LarkGrammar:
         self.tokens = tokens
         self._rules: dict[str, str] = {}
         self._parts: list[dict[str, Any]] = []
+        self._num_names = 0
 
     def literal(self, *texts: str) -> str:
         """Exactly these texts, with the model's tokens for the markers in them.
@@ -32,6 +34,11 @@ class LarkGrammar:
         """Define ``name``, once; returns the name. ``[options]`` and ``::_`` may follow it."""
         self._rules.setdefault(name, expression or '""')
         return name.split("[")[0].split("::")[0]
+
+    def new_name(self, kind: str) -> str | None:
+        """The start of names that no other rule has; None after very many."""
+        self._num_names += 1
+        return f"{kind}_{self._num_names}_" if self._num_names <= _MAX_NAMES else None
 
     def text_until(self, name: str, regex: str, end: str) -> str:
         """A text that matches ``regex``, up to the first ``end``, which belongs to it."""

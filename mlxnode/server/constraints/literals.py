@@ -6,6 +6,7 @@ from typing import Any
 
 from mlxnode.server.constraints.lark import ANY, LarkGrammar, one_of, sequence
 from mlxnode.server.constraints.markers import Plain, quoted
+from mlxnode.server.constraints.members import members
 from mlxnode.server.constraints.properties import Parameters, Value, types_of, value_of
 from mlxnode.server.notation.notation import ValueStyle
 
@@ -19,16 +20,22 @@ _GEMMA_QUOTE = '<|"|>'
 _NAME = "/[A-Za-z_][A-Za-z0-9_]{0,63}/"
 _MAX_DEPTH = 5  # of lists in lists whose elements keep their types
 # What the elements of a strict list, or a number, may have; the rest cannot be enforced.
-_PLAIN = frozenset({"type", "title", "description", "default", "examples", "items", "enum"})
+_PLAIN = frozenset(
+    {
+        *("type", "title", "description", "default", "examples", "items", "enum"),
+        *("properties", "required", "additionalProperties"),
+    }
+)
 
 
 class LiteralValues:
-    """Writes the rules of values in one style. Objects within values have any names."""
+    """Writes the rules of values in one style."""
 
     def __init__(self, grammar: LarkGrammar, parameters: Parameters, *, is_gemma: bool):
         self._grammar = grammar
         self._parameters = parameters
         self._is_gemma = is_gemma
+        self._separator = quoted(",") if is_gemma else "/, ?/"
         names = ("true", "false", "null") if is_gemma else ("True", "False", "None")
         self._true, self._false, self._null = map(grammar.literal, names)
 
@@ -103,7 +110,35 @@ class LiteralValues:
         return self._several("[", element, "]")
 
     def _object(self, schema: Mapping[str, Any], depth: int) -> str:
-        return self._several("{", self._member(self._any()), "}")
+        inner = self._parameters.within(schema)
+        name = self._grammar.new_name("object")
+        if not inner.properties or depth >= _MAX_DEPTH or name is None:
+            if inner.properties:
+                self._parameters.refuse("properties")
+            return self._several("{", self._member(self._any()), "}")
+        values = LiteralValues(self._grammar, inner, is_gemma=self._is_gemma)
+        pairs = [
+            self._grammar.rule(f"{name}pair_{i}", values.pair(key, of, depth + 1))
+            for i, (key, of) in enumerate(inner.properties.items())
+        ]
+        body = members(
+            self._grammar,
+            name,
+            pairs,
+            inner.required_numbers,
+            separator=self._separator,
+            # Another member could repeat a known one, whose name can be written in two ways.
+            extra=None,
+        )
+        return sequence([quoted("{"), body, quoted("}")])
+
+    def pair(self, key: str, schema: Any, depth: int) -> str:
+        """One member of an object."""
+        value = self.value(value_of(self._parameters, key, schema), depth)
+        if self._is_gemma:
+            return sequence([quoted(f"{key}:"), value])
+        names = dict.fromkeys((json.dumps(key, ensure_ascii=False), repr(key)))
+        return sequence([one_of(map(quoted, names)), "/: ?/", value])
 
     def _member(self, value: str) -> str:
         """A key of an object with a ``value``."""
@@ -112,8 +147,7 @@ class LiteralValues:
         return sequence([self._string(Value(None)), "/: ?/", value])
 
     def _several(self, start: str, element: str, end: str) -> str:
-        separator = quoted(",") if self._is_gemma else "/, ?/"
-        elements = f"({element} ({separator} {element})*)?"
+        elements = f"({element} ({self._separator} {element})*)?"
         return sequence([quoted(start), elements, quoted(end)])
 
     def _any(self) -> str:

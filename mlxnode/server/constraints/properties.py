@@ -1,7 +1,7 @@
 """The parameters of a function, one by one, for calls that write each argument apart."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlxnode.server.constraints.document import refusal
@@ -45,17 +45,27 @@ class Parameters:
         """
         names = ("$defs", "definitions")
         definitions = {name: schema[name] for name in names if name in schema}
-        reader = cls({}, [], False, definitions, function)
-        schema = reader.resolve(schema)
+        return cls({}, [], False, definitions, function).within(schema)
+
+    def within(self, schema: Schema) -> "Parameters":
+        """The members of an object under ``schema``, which is a part of this one's."""
+        schema = self.resolve(schema)
         for keyword in sorted(schema.keys() - _PLAIN):
-            reader.refuse(keyword)
+            self.refuse(keyword)
         properties = _mapping(schema.get("properties"))
         required = schema.get("required")
-        names = required if isinstance(required, list) else []
         extra = schema.get("additionalProperties")
-        is_open = not properties if extra is None else extra is not False
-        required = [name for name in dict.fromkeys(names) if name in properties]
-        return cls(properties, required, is_open, definitions, function)
+        return replace(
+            self,
+            properties=properties,
+            required=required if isinstance(required, list) else [],
+            is_open=not properties if extra is None else extra is not False,
+        )
+
+    @property
+    def required_numbers(self) -> list[int]:
+        """The numbers of the properties that must come."""
+        return [i for i, name in enumerate(self.properties) if name in self.required]
 
     def refuse(self, keyword: str, name: str | None = None) -> None:
         """Raises InvalidRequest if the function is strict: ``keyword`` cannot be enforced."""

@@ -6,10 +6,10 @@ from mlxnode.server.constraints.constraint import prepared_part
 from mlxnode.server.constraints.lark import ANY, LarkGrammar, one_of, sequence
 from mlxnode.server.constraints.literals import LiteralValues
 from mlxnode.server.constraints.markers import Plain, quoted
+from mlxnode.server.constraints.members import members
 from mlxnode.server.constraints.properties import ANY_VALUE, Parameters, Value, value_of
 from mlxnode.server.notation.notation import TaggedArguments, ValueStyle
 
-_MAX_IN_ANY_ORDER = 60  # parameters; llguidance counts them in 64 bits
 _KEY = "/[A-Za-z_][A-Za-z0-9_]{0,63}/"
 
 
@@ -32,47 +32,14 @@ class TaggedCalls:
             self._grammar.rule(f"{self._prefix}pair_{i}", self._pair(i, name, schema))
             for i, (name, schema) in enumerate(properties.items())
         ]
-        required = [list(properties).index(name) for name in self._parameters.required]
-        extra = self._extra_pair() if self._parameters.is_open else None
-        if len(pairs) > _MAX_IN_ANY_ORDER:
-            return self._in_order(pairs, set(required), extra)
-        return self._in_any_order(pairs, required, extra)
-
-    # --- the order of the arguments -------------------------------------------------
-
-    def _in_any_order(self, pairs: list[str], required: list[int], extra: str | None) -> str:
-        separator = self._grammar.literal(self._tagged.separator)
-        rest = f"{self._prefix}rest"
-        is_complete = _all_of([f"bit_set({i})" for i in required])
-        following = [f'"" %if {is_complete}' if required else '""']
-        first = ['""'] if not required else []
-        for i, pair in enumerate(pairs):
-            step = sequence([pair, f"{rest}::set_bit({i})"])
-            following.append(f"{sequence([separator, step])} %if bit_clear({i})")
-            first.append(sequence([pair, f"{rest}::{1 << i}"]))
-        if extra is not None:
-            following.append(sequence([separator, extra, f"{rest}::_"]))
-            first.append(sequence([extra, f"{rest}::0"]))
-        if not pairs and extra is None:
-            return ""
-        self._grammar.rule(f"{rest}::_", " | ".join(following))
-        return self._grammar.rule(f"{self._prefix}arguments", " | ".join(first))
-
-    def _in_order(self, pairs: list[str], required: set[int], extra: str | None) -> str:
-        """The arguments in the order of the schema: a state for each, with and without any
-        argument before."""
-        separator = self._grammar.literal(self._tagged.separator)
-        after = first = '""' if extra is None else f"({sequence([separator, extra])})*"
-        if extra is not None:
-            first = f"({sequence([extra, after])})?"
-        for i in reversed(range(len(pairs))):
-            later = sequence([separator, pairs[i], after])
-            now = sequence([pairs[i], after])
-            if i not in required:
-                later, now = one_of([later, after]), one_of([now, first])
-            after = self._grammar.rule(f"{self._prefix}after_{i}", later)
-            first = self._grammar.rule(f"{self._prefix}first_{i}", now)
-        return first
+        return members(
+            self._grammar,
+            self._prefix,
+            pairs,
+            self._parameters.required_numbers,
+            separator=self._grammar.literal(self._tagged.separator),
+            extra=self._extra_pair() if self._parameters.is_open else None,
+        )
 
     # --- one argument ---------------------------------------------------------------
 
@@ -148,11 +115,3 @@ class TaggedCalls:
 
     def _json(self, schema: Any) -> str:
         return self._grammar.part(prepared_part({**self._parameters.definitions, **schema}))
-
-
-def _all_of(conditions: list[str]) -> str:
-    """The conditions joined in a tree, whose depth grows with the logarithm of the number."""
-    if len(conditions) <= 1:
-        return conditions[0] if conditions else "true"
-    half = len(conditions) // 2
-    return f"and({_all_of(conditions[:half])}, {_all_of(conditions[half:])})"
