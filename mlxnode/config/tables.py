@@ -22,6 +22,14 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Backend = Literal["auto", "metal", "ops"]  # the same as kernels.backend.Backend
 
 
+# What a model thinks last when its reasoning reaches the limit. From Qwen3, which is trained
+# with it (https://qwen.readthedocs.io/en/latest/getting_started/quickstart.html).
+THINKING_BUDGET_MESSAGE = (
+    "Considering the limited time by the user, I have to give the solution based on the "
+    "thinking directly now."
+)
+
+
 class Table(BaseModel):
     """A TOML table. Unknown keys and values of another type are errors."""
 
@@ -49,6 +57,8 @@ class ModelConfig(RateLimits):
     default_temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
     matryoshka_dimensions: list[Annotated[int, Field(ge=1)]] | None = None
+    thinking_budget: Annotated[int, Field(ge=0)] | None = None  # None: no limit
+    thinking_budget_message: str = THINKING_BUDGET_MESSAGE
     # None: as [engine]; 0: not quantized.
     kv_cache_bits: Literal[0, 4, 8] | None = None
 
@@ -58,6 +68,9 @@ class ModelConfig(RateLimits):
             raise ValueError("default_temperature does not apply to an embedding model")
         if self.type == "embedding" and self.kv_cache_bits is not None:
             raise ValueError("kv_cache_bits does not apply to an embedding model")
+        for name in ("thinking_budget", "thinking_budget_message"):
+            if self.type != "chat" and name in self.model_fields_set:
+                raise ValueError(f"{name} applies to chat models only")
         if self.type != "embedding" and self.dimensions is not None:
             raise ValueError(f"dimensions does not apply to a {self.type} model")
         if self.type != "embedding" and self.matryoshka_dimensions is not None:

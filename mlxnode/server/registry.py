@@ -15,6 +15,7 @@ from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
 from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 from mlxnode.models.served import ServedModel
 from mlxnode.server.errors import InvalidRequest, ModelFailed, NotFound, Unavailable
+from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 from mlxnode.server.prompt.volatile import VolatileHeads
 
@@ -34,6 +35,7 @@ class TextModel:
     served: ServedModel
     tokenizer: TextTokenizer
     defaults: Sampling  # for the parameters that a request does not set
+    thinking: ThinkingTokens | None = None  # None: the model does not reason
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,8 @@ def _load_text(served: ServedModel, volatile: VolatileHeads) -> TextModel:
     notation = tokenizer.chat_template.notation
     if served.type == "chat" and notation.source == "plain":
         logger.info("%s: tools are told in plain words: %s", served.id, notation.reason)
-    return TextModel(served, tokenizer, _read_defaults(served))
+    thinking = tokenizer.thinking_tokens(served.thinking_budget_message)
+    return TextModel(served, tokenizer, _read_defaults(served), thinking)
 
 
 def _load_embedding(served: ServedModel) -> EmbeddingModel:

@@ -71,6 +71,13 @@ class GrammarState:
         return self.matcher.is_stopped() and not self.matcher.is_error()
 
     @property
+    def may_end(self) -> bool:
+        """True if the text so far is complete, or a stop token has ended a complete text."""
+        return not self.matcher.is_error() and (
+            self.matcher.is_stopped() or self.matcher.is_accepting()
+        )
+
+    @property
     def error(self) -> str | None:
         return describe_error(self.matcher) if self.matcher.is_error() else None
 

@@ -49,6 +49,7 @@ class Conversation:
     constraint: Constraint | None = None
     variables: dict[str, Any] = field(default_factory=dict)
     reasoning_effort: str | None = None
+    wants_thinking: bool | None = None  # None: as the effort or the template says
     thinking_budget: int | None = None  # tokens of reasoning, at most
     continues: bool = False
     starts_answer: bool = True

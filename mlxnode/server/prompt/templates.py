@@ -26,7 +26,6 @@ class ChatTemplate:
         self._words = frozenset(re.findall(r"\w+", "\n".join(sources)))
         self._border_finder = BorderFinder()
         self.notation: Notation = derive_notation(wrapper)
-        self.think_end_ids: list[int] = list(wrapper.think_end_tokens or ())
         # The variable that switches the reasoning on and off.
         switches = ("enable_thinking", "thinking")
         self.thinking_switch = next((name for name in switches if self.knows(name)), None)

@@ -25,6 +25,7 @@ from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import in_tokens
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.templates import ChatTemplate
+from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.volatile import VolatileHeads
 from mlxnode.token_bytes import TokenBytes
 
@@ -115,14 +116,6 @@ class TextTokenizer:
         return None
 
     @functools.cached_property
-    def think_end_ids(self) -> list[int]:
-        """The tokens that end the reasoning; none for a model that does not reason."""
-        thinking = self.chat_template.notation.thinking
-        if thinking is None:
-            return []
-        return self._tokenizer.encode(thinking.end, add_special_tokens=False).ids
-
-    @functools.cached_property
     def token_bytes(self) -> TokenBytes:
         """The bytes of each token; made at the first request for log-probabilities."""
         return TokenBytes(self._tokenizer)
@@ -159,6 +152,14 @@ class TextTokenizer:
         """The ids of those ``texts`` that are tokens."""
         ids = map(self._tokenizer.token_to_id, texts)
         return [id for id in ids if id is not None]
+
+    def thinking_tokens(self, sentence: str) -> ThinkingTokens | None:
+        """How the model's reasoning ends, with ``sentence`` at its limit; None without any."""
+
+        def encode(text: str) -> Encoding:
+            return self._tokenizer.encode(text, add_special_tokens=False)
+
+        return ThinkingTokens.of(self._wrapper, self.chat_template.notation, encode, sentence)
 
     def _encode_chat(self, conversation: Conversation, tools: ToolUse | None) -> ChatPrompt:
         conversation = self._volatile.without(conversation)

@@ -10,7 +10,7 @@ from mlxnode.server.formats.chat.answers import ChatChunk, ChatCompletion
 from mlxnode.server.formats.chat.request import check_template, to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.chat.writer import ChatWriter
-from mlxnode.server.formats.sampling import samplings_of, stop_ids_of
+from mlxnode.server.formats.sampling import samplings_of, stop_ids_of, thinking_limit
 from mlxnode.server.http.body import read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.notation.output_parser import OutputParser
@@ -76,7 +76,13 @@ async def _to_generation_request(
             ),
             closed=closed,
         ),
-        grammar_after=model.tokenizer.think_end_ids if is_reasoning else (),
+        grammar_after=model.thinking.ends if is_reasoning and model.thinking else (),
+        thinking=thinking_limit(
+            model,
+            conversation.thinking_budget,
+            tools=tools,
+            is_open=is_reasoning,
+        ),
     )
     return GenerationRequest(
         model=model,
