@@ -44,12 +44,13 @@ class Walker:
         *,
         max_tokens: int = 500,
         endings: Sequence[str] = (),
+        num_passed: int = 0,
     ) -> list[int] | None:
         """Random tokens of ``grammar``, each allowed one as likely as the others.
 
-        A stop token is taken as soon as it may be, and None is given for a text that has
-        not ended after ``max_tokens``. ``endings`` are texts that end a part of the text:
-        where one may follow, it often does.
+        A stop token is taken as soon as it may be, ``num_passed`` random ones left out, and
+        None is given for a text that has not ended after ``max_tokens``. ``endings`` are texts
+        that end a part of the text: where one may follow, it often does.
         """
         random = np.random.default_rng(seed)
         state = self.compiler.start(grammar)
@@ -58,7 +59,10 @@ class Walker:
         while len(tokens) < max_tokens:
             allowed = self.allowed(state)
             if allowed[self.stop_ids].any():
-                return tokens
+                if num_passed <= 0 or state.is_finished:
+                    return tokens
+                num_passed -= 1
+                allowed[self.stop_ids] = False
             assert not state.is_finished
             following = [
                 way for way in ways if state.matcher.validate_tokens(way) == len(way) > 0

@@ -152,7 +152,7 @@ class _Reader:
         types = types_of(schema)
         if "string" not in types:
             return Value((), others=schema)
-        for keyword in ("pattern", "format", "allOf", "not", "if", "contentEncoding"):
+        for keyword in ("format", "pattern", "allOf", "not", "if", "contentEncoding"):
             if keyword in schema:
                 self._refuse(keyword)
         others = sorted(types - {"string"})

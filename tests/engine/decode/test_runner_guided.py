@@ -230,4 +230,3 @@ def test_runner_fails_an_answer_that_stops_outside_its_grammar(model):
         outputs += step(runner)
     assert [o.message.finish for o in outputs if not isinstance(o.message, Failed)] == []
     assert isinstance(outputs[-1].message, Failed)
-    assert request.finish_reason is None
