@@ -130,6 +130,14 @@ def test_walk_choice_gives_every_choice(walker: Walker):
     assert {walk(walker, grammar, seed) for seed in range(60)} == set(choices)
 
 
+def test_walk_gives_texts_of_tokens_that_have_no_text(walker: Walker):
+    for marker in ("<repo_name>", "<filename>", "a<|im_end|>b", "<|endoftext|>"):
+        for seed in range(3):
+            grammar = json_grammar({"enum": [marker, f"{marker}!"]}, "schema")
+            assert json.loads(walker.text(walker.walk(grammar, seed))).rstrip("!") == marker
+            assert walker.text(walker.walk(choice_grammar([marker]), seed)) == marker
+
+
 def test_walk_lark_follows_its_rules(walker: Walker):
     grammar = lark_grammar(
         'start: sum "="\nsum: NUMBER ("+" NUMBER)*\nNUMBER: /[1-9][0-9]{0,2}/'
