@@ -15,10 +15,10 @@ from mlxnode.server.constraints.keywords import Keywords
 from mlxnode.server.constraints.merging import merged
 from mlxnode.server.constraints.names import NO_NAMES, Names, NamesOfNodes, union
 
-MAX_NODES = 20_000  # of the schema that is written; references can multiply nodes
+MAX_NODES = 10_000  # of the schema that is written; references can multiply nodes
 
 _MAX_DEPTH = 20  # deeper nodes become definitions; each one takes up to four levels of JSON
-_MAX_CONJUNCTS = 100  # within each other, through references
+_MAX_CONJUNCTS = 80  # within each other, through references
 _OPEN = Names(is_open=True, is_deep=True)
 
 Own = dict[str, Any]
@@ -51,12 +51,13 @@ class Writer:
 
     def _value(self, node: Node, around: Names, depth: int) -> Any:
         """The schema of a value that ``node`` describes, and nothing else."""
-        if isinstance(node, bool):
-            return node
         target = self._keywords.followed(node)
-        if target is not node or depth > _MAX_DEPTH:
+        if isinstance(target, bool):
+            return target
+        is_named = target is not node or self._keywords.is_combined(target)
+        if (is_named and not self._keywords.core(target).is_leaf) or depth > _MAX_DEPTH:
             return self._reference(target, around)
-        return self._whole(node, around, depth)
+        return self._whole(target, around, depth)
 
     def _reference(self, node: Node, around: Names) -> dict[str, str]:
         key = id(node), around
@@ -71,10 +72,12 @@ class Writer:
         owns: list[Own] = []
         choices: list[list[Node]] = []
         self._collect(node, owns, choices, [])
-        parts = merged(owns)
+        parts = merged(owns, self._keywords.combined)
         told = [self._names.of_choice(choice) for choice in choices]
         is_alone = len(parts) <= 1 and not choices and around == NO_NAMES
         own = union([around, *(Names.of_own(part, is_alone=is_alone) for part in parts)])
+        if own.is_forced:
+            self._check_forced(node, union([own, *told]), [])
         adding = [names.says_more_than(own) for names in told]
         if self._closes(own) and not any(adding):
             parts = _closed(parts, own)
@@ -97,6 +100,17 @@ class Writer:
             limit_counts(self._document, node, part, is_alone)
             pieces += self._pieces(part, others, depth)
         return _joined(pieces, written)
+
+    def _check_forced(self, node: Node, names: Names, trail: list[int]) -> None:
+        """``unevaluatedProperties: false`` of a conjunct does not know the names beside it."""
+        core = self._keywords.core(node)
+        if core.own.get("unevaluatedProperties") is False:
+            if names.says_more_than(self._names.of(node)):
+                reason = "schemas beside it add properties"
+                self._document.leave_out(node, "unevaluatedProperties", reason)
+        elif id(node) not in trail:
+            for conjunct in core.before + core.after:
+                self._check_forced(conjunct, names, [*trail, id(node)])
 
     def _closes(self, own: Names) -> bool:
         return not own.is_open and (own.is_forced or (self._closed and own.lists))

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlxnode.server.constraints.document import Node
+from mlxnode.server.constraints.shapes import TYPES
 
 if TYPE_CHECKING:
     from mlxnode.server.constraints.keywords import Keywords
 
-TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 _MAX_LEVELS = 8  # of schemas within schemas that are looked at
 _MAX_OPTIONS = 64  # pairs of more would take long to compare
 _MAX_COMPARISONS = 10_000  # of pairs, in one schema
@@ -142,14 +142,23 @@ class Facts:
             self.only = names if self.only is None else self.only & names
 
 
-def are_disjoint(keywords: Keywords, nodes: list[Node]) -> bool:
-    """True if no value can be valid under two of ``nodes``; False if that cannot be told."""
+def exclusive(
+    keywords: Keywords, nodes: list[Node], properties: Mapping[str, Any]
+) -> list[Node] | None:
+    """Schemas of the values that are valid under exactly one of ``nodes``; None if there are
+    none that can be said. ``properties`` are those beside ``oneOf``.
+    """
     if len(nodes) > _MAX_OPTIONS:
-        return False
-    return all(
-        _is_disjoint(keywords, first, second, 0)
-        for first, second in itertools.combinations(nodes, 2)
-    )
+        return None
+    pairs = itertools.combinations(nodes, 2)
+    if all(_is_disjoint(keywords, first, second, 0) for first, second in pairs):
+        return nodes
+    opposites = [complement(keywords, node, properties) for node in nodes]
+    if None in opposites or len(nodes) > _MAX_LEVELS:
+        return None
+    return [
+        {"allOf": [node, *opposites[:i], *opposites[i + 1 :]]} for i, node in enumerate(nodes)
+    ]
 
 
 def _is_disjoint(keywords: Keywords, first: Node, second: Node, level: int) -> bool:

@@ -6,6 +6,7 @@ of a bad grammar gets an error, and the engine never gets the grammar.
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -25,6 +26,7 @@ _WHITESPACE = r" |\n {0,20}"
 # Without \u, which only other control characters need: a key spelled with it would be another
 # spelling of a key that is already there.
 _ESCAPES = 'nrbtf\\"'
+_CONTROLS = re.compile(r"\\u00[01]|\\x\{")  # in a schema as JSON, patterns included
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,10 @@ def schema_part(
 
 def prepared_part(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A prepared schema as one of the grammars in llguidance's list."""
-    escapes = _ESCAPES if _is_without_controls(schema) else f"{_ESCAPES}u"
+    has_controls = _CONTROLS.search(json.dumps(schema)) is not None
+    escapes = f"{_ESCAPES}u" if has_controls else _ESCAPES
     options = {"whitespace_pattern": _WHITESPACE, "json_allowed_escapes": escapes}
     return {"json_schema": {**schema, "x-guidance": options}}
-
-
-def _is_without_controls(schema: Mapping[str, Any]) -> bool:
-    text = json.dumps(schema, ensure_ascii=True)
-    return "\\u00" not in text
 
 
 def _grammar(part: dict[str, Any]) -> str:

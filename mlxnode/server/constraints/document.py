@@ -164,7 +164,8 @@ def _check_size(root: Mapping[str, Any], param: str) -> None:
             break
     else:
         raise refusal(param, f"it is nested more than {MAX_SCHEMA_DEPTH} levels deep")
-    size = len(json.dumps(root, ensure_ascii=False, separators=(",", ":")).encode())
+    text = json.dumps(root, ensure_ascii=False, separators=(",", ":"))
+    size = len(text.encode(errors="surrogatepass"))
     if size > MAX_SCHEMA_BYTES:
         raise too_large(param, size, MAX_SCHEMA_BYTES)
 

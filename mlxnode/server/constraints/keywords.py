@@ -10,12 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlxnode.server.constraints import scalars
-from mlxnode.server.constraints.conditions import are_disjoint, complement, if_branches
+from mlxnode.server.constraints.conditions import complement, exclusive, if_branches
 from mlxnode.server.constraints.document import Document, Node
 from mlxnode.server.constraints.maps import object_keywords
-from mlxnode.server.constraints.shapes import check_shapes
+from mlxnode.server.constraints.shapes import check_shapes, known_types
 
 _APPLICATORS = ("allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "$recursiveRef", "not", "if")
+
+_WITH_SCHEMAS = {
+    "properties",
+    "additionalProperties",
+    "patternProperties",
+    "items",
+    "prefixItems",
+}
 
 
 @dataclass
@@ -38,6 +46,13 @@ class Core:
         is_alone = len(conjuncts) == 1 and not self.own and not self.choices
         return conjuncts[0] if is_alone else None
 
+    @property
+    def is_leaf(self) -> bool:
+        """True if no schemas are inside the node."""
+        return not (
+            self.before or self.after or self.choices or self.own.keys() & _WITH_SCHEMAS
+        )
+
 
 class Keywords:
     """Reduces the nodes of ``document``, each once."""
@@ -46,6 +61,8 @@ class Keywords:
         self.document = document
         self.num_comparisons = 0  # of schemas that should exclude each other
         self._cores: dict[int, tuple[Node, Core]] = {}  # with the node, to keep its identity
+        self._combined: dict[tuple[int, ...], Node] = {}
+        self._constituents: dict[int, list[Node]] = {}  # of combined nodes
 
     def core(self, node: Node) -> Core:
         """``node`` in the keywords that can be enforced.
@@ -67,6 +84,28 @@ class Keywords:
             node = target
         return node
 
+    def combined(self, first: Node, second: Node) -> Node:
+        """The node that is valid where both are; the same one for the same nodes.
+
+        A node that contains itself would otherwise be combined with itself without an end.
+        """
+        parts: dict[int, Node] = {}
+        for node in map(self.followed, (first, second)):
+            for part in self._constituents.get(id(node), [node]):
+                parts[id(part)] = part
+        key = tuple(parts)
+        if len(key) == 1:
+            return parts[key[0]]
+        if key not in self._combined:
+            node: Node = {"allOf": list(parts.values())}
+            self._combined[key] = node
+            self._constituents[id(node)] = list(parts.values())
+        return self._combined[key]
+
+    def is_combined(self, node: Node) -> bool:
+        """True if ``node`` is one of ``combined``; it can contain itself."""
+        return id(node) in self._constituents
+
     def _reduced(self, node: Mapping[str, Any]) -> Core:
         fields = {
             key: value for key, value in node.items() if value is not None or key == "const"
@@ -81,8 +120,8 @@ class Keywords:
                 self._add_values(node, key, fields, core)
             elif key in _APPLICATORS:
                 self._apply(node, key, fields, conjuncts, core.choices)
-        if "type" in fields:
-            core.own["type"] = fields["type"]
+        if (kinds := fields.get("type")) is not None:
+            core.own["type"] = known_types(self.document, node, kinds)
         core.own |= scalars.number_keywords(self.document, node, fields)
         core.own |= scalars.string_keywords(self.document, node, fields)
         core.own |= self._array(node, fields)
@@ -106,11 +145,14 @@ class Keywords:
         value = fields[key]
         if key == "allOf" or (key in ("anyOf", "oneOf") and len(value) == 1):
             conjuncts += value
-        elif key in ("anyOf", "oneOf"):
-            if key == "oneOf" and self.document.is_strict and not are_disjoint(self, value):
+        elif key == "anyOf":
+            choices.append(value)
+        elif key == "oneOf":
+            options = exclusive(self, value, fields.get("properties", {}))
+            if options is None:
                 reason = "its schemas must exclude each other, by their types or by a const"
                 self.document.leave_out(node, key, reason)
-            choices.append(value)
+            choices.append(options or value)
         elif key == "not":
             opposite = complement(self, value, fields.get("properties", {}))
             if opposite is None:

@@ -13,7 +13,7 @@ from mlxnode.server.constraints.trial import problem_of
 if TYPE_CHECKING:
     from mlxnode.server.constraints.keywords import Core, Keywords
 
-MAX_DEPENDENCIES = 8  # each one can double the number of alternatives
+MAX_DEPENDENCIES = 6  # each one can double the number of alternatives
 
 _PLACES = ("allOf", "anyOf", "oneOf", "$ref", "if", "dependentSchemas", "dependencies")
 

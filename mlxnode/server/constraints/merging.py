@@ -1,14 +1,22 @@
 """Several nodes that describe one value, as few nodes as possible."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from mlxnode.server.constraints.document import Node
 
 _OBJECTS = {"properties", "required", "additionalProperties", "unevaluatedProperties"}
 _OPEN = {"additionalProperties", "patternProperties"}
 
 
-def merged(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``nodes``, each with keywords of its own, as one node and what does not fit into it."""
+Combine = Callable[[Node, Node], Node]
+
+
+def merged(nodes: list[dict[str, Any]], combine: Combine) -> list[dict[str, Any]]:
+    """``nodes``, each with keywords of its own, as one node and what does not fit into it.
+
+    ``combine`` gives the schema of the values that are valid under two schemas.
+    """
     if len(nodes) < 2 or not _can_merge(nodes):
         return nodes
     whole: dict[str, Any] = {}
@@ -17,7 +25,7 @@ def merged(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for key, value in node.items():
             if key not in whole:
                 whole[key] = value
-            elif (both := _both(key, whole[key], value)) is not None:
+            elif (both := _both(key, whole[key], value, combine)) is not None:
                 whole[key] = both
             else:
                 rest.append({key: value})
@@ -38,17 +46,17 @@ def _is_meaningful(node: Mapping[str, Any]) -> bool:
     return any(key in node and node[key] is not True for key in _OPEN)
 
 
-def _both(key: str, first: Any, second: Any) -> Any:
+def _both(key: str, first: Any, second: Any, combine: Combine) -> Any:
     """A value of ``key`` that says the same as the two together; None if there is none."""
     if first == second and type(first) is type(second):
         return first
     if key == "properties":
         both = dict(first)
         for name, schema in second.items():
-            both[name] = {"allOf": [first[name], schema]} if name in first else schema
+            both[name] = combine(first[name], schema) if name in first else schema
         return both
     if key == "items":
-        return {"allOf": [first, second]}
+        return combine(first, second)
     if key == "required":
         return list(dict.fromkeys((*first, *second)))
     if key == "pattern":

@@ -7,7 +7,7 @@ from typing import Any
 from mlxnode.server.constraints.document import Node
 from mlxnode.server.constraints.keywords import Core, Keywords
 
-_MAX_LEVELS = 100  # of conjuncts and choices within each other, through references
+_MAX_LEVELS = 80  # of conjuncts and choices within each other, through references
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ _UNKNOWN = Names(is_open=True, has_rest=True, has_items=True)
 
 def union(parts: Iterable[Names]) -> Names:
     """What all of ``parts`` say together."""
-    parts = list(parts)
+    parts = [part for part in parts if part != NO_NAMES]
+    if len(parts) < 2:
+        return parts[0] if parts else NO_NAMES
     return Names(
         names=tuple(dict.fromkeys(name for part in parts for name in part.names)),
         described=frozenset[str]().union(*(part.described for part in parts)),

@@ -16,6 +16,7 @@ _CLASSES = {"s": _SPACES, "d": "0-9", "w": "0-9A-Za-z_"}
 _NOT = {"S": f"[^{_SPACES}{_NO_SPACES}]", "D": "[^0-9]", "W": "[^0-9A-Za-z_]"}
 _ANCHORS = {"A": "^", "Z": "$", "z": "$"}  # Python's and Rust's, which pydantic passes on
 _CONTROLS = {"t": r"\t", "n": r"\n", "r": r"\r", "f": r"\f", "v": r"\v", "0": r"\x{0}"}
+_MAX_AHEADS = 16  # each one is a pattern of its own
 _QUANTIFIER = re.compile(r"\{\d+(?:,\d*)?\}")
 _GROUP = re.compile(r"\?(?:P?<[^>=!]+>|:)")
 _HEX = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}")
@@ -72,7 +73,9 @@ def _split(pattern: str) -> tuple[list[tuple[bool, str]], str]:
         aheads.append((pattern[i + 2] == "!", f"^(?:{pattern[i + 3 : end - 1]})"))
         i = end
     rest = pattern[i:]
-    if not aheads or rest[:1] in tuple("*+?{") or _has_alternatives(rest):
+    if len(aheads) > _MAX_AHEADS or not aheads:
+        return [], pattern
+    if rest[:1] in tuple("*+?{") or _has_alternatives(rest):
         return [], pattern
     return aheads, f"^{rest}"
 

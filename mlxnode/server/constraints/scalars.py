@@ -30,7 +30,7 @@ def number_keywords(document: Document, node: Any, fields: Mapping[str, Any]) ->
             is_exclusive = out.pop(key)
             if is_exclusive and bound in out:
                 out[key] = out[bound]
-    if all(_is_plain(value) for key, value in out.items() if key != "multipleOf"):
+    if all(_is_exact_number(value) for key, value in out.items() if key != "multipleOf"):
         suspects = ["multipleOf"] if "multipleOf" in out else []
     else:
         suspects = list(reversed(out))
@@ -89,12 +89,11 @@ def _is_exact(value: Any) -> bool:
             stack += value.values()
         elif isinstance(value, list):
             stack += value
-        elif isinstance(value, int | float) and (
-            abs(value) > _PLAIN_BOUND or "e" in str(value)
-        ):
+        elif isinstance(value, int | float) and not _is_exact_number(value):
             return False
     return True
 
 
-def _is_plain(bound: float) -> bool:
-    return isinstance(bound, int) and abs(bound) <= _PLAIN_BOUND
+def _is_exact_number(number: float) -> bool:
+    has_exponent = isinstance(number, float) and "e" in str(number)
+    return abs(number) <= _PLAIN_BOUND and not has_exponent

@@ -5,6 +5,8 @@ from typing import Any
 
 from mlxnode.server.constraints.document import Document
 
+TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+
 _Shape = tuple[str, Callable[[Any], bool]]
 
 
@@ -74,3 +76,14 @@ def check_shapes(document: Document, node: object, fields: Mapping[str, Any]) ->
     for keyword, value in fields.items():
         if keyword in _SHAPES and not _SHAPES[keyword][1](value):
             document.refuse(node, f"{keyword} must be {_SHAPES[keyword][0]}")
+
+
+def known_types(document: Document, node: object, kinds: str | list[str]) -> str | list[str]:
+    """``kinds`` without the types that JSON Schema does not have; all types if none is left."""
+    names = [kinds] if isinstance(kinds, str) else kinds
+    known = [name for name in names if name in TYPES]
+    if len(known) == len(names):
+        return kinds
+    unknown = next(name for name in names if name not in TYPES)
+    document.leave_out(node, "type", f"Invalid type: {unknown[:50]}")
+    return known or list(TYPES)

@@ -1,10 +1,8 @@
 """The grammar of an answer, which may reason, call tools, and have a given form."""
 
-import dataclasses
 import functools
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlxnode.server.constraints.calls import CallRules, opening_of, trigger_of
@@ -13,13 +11,13 @@ from mlxnode.server.constraints.document import too_large
 from mlxnode.server.constraints.harmony_grammar import harmony_rules
 from mlxnode.server.constraints.lark import ANY, LarkGrammar, one_of, sequence
 from mlxnode.server.constraints.markers import NO_MARKERS, MarkerTokens, quoted
+from mlxnode.server.constraints.parameters import check_parameters
 from mlxnode.server.constraints.trial import in_thread
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.notation import NO_NOTATION, Markers, Notation
 from mlxnode.server.notation.tool_use import ToolUse
 
 MAX_TOOLS_BYTES = 131_072  # of the schemas of all functions of a request
-_MAX_BLAMED = 100  # functions that are tried one by one after an error
 
 _GAP = "/[ \\n]{1,4}/"  # between the reasoning and what follows
 
@@ -67,17 +65,14 @@ async def answer_grammar(
 async def _checked_tool_grammar(
     tools: ToolUse, form: str | None, writing: Writing, closed: bool
 ) -> str:
-    def of(used: ToolUse) -> Callable[[], str]:
-        return functools.partial(tool_grammar, used, form, writing, closed=closed)
-
-    grammar = await in_thread(of(tools))
+    grammar = await in_thread(
+        functools.partial(tool_grammar, tools, form, writing, closed=closed)
+    )
     try:
         await check_grammar(grammar, "tools")
     except InvalidRequest:
-        # One of them may be the reason: the error is to name its parameters.
-        for function in tools.functions if len(tools.functions) <= _MAX_BLAMED else ():
-            alone = dataclasses.replace(tools, functions=[function])
-            await check_grammar(await in_thread(of(alone)), function.param)
+        # The parameters of one function may be the reason: the error is to name them.
+        await check_parameters(tools.functions, closed=closed)
         raise
     return grammar
 

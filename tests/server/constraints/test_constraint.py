@@ -210,6 +210,29 @@ def test_tool_grammar_refuses_parameters_by_path(parameters: Any):
     assert caught.value.param == "tools[1].function.parameters"
 
 
+async def test_answer_grammar_names_the_function_that_nothing_satisfies():
+    impossible = {"properties": {"x": {"enum": []}}, "required": ["x"]}
+    use = tool_use(
+        {"name": "a", "parameters": PERSON},
+        {"name": "b", "parameters": impossible},
+        tool_choice="required",
+    )
+    with pytest.raises(InvalidRequest, match="Unsatisfiable") as caught:
+        await answer_grammar(None, use)
+    assert caught.value.param == "tools[1].function.parameters"
+
+
+async def test_answer_grammar_closes_objects_unless_told_otherwise():
+    open_person = {**PERSON, "additionalProperties": None}
+    use = tool_use({"name": "a", "parameters": open_person}, tool_choice="required")
+    constraint = constraint_of(chat(guided_json=open_person))
+    for closed in (True, False):
+        grammar = await answer_grammar(None, use, closed=closed)
+        assert ('"additionalProperties": false' in str(grammar)) is closed
+        grammar = await answer_grammar(constraint, None, closed=closed)
+        assert ('"additionalProperties": false' in str(grammar)) is closed
+
+
 def test_tool_grammar_refuses_too_much_in_all():
     tools = [{"name": f"f{i}", "parameters": {"enum": ["x" * 40_000]}} for i in range(4)]
     with pytest.raises(InvalidRequest, match="at most") as caught:
@@ -244,3 +267,27 @@ def test_chat_answers_a_bad_schema_with_400(worker: Any):
     assert caught.value.param == SCHEMA
     assert worker.settled.empty()
     assert worker.engine.received.empty()
+
+
+@pytest.mark.slow
+def test_closed_objects_of_the_configuration(start_worker: Any, served_models: Any):
+    open_person = {**PERSON, "additionalProperties": None}
+    for closed in (True, False):
+        with start_worker(
+            served_models, {"require_auth": False}, {"closed_objects": closed}
+        ) as worker:
+            worker.connect_engine()
+            for extra in ({"tool_choice": "required"}, {}):
+                tool = {
+                    "type": "function",
+                    "function": {"name": "f", "parameters": open_person},
+                }
+                worker.client().chat.completions.create(
+                    model="tiny-chat",
+                    messages=[{"role": "user", "content": "hi"}],
+                    tools=[tool] if extra else openai.omit,
+                    response_format=openai.omit if extra else schema_format(open_person),
+                    **extra,
+                )
+                grammar = worker.engine.next(Generate).sampling.grammar
+                assert ('"additionalProperties": false' in grammar) is closed
