@@ -41,6 +41,7 @@ class Wrapper:
     """What ``mlx_lm`` loads as a tokenizer, whose template raises ``error``."""
 
     chat_template = "{{ messages }}"
+    has_chat_template = True
     has_thinking = has_tool_calling = False
     think_end_tokens = None
 

@@ -1,6 +1,6 @@
 """Chat templates of families that mark calls with tokens of their own, with outputs."""
 
-from tests.support.notation_pieces import (
+from support.notation_pieces import (
     CONTENT,
     NINE,
     NOW,
@@ -11,7 +11,7 @@ from tests.support.notation_pieces import (
     chat,
     text,
 )
-from tests.support.notation_tagged import DEEPSEEK, deepseek
+from support.notation_tagged import DEEPSEEK, deepseek
 
 MISTRAL = ("[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]")
 MISTRAL += ("[/TOOL_RESULTS]", "[TOOL_CALLS]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")

@@ -1,6 +1,6 @@
 """Chat templates of families that write the arguments of a call one by one, with outputs."""
 
-from tests.support.notation_pieces import (
+from support.notation_pieces import (
     CONTENT,
     NOW,
     ROME,

@@ -4,8 +4,8 @@
 of its model for ``TOOLS``, with what must come of them.
 """
 
-from tests.support.notation_marked import MARKED
-from tests.support.notation_pieces import (
+from support.notation_marked import MARKED
+from support.notation_pieces import (
     CONTENT,
     JSON,
     NEW_LINE,
@@ -23,7 +23,7 @@ from tests.support.notation_pieces import (
     text,
     xml,
 )
-from tests.support.notation_tagged import TAGGED
+from support.notation_tagged import TAGGED
 
 CHATML = ("<|im_start|>", "<|im_end|>")
 THINK = ("<think>", "</think>")

@@ -46,6 +46,12 @@ def needs_arguments(function: Function) -> bool:
     return bool((function.parameters or {}).get("required"))
 
 
+def parameter_names(function: Function) -> list[str]:
+    """The names that the schema of ``function`` lists at its top."""
+    properties = (function.parameters or {}).get("properties")
+    return [str(name) for name in properties] if isinstance(properties, dict) else []
+
+
 class _Fitting:
     def __init__(self, root: dict[str, Any], is_loose: bool):
         self._root = root
@@ -208,8 +214,8 @@ class _Fitting:
                 types = self._types(part, 0)
                 if item is None and key not in required and types and "null" not in types:
                     continue  # null for an argument that may be left out
-            elif _matches_pattern(schema, key) or (others is False and not is_closed):
-                part = True
+            elif schema.get("patternProperties") or (others is False and not is_closed):
+                part = True  # Patterns are not run here: their time is not bounded.
             elif others is False:
                 raise Misfit(f"there is no parameter {key!r}")
             else:
@@ -239,9 +245,3 @@ def _type_of(value: Any) -> str:
 
 def _same(value: Any, option: Any) -> bool:
     return value == option and isinstance(value, bool) == isinstance(option, bool)
-
-
-def _matches_pattern(schema: dict[str, Any], key: str) -> bool:
-    # Patterns of a request are not run here: their time is not bounded.
-    patterns = schema.get("patternProperties")
-    return isinstance(patterns, dict) and bool(patterns)

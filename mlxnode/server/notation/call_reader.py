@@ -3,6 +3,7 @@
 import contextlib
 import re
 
+from mlxnode.server.notation.arguments import parameter_names
 from mlxnode.server.notation.brackets import Misread, take_brackets
 from mlxnode.server.notation.call_list import CallList, LiveCall, ReadCall
 from mlxnode.server.notation.call_objects import (
@@ -105,7 +106,9 @@ class CallReader:
             try:
                 return (yield from self.read(may_be_live=may_be_live))
             except Misread:
-                pass
+                if source.is_cut and source.ran_short:
+                    source.take(len(source.text))
+                    return None
         source.go_back(offset)
         return None
 
@@ -168,10 +171,13 @@ class CallReader:
         if (yield from source.next_of(("{", *_FENCES))):
             is_live = is_live and not self._syntax.has_late_id
             return (yield from self._read_json_arguments(function, own_id, is_live))
+        arguments: dict[str, object] = {}
         if self._tagged is not None:
-            arguments = yield from self._tagged.read()
-            if arguments:
-                return [new_call(function, arguments, own_id, is_loose=True)]
+            arguments = yield from self._tagged.read(parameter_names(function))
+        if not (yield from source.peek()) and source.is_cut:
+            raise Misread  # More arguments could have come.
+        if arguments:
+            return [new_call(function, arguments, own_id, is_loose=True)]
         if not (yield from source.follows(0, (*self._syntax.closers, *self._syntax.openers))):
             raise Misread
         return [without_arguments(function, own_id)]

@@ -1,15 +1,18 @@
 """Reads a notation off a chat template, by rendering conversations with it."""
 
 import dataclasses
+import logging
 from typing import Any
 
 from mlxnode.server.notation import families
 from mlxnode.server.notation.notation import Markers, Notation
 from mlxnode.server.notation.probe import Probe
 from mlxnode.server.notation.proof import Unproven, prove, prove_history
-from mlxnode.server.notation.read_calls import read_calls
+from mlxnode.server.notation.read_calls import Unwritten, read_calls
 from mlxnode.server.notation.rendered_calls import Unreadable
 from mlxnode.server.notation.sections import Sections, read_sections
+
+logger = logging.getLogger("mlxnode.server")
 
 
 def derive_notation(wrapper: Any) -> Notation:
@@ -18,8 +21,20 @@ def derive_notation(wrapper: Any) -> Notation:
     It is read off the chat template, or known of the family, and then proven: what is written
     in it is read back. If that fails, ``source`` is "plain", and ``reason`` says why.
     """
-    if not wrapper.chat_template:
+    if not wrapper.has_chat_template:
         return _plain(Notation(thinking=_known_thinking(wrapper)), "there is no chat template")
+    try:
+        return _derive(wrapper)
+    except (OSError, MemoryError):
+        raise  # this machine lacks something
+    # A template is a program: a model whose template writes what nobody expects can be served
+    # all the same.
+    except Exception as error:
+        logger.debug("notation: %s", error, exc_info=True)
+        return _plain(Notation(thinking=_known_thinking(wrapper)), repr(error))
+
+
+def _derive(wrapper: Any) -> Notation:
     template = _source(wrapper)
     if families.is_harmony(template):
         return families.HARMONY
@@ -34,9 +49,15 @@ def derive_notation(wrapper: Any) -> Notation:
     )
     try:
         return _read(notation, probe, sections, words)
+    except Unwritten as error:
+        return _known(notation, words, str(error))
     except (Unreadable, Unproven) as error:
-        reason = str(error)
-    calls = families.calls_named_in(words) if probe.tells_tools else None
+        return _plain(notation, str(error))
+
+
+def _known(notation: Notation, words: str, reason: str) -> Notation:
+    """With the calls of a family whose templates do not write them."""
+    calls = families.calls_named_in(words) if notation.tells_tools else None
     if calls is None:
         return _plain(notation, reason)
     known = dataclasses.replace(
@@ -67,7 +88,8 @@ def _plain(notation: Notation, reason: str) -> Notation:
 
 
 def _source(wrapper: Any) -> str:
-    template = wrapper.chat_template
+    """The text of the template; "" if a program of mlx-lm stands in for it."""
+    template = wrapper.chat_template or ""
     return template if isinstance(template, str) else "\n".join(template.values())
 
 

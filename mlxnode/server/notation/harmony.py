@@ -130,7 +130,7 @@ class HarmonyReader:
             elif sign == "{":
                 text = yield from take_brackets(source, stops=())
                 calls.add(new_call(function, read_value(text)))
-            elif (yield from source.follows(0, HARMONY_TOKENS)):
+            elif (sign or not source.is_cut) and (yield from source.follows(0, HARMONY_TOKENS)):
                 calls.add(without_arguments(function))
             else:
                 raise Misread

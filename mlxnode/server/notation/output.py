@@ -44,7 +44,7 @@ class OutputDelta(Struct):
 class OutputWriter:
     """Collects the output. White space around a marker belongs to the marker."""
 
-    def __init__(self, *, is_after_marker: bool, num_undecided: float):
+    def __init__(self, *, is_after_marker: bool, num_undecided: int):
         """``num_undecided``: the characters of content that are held, as it may be reasoning.
 
         More text than this is content.

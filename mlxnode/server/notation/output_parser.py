@@ -1,7 +1,5 @@
 """Separates a model's output, while it grows, into content, reasoning and tool calls."""
 
-import math
-
 from mlxnode.server.notation.brackets import GEMMA_QUOTE, Misread
 from mlxnode.server.notation.call_list import CallList, ReadCall
 from mlxnode.server.notation.call_reader import CallReader
@@ -27,8 +25,8 @@ class OutputParser:
 
     A call in the reasoning is one only if the text ends with it: a model that goes on has only
     thought of it. An end of the reasoning without a beginning is left out. What came before is
-    reasoning as long as it could be held: without limit if ``may_be_thinking``, else only a
-    few words, since holding more would stop the stream of every answer without reasoning.
+    reasoning if it is no more than ``FEW_WORDS``, which are held: to hold more would stop the
+    stream of every answer without reasoning, and whole answers must be the same as streams.
     """
 
     def __init__(
@@ -37,18 +35,17 @@ class OutputParser:
         *,
         tools: ToolUse | None = None,
         is_thinking: bool = False,
-        may_be_thinking: bool = False,
     ):
         """Parse the output of one choice of a model that writes ``notation``.
 
         ``tools`` are the offered tools; None: a call is content. ``is_thinking``: the prompt
-        ends within the reasoning. ``may_be_thinking``: the model may begin with reasoning
-        whose start it leaves out, so that text is held until it is known to be content.
+        ends within the reasoning.
         """
         self._source = TextSource()
+        may_think = notation.thinking is not None and not notation.is_harmony
         self._output = OutputWriter(
             is_after_marker=is_thinking,
-            num_undecided=_num_undecided(notation, is_thinking, may_be_thinking),
+            num_undecided=FEW_WORDS if may_think and not is_thinking else 0,
         )
         self._calls = None if tools is None else CallList(tools, self._output)
         self._section: Section = "reasoning" if is_thinking else "content"
@@ -150,16 +147,16 @@ class OutputParser:
     def _end_section(self, marker: str) -> None:
         output = self._output
         if marker == self._think_end and self._section == "reasoning":
-            output.skip_marker("\n\n")
+            output.skip_marker()
             self._section = "content"
         elif marker == self._think_end and output.is_undecided:
             output.decide("reasoning")
-            output.skip_marker("\n\n")
+            output.skip_marker()
         elif marker == self._think_end and output.has_content:
             pass  # It ends nothing; the white space around it belongs to the content.
         elif marker == self._think_start:
             output.decide("content")
-            output.skip_marker()
+            output.skip_marker("\n\n")
             self._section = "reasoning"
         else:
             output.skip_marker()
@@ -175,7 +172,7 @@ class OutputParser:
             markers = self._markers_in_call if is_in_call else self._markers
             length, marker = markers.find(source)
             if source.is_last and source.is_cut and not marker:
-                length -= markers.num_partial(source)
+                length -= self._markers_in_call.num_partial(source)
             self._output.write(self._section, source.take_visible(length))
             if marker or not (yield from source.more()):
                 return marker
@@ -187,7 +184,7 @@ class OutputParser:
         try:
             calls = yield from reader.read(may_be_live=True)
         except Misread:
-            self._refuse(offset, opener)
+            self._refuse(reader, offset, opener)
         else:
             yield from self._tell(reader, calls)
         self._source.unmark()
@@ -203,7 +200,7 @@ class OutputParser:
             try:
                 calls = yield from reader.read_bare(may_be_live=True)
             except Misread:
-                self._refuse(offset, "{")
+                self._refuse(reader, offset, "{")
             else:
                 yield from self._tell(reader, calls)
         else:
@@ -223,9 +220,10 @@ class OutputParser:
             yield from reader.read_end()
             calls = yield from reader.read_next(may_be_live=True)
 
-    def _refuse(self, offset: int, opener: str) -> None:
+    def _refuse(self, reader: CallReader, offset: int, opener: str) -> None:
         """The text since ``offset`` is no call: ``opener``, or all of it, is content."""
         source = self._source
+        reader.is_closed = True
         if source.is_cut and source.ran_short:
             source.take(len(source.text))
         elif source.go_back(offset):
@@ -245,7 +243,7 @@ class OutputParser:
                 yield from reader.read_end()
                 opener = yield from source.next_of(self._openers)
         except Misread:
-            self._refuse(offset, opener)
+            self._refuse(reader, offset, opener)
         else:
             if (yield from source.peek()) or source.is_cut:
                 self._output.write("reasoning", source.visible_since(offset))
@@ -254,12 +252,6 @@ class OutputParser:
                     self._calls.add(call)
                 self._output.skip_marker()
         source.unmark()
-
-
-def _num_undecided(notation: Notation, is_thinking: bool, may_be_thinking: bool) -> float:
-    if notation.thinking is None or notation.is_harmony or is_thinking:
-        return 0
-    return math.inf if may_be_thinking else FEW_WORDS
 
 
 def _literals_of(notation: Notation, tools: ToolUse | None) -> list[str]:

@@ -71,6 +71,9 @@ class Probe:
 
     def __init__(self, wrapper: Any):
         self._wrapper = wrapper
+        # A program that stands in for a template takes no other variable.
+        is_program = not wrapper.chat_template
+        self._switches = ("enable_thinking",) if is_program else ("enable_thinking", "thinking")
         self.tells_tools = self._tells_tools()
 
     def after_question(
@@ -118,8 +121,7 @@ class Probe:
                 tools=tools,
                 tokenize=False,
                 add_generation_prompt=starts_answer,
-                enable_thinking=thinks,
-                thinking=thinks,
+                **dict.fromkeys(self._switches, thinks),
             )
         except (OSError, MemoryError):
             raise  # this machine lacks something

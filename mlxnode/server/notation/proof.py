@@ -97,11 +97,20 @@ def prove(notation: Notation) -> None:
     texts = [[_FULL], [_EMPTY]] + ([[_FULL, _EMPTY]] if calls.has_several else [])
     for called in texts:
         text = _thought(notation) + write_calls(calls, called)
-        output = OutputParser(notation, tools=tools).feed(text, is_last=True)
-        read = [(call.name, json.loads(call.arguments)) for call in output.calls]
+        read = _read(notation, tools, text)
         reasoning = "" if notation.thinking is None else _REASONING
-        if (read, output.reasoning, output.content) != (called, reasoning, ""):
-            raise Unproven(f"calls written as {text!r} are read back as {output}")
+        if read != (called, reasoning, ""):
+            raise Unproven(f"{text!r} is read back as {read}")
+
+
+def _read(notation: Notation, tools: ToolUse, text: str) -> tuple[list[Any], str, str]:
+    """The calls, the reasoning and the content of ``text``."""
+    try:
+        output = OutputParser(notation, tools=tools).feed(text, is_last=True)
+    except Exception as error:  # there may be notations that the parser was not made for
+        raise Unproven(f"the notation cannot be read: {error!r}") from error
+    calls = [(call.name, json.loads(call.arguments)) for call in output.calls]
+    return calls, output.reasoning, output.content
 
 
 def _thought(notation: Notation) -> str:

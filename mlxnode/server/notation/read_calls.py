@@ -18,6 +18,10 @@ _LONG_ID = f"call_{0:024}"
 _FLAG: Call = (NAMES[0], {KEYS[0]: True}, IDS[0])
 
 
+class Unwritten(Unreadable):
+    """The template does not write calls."""
+
+
 class FoundCalls(NamedTuple):
     """How the template writes calls, and the form in which it takes them.
 
@@ -33,7 +37,8 @@ def read_calls(probe: Probe, sections: Sections) -> FoundCalls:
     """The notation of the calls that the template writes.
 
     Raises:
-        Unreadable: it writes none, or writes them in no notation that is known.
+        Unwritten: it writes none.
+        Unreadable: it writes them in a way that no notation describes.
     """
     reasons = []
     for form in FORMS:
@@ -44,7 +49,7 @@ def read_calls(probe: Probe, sections: Sections) -> FoundCalls:
                 reasons.append(error)
     if reasons:
         raise reasons[0]
-    raise Unreadable("the template does not write the calls of earlier answers")
+    raise Unwritten("the template does not write the calls of earlier answers")
 
 
 def _read(probe: Probe, sections: Sections, form: Form) -> FoundCalls:
@@ -55,7 +60,7 @@ def _read(probe: Probe, sections: Sections, form: Form) -> FoundCalls:
         rendered = RenderedCalls.of(probe.calls([_FIRST], form) or "", [_FIRST])
     tags = _take_tags(probe, form, rendered)
     lead = _without_header(rendered.lead, sections)
-    tail, ends = _without_end(rendered.tail, sections.after)
+    tail, ends = _without_end(rendered.tail, sections)
     notation = _assemble(rendered, lead, tail, tags)
     if probe.calls([(*_FIRST[:2], _LONG_ID)], form) is None:
         notation = dataclasses.replace(notation, short_ids=True)
@@ -76,15 +81,17 @@ def _without_header(lead: str, sections: Sections) -> str:
     return without_thought(lead, sections.thinking).lstrip()
 
 
-def _without_end(tail: str, turn_end: str) -> tuple[str, tuple[str, ...]]:
+def _without_end(tail: str, sections: Sections) -> tuple[str, tuple[str, ...]]:
     """``tail`` without the end of the turn, which is a token of its own in some families."""
-    tail, turn_end = tail.rstrip(), turn_end.strip()
-    if not turn_end:
-        return tail, ()
+    tail, turn_end = tail.rstrip(), sections.after.strip()
+    last = atoms(tail)[-1] if tail else ""
     if shared := common_suffix(tail, turn_end):
         return tail.removesuffix(shared).rstrip(), ()
-    last = atoms(tail)[-1] if tail else ""
-    if is_marker(last) and "/" not in last:
+    if not is_marker(last):
+        return tail, ()
+    if sections.later.lstrip().startswith(last):
+        return tail.removesuffix(last).rstrip(), ()
+    if turn_end and "/" not in last:
         return tail.removesuffix(last).rstrip(), (last,)
     return tail, ()
 

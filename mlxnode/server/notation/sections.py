@@ -29,6 +29,7 @@ class Sections(NamedTuple):
     prompt: str  # from the question to the answer that the model shall write
     before: str  # from the question to the content
     after: str  # the end of the turn
+    later: str  # what follows the content of an answer that is not the last one
 
 
 def read_sections(probe: Probe, words: str) -> Sections:
@@ -36,7 +37,7 @@ def read_sections(probe: Probe, words: str) -> Sections:
     plain = probe.answer(content=CONTENT) or ""
     before, _, after = plain.partition(CONTENT)
     prompt = probe.after_question(starts_answer=True) or ""
-    earlier = _earlier(probe) or before
+    earlier, later = _earlier(probe) or (before, after)
     thinking = (
         _from_thoughts(probe, earlier, prompt)
         or _from_prompt(probe, earlier, prompt, words)
@@ -51,7 +52,7 @@ def read_sections(probe: Probe, words: str) -> Sections:
         content = Markers(start, end)
         after = after.lstrip().removeprefix(end) if after.strip() != end else after
     silent = _silent(probe, thinking, content)
-    return Sections(thinking, content, silent, prompt, before, after)
+    return Sections(thinking, content, silent, prompt, before, after, later)
 
 
 def without_thought(text: str, thinking: Markers | None) -> str:
@@ -59,11 +60,14 @@ def without_thought(text: str, thinking: Markers | None) -> str:
     return text if thinking is None else text.rpartition(thinking.end)[2]
 
 
-def _earlier(probe: Probe) -> str | None:
-    """What stands before an answer that is not the last one."""
-    later = {"role": "user", "content": "and then?"}
-    text = probe.after_question({"role": "assistant", "content": CONTENT}, later)
-    return text.partition(CONTENT)[0] if text is not None and CONTENT in text else None
+def _earlier(probe: Probe) -> tuple[str, str] | None:
+    """What stands before and after the content of an answer that is not the last one."""
+    question = {"role": "user", "content": "and then?"}
+    text = probe.after_question({"role": "assistant", "content": CONTENT}, question)
+    if text is None or CONTENT not in text:
+        return None
+    before, _, after = text.partition(CONTENT)
+    return before, after
 
 
 def _from_thoughts(probe: Probe, earlier: str, prompt: str) -> Markers | None:

@@ -1,5 +1,6 @@
 """Reads arguments that have tags of their own, one by one."""
 
+from collections.abc import Collection
 from typing import Any
 
 from mlxnode.server.notation.arguments import RawText
@@ -29,8 +30,10 @@ class TaggedReader:
         self._continuations = [self._before_key, *self._between, *ends]
         self._ends = [self._before_key, *syntax.closers]
 
-    def read(self) -> Reading[dict[str, Any]]:
+    def read(self, names: Collection[str]) -> Reading[dict[str, Any]]:
         """The arguments up to what is none; a value without quotes is a ``RawText``.
+
+        ``names`` are those of the parameters.
 
         Raises:
             Misread: a key or a value has no end, or a key comes twice.
@@ -48,7 +51,9 @@ class TaggedReader:
             key, is_other = yield from self._read_key()
             if key in arguments:
                 raise Misread
-            arguments[key] = self._to_value((yield from self._read_value()), is_other)
+            later = [name for name in names if name not in arguments and name != key]
+            value = yield from self._read_value(later)
+            arguments[key] = self._to_value(value, is_other)
 
     def _read_key(self) -> Reading[tuple[str, bool]]:
         """The key, and whether the value is written as one that is no string."""
@@ -66,8 +71,12 @@ class TaggedReader:
             is_other = is_other or token != tokens[0]
         return key.strip(), is_other
 
-    def _read_value(self) -> Reading[str]:
-        """The text up to an end tag after which the notation goes on."""
+    def _read_value(self, later: list[str]) -> Reading[str]:
+        """The text up to an end tag after which the notation goes on.
+
+        ``later``: the arguments that may follow. One of them shows that the end tag is
+        missing.
+        """
         source, end = self._source, self._after_value
         start = source.offset
         pieces: list[str] = []
@@ -77,9 +86,19 @@ class TaggedReader:
                 return self._read_unclosed_value(start)
             pieces.append(piece)
             if (yield from source.follows(len(end), self._continuations)):
+                value = "".join(pieces)
+                missing = self._find_key(value, later)
+                if missing >= 0 and source.go_back(start + missing):
+                    return self._trimmed(value[:missing])
                 source.take(len(end))
-                return self._trimmed("".join(pieces))
+                return self._trimmed(value)
             pieces.append(source.take(len(end)))
+
+    def _find_key(self, value: str, keys: list[str]) -> int:
+        """The first place in ``value`` where the tag of one of ``keys`` stands; -1: none."""
+        after = self._before_value[0][0]
+        tags = [f"{self._before_key}{key}{after}" for key in keys]
+        return min((at for tag in tags if (at := value.find(tag)) >= 0), default=-1)
 
     def _read_unclosed_value(self, start: int) -> str:
         """The text from ``start`` up to the next tag, where the value's own is missing."""

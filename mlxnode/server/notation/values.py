@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from mlxnode.server.notation.brackets import GEMMA_QUOTE, MAX_DEPTH
 
 _SPACE = re.compile(r"\s*")
-_NUMBER = re.compile(r"-?\d{1,400}(?:\.\d{1,400})?(?:[eE][+-]?\d{1,4})?(?![\w.])")
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,399})(?:\.\d{1,400})?(?:[eE][+-]?\d{1,4})?(?![\w.])")
 _WORD = re.compile(r"[A-Za-z_$][\w.$-]*")
 _CHUNK = {quote: re.compile(rf"[^\\{quote}]+") for quote in "\"'"}
 _HEX = re.compile(r"u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})")

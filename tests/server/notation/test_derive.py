@@ -4,14 +4,14 @@ import random
 from typing import Any
 
 import pytest
+from support.notation_pieces import JSON, NOW, ROME, calls, chatml, each, text, xml
+from support.notation_templates import CHATML, FAMILIES, THINK
+from support.notation_wrapper import make_wrapper
 
 from mlxnode.server.notation.derive import derive_notation
 from mlxnode.server.notation.describe import describe
 from mlxnode.server.notation.notation import Markers, Notation
 from mlxnode.server.notation.write import write_calls
-from tests.support.notation_pieces import JSON, NOW, ROME, calls, chatml, each, text, xml
-from tests.support.notation_templates import CHATML, FAMILIES, THINK
-from tests.support.notation_wrapper import make_wrapper
 
 ARGUMENTS = '{"city": "Rome", "days": 2}'
 CALL = f'{{"name": "get_weather", "arguments": {ARGUMENTS}}}'
@@ -235,6 +235,14 @@ def test_derive_falls_back_to_plain_words_and_says_why(template, reason):
     assert notation.source == "plain"
     assert reason in notation.reason
     assert "in plain words (" + notation.reason in describe(notation)[1]
+
+
+def test_derive_survives_a_wrapper_that_breaks():
+    wrapper = make_wrapper(FAMILIES["qwen3"].template)
+    wrapper.get_added_vocab = None
+    notation = derive_notation(wrapper)
+    assert notation.source == "plain"
+    assert "not callable" in notation.reason
 
 
 def test_derive_refuses_a_notation_that_the_template_does_not_keep_to():

@@ -1,56 +1,145 @@
 """A model's output, separated: the result is the same wherever the text is cut."""
 
 import json
-import random
+import time
 
 import pytest
 
-from mlxnode.server.notation.output_parser import OutputDelta, OutputParser
-from mlxnode.server.notation.tool_syntax import PLAIN_SYNTAX, ToolSyntax
-from mlxnode.server.prompt.tokenizers import import_tokenizer_utils
+from mlxnode.server.notation.notation import NO_NOTATION
+from mlxnode.server.notation.output_parser import FEW_WORDS, OutputParser
+from tests.support.notations import (
+    ACTION,
+    BARE,
+    GEMMA,
+    HARMONY,
+    HERMES,
+    INVOKE,
+    KEYED,
+    LISTED,
+    NAMED,
+    NOW,
+    NUMBERED,
+    PAIRS,
+    PYTHON,
+    ROME,
+    TURNS,
+    WITH_ID,
+    XML,
+    read,
+    read_all_ways,
+    use_of,
+)
 
-THINKING = ("<think>", "</think>")
-PARAMETERS = {"type": "object", "properties": {"days": {"type": "array"}}}
-TOOLS = [
-    {"type": "function", "function": {"name": name, "parameters": PARAMETERS}}
-    for name in ("now", "get_weather")
-]
-WEATHER = '{"name": "get_weather", "arguments": {"city": "B}r\\"n", "days": [1, {"a": 2}]}}'
+ARGUMENTS = '{"city": "Rome", "days": 2}'
+OBJECT = f'{{"name": "get_weather", "arguments": {ARGUMENTS}}}'
+NOW_OBJECT = '{"name": "now", "arguments": {}}'
+TOOL_CALL = f"<tool_call>\n{OBJECT}\n</tool_call>"
+NOW_CALL = f"<tool_call>\n{NOW_OBJECT}\n</tool_call>"
+FUNCTION = (
+    "<function=get_weather>\n<parameter=city>\nRome\n</parameter>\n"
+    "<parameter=days>\n2\n</parameter>\n</function>"
+)
+
+# For each notation, one call of ``get_weather``; and a second one of ``now``.
+SAMPLES = {
+    "hermes": (HERMES, TOOL_CALL, f"\n{NOW_CALL}"),
+    "xml": (
+        XML,
+        f"<tool_call>\n{FUNCTION}\n</tool_call>",
+        "\n<tool_call>\n<function=now>\n</function>\n</tool_call>",
+    ),
+    "pairs": (
+        PAIRS,
+        "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Rome</arg_value>\n"
+        "<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n</tool_call>",
+        "\n<tool_call>now\n</tool_call>",
+    ),
+    "invoke": (
+        INVOKE,
+        '<do:calls>\n<do:invoke name="get_weather">\n<do:parameter name="city" string="true">'
+        'Rome</do:parameter>\n<do:parameter name="days" string="false">2</do:parameter>\n'
+        "</do:invoke>",
+        '\n<do:invoke name="now">\n</do:invoke>\n</do:calls>',
+    ),
+    "named": (NAMED, f"[TOOL_CALLS]get_weather[ARGS]{ARGUMENTS}", "[TOOL_CALLS]now[ARGS]{}"),
+    "with id": (
+        WITH_ID,
+        f"[TOOL_CALLS]get_weather[CALL_ID]abcdefghi[ARGS]{ARGUMENTS}",
+        "[TOOL_CALLS]now[CALL_ID]abcdefghj[ARGS]{}",
+    ),
+    "listed": (LISTED, f"[TOOL_CALLS][{OBJECT}", f", {NOW_OBJECT}]"),
+    "action": (
+        ACTION,
+        f'<|START_ACTION|>[\n    {{"tool_call_id": "0", "tool_name": "get_weather", '
+        f'"parameters": {ARGUMENTS}}}',
+        ',\n    {"tool_call_id": "1", "tool_name": "now", "parameters": {}}\n]<|END_ACTION|>',
+    ),
+    "keyed": (
+        KEYED,
+        f'<|tools_prefix|>[{{"get_weather": {ARGUMENTS}}}',
+        ', {"now": {}}]<|tools_suffix|>',
+    ),
+    "numbered": (
+        NUMBERED,
+        "<|calls_begin|><|call_begin|>functions.get_weather:0<|argument_begin|>"
+        f"{ARGUMENTS}<|call_end|>",
+        "<|call_begin|>functions.now:1<|argument_begin|>{}<|call_end|><|calls_end|>",
+    ),
+    "python": (
+        PYTHON,
+        "<|tool_call_start|>[get_weather(city='Rome', days=2)",
+        ", now()]<|tool_call_end|>",
+    ),
+    "gemma": (
+        GEMMA,
+        '<|tool_call>call:get_weather{city:<|"|>Rome<|"|>,days:2}<tool_call|>',
+        "<|tool_call>call:now{}<tool_call|>",
+    ),
+    "turns": (
+        TURNS,
+        f"<|tool_calls|><|call:begin|>a1<|call:name|>get_weather<|call:args|>{ARGUMENTS}"
+        "<|call:end|>",
+        "<|call:begin|>a2<|call:name|>now<|call:args|>{}<|call:end|>",
+    ),
+}
 
 
-def syntax_of(name: str) -> ToolSyntax:
-    """The syntax of one of mlx-lm's parsers."""
-    import_tokenizer_utils()
-    module = __import__(f"mlx_lm.tool_parsers.{name}", fromlist=["parse_tool_call"])
-    return ToolSyntax(module.tool_call_start, module.tool_call_end, module.parse_tool_call)
+@pytest.mark.parametrize("name", SAMPLES)
+def test_calls_are_read_in_the_notation_of_the_model(name):
+    notation, first, second = SAMPLES[name]
+    text = f"I look.\n{first}{second}\nDone."
+    assert read_all_ways(notation, text) == ("I look.\nDone.", "", [ROME, NOW])
 
 
-def read(text: str, cuts: list[int], **options) -> OutputDelta:
-    parser = OutputParser(**options)
-    output = OutputDelta()
-    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        output.add(parser.feed(text[start:end]))
-    output.add(parser.feed("", is_last=True))
-    for call in output.calls:
-        assert call.id.startswith("call_")
-        call.id = None
-    return output
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_call_that_is_cut_off_leaves_no_trace(name):
+    notation, first, second = SAMPLES[name]
+    text = first + second
+    for end in range(len(text)):
+        parser = OutputParser(notation, tools=use_of(notation))
+        output = read(parser, [text[:end]], is_cut=True)
+        calls = [(call.name, json.loads(call.arguments)) for call in output.calls]
+        assert not output.content and calls == [ROME, NOW][: len(calls)], text[:end]
 
 
-def read_all_ways(text: str, **options) -> OutputDelta:
-    """The parsed ``text``; it must be the same for every cut in two and for many others."""
-    whole = read(text, [], **options)
-    rng = random.Random(0)
-    ways = [[at] for at in range(len(text) + 1)]
-    ways += [sorted(rng.choices(range(len(text) + 1), k=8)) for _ in range(50)]
-    for cuts in [*ways, list(range(len(text)))]:
-        assert read(text, cuts, **options) == whole, cuts
-    return whole
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_call_that_the_model_leaves_unfinished_is_content(name):
+    notation, first, _ = SAMPLES[name]
+    text = first[: first.index("Rome") + 2]
+    assert read_all_ways(notation, text) == (text, "", [])
 
 
-def calls_of(output: OutputDelta) -> list[tuple[str, object]]:
-    assert [call.index for call in output.calls] == list(range(len(output.calls)))
-    return [(call.name, json.loads(call.arguments)) for call in output.calls]
+@pytest.mark.parametrize("name", SAMPLES)
+def test_special_tokens_are_no_content(name):
+    notation, first, _ = SAMPLES[name]
+    parser = OutputParser(notation, tools=use_of(notation))
+    place = first.index("get_weather")
+    special, rest = first[:place], first[place:].replace("get_weather", "nothing")
+    content = parser.feed("See: ").content
+    content += parser.feed(special, is_special=True).content
+    content += read(parser, list(rest)).content
+    assert "nothing" in content and content.startswith("See: ")
+    assert special.strip() not in content
 
 
 @pytest.mark.parametrize(
@@ -58,121 +147,164 @@ def calls_of(output: OutputDelta) -> list[tuple[str, object]]:
     [
         ("<think>\na < b\n</think>\n\nYes.", False, "Yes.", "a < b"),
         ("a < b\n</think>\n\nYes.", True, "Yes.", "a < b"),
+        ("<think>a < b\n</think>\n\nYes.", True, "Yes.", "a < b"),
         ("no end of it", True, "", "no end of it"),
         ("<think></think>Yes. ", False, "Yes. ", ""),
         (" plain <thin", False, " plain <thin", ""),
-        ("x</think>y", False, "x</think>y", ""),
         ("one<think>two</think>three", False, "onethree", "two"),
-        ("<tool_call>{}</tool_call>", False, "<tool_call>{}</tool_call>", ""),
+        ("<think>one</think>two<think>three</think>", False, "two", "one\n\nthree"),
+        ("Hm.\n</think>\n\nYes.", False, "Yes.", "Hm."),
+        ("</think>\n\nYes.", False, "Yes.", ""),
+        ("Yes." * FEW_WORDS + "\n</think>\n\nNo.", False, "Yes." * FEW_WORDS + "\n\n\nNo.", ""),
     ],
 )
 def test_reasoning_is_told_from_the_answer(text, is_thinking, content, reasoning):
-    output = read_all_ways(text, thinking=THINKING, is_thinking=is_thinking)
-    assert (output.content, output.reasoning, output.calls) == (content, reasoning, [])
+    assert read_all_ways(HERMES, text, is_thinking=is_thinking) == (content, reasoning, [])
+
+
+def test_content_has_markers_of_its_own():
+    text = "<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>Yes.<|END_RESPONSE|>"
+    assert read_all_ways(ACTION, text) == ("Yes.", "Hm.", [])
+    text = "Hm.<|START_RESPONSE|>Yes.<|END_RESPONSE|>"
+    assert read_all_ways(ACTION, text, is_thinking=True) == ("Yes.", "Hm.", [])
+
+
+def test_a_silent_text_stands_between_a_thought_and_a_call():
+    text = f"<|think|>Hm.<|end|><|begin|>assistant{SAMPLES['turns'][1]}"
+    assert read_all_ways(TURNS, text) == ("", "Hm.", [ROME])
 
 
 @pytest.mark.parametrize(
-    ("syntax", "text"),
+    ("text", "content", "reasoning", "calls"),
     [
-        (PLAIN_SYNTAX, f"I look.\n<tool_call>\n{WEATHER}\n</tool_call>\n"),
-        (PLAIN_SYNTAX, f"I look.<tool_call>{WEATHER}"),
-        (
-            PLAIN_SYNTAX,
-            'I look. <tool_call>{"arguments": {"city": "B}r\\"n", "days": [1, {"a": 2}]}, '
-            '"name": "get_weather"}</tool_call>',
-        ),
-        ("mistral", f"I look.[TOOL_CALLS][{WEATHER}]"),
-        (
-            "mistral",
-            'I look.[TOOL_CALLS]get_weather[ARGS]{"city": "B}r\\"n", "days": [1, {"a": 2}]}',
-        ),
-        (
-            "pythonic",
-            "I look.<|tool_call_start|>[get_weather(city='B}r\"n', days=[1, {'a': 2}])]"
-            "<|tool_call_end|>",
-        ),
-        (
-            "qwen3_coder",
-            'I look.\n<tool_call>\n<function=get_weather>\n<parameter=city>\nB}r"n\n'
-            '</parameter>\n<parameter=days>\n[1, {"a": 2}]\n</parameter>\n</function>\n'
-            "</tool_call>",
-        ),
-        (
-            "kimi_k2",
-            "I look.<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0"
-            '<|tool_call_argument_begin|>{"city": "B}r\\"n", "days": [1, {"a": 2}]}'
-            "<|tool_call_end|><|tool_calls_section_end|>",
-        ),
+        (f"<think>I call.\n{TOOL_CALL}", "", "I call.", [ROME]),
+        (f"<think>I call.\n{TOOL_CALL}\n{NOW_CALL}\n", "", "I call.", [ROME, NOW]),
+        (f"<think>I call {NOW_CALL}</think>Yes.", "Yes.", f"I call {NOW_CALL}", []),
+        (f"<think>I call {NOW_CALL} or not", "", f"I call {NOW_CALL} or not", []),
+        ("<think>Is it <tool_call>?</think>Yes.", "Yes.", "Is it <tool_call>?", []),
     ],
 )
-def test_calls_are_read_in_the_syntax_of_the_model(syntax, text):
-    syntax = syntax_of(syntax) if isinstance(syntax, str) else syntax
-    output = read_all_ways(text, syntax=syntax, tools=TOOLS)
-    assert output.content == "I look."
-    assert calls_of(output) == [
-        ("get_weather", {"city": 'B}r"n', "days": [1, {"a": 2}]}),
-    ]
+def test_a_call_in_a_thought_counts_if_the_text_ends_with_it(text, content, reasoning, calls):
+    assert read_all_ways(HERMES, text) == (content, reasoning, calls)
 
 
-def test_several_calls_and_reasoning_before_them():
-    now = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
-    text = f"<think>Which?</think>\n\n{now}\n<tool_call>{WEATHER}</tool_call> Done."
-    output = read_all_ways(text, thinking=THINKING, syntax=PLAIN_SYNTAX, tools=TOOLS)
-    assert (output.reasoning, output.content) == ("Which?", "Done.")
-    assert [name for name, _ in calls_of(output)] == ["now", "get_weather"]
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_bare_object_at_the_start_is_a_call_where_the_family_writes_so(count):
+    text = "; ".join([OBJECT, NOW_OBJECT][:count])
+    assert read_all_ways(BARE, text) == ("", "", [ROME, NOW][:count])
+    assert read_all_ways(BARE, f"<|python_tag|>{text}") == ("", "", [ROME, NOW][:count])
+    for other in (f"So: {OBJECT}", '{"name": "Rome"}', '{"a": 1}', "{", '{"name": "now"'):
+        assert read_all_ways(BARE, other) == (other, "", [])
 
 
-def test_arguments_come_as_they_are_written():
-    parser = OutputParser(syntax=PLAIN_SYNTAX, tools=TOOLS)
-    parser.feed('<tool_call>{"name": "get_weather", "arguments": ')
-    pieces = [parser.feed(piece).calls[0] for piece in ('{"ci', 'ty": ', '"Basel"}')]
-    assert pieces[0].name == "get_weather" and pieces[1].name is None
-    assert [piece.arguments for piece in pieces] == ['{"ci', 'ty": ', '"Basel"}']
+def test_an_object_that_is_no_call_is_not_held():
+    parser = OutputParser(BARE, tools=use_of(BARE))
+    assert parser.feed('{"title": "').content == '{"title": "'
+    parser = OutputParser(BARE, tools=use_of(BARE))
+    assert parser.feed('{"name": "Rome", ').content == '{"name": "Rome",'
 
 
-def test_arguments_that_are_cut_off_are_told_as_far_as_they_go():
-    text = '<tool_call>{"name": "get_weather", "arguments": {"city": "Ba'
-    [call] = read_all_ways(text, syntax=PLAIN_SYNTAX, tools=TOOLS).calls
-    assert call.arguments == '{"city": "Ba'
+# --- the ends of an answer ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '<tool_call>{"name": "nobody", "arguments": {}}</tool_call>',
-        '<tool_call>{"name": "now"}</tool_call> and on',
-        '<tool_call>{"name": "now", "arguments": 7}</tool_call>',
-        "To call, write <tool_call> and </tool_call>.",
-        "\n <tool_call>[]",
-        "<tool_call",
-        '{"name": "now", "arguments": {}}',
-    ],
-)
-def test_what_only_looks_like_a_call_is_text(text):
-    output = read_all_ways(text, syntax=PLAIN_SYNTAX, tools=TOOLS)
-    assert (output.content, output.calls) == (text, [])
+def test_without_parallel_calls_the_first_is_the_last():
+    for name, (notation, first, second) in SAMPLES.items():
+        parser = OutputParser(notation, tools=use_of(notation, is_parallel=False))
+        output = parser.feed(f"{first}{second} more")
+        if name != "listed":  # a list is read as a whole
+            assert parser.is_finished
+        assert [call.name for call in output.calls] == ["get_weather"]
 
 
-@pytest.mark.parametrize("syntax", [PLAIN_SYNTAX, "pythonic"])
-def test_without_parallel_calls_the_first_is_the_last(syntax):
-    call = f"<tool_call>{WEATHER}</tool_call>"
-    if syntax == "pythonic":
-        syntax = syntax_of(syntax)
-        call = "<|tool_call_start|>[get_weather(), now()]<|tool_call_end|>"
-    parser = OutputParser(syntax=syntax, tools=TOOLS, is_parallel=False)
-    output = parser.feed(f"{call}\n{call} more")
+def test_a_model_that_must_call_does_not_repeat_itself():
+    again = OBJECT.replace('"city": "Rome", "days": 2', '"days": 2,  "city": "Rome"')
+    parts = [TOOL_CALL, NOW_CALL, f"<tool_call>{again}</tool_call>", "rest"]
+    parser = OutputParser(HERMES, tools=use_of(HERMES, must_call=True))
+    output = read(parser, parts)
+    assert [call.name for call in output.calls] == ["get_weather", "now"]
     assert parser.is_finished and not output.content
-    assert [piece.name for piece in output.calls] == ["get_weather"]
+    parser = OutputParser(HERMES, tools=use_of(HERMES))
+    assert len(read(parser, parts[:3]).calls) == 3 and not parser.is_finished
 
 
-def test_short_ids_where_a_template_takes_no_others():
-    syntax = ToolSyntax("<tool_call>", "", lambda *_: None, has_short_ids=True)
-    [call] = OutputParser(syntax=syntax, tools=TOOLS).feed(f"<tool_call>{WEATHER}").calls
-    assert len(call.id) == 9 and call.id.isalnum()
+def test_enforced_arguments_come_as_they_are_written():
+    for name in ("hermes", "named", "listed", "action", "keyed", "numbered", "turns"):
+        notation, first, second = SAMPLES[name]
+        parser = OutputParser(notation, tools=use_of(notation, must_call=True))
+        start, rest = first.split('{"city"')
+        delta = parser.feed(f'{start}{{"ci')
+        assert [(call.name, call.arguments) for call in delta.calls] == [
+            ("get_weather", '{"ci')
+        ]
+        assert parser.feed('ty"').calls[0].arguments == 'ty"'
+        output = read(parser, [*rest, *second])
+        assert [call.name for call in output.calls if call.name] == ["now"], name
+        assert not output.content
 
 
-def test_special_tokens_are_shown_where_they_mean_something():
-    parser = OutputParser(syntax=syntax_of("kimi_k2"), tools=TOOLS)
-    assert parser.wants("<|tool_calls_section_begin|>") and not parser.wants("<|im_end|>")
-    parser.feed("<|tool_calls_section_begin|>")
-    assert parser.wants("<|tool_call_begin|>")
+def test_other_arguments_come_when_they_are_complete():
+    parser = OutputParser(HERMES, tools=use_of(HERMES))
+    assert not parser.feed(f"<tool_call>{OBJECT[:-1]}")
+    [call] = parser.feed("}").calls
+    assert call.arguments == '{"city":"Rome","days":2}'
+
+
+# --- ids and tokens -------------------------------------------------------------------
+
+
+def test_the_ids_are_the_models_own_where_they_fit():
+    _, first, second = SAMPLES["with id"]
+    output = read(OutputParser(WITH_ID, tools=use_of(WITH_ID)), [first, second])
+    assert [call.id for call in output.calls] == ["abcdefghi", "abcdefghj"]
+    output = read(OutputParser(WITH_ID, tools=use_of(WITH_ID)), [first, first])
+    ids = [call.id for call in output.calls]
+    assert ids[0] == "abcdefghi" != ids[1] and len(ids[1]) == 9 and ids[1].isalnum()
+    [call] = read(OutputParser(HERMES, tools=use_of(HERMES)), [TOOL_CALL]).calls
+    assert call.id.startswith("call_") and len(call.id) == 29
+
+
+def test_special_tokens_are_wanted_if_the_notation_has_them():
+    parser = OutputParser(NUMBERED, tools=use_of(NUMBERED))
+    assert parser.wants("<|call_begin|>") and not parser.wants("<|im_end|>")
+    assert not OutputParser(NUMBERED).wants("<|call_begin|>")
+    parser = OutputParser(GEMMA, tools=use_of(GEMMA))
+    assert parser.wants('<|"|>') and parser.wants("<channel|>")
+    assert OutputParser(HARMONY).wants("<|channel|>")
+
+
+def test_without_tools_a_call_is_text():
+    assert read(OutputParser(HERMES), list(TOOL_CALL)).content == TOOL_CALL
+    assert OutputParser(NO_NOTATION).feed(" a ").content == " a "
+
+
+# --- time -----------------------------------------------------------------------------
+
+HOSTILE = {
+    "openers": "<tool_call>",
+    "open objects": "<tool_call>{",
+    "open strings": '<tool_call>{"',
+    "open values": "<tool_call><function=now><parameter=a>",
+    "false ends": "</parameter>x",
+    "braces": "{",
+    "calls in a thought": f"<think>{NOW_CALL}",
+    "thoughts": "<think></think>",
+    "space": " ",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("notation", [HERMES, XML, HARMONY], ids=["hermes", "xml", "harmony"])
+def test_the_time_is_in_proportion_to_the_length(name, notation):
+    def seconds(count: int) -> float:
+        text = "<tool_call><function=get_weather><parameter=city>" * (name == "false ends")
+        text += HOSTILE[name] * count
+        parser = OutputParser(notation, tools=use_of(notation))
+        start = time.process_time()
+        for at in range(0, len(text), 4):
+            parser.feed(text[at : at + 4])
+        parser.feed("", is_last=True)
+        return time.process_time() - start
+
+    # Three times that of a linear reader for 8 times the text; quadratic would be 64 times.
+    assert seconds(4000) < 24 * max(seconds(500), 0.01)
