@@ -52,7 +52,9 @@ class MarkerTokens:
 
         "" if there is none. ``without`` is a marker that does not count.
         """
-        ids = {self._ids[text] for text in texts if text in self._ids}
+        if not self._ids:
+            return ""
+        ids = {self._ids[found] for text in texts for found in self._pattern.findall(text)}
         ids = ids.union(self._with_text) - {self._ids.get(without)}
         return f"<[{_ranges(sorted(ids))}]>" if ids else ""
 

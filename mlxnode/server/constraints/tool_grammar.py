@@ -193,7 +193,8 @@ class _Answer:
         rest = f"({other} {self._text()}?)*" if other else ""
         silent = [self._rules.literal(text) for text in self._notation.silent]
         before = f"({one_of(silent)})?" if silent else ""
-        return sequence([before, one_of(['""', self._calls(tools), sequence([start, rest])])])
+        other_text = sequence([f"{start}?", rest])
+        return sequence([before, one_of([self._calls(tools), other_text])])
 
     def _text(self) -> str:
         return self._rules.rule("TEXT", "/(?s:.+)/")

@@ -152,6 +152,8 @@ async def test_text_is_free_until_a_call_starts(model: Model):
     text = "Hello, {world} [1]\n"
     if model.notation.is_harmony:
         text = f"<|channel|>final<|message|>{text}"
+    elif (thinking := model.notation.thinking) is not None:
+        text = f"{thinking.start}Once{thinking.end}{text}"
     for token in model.walker.tokenizer.encode(text).ids:
         state.accept(token)
     assert state.error is None and state.may_end
