@@ -49,8 +49,10 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     ``logit_bias`` are defined in ``kernels/sample.py``.
 
     ``grammar`` constrains the generated text; it has llguidance's JSON form. The constraint
-    applies from the first token, or after the first occurrence of the tokens
-    ``grammar_after``. Stop ids cannot be sampled in the first ``min_tokens`` tokens.
+    applies from the first token, or after the first of
+    ``grammar_after``, sequences of places with the ids that may stand there, before which the answer cannot end. Stop ids cannot be sampled in the
+    first ``min_tokens`` tokens.
+
     ``top_logprobs`` requests the log-probability of each token, and of that many most likely
     tokens at the same position. Without it, the log-probabilities are not computed.
     ``scores_prompt`` requests the log-probabilities of the prompt tokens. ``thinking`` limits
@@ -63,7 +65,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     min_p: float = 0.0
     seed: int | None = None  # 0 <= seed < 2**64
     grammar: str | None = None
-    grammar_after: list[int] = []
+    grammar_after: list[list[list[int]]] = []
     logit_bias: dict[int, float] = {}
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "figures": [],
     "messages": ["figures"],
     "grammar": [],
+    "token_bytes": [],
     "kernels": [],
     "config": ["errors"],
     "models": ["config", "errors"],
@@ -53,6 +54,7 @@ MAY_IMPORT = {
         "grammar",
         "kernels",
         "messages",
+        "token_bytes",
     ],
     "engine.fit": [
         "config",
@@ -101,7 +103,13 @@ MAY_IMPORT = {
     "server.errors": [],
     "server.notation": [],
     "server.constraints": ["grammar", "server.errors", "server.notation"],
-    "server.prompt": ["errors", "server.constraints", "server.errors", "server.notation"],
+    "server.prompt": [
+        "errors",
+        "server.constraints",
+        "server.errors",
+        "server.notation",
+        "token_bytes",
+    ],
     "server.registry": [
         "config",
         "errors",
@@ -128,6 +136,7 @@ MAY_IMPORT = {
         "server.notation",
         "server.prompt",
         "server.registry",
+        "token_bytes",
     ],
     "server.http": [
         "config",

@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlxnode.engine.decode.grammar import fill_masks, mask_words
+from mlxnode.engine.decode.grammar import fill_masks, mask_words, remove_tokens
 from mlxnode.engine.decode.request import Request
 from mlxnode.kernels.backend import Kernels
 from mlxnode.kernels.columns import column
@@ -97,7 +97,7 @@ def masks_of(rows: Sequence[Request], vocabulary_size: int) -> TokenMasks | None
     """The tokens that may follow, None if every row allows all tokens.
 
     A grammar and the end of the reasoning restrict them. A forced token that the grammar does
-    not allow is left to the grammar.
+    not allow is left to the grammar. Before its grammar starts, an answer cannot end.
     """
     masked = [i for i, row in enumerate(rows) if row.is_masked]
     if not masked:
@@ -105,6 +105,8 @@ def masks_of(rows: Sequence[Request], vocabulary_size: int) -> TokenMasks | None
     bits = np.empty((len(masked), mask_words(vocabulary_size)), np.uint32)
     fill_masks([rows[i].active_grammar for i in masked], bits)
     for mask, i in zip(bits, masked, strict=True):
+        if rows[i].awaits_grammar:
+            remove_tokens(mask, rows[i].stop_ids)
         if (token := rows[i].forced_token) is not None:
             _allow_only(token, mask)
     indices = [-1] * len(rows)

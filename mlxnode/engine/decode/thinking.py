@@ -5,26 +5,10 @@ any other, but from a mask that allows that token alone, so that its log-probabi
 model's, and no other row is concerned.
 """
 
-import operator
 from collections.abc import Sequence
 
+from mlxnode.engine.decode.markers import Marker
 from mlxnode.messages import ThinkingLimit
-
-
-class _Marker:
-    """A marker in all its spellings: sequences of places, with the ids that may stand there."""
-
-    def __init__(self, spellings: Sequence[Sequence[Sequence[int]]]):
-        self._spellings = [[frozenset(ids) for ids in spelling] for spelling in spellings]
-        self._last_ids = frozenset(id for spelling in spellings for id in spelling[-1])
-
-    def ends(self, tokens: list[int]) -> bool:
-        """True if the marker stands at the end of ``tokens``."""
-        return tokens[-1] in self._last_ids and any(
-            len(tokens) >= len(spelling)
-            and all(map(operator.contains, spelling, tokens[-len(spelling) :]))
-            for spelling in self._spellings
-        )
 
 
 class Thinking:
@@ -42,7 +26,7 @@ class Thinking:
         self._num_forced = 0  # tokens of the closing that are written
         self._is_past_end = False  # the written part of the closing ends the reasoning
         self._tokens: list[int] = []  # all that were read
-        self._start, self._end = _Marker(limit.starts), _Marker(limit.ends)
+        self._start, self._end = Marker(limit.starts), Marker(limit.ends)
 
     @property
     def forced_token(self) -> int | None:

@@ -13,6 +13,8 @@ from mlxnode.grammar import GrammarError, compile_grammar, compile_thread, try_m
 
 _Result = TypeVar("_Result")
 
+_NUM_TOKENS = 2**19  # more than any model has
+
 
 async def in_thread(call: Callable[[], _Result]) -> _Result:
     """The result of ``call``, in the one thread whose stack is large enough to compile."""
@@ -64,11 +66,14 @@ def _byte_tokenizer() -> LLTokenizer:
 
 
 class _Bytes:
-    """A vocabulary of the 256 bytes and an end token, in the form that llguidance takes."""
+    """A vocabulary of the 256 bytes and an end token, in the form that llguidance takes.
+
+    The ids after them, which a grammar may name as a model's markers, are tokens without text.
+    """
 
     eos_token_id = 256
     bos_token_id = None
-    tokens = (*(bytes([i]) for i in range(256)), b"<end>")
+    tokens = (*(bytes([i]) for i in range(256)), b"<end>", *[b""] * (_NUM_TOKENS - 257))
     special_token_ids = (256,)
 
     def __call__(self, text: bytes) -> list[int]:

@@ -22,13 +22,13 @@ def samplings_of(
     *,
     num_candidates: int = 1,
     grammar: str | None = None,
-    grammar_after: Sequence[int] = (),
+    grammar_after: Sequence[list[list[int]]] = (),
     thinking: ThinkingLimit | None = None,
 ) -> list[Sampling]:
     """The sampling parameters of each candidate of a prompt; they differ in their seeds.
 
     The parameters of ``body`` are completed by the model's defaults. ``grammar`` applies
-    after the tokens ``grammar_after``, which end the reasoning. ``thinking`` is its limit.
+    after one of the ``grammar_after``, which end the reasoning. ``thinking`` is its limit.
 
     Raises:
         InvalidRequest: a parameter is not valid for this model, or contradicts the grammar.

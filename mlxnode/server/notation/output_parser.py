@@ -12,6 +12,7 @@ from mlxnode.server.notation.source import Reading, TextSource
 from mlxnode.server.notation.tool_use import ToolUse
 
 FEW_WORDS = 32  # characters
+MANY_WORDS = 1000
 
 __all__ = ["CallDelta", "OutputDelta", "OutputParser"]
 
@@ -27,6 +28,7 @@ class OutputParser:
     thought of it. An end of the reasoning without a beginning is left out. What came before is
     reasoning if it is no more than ``FEW_WORDS``, which are held: to hold more would stop the
     stream of every answer without reasoning, and whole answers must be the same as streams.
+    A model that is expected to reason has ``MANY_WORDS``.
     """
 
     def __init__(
@@ -35,17 +37,19 @@ class OutputParser:
         *,
         tools: ToolUse | None = None,
         is_thinking: bool = False,
+        is_expected_to_think: bool = False,
     ):
         """Parse the output of one choice of a model that writes ``notation``.
 
         ``tools`` are the offered tools; None: a call is content. ``is_thinking``: the prompt
-        ends within the reasoning.
+        ends within the reasoning. ``is_expected_to_think``: the model opens it itself.
         """
+        few = MANY_WORDS if is_expected_to_think else FEW_WORDS
         self._source = TextSource()
         may_think = notation.thinking is not None and not notation.is_harmony
         self._output = OutputWriter(
             is_after_marker=is_thinking,
-            num_undecided=FEW_WORDS if may_think and not is_thinking else 0,
+            num_undecided=few if may_think and not is_thinking else 0,
         )
         self._calls = None if tools is None else CallList(tools, self._output)
         self._section: Section = "reasoning" if is_thinking else "content"

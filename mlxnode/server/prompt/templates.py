@@ -26,12 +26,33 @@ class ChatTemplate:
         self._renderer = Renderer(wrapper)
         self._border_finder = BorderFinder()
         self.notation: Notation = derive_notation(wrapper)
-        self.think_end_ids: list[int] = list(wrapper.think_end_tokens or ())
 
     @functools.cached_property
     def switches(self) -> Switches:
         """What the template has to switch the reasoning with; found at the first request."""
         return Switches(self._renderer, thinks=self.notation.thinking is not None)
+
+    @property
+    def decides_to_think(self) -> bool:
+        """True if the model reasons or not as it likes: the template cannot tell it."""
+        return self.notation.thinking is not None and not self.switches.is_switchable
+
+    def expects_thoughts(self, conversation: Conversation) -> bool:
+        """True if the model opens its reasoning itself, unless the prompt closes it."""
+        variable = self._closing_variable
+        return variable is not None and conversation.variables.get(variable) is not False
+
+    @functools.cached_property
+    def _closing_variable(self) -> str | None:
+        """The variable that makes the prompt close a reasoning that it does not open."""
+        thinking, variable = self.notation.thinking, self.switches.variable
+        if thinking is None or variable is None:
+            return None
+        asked: list[Message] = [{"role": "user", "content": ""}]
+        on = self._renderer.try_render(asked, variables={})
+        off = self._renderer.try_render(asked, variables={variable: False})
+        closes = on is not None and off is not None and thinking.end in off.removeprefix(on)
+        return variable if closes and thinking.end not in (on or "") else None
 
     @functools.cached_property
     def _abilities(self) -> Abilities:

@@ -19,14 +19,15 @@ from tokenizers import Encoding
 from tokenizers.decoders import DecodeStream
 
 from mlxnode.errors import ModelError
+from mlxnode.server.constraints.markers import MarkerTokens
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import in_tokens
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.templates import ChatTemplate
 from mlxnode.server.prompt.thinking import ThinkingTokens
-from mlxnode.server.prompt.token_bytes import TokenBytes
 from mlxnode.server.prompt.volatile import VolatileHeads
+from mlxnode.token_bytes import TokenBytes
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -101,6 +102,9 @@ class TextTokenizer:
             id: token.content for id, token in added.items() if token.special
         }
         self._added_ids = frozenset(added)
+        self.marker_tokens = MarkerTokens(
+            {token.content: id for id, token in added.items()}, self.special_tokens.keys()
+        )
         self._volatile = volatile or VolatileHeads()
 
     @functools.cached_property

@@ -5,7 +5,7 @@ import functools
 from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.server.answer.request import GenerationRequest
-from mlxnode.server.constraints.tool_grammar import answer_grammar
+from mlxnode.server.constraints.tool_grammar import Writing, answer_grammar
 from mlxnode.server.formats.chat.answers import ChatChunk, ChatCompletion
 from mlxnode.server.formats.chat.reasoning import without_effect
 from mlxnode.server.formats.chat.request import to_conversation
@@ -68,8 +68,18 @@ async def _to_generation_request(
         body,
         model,
         num_candidates=body.num_choices,
-        grammar=await answer_grammar(conversation.constraint, tools, closed=closed),
-        grammar_after=template.think_end_ids if is_reasoning else (),
+        grammar=await answer_grammar(
+            conversation.constraint,
+            tools,
+            Writing(
+                notation=template.notation,
+                tokens=model.tokenizer.marker_tokens,
+                is_reasoning=is_reasoning,
+                may_think=not is_reasoning and template.decides_to_think,
+            ),
+            closed=closed,
+        ),
+        grammar_after=model.thinking.ends if is_reasoning and model.thinking else (),
         thinking=thinking_limit(
             model,
             conversation.thinking_budget,
@@ -89,6 +99,7 @@ async def _to_generation_request(
             template.notation,
             tools=tools,
             is_thinking=is_reasoning,
+            is_expected_to_think=not is_reasoning and template.expects_thoughts(conversation),
         ),
         has_logprobs=body.num_logprobs is not None,
     )

@@ -206,7 +206,7 @@ def test_runner_starts_the_grammar_after_the_forced_end(model):
         stop=[2],
         thinking=limit(5),
         grammar=LLMatcher.grammar_from_regex("[ab]{3}"),
-        grammar_after=CLOSING[1:],
+        grammar_after=[[[id] for id in CLOSING[1:]]],
     )
     tokens = run(make_runner(model), request)[0]
     assert tokens[5:8] == CLOSING

@@ -26,17 +26,22 @@ class TokenBytes:
         if text is None:
             return b""
         if self._is_byte_level:
-            known = _bytes_by_character()
-            return b"".join(known[c] if c in known else c.encode() for c in text)
+            return _bytes_of_byte_level(text)
         if found := _BYTE_TOKEN.fullmatch(text):
             return bytes([int(found[1], 16)])
         return text.replace("\u2581", " ").encode()
 
 
+def _bytes_of_byte_level(text: str) -> bytes:
+    if text.isascii() and text.isprintable() and " " not in text:
+        return text.encode()
+    known = _byte_by_character()
+    return b"".join(bytes([known[c]]) if c in known else c.encode() for c in text)
+
+
 @functools.cache
-def _bytes_by_character() -> dict[str, bytes]:
+def _byte_by_character() -> dict[str, int]:
     """Byte-level BPE writes a printable byte as itself, the other bytes from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
-    characters = {chr(byte): bytes([byte]) for byte in printable}
-    return characters | {chr(256 + i): bytes([byte]) for i, byte in enumerate(others)}
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
