@@ -98,6 +98,8 @@ class TextTokenizer:
             id: token.content for id, token in added.items() if token.special
         }
         self._added_ids = frozenset(added)
+        # All tokens that the tokenizer finds in a text before it splits the text.
+        self.added_tokens: dict[str, int] = {token.content: id for id, token in added.items()}
         self._volatile = volatile or VolatileHeads()
 
     @functools.cached_property
