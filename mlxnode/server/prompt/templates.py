@@ -10,7 +10,7 @@ from mlxnode.server.notation.notation import Notation
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import Border, BorderFinder
 from mlxnode.server.prompt.conversation import Conversation, Message
-from mlxnode.server.prompt.tools import in_plain_words
+from mlxnode.server.prompt.tools import PLAIN_MARKERS, in_plain_words
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -23,9 +23,13 @@ class ChatTemplate:
         self._wrapper = wrapper
         template = wrapper.chat_template or ""
         sources = [template] if isinstance(template, str) else template.values()
+        # The texts of which prompts are made: the template's sources, the markers.
+        self.texts: list[str] = [*sources, *PLAIN_MARKERS]
         self._words = frozenset(re.findall(r"\w+", "\n".join(sources)))
         self._border_finder = BorderFinder()
         self.notation: Notation = derive_notation(wrapper)
+        if self.notation.thinking is not None:
+            self.texts += [self.notation.thinking.start, self.notation.thinking.end]
         self.think_end_ids: list[int] = list(wrapper.think_end_tokens or ())
         # The variable that switches the reasoning on and off.
         switches = ("enable_thinking", "thinking")

@@ -8,6 +8,8 @@ from mlxnode.server.notation.notation import PLAIN_CALLS, Notation
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.conversation import Conversation, Message
 
+# What stands around calls and results in plain words.
+PLAIN_MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 # For models whose template has no tools, and for calls that are enforced.
 _INSTRUCTIONS = """\
 You have these tools, each given as a JSON object in a line of its own:
