@@ -51,6 +51,7 @@ class ModelConfig(RateLimits):
     matryoshka_dimensions: list[Annotated[int, Field(ge=1)]] | None = None
     # None: as [engine]; 0: not quantized.
     kv_cache_bits: Literal[0, 4, 8] | None = None
+    allow_control_tokens: bool | None = None  # None: as [server]
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
@@ -58,6 +59,8 @@ class ModelConfig(RateLimits):
             raise ValueError("default_temperature does not apply to an embedding model")
         if self.type == "embedding" and self.kv_cache_bits is not None:
             raise ValueError("kv_cache_bits does not apply to an embedding model")
+        if self.type != "chat" and self.allow_control_tokens is not None:
+            raise ValueError(f"allow_control_tokens does not apply to a {self.type} model")
         if self.type != "embedding" and self.dimensions is not None:
             raise ValueError(f"dimensions does not apply to a {self.type} model")
         if self.type != "embedding" and self.matryoshka_dimensions is not None:
@@ -151,6 +154,7 @@ class ServerConfig(Table):
     volatile_prompt_patterns: list[Annotated[str, AfterValidator(_check_pattern)]] = [
         _BILLING_LINE
     ]
+    allow_control_tokens: bool = False  # in the text of conversations
     log_level: LogLevel = "info"
 
     @property

@@ -30,3 +30,4 @@ class ServedModel:
     matryoshka: tuple[int, ...] = ()
     has_configured_context: bool = False
     kv_cache_bits: Literal[0, 4, 8] | None = None  # as in its table of the configuration
+    allow_control_tokens: bool | None = None  # the same; None: as [server]

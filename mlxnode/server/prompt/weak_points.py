@@ -31,11 +31,10 @@ class WeakPoints:
         """``controls``: texts of two characters or more; ``normalizer``: the tokenizer's."""
         texts = {text.lower() for text in controls}
         self._normalizer: Any = None  # if it matters
-        self._reads_ascii = False
-        if normalizer is not None and not _keeps(normalizer, _PROBE):
+        self._changes_ascii = not _keeps(normalizer, _ASCII)
+        if self._changes_ascii or not _keeps(normalizer, _PROBE):
             self._normalizer = normalizer
-            self._reads_ascii = not _keeps(normalizer, _ASCII)
-            texts |= {normalizer.normalize_str(text).lower() for text in controls}
+            texts |= {self._normalizer.normalize_str(text).lower() for text in controls}
         self._longest = max(map(len, texts), default=0)
         firsts = {text[0] for text in texts}
         # The lookahead finds the tokens that begin within another one.
@@ -56,7 +55,7 @@ class WeakPoints:
         """True if ``text``, or what the normalizer makes of it, has a weak point."""
         if self._in(text):
             return True
-        if self._normalizer is None or not (self._reads_ascii or _BEYOND_ASCII.search(text)):
+        if self._normalizer is None or not (self._changes_ascii or _BEYOND_ASCII.search(text)):
             return False
         return bool(self._in(self._normalizer.normalize_str(text)))
 
@@ -127,7 +126,7 @@ class WeakPoints:
 
 def _keeps(normalizer: Any, text: str) -> bool:
     """True if ``normalizer`` changes nothing in ``text``; it may put something before it."""
-    return normalizer.normalize_str(text).endswith(text)
+    return normalizer is None or normalizer.normalize_str(text).endswith(text)
 
 
 def _any_of(texts: Iterable[str]) -> str:
