@@ -17,24 +17,22 @@ def rewrite(
 ) -> tuple[Conversation, ToolUse | None]:
     """A copy of the request, with each text of it changed by ``change``.
 
+    ``tools`` are those of the conversation.
+
     Roles and types are not the client's to choose. In the contents of the assistant's messages,
     the texts around the ``kept`` markers are changed one by one, and the markers stay.
     """
     messages = [_message(message, change, kept) for message in conversation.messages]
-    functions = [_function(function, change) for function in conversation.functions]
+    offered = conversation.functions if tools is None else tools.functions
+    functions = [_function(function, change) for function in offered]
     variables = {
         name: change(value) if isinstance(value, str) else value
         for name, value in conversation.variables.items()
     }
-    return (
-        dataclasses.replace(
-            conversation, messages=messages, functions=functions, variables=variables
-        ),
-        tools
-        and dataclasses.replace(
-            tools, functions=[_function(function, change) for function in tools.functions]
-        ),
+    conversation = dataclasses.replace(
+        conversation, messages=messages, functions=functions, variables=variables
     )
+    return conversation, tools and dataclasses.replace(tools, functions=functions)
 
 
 def _message(message: Message, change: Change, kept: Markers | None) -> Message:
