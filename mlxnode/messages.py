@@ -49,9 +49,9 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     ``logit_bias`` are defined in ``kernels/sample.py``.
 
     ``grammar`` constrains the generated text; it has llguidance's JSON form. The constraint
-    applies from the first token, or after the first of
-    ``grammar_after``, sequences of places with the ids that may stand there, before which the answer cannot end. Stop ids cannot be sampled in the
-    first ``min_tokens`` tokens.
+    applies from the first token, or after the first of ``grammar_after``, before which the
+    answer cannot end: sequences of places, with the ids that may stand there. Stop ids cannot
+    be sampled in the first ``min_tokens`` tokens.
 
     ``top_logprobs`` requests the log-probability of each token, and of that many most likely
     tokens at the same position. Without it, the log-probabilities are not computed.

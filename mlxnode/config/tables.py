@@ -61,6 +61,7 @@ class ModelConfig(RateLimits):
     thinking_budget_message: str = THINKING_BUDGET_MESSAGE
     # None: as [engine]; 0: not quantized.
     kv_cache_bits: Literal[0, 4, 8] | None = None
+    allow_control_tokens: bool | None = None  # None: as [server]
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
@@ -71,6 +72,8 @@ class ModelConfig(RateLimits):
         for name in ("thinking_budget", "thinking_budget_message"):
             if self.type != "chat" and name in self.model_fields_set:
                 raise ValueError(f"{name} applies to chat models only")
+        if self.type != "chat" and self.allow_control_tokens is not None:
+            raise ValueError(f"allow_control_tokens does not apply to a {self.type} model")
         if self.type != "embedding" and self.dimensions is not None:
             raise ValueError(f"dimensions does not apply to a {self.type} model")
         if self.type != "embedding" and self.matryoshka_dimensions is not None:
@@ -166,6 +169,7 @@ class ServerConfig(Table):
     volatile_prompt_patterns: list[Annotated[str, AfterValidator(_check_pattern)]] = [
         _BILLING_LINE
     ]
+    allow_control_tokens: bool = False  # in the text of conversations
     log_level: LogLevel = "info"
 
     @property

@@ -65,6 +65,7 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         kv_cache_bits=model.kv_cache_bits,
         thinking_budget=model.thinking_budget,
         thinking_budget_message=model.thinking_budget_message,
+        allow_control_tokens=model.allow_control_tokens,
     )
 
 

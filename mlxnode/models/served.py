@@ -33,3 +33,4 @@ class ServedModel:
     kv_cache_bits: Literal[0, 4, 8] | None = None  # as in its table of the configuration
     thinking_budget: int | None = None  # None: no limit
     thinking_budget_message: str = THINKING_BUDGET_MESSAGE
+    allow_control_tokens: bool | None = None  # the same; None: as [server]

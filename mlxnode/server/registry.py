@@ -69,10 +69,12 @@ class Registry:
         models: list[ServedModel],
         configured: Mapping[str, ModelType] | None = None,
         volatile_prompt_patterns: Sequence[str] = (),
+        *,
+        allow_control_tokens: bool = False,
     ):
         """Load every tokenizer. A model whose files cannot be used is in ``failed``.
 
-        ``volatile_prompt_patterns``: the key of ``[server]``.
+        ``volatile_prompt_patterns`` and ``allow_control_tokens``: the keys of ``[server]``.
         """
         volatile = VolatileHeads(volatile_prompt_patterns)
         self.types: dict[str, ModelType] = dict(configured or {})
@@ -86,7 +88,9 @@ class Registry:
                 if model.type == "embedding":
                     self._embedding[model.id] = _load_embedding(model)
                 else:
-                    self._text[model.id] = _load_text(model, volatile)
+                    own = model.allow_control_tokens
+                    allow = allow_control_tokens if own is None else own
+                    self._text[model.id] = _load_text(model, volatile, allow)
             except Exception as error:  # of any type: tokenizers and templates are foreign data
                 self.failed[model.id] = reason_of(error)
         self._own_failed = dict(self.failed)
@@ -163,8 +167,12 @@ class Registry:
         )
 
 
-def _load_text(served: ServedModel, volatile: VolatileHeads) -> TextModel:
-    tokenizer = TextTokenizer(served.folder, volatile)
+def _load_text(
+    served: ServedModel, volatile: VolatileHeads, allow_control_tokens: bool
+) -> TextModel:
+    tokenizer = TextTokenizer(
+        served.folder, volatile, allow_control_tokens=allow_control_tokens
+    )
     if served.type == "chat" and not tokenizer.has_chat_template:
         raise ModelError('the model has no chat template; serve it with type = "completion"')
     notation = tokenizer.chat_template.notation

@@ -332,6 +332,14 @@ def test_config_refuses_a_thinking_budget_that_a_model_cannot_have(write, lines,
     assert error in error_of(write(OPEN + table + lines))
 
 
+@pytest.mark.parametrize("kind", ["completion", "embedding"])
+def test_config_control_tokens_are_allowed_to_chat_models_alone(write, kind):
+    table = MODEL.replace('"chat"', f'"{kind}"') + "allow_control_tokens = true"
+    assert f"does not apply to a {kind} model" in error_of(write(OPEN + table))
+    loaded = load_config(write(OPEN + MODEL + "allow_control_tokens = true"), environ={})
+    assert loaded.config.api.models["m"].allow_control_tokens is True
+
+
 def test_config_a_volatile_pattern_is_a_regular_expression(write):
     error = error_of(write(OPEN + "[server]\nvolatile_prompt_patterns = ['a', '(b']"))
     assert "server.volatile_prompt_patterns" in error and "not a regular expression" in error

@@ -41,10 +41,13 @@ def error_of(path: object, type: str = "chat", kind: type = ModelError, **keys) 
 
 
 def test_resolve_describes_a_folder(model):
-    served = resolve(model, context_length=100, default_temperature=0.5)
+    served = resolve(
+        model, context_length=100, default_temperature=0.5, allow_control_tokens=True
+    )
     assert served.folder == served.weights == model
     assert (served.architecture, served.context_length) == ("llama", 100)
     assert served.default_temperature == 0.5
+    assert served.allow_control_tokens is True
     assert served.size_bytes == (model / "model.safetensors").stat().st_size
     assert served.created == int((model / "model.safetensors").stat().st_mtime)
     assert resolve(model).context_length == 512

@@ -14,7 +14,7 @@ from mlxnode.server.prompt.conversation import Conversation, Message
 from mlxnode.server.prompt.immutable import repair
 from mlxnode.server.prompt.renderer import Renderer
 from mlxnode.server.prompt.switches import Switches
-from mlxnode.server.prompt.tools import in_plain_words, told
+from mlxnode.server.prompt.tools import PLAIN_MARKERS, in_plain_words, told
 
 
 class ChatTemplate:
@@ -26,6 +26,10 @@ class ChatTemplate:
         self._renderer = Renderer(wrapper)
         self._border_finder = BorderFinder()
         self.notation: Notation = derive_notation(wrapper)
+        # The texts of which prompts are made: the template's source, the markers.
+        self.texts: list[str] = [self._renderer.source, *PLAIN_MARKERS]
+        if self.notation.thinking is not None:
+            self.texts += [self.notation.thinking.start, self.notation.thinking.end]
 
     @functools.cached_property
     def switches(self) -> Switches:

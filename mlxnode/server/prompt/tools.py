@@ -9,6 +9,8 @@ from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.notation.write import write_calls
 from mlxnode.server.prompt.conversation import SYSTEM, Conversation, Message
 
+# What stands around calls and results in plain words.
+PLAIN_MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 # For models whose template does not tell the tools.
 _INSTRUCTIONS = """\
 You have these tools, each given as a JSON object in a line of its own:
