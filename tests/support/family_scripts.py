@@ -34,7 +34,12 @@ CHOICES = {
     },
 }
 OFFERED = {"messages": [QUESTION], "tools": TOOLS}
-FORCED = {"messages": [QUESTION], "tools": [CHOICES], "tool_choice": "required"}
+FORCED = {
+    "messages": [QUESTION],
+    "tools": [CHOICES],
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+}
 
 
 class FamilyScripts:
@@ -46,8 +51,9 @@ class FamilyScripts:
         self.samples: list[tuple[Sample, Body]] = [
             (sample, model.script(OFFERED, sample.output)) for sample in family.samples
         ]
-        call = self._written([ROME])
-        self.required = model.script({**OFFERED, "tool_choice": "required"}, call)
+        call = self._written([ROME], OFFERED)
+        required = {**OFFERED, "tool_choice": "required"}
+        self.required = model.script(required, self._written([ROME], required))
         self.forced = model.script(FORCED, self._beginning())
         self.cut = model.script(OFFERED, call) | {
             "max_tokens": model.num_tokens(call) - model.num_tokens(self._end()) - 4
@@ -66,15 +72,15 @@ class FamilyScripts:
         bodies, texts = [], []
         for call in (ROME, NOW):
             bodies.append({"messages": list(messages), "tools": TOOLS})
-            texts.append(self._written([call]))
+            texts.append(self._written([call], bodies[-1]))
             messages += turn(call, self._placeholder(len(bodies)), self._reasoning(bodies[-1]))
         bodies.append({"messages": list(messages), "tools": TOOLS})
         return self._model.script_turns(
             bodies, [*texts, self._opening(bodies[-1]) + self._said()]
         )
 
-    def _written(self, calls: list[Call]) -> str:
-        return self._opening(OFFERED) + write_calls(self._model.calls, calls)
+    def _written(self, calls: list[Call], body: Body) -> str:
+        return self._opening(body) + write_calls(self._model.calls, calls)
 
     def _beginning(self) -> str:
         """The beginning of a call, up to the name, and then no call at all."""

@@ -142,7 +142,9 @@ class ScriptedModel:
         parsed, _ = validate(ChatBody, {"model": "m"} | body)
         conversation = to_conversation(parsed)
         tools = tool_use(conversation, self.notation)
-        return asyncio.run(self._tokenizer_of_worker.encode_chat(conversation, tools))
+        tokenizer = self._tokenizer_of_worker
+        conversation = tokenizer.chat_template.settle(conversation, tools)
+        return asyncio.run(tokenizer.encode_chat(conversation, tools))
 
     @functools.cached_property
     def _tokenizer_of_worker(self) -> TextTokenizer:

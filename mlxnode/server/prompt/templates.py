@@ -26,8 +26,8 @@ class ChatTemplate:
         self._renderer = Renderer(wrapper)
         self._border_finder = BorderFinder()
         self.notation: Notation = derive_notation(wrapper)
-        # The texts of which prompts are made: the template's source, the markers.
-        self.texts: list[str] = [self._renderer.source, *PLAIN_MARKERS]
+        # The texts of which prompts are made: the template's source, and usual markers.
+        self.texts: list[str] = [self._renderer.source, *PLAIN_MARKERS, "<think>", "</think>"]
         if self.notation.thinking is not None:
             self.texts += [self.notation.thinking.start, self.notation.thinking.end]
 
