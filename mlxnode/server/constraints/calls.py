@@ -1,8 +1,10 @@
 """The grammar of calls in the notation of a model."""
 
+import re
+
 from mlxnode.server.constraints.constraint import prepared_part
 from mlxnode.server.constraints.lark import LarkGrammar, sequence
-from mlxnode.server.constraints.markers import Plain
+from mlxnode.server.constraints.markers import Plain, quoted
 from mlxnode.server.constraints.parameters import prepared_parameters
 from mlxnode.server.constraints.properties import Parameters
 from mlxnode.server.constraints.tagged import TaggedCalls
@@ -11,6 +13,7 @@ from mlxnode.server.notation.tool_use import Function, ToolUse
 
 _ID = "/[A-Za-z0-9]{9}/"  # the form that the most particular template accepts
 _INDEX = "/0|[1-9][0-9]{0,2}/"
+_JSON_PIECES = re.compile(r'"[^"]*"|\s+|[^"\s]')
 
 
 class CallRules:
@@ -65,9 +68,15 @@ class CallRules:
                 texts.append(Plain(function.name))
             else:
                 other = {Field.ARGUMENTS: arguments, Field.ID: _ID, Field.INDEX: _INDEX}[part]
-                pieces += [self._grammar.literal(*texts), other]
+                pieces += [self._text(texts), other]
                 texts = []
-        return sequence([*pieces, self._grammar.literal(*texts)])
+        return sequence([*pieces, self._text(texts)])
+
+    def _text(self, texts: list[str]) -> str:
+        if not self._notation.is_bare:
+            return self._grammar.literal(*texts)
+        # The lexer takes the longest terminal: a whole head would hide another JSON answer.
+        return sequence(map(quoted, _JSON_PIECES.findall("".join(texts))))
 
     def _arguments_of(self, i: int, function: Function) -> str:
         schema = prepared_parameters(function, closed=self._closed)
