@@ -13,8 +13,8 @@ from mlxnode.server.notation.notation import (
     TaggedArguments,
     ValueStyle,
 )
-from mlxnode.server.notation.output_parser import OutputDelta, OutputParser
 from mlxnode.server.notation.tool_use import Function, ToolUse
+from mlxnode.server.parsing.output_parser import OutputDelta, OutputParser
 
 NAME, ARGUMENTS = Field.NAME, Field.ARGUMENTS
 THINK = Markers("<think>", "</think>")

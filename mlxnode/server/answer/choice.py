@@ -8,7 +8,7 @@ from mlxnode import messages
 from mlxnode.messages import Token, Update
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.stop_strings import StopStrings
-from mlxnode.server.notation.output_parser import OutputDelta
+from mlxnode.server.parsing.output_parser import OutputDelta
 from mlxnode.server.prompt.context_length import Prompt
 
 FinishReason = messages.FinishReason | Literal["tool_calls"]

@@ -1,5 +1,4 @@
-"""How a model family writes its reasoning and its tool calls.
+"""How a model family writes its reasoning and its tool calls, and the tools of a request.
 
-Holds the description of a notation, how it is read off a chat template and proven, and the
-parser of a model's output. May import no other room.
+The description that other rooms derive, parse, enforce and write. May import no other room.
 """

@@ -3,8 +3,8 @@
 import functools
 from typing import Any
 
+from mlxnode.server.deriving.derive import derive_notation
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.notation.derive import derive_notation
 from mlxnode.server.notation.notation import Notation
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.abilities import PLAINEST, Abilities, complete, find_abilities

@@ -14,7 +14,7 @@ from mlxnode.server.formats.chat.writer import ChatWriter
 from mlxnode.server.formats.sampling import samplings_of, stop_ids_of, thinking_limit
 from mlxnode.server.http.body import name_ignored, read_body
 from mlxnode.server.http.context import context_of, registry_of
-from mlxnode.server.notation.output_parser import OutputParser
+from mlxnode.server.parsing.output_parser import OutputParser
 from mlxnode.server.prompt.context_length import fit_prompt
 from mlxnode.server.prompt.tools import tool_use
 from mlxnode.server.registry import TextModel

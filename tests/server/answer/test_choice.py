@@ -9,7 +9,7 @@ from support.notations import HERMES, NUMBERED, use_of
 from mlxnode.messages import Token, Update
 from mlxnode.server.answer.choice import Choice
 from mlxnode.server.notation.notation import Notation
-from mlxnode.server.notation.output_parser import OutputParser
+from mlxnode.server.parsing.output_parser import OutputParser
 
 CALL = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
 SPECIALS = ["<|calls_begin|>", "<|call_begin|>", "<|argument_begin|>", "<|call_end|>"]

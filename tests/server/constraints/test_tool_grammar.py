@@ -17,13 +17,13 @@ from support.walker import Walker
 
 from mlxnode.server.constraints.constraint import Constraint, check_grammar
 from mlxnode.server.constraints.tool_grammar import Writing, answer_grammar, tool_grammar
+from mlxnode.server.deriving.derive import derive_notation
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.notation.derive import derive_notation
 from mlxnode.server.notation.notation import Notation
-from mlxnode.server.notation.output import OutputDelta
-from mlxnode.server.notation.output_parser import OutputParser
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.notation.write import write_calls
+from mlxnode.server.parsing.output import OutputDelta
+from mlxnode.server.parsing.output_parser import OutputParser
 
 WEATHER = {
     "type": "object",

@@ -5,7 +5,7 @@ from support.notation_templates import FAMILIES
 from support.scripted import write_tokenizer
 
 from mlxnode.server.notation.notation import Markers, Notation
-from mlxnode.server.notation.output_parser import OutputParser
+from mlxnode.server.parsing.output_parser import OutputParser
 from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 

@@ -24,7 +24,7 @@ from mlxnode.server.formats.chat.answers import (
 from mlxnode.server.formats.chat.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
 from mlxnode.server.formats.writer import AnswerIdentity
-from mlxnode.server.notation.output_parser import CallDelta, OutputDelta
+from mlxnode.server.parsing.output_parser import CallDelta, OutputDelta
 from mlxnode.token_bytes import TokenBytes
 
 

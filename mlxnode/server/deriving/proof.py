@@ -5,12 +5,12 @@ import logging
 import re
 from typing import Any
 
+from mlxnode.server.deriving.probe import IDS, KEYS, NAMES, Call, Probe
+from mlxnode.server.deriving.read_calls import FoundCalls
 from mlxnode.server.notation.notation import CallNotation, Notation
-from mlxnode.server.notation.output_parser import OutputParser
-from mlxnode.server.notation.probe import IDS, KEYS, NAMES, Call, Probe
-from mlxnode.server.notation.read_calls import FoundCalls
 from mlxnode.server.notation.tool_use import Function, ToolUse
 from mlxnode.server.notation.write import write_calls
+from mlxnode.server.parsing.output_parser import OutputParser
 
 logger = logging.getLogger("mlxnode.server")
 

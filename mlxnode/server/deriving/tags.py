@@ -3,9 +3,9 @@
 import dataclasses
 from dataclasses import dataclass
 
-from mlxnode.server.notation.atoms import common_prefix, common_suffix
+from mlxnode.server.deriving.atoms import common_prefix, common_suffix
+from mlxnode.server.deriving.rendered_calls import RenderedCalls, Unreadable, joined
 from mlxnode.server.notation.notation import CallNotation, Field, TaggedArguments, ValueStyle
-from mlxnode.server.notation.rendered_calls import RenderedCalls, Unreadable, joined
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mlxnode.server.notation.arguments import Misfit, RawText, fit_arguments
 from mlxnode.server.notation.tool_use import Function
+from mlxnode.server.parsing.arguments import Misfit, RawText, fit_arguments
 
 NODE = {
     "type": "object",

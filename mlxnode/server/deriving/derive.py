@@ -4,13 +4,13 @@ import dataclasses
 import logging
 from typing import Any
 
-from mlxnode.server.notation import families
+from mlxnode.server.deriving import families
+from mlxnode.server.deriving.probe import Probe
+from mlxnode.server.deriving.proof import Unproven, prove, prove_history
+from mlxnode.server.deriving.read_calls import Unwritten, read_calls
+from mlxnode.server.deriving.rendered_calls import Unreadable
+from mlxnode.server.deriving.sections import Sections, read_sections
 from mlxnode.server.notation.notation import Markers, Notation
-from mlxnode.server.notation.probe import Probe
-from mlxnode.server.notation.proof import Unproven, prove, prove_history
-from mlxnode.server.notation.read_calls import Unwritten, read_calls
-from mlxnode.server.notation.rendered_calls import Unreadable
-from mlxnode.server.notation.sections import Sections, read_sections
 
 logger = logging.getLogger("mlxnode.server")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlxnode.server.notation.atoms import atoms, common_prefix, common_suffix, is_marker
+from mlxnode.server.deriving.atoms import atoms, common_prefix, common_suffix, is_marker
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import re
 from typing import Any
 
-from mlxnode.server.notation.arguments import Misfit, fit_arguments, needs_arguments
-from mlxnode.server.notation.brackets import Misread
-from mlxnode.server.notation.call_list import ReadCall
-from mlxnode.server.notation.output import to_json
 from mlxnode.server.notation.tool_use import Function
-from mlxnode.server.notation.values import read_value
+from mlxnode.server.parsing.arguments import Misfit, fit_arguments, needs_arguments
+from mlxnode.server.parsing.brackets import Misread
+from mlxnode.server.parsing.call_list import ReadCall
+from mlxnode.server.parsing.output import to_json
+from mlxnode.server.parsing.values import read_value
 
 NAME_KEYS = ("name", "tool_name", "function_name")
 _ARGUMENTS = ("arguments", "parameters", "args", "input", "tool_input")

@@ -3,12 +3,12 @@
 from collections.abc import Collection
 from typing import Any
 
-from mlxnode.server.notation.arguments import RawText
-from mlxnode.server.notation.brackets import Misread
-from mlxnode.server.notation.call_syntax import CallSyntax, tokens_of
 from mlxnode.server.notation.notation import TaggedArguments, ValueStyle
-from mlxnode.server.notation.source import Reading, TextSource
-from mlxnode.server.notation.values import read_value
+from mlxnode.server.parsing.arguments import RawText
+from mlxnode.server.parsing.brackets import Misread
+from mlxnode.server.parsing.call_syntax import CallSyntax, tokens_of
+from mlxnode.server.parsing.source import Reading, TextSource
+from mlxnode.server.parsing.values import read_value
 
 _MAX_KEY = 256  # characters
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection
 
-from mlxnode.server.notation.source import Reading, TextSource
+from mlxnode.server.parsing.source import Reading, TextSource
 
 MAX_DEPTH = 100  # of brackets; deeper ones are no call
 GEMMA_QUOTE = '<|"|>'

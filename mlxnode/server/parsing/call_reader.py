@@ -3,10 +3,12 @@
 import contextlib
 import re
 
-from mlxnode.server.notation.arguments import parameter_names
-from mlxnode.server.notation.brackets import Misread, take_brackets
-from mlxnode.server.notation.call_list import CallList, LiveCall, ReadCall
-from mlxnode.server.notation.call_objects import (
+from mlxnode.server.notation.notation import Field
+from mlxnode.server.notation.tool_use import Function
+from mlxnode.server.parsing.arguments import parameter_names
+from mlxnode.server.parsing.brackets import Misread, take_brackets
+from mlxnode.server.parsing.call_list import CallList, LiveCall, ReadCall
+from mlxnode.server.parsing.call_objects import (
     FIRST_KEYS,
     NAME_KEYS,
     NAME_PREFIX,
@@ -15,12 +17,10 @@ from mlxnode.server.notation.call_objects import (
     new_call,
     without_arguments,
 )
-from mlxnode.server.notation.call_syntax import CallSyntax
-from mlxnode.server.notation.notation import Field
-from mlxnode.server.notation.source import Reading, TextSource
-from mlxnode.server.notation.tagged import TaggedReader
-from mlxnode.server.notation.tool_use import Function
-from mlxnode.server.notation.values import read_members, read_value
+from mlxnode.server.parsing.call_syntax import CallSyntax
+from mlxnode.server.parsing.source import Reading, TextSource
+from mlxnode.server.parsing.tagged import TaggedReader
+from mlxnode.server.parsing.values import read_members, read_value
 
 _FENCES = ("```json", "```")
 _OBJECT_STARTS = ("{", "[", *_FENCES)

@@ -7,7 +7,7 @@ import pytest
 from support.notation_samples import SAMPLES
 from support.notations import read, use_of
 
-from mlxnode.server.notation.output_parser import OutputParser
+from mlxnode.server.parsing.output_parser import OutputParser
 
 PIECES = [
     "<think>",

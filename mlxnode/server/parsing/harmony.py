@@ -5,14 +5,14 @@ Source: OpenAI's description of the harmony response format.
 
 import re
 
-from mlxnode.server.notation.brackets import Misread, take_brackets
-from mlxnode.server.notation.call_list import CallList
-from mlxnode.server.notation.call_objects import NAME_PREFIX, new_call, without_arguments
-from mlxnode.server.notation.markers import MarkerSet
-from mlxnode.server.notation.output import OutputWriter, Section
-from mlxnode.server.notation.source import Reading, TextSource
 from mlxnode.server.notation.tool_use import Function
-from mlxnode.server.notation.values import read_value
+from mlxnode.server.parsing.brackets import Misread, take_brackets
+from mlxnode.server.parsing.call_list import CallList
+from mlxnode.server.parsing.call_objects import NAME_PREFIX, new_call, without_arguments
+from mlxnode.server.parsing.markers import MarkerSet
+from mlxnode.server.parsing.output import OutputWriter, Section
+from mlxnode.server.parsing.source import Reading, TextSource
+from mlxnode.server.parsing.values import read_value
 
 _STARTS = ("<|start|>", "<|channel|>")
 _MESSAGE = "<|message|>"

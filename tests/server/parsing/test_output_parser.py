@@ -23,7 +23,7 @@ from support.notations import (
 )
 
 from mlxnode.server.notation.notation import NO_NOTATION
-from mlxnode.server.notation.output_parser import FEW_WORDS, OutputParser
+from mlxnode.server.parsing.output_parser import FEW_WORDS, OutputParser
 
 
 @pytest.mark.parametrize("name", SAMPLES)

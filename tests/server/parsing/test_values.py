@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from mlxnode.server.notation.values import read_members, read_value
+from mlxnode.server.parsing.values import read_members, read_value
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,9 @@
 import re
 from typing import NamedTuple
 
-from mlxnode.server.notation.atoms import atoms, common_prefix, is_marker
-from mlxnode.server.notation.families import thinking_named_in
-from mlxnode.server.notation.notation import Markers
-from mlxnode.server.notation.probe import (
+from mlxnode.server.deriving.atoms import atoms, common_prefix, is_marker
+from mlxnode.server.deriving.families import thinking_named_in
+from mlxnode.server.deriving.probe import (
     CONTENT,
     FORMS,
     IDS,
@@ -16,6 +15,7 @@ from mlxnode.server.notation.probe import (
     THOUGHTS,
     Probe,
 )
+from mlxnode.server.notation.notation import Markers
 
 _EMPTY_THOUGHT = re.compile(r"(<([^<>/\s]+)>|\[([A-Z]+)\])\s*(</\2>|\[/\3\])\s*$")
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mlxnode.server.notation.atoms import atoms
+from mlxnode.server.deriving.atoms import atoms
+from mlxnode.server.deriving.probe import Call
 from mlxnode.server.notation.notation import Field
-from mlxnode.server.notation.probe import Call
 
 Literal = list[str | Field]
 

@@ -1,15 +1,15 @@
 """Separates a model's output, while it grows, into content, reasoning and tool calls."""
 
-from mlxnode.server.notation.brackets import GEMMA_QUOTE, Misread
-from mlxnode.server.notation.call_list import CallList, ReadCall
-from mlxnode.server.notation.call_reader import CallReader
-from mlxnode.server.notation.call_syntax import COMMON_TAGS, CallSyntax
-from mlxnode.server.notation.harmony import HARMONY_TOKENS, HarmonyReader
-from mlxnode.server.notation.markers import MarkerSet
 from mlxnode.server.notation.notation import NO_NOTATION, Notation, ValueStyle
-from mlxnode.server.notation.output import CallDelta, OutputDelta, OutputWriter, Section
-from mlxnode.server.notation.source import Reading, TextSource
 from mlxnode.server.notation.tool_use import ToolUse
+from mlxnode.server.parsing.brackets import GEMMA_QUOTE, Misread
+from mlxnode.server.parsing.call_list import CallList, ReadCall
+from mlxnode.server.parsing.call_reader import CallReader
+from mlxnode.server.parsing.call_syntax import COMMON_TAGS, CallSyntax
+from mlxnode.server.parsing.harmony import HARMONY_TOKENS, HarmonyReader
+from mlxnode.server.parsing.markers import MarkerSet
+from mlxnode.server.parsing.output import CallDelta, OutputDelta, OutputWriter, Section
+from mlxnode.server.parsing.source import Reading, TextSource
 
 FEW_WORDS = 32  # characters
 MANY_WORDS = 1000

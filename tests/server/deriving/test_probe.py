@@ -4,8 +4,8 @@ import pytest
 from support.notation_templates import CHATML, FAMILIES
 from support.notation_wrapper import make_wrapper
 
-from mlxnode.server.notation.derive import derive_notation
-from mlxnode.server.notation.probe import CONTENT, FORMS, Probe
+from mlxnode.server.deriving.derive import derive_notation
+from mlxnode.server.deriving.probe import CONTENT, FORMS, Probe
 
 QWEN = FAMILIES["qwen2.5"]
 PLAIN = FAMILIES["lfm2"].template

@@ -3,12 +3,12 @@
 import dataclasses
 from typing import NamedTuple
 
-from mlxnode.server.notation.atoms import atoms, common_prefix, common_suffix, is_marker
+from mlxnode.server.deriving.atoms import atoms, common_prefix, common_suffix, is_marker
+from mlxnode.server.deriving.probe import CONTENT, FORMS, IDS, KEYS, NAMES, Call, Form, Probe
+from mlxnode.server.deriving.rendered_calls import Literal, RenderedCalls, Unreadable, joined
+from mlxnode.server.deriving.sections import Sections, without_thought
+from mlxnode.server.deriving.tags import Tags, read_tags
 from mlxnode.server.notation.notation import CallNotation
-from mlxnode.server.notation.probe import CONTENT, FORMS, IDS, KEYS, NAMES, Call, Form, Probe
-from mlxnode.server.notation.rendered_calls import Literal, RenderedCalls, Unreadable, joined
-from mlxnode.server.notation.sections import Sections, without_thought
-from mlxnode.server.notation.tags import Tags, read_tags
 
 _VALUES = ("qzvaluea", "qzvalueb", "qzvaluec", "qzvalued")
 _FIRST: Call = (NAMES[0], {KEYS[0]: _VALUES[0], KEYS[1]: _VALUES[1]}, IDS[0])

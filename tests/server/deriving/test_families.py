@@ -7,10 +7,10 @@ from support.notation_pieces import TOOLS, Sample
 from support.notation_templates import FAMILIES
 from support.notation_wrapper import make_wrapper
 
-from mlxnode.server.notation.derive import derive_notation
+from mlxnode.server.deriving.derive import derive_notation
 from mlxnode.server.notation.notation import PLAIN_CALLS
-from mlxnode.server.notation.output_parser import OutputParser
 from mlxnode.server.notation.tool_use import Function, ToolUse
+from mlxnode.server.parsing.output_parser import OutputParser
 
 SAMPLES = [
     pytest.param(name, sample, id=f"{name}-{index}")

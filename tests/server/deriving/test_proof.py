@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from mlxnode.server.notation.families import HARMONY
+from mlxnode.server.deriving.families import HARMONY
+from mlxnode.server.deriving.proof import Unproven, prove
 from mlxnode.server.notation.notation import (
     PLAIN_CALLS,
     CallNotation,
@@ -14,7 +15,6 @@ from mlxnode.server.notation.notation import (
     TaggedArguments,
     ValueStyle,
 )
-from mlxnode.server.notation.proof import Unproven, prove
 
 THINKING = Markers("<think>", "</think>")
 HERMES = Notation(thinking=THINKING, calls=PLAIN_CALLS)

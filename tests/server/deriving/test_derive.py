@@ -8,7 +8,7 @@ from support.notation_pieces import JSON, NOW, ROME, calls, chatml, each, text, 
 from support.notation_templates import CHATML, FAMILIES, THINK
 from support.notation_wrapper import make_wrapper
 
-from mlxnode.server.notation.derive import derive_notation
+from mlxnode.server.deriving.derive import derive_notation
 from mlxnode.server.notation.describe import describe
 from mlxnode.server.notation.notation import Markers, Notation
 from mlxnode.server.notation.write import write_calls

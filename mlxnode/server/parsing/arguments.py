@@ -3,7 +3,7 @@
 from typing import Any
 
 from mlxnode.server.notation.tool_use import Function
-from mlxnode.server.notation.values import read_value
+from mlxnode.server.parsing.values import read_value
 
 # What is deeper, or comes after so many steps, is passed on as it is.
 _MAX_DEPTH = 64

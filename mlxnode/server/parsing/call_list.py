@@ -5,9 +5,9 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from mlxnode.server.notation.output import CallDelta, OutputWriter, to_json
 from mlxnode.server.notation.tool_use import Function, ToolUse
-from mlxnode.server.notation.values import read_value
+from mlxnode.server.parsing.output import CallDelta, OutputWriter, to_json
+from mlxnode.server.parsing.values import read_value
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from mlxnode.server.notation.source import TextSource
+from mlxnode.server.parsing.source import TextSource
 
 
 class MarkerSet:
