@@ -28,8 +28,8 @@ test-all: $(VENV)/.installed-dev  ## all tests but those of make test-models
 	$(PYTEST) -m "not models"
 
 test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; write docs/models.md
-	$(BIN)/python -m pytest --numprocesses 2 -m models; status=$$?; \
-		$(BIN)/python tests/support/models_table.py && exit $$status
+	$(BIN)/python -m pytest --numprocesses 2 -m "models or families"; status=$$?; \
+		PYTHONPATH=tests $(BIN)/python -m support.models_table && exit $$status
 
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
 	$(PYTEST) -m "not slow and not exhaustive and not models"

@@ -7,6 +7,7 @@ The rooms, from the lowest to the highest; each imports only rooms before it in 
 - ``messages``: the messages between the processes.
 - ``models``: finds, fetches and describes the configured models. Never imports mlx.
 - ``grammar``: compiles the grammars of constrained output.
+- ``token_bytes``: the bytes of single tokens.
 - ``process``: the supervisor, its child processes, and the pipes between all of them.
 - ``kernels``: sampling and pooling on the device. Imports mlx and numpy only.
 - ``engine``: the one process that uses MLX and owns the unified memory. Never imports sanic.

@@ -160,18 +160,21 @@ def _models(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from mlxnode.models.resolve import failure_text
-    from mlxnode.process.weigh import load_once, weigh
+    from mlxnode.process.weigh import load_once, notations, weigh
 
     loaded = load_config(options.config)
     models, failed = _resolve(loaded)
     engine = loaded.config.engine
     found = weigh(models, engine)
+    lines = notations(models, engine)
     for model in models:
         print(f"{model.id}: {model.type}, {model.architecture}, {model.context_length} tokens")
         if found[model.id].fits:
             print(f"  {found[model.id].text}")
         else:
             failed[model.id] = found[model.id].text
+        for line in lines.get(model.id, []):
+            print(f"  {line}")
     if options.deep:
         failed |= load_once([model for model in models if model.id not in failed], engine)
     if failed:

@@ -21,6 +21,14 @@ class GrammarError(ValueError):
     """A grammar that cannot be compiled or followed; the message is the reason in one line."""
 
 
+def is_marker(text: str, is_special: bool) -> bool:
+    """True if an added token is no text to a grammar, which can only name it by its id.
+
+    llguidance has the same rule for tokenizers that it loads itself.
+    """
+    return is_special or (text.startswith("<") and text.endswith(">"))
+
+
 def compile_grammar(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
     """A grammar matcher at the start of ``grammar``. Call this in a ``compile_thread``.
 

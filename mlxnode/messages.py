@@ -24,6 +24,23 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
     """Base of all messages. The encoding is an array whose first element is the class name."""
 
 
+class ThinkingLimit(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """The end of a model's reasoning after ``max_tokens`` tokens of it.
+
+    The reasoning begins after one of ``starts``, or with the answer if ``is_open``; it ends
+    with one of ``ends``. Each is a sequence of places, with the ids that may stand there. At
+    the limit, the engine writes ``closing`` itself. If the model then starts to reason again,
+    ``reclosing`` ends that at once.
+    """
+
+    max_tokens: int
+    is_open: bool
+    starts: list[list[list[int]]]
+    ends: list[list[list[int]]]
+    closing: list[int]
+    reclosing: list[int]
+
+
 class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """The sampling parameters of one request.
 
@@ -32,11 +49,14 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     ``logit_bias`` are defined in ``kernels/sample.py``.
 
     ``grammar`` constrains the generated text; it has llguidance's JSON form. The constraint
-    applies from the first token, or after the first occurrence of the tokens
-    ``grammar_after``. Stop ids cannot be sampled in the first ``min_tokens`` tokens.
+    applies from the first token, or after the first of ``grammar_after``, before which the
+    answer cannot end: sequences of places, with the ids that may stand there. Stop ids cannot
+    be sampled in the first ``min_tokens`` tokens.
+
     ``top_logprobs`` requests the log-probability of each token, and of that many most likely
     tokens at the same position. Without it, the log-probabilities are not computed.
-    ``scores_prompt`` requests the log-probabilities of the prompt tokens.
+    ``scores_prompt`` requests the log-probabilities of the prompt tokens. ``thinking`` limits
+    the reasoning.
     """
 
     temperature: float = 1.0
@@ -45,7 +65,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     min_p: float = 0.0
     seed: int | None = None  # 0 <= seed < 2**64
     grammar: str | None = None
-    grammar_after: list[int] = []
+    grammar_after: list[list[list[int]]] = []
     logit_bias: dict[int, float] = {}
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
@@ -53,6 +73,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     min_tokens: int = 0
     top_logprobs: int | None = None  # at most 20
     scores_prompt: bool = False
+    thinking: ThinkingLimit | None = None
 
 
 # --- worker to engine ---------------------------------------------------------------

@@ -116,6 +116,8 @@ def test_cli_check_validates_without_serving(tmp_path, model):
     assert result.returncode == 0
     assert "mine: chat, llama, 512 tokens" in result.stdout
     assert "  fits: 32 rows of 512 tokens need" in result.stdout
+    assert "  reasoning: none" in result.stdout
+    assert "  tool calls: in plain words (the template does not write the" in result.stdout
     too_long = write(tmp_path, model, extra="context_length = 4096")
     result = run("check", "--config", too_long)
     assert result.returncode == 2

@@ -13,7 +13,7 @@ from support.node_process import API_KEY, NodeProcess
 from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.prompt.tokenizers import TextTokenizer
-from mlxnode.server.prompt.tools import ToolUse
+from mlxnode.server.prompt.tools import tool_use
 
 # A start compiles what the model needs, which takes minutes on a machine with other work.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -59,7 +59,7 @@ class Served:
         body = ChatBody.model_validate({"model": self.name, "messages": messages, **parameters})
         conversation = to_conversation(body)
         template = self.tokenizer.chat_template
-        tools = ToolUse.of(conversation, template.tool_syntax)
+        tools = tool_use(conversation, template.notation)
         return self.tokenizer._encode_chat(conversation, tools).ids
 
 

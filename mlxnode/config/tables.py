@@ -22,6 +22,14 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Backend = Literal["auto", "metal", "ops"]  # the same as kernels.backend.Backend
 
 
+# What a model thinks last when its reasoning reaches the limit. From Qwen3, which is trained
+# with it (https://qwen.readthedocs.io/en/latest/getting_started/quickstart.html).
+THINKING_BUDGET_MESSAGE = (
+    "Considering the limited time by the user, I have to give the solution based on the "
+    "thinking directly now."
+)
+
+
 class Table(BaseModel):
     """A TOML table. Unknown keys and values of another type are errors."""
 
@@ -49,8 +57,11 @@ class ModelConfig(RateLimits):
     default_temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
     matryoshka_dimensions: list[Annotated[int, Field(ge=1)]] | None = None
+    thinking_budget: Annotated[int, Field(ge=0)] | None = None  # None: no limit
+    thinking_budget_message: str = THINKING_BUDGET_MESSAGE
     # None: as [engine]; 0: not quantized.
     kv_cache_bits: Literal[0, 4, 8] | None = None
+    allow_control_tokens: bool | None = None  # None: as [server]
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
@@ -58,6 +69,11 @@ class ModelConfig(RateLimits):
             raise ValueError("default_temperature does not apply to an embedding model")
         if self.type == "embedding" and self.kv_cache_bits is not None:
             raise ValueError("kv_cache_bits does not apply to an embedding model")
+        for name in ("thinking_budget", "thinking_budget_message"):
+            if self.type != "chat" and name in self.model_fields_set:
+                raise ValueError(f"{name} applies to chat models only")
+        if self.type != "chat" and self.allow_control_tokens is not None:
+            raise ValueError(f"allow_control_tokens does not apply to a {self.type} model")
         if self.type != "embedding" and self.dimensions is not None:
             raise ValueError(f"dimensions does not apply to a {self.type} model")
         if self.type != "embedding" and self.matryoshka_dimensions is not None:
@@ -141,6 +157,8 @@ class ServerConfig(Table):
     max_connections: Annotated[int, Field(ge=1)] | None = None  # None: from the descriptors
     max_embedding_tokens: Annotated[int, Field(ge=1)] = 300_000  # in one request, as OpenAI
     strict_fields: bool = False  # refuse undocumented request fields
+    # An answer's objects have no other properties than the schema lists, if it says no more.
+    closed_objects: bool = True
     request_timeout: Annotated[float, Field(gt=0)] = 60.0  # for receiving a whole request
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
@@ -151,6 +169,7 @@ class ServerConfig(Table):
     volatile_prompt_patterns: list[Annotated[str, AfterValidator(_check_pattern)]] = [
         _BILLING_LINE
     ]
+    allow_control_tokens: bool = False  # in the text of conversations
     log_level: LogLevel = "info"
 
     @property

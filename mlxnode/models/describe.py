@@ -63,6 +63,9 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         matryoshka=sizes.matryoshka,
         has_configured_context=model.context_length is not None,
         kv_cache_bits=model.kv_cache_bits,
+        thinking_budget=model.thinking_budget,
+        thinking_budget_message=model.thinking_budget_message,
+        allow_control_tokens=model.allow_control_tokens,
     )
 
 

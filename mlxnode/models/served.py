@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mlxnode.config.tables import ModelType
+from mlxnode.config.tables import THINKING_BUDGET_MESSAGE, ModelType
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class ServedModel:
     (safetensors) or a ``.gguf`` file. ``context_length`` is in tokens: the configured value,
     else the model's own. ``dimensions`` is the vector size that an embedding model is served
     with. ``matryoshka`` holds the sizes that a request can have the vector truncated to.
+    ``thinking_budget`` is in tokens, for requests that set none.
     """
 
     id: str
@@ -30,3 +31,6 @@ class ServedModel:
     matryoshka: tuple[int, ...] = ()
     has_configured_context: bool = False
     kv_cache_bits: Literal[0, 4, 8] | None = None  # as in its table of the configuration
+    thinking_budget: int | None = None  # None: no limit
+    thinking_budget_message: str = THINKING_BUDGET_MESSAGE
+    allow_control_tokens: bool | None = None  # the same; None: as [server]

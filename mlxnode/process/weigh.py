@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from mlxnode.config.tables import EngineConfig
+from mlxnode.errors import NodeError
 from mlxnode.models.fit import Weighed
 from mlxnode.models.served import ServedModel
 
@@ -15,6 +16,8 @@ _PREPARE = "mlxnode.engine.cpu"
 _WEIGH = "mlxnode.engine.fit.served"
 _LOAD = "mlxnode.engine.loading"
 _REGISTRY = "mlxnode.server.registry"
+_TOKENIZERS = "mlxnode.server.prompt.tokenizers"
+_DESCRIBE = "mlxnode.server.notation.describe"
 
 Result = TypeVar("Result")
 
@@ -40,6 +43,12 @@ def load_once(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, 
     if opened is None:
         return {model.id: "the process that opens the tokenizers has died" for model in models}
     return opened | loaded
+
+
+def notations(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, list[str]]:
+    """Lines that say how each chat model writes its answers, by id."""
+    chat = [model for model in models if model.type == "chat"]
+    return _in_child(_notations, chat, config) or {}
 
 
 def _in_child(
@@ -73,3 +82,17 @@ def _load(models: list[ServedModel], config: EngineConfig) -> dict[str, str]:
 
 def _open(models: list[ServedModel], _: EngineConfig) -> dict[str, str]:
     return importlib.import_module(_REGISTRY).Registry(models).failed
+
+
+def _notations(models: list[ServedModel], _: EngineConfig) -> dict[str, list[str]]:
+    tokenizers = importlib.import_module(_TOKENIZERS)
+    describe = importlib.import_module(_DESCRIBE).describe
+    lines = {}
+    for model in models:
+        try:
+            template = tokenizers.TextTokenizer(model.folder).chat_template
+        except NodeError as error:  # serving fails as well, and says so
+            lines[model.id] = [str(error)]
+        else:
+            lines[model.id] = describe(template.notation)
+    return lines

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,11 @@ from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
 from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 from mlxnode.models.served import ServedModel
 from mlxnode.server.errors import InvalidRequest, ModelFailed, NotFound, Unavailable
+from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 from mlxnode.server.prompt.volatile import VolatileHeads
+
+logger = logging.getLogger("mlxnode.server")
 
 _ENDPOINTS: dict[ModelType, str] = {
     "chat": "/v1/chat/completions and /v1/completions",
@@ -31,6 +35,7 @@ class TextModel:
     served: ServedModel
     tokenizer: TextTokenizer
     defaults: Sampling  # for the parameters that a request does not set
+    thinking: ThinkingTokens | None = None  # None: the model does not reason
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,12 @@ class Registry:
         models: list[ServedModel],
         configured: Mapping[str, ModelType] | None = None,
         volatile_prompt_patterns: Sequence[str] = (),
+        *,
+        allow_control_tokens: bool = False,
     ):
         """Load every tokenizer. A model whose files cannot be used is in ``failed``.
 
-        ``volatile_prompt_patterns``: the key of ``[server]``.
+        ``volatile_prompt_patterns`` and ``allow_control_tokens``: the keys of ``[server]``.
         """
         volatile = VolatileHeads(volatile_prompt_patterns)
         self.types: dict[str, ModelType] = dict(configured or {})
@@ -81,7 +88,9 @@ class Registry:
                 if model.type == "embedding":
                     self._embedding[model.id] = _load_embedding(model)
                 else:
-                    self._text[model.id] = _load_text(model, volatile)
+                    own = model.allow_control_tokens
+                    allow = allow_control_tokens if own is None else own
+                    self._text[model.id] = _load_text(model, volatile, allow)
             except Exception as error:  # of any type: tokenizers and templates are foreign data
                 self.failed[model.id] = reason_of(error)
         self._own_failed = dict(self.failed)
@@ -158,11 +167,19 @@ class Registry:
         )
 
 
-def _load_text(served: ServedModel, volatile: VolatileHeads) -> TextModel:
-    tokenizer = TextTokenizer(served.folder, volatile)
+def _load_text(
+    served: ServedModel, volatile: VolatileHeads, allow_control_tokens: bool
+) -> TextModel:
+    tokenizer = TextTokenizer(
+        served.folder, volatile, allow_control_tokens=allow_control_tokens
+    )
     if served.type == "chat" and not tokenizer.has_chat_template:
         raise ModelError('the model has no chat template; serve it with type = "completion"')
-    return TextModel(served, tokenizer, _read_defaults(served))
+    notation = tokenizer.chat_template.notation
+    if served.type == "chat" and notation.source == "plain":
+        logger.info("%s: tools are told in plain words: %s", served.id, notation.reason)
+    thinking = tokenizer.thinking_tokens(served.thinking_budget_message)
+    return TextModel(served, tokenizer, _read_defaults(served), thinking)
 
 
 def _load_embedding(served: ServedModel) -> EmbeddingModel:

@@ -89,8 +89,14 @@ class Worker:
         api = self._config.api
         types: dict[str, ModelType] = {id: model.type for id, model in api.models.items()}
         # In a thread, so that the event loop answers pings meanwhile.
-        volatile = self._config.server.volatile_prompt_patterns
-        registry = await asyncio.to_thread(Registry, models, types, volatile)
+        server = self._config.server
+        registry = await asyncio.to_thread(
+            Registry,
+            models,
+            types,
+            server.volatile_prompt_patterns,
+            allow_control_tokens=server.allow_control_tokens,
+        )
         if self._stopped.is_set():
             return
         self._registry = registry

@@ -9,6 +9,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import MODEL_ARCHITECTURE_REMAPPING, MODEL_REMAPPING
 from support import architectures
 from support.models_table import DOCUMENT, rows
+from support.notation_templates import FAMILIES
 
 MODELS = Path(importlib.util.find_spec("mlx_lm").submodule_search_locations[0]) / "models"
 # Modules without a tiny model. The reason is a text that stands in the module itself.
@@ -47,6 +48,12 @@ def test_a_tiny_model_is_small(name):
     model = architectures._build(architectures.configs()[name], 0, evaluate=False)
     size = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
     assert size < 20e6, f"{name}: {size / 1e6:.0f} MB"
+
+
+def test_the_document_shows_that_every_family_passes():
+    shown = DOCUMENT.read_text().partition("## Families")[2]
+    assert all(f"\n| {name} |" in shown for name in FAMILIES)
+    assert "**wrong**" not in shown and "not run" not in shown
 
 
 def test_the_document_lists_the_architectures_of_the_table():

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from mlxnode.config.file import load_config
 from mlxnode.config.keys import ApiKey
 from mlxnode.config.tables import (
+    THINKING_BUDGET_MESSAGE,
     ApiConfig,
     Backend,
     EngineConfig,
@@ -301,6 +302,42 @@ def test_config_kv_cache_bits_of_a_model_come_before_the_engines(
 def test_config_refuses_kv_cache_bits_that_a_model_cannot_have(write, line, error):
     table = MODEL.replace('type = "chat"\n', "") if "type" in line else MODEL
     assert error in error_of(write(OPEN + table + line))
+
+
+def test_config_a_thinking_budget_has_a_closing_message(write):
+    def table(*lines: str) -> ModelConfig:
+        file = write("\n".join([OPEN + MODEL, *lines]))
+        return load_config(file, environ={}).config.api.models["m"]
+
+    assert table().thinking_budget is None
+    found = table("thinking_budget = 0")
+    assert found.thinking_budget == 0
+    assert found.thinking_budget_message == THINKING_BUDGET_MESSAGE
+    assert table('thinking_budget_message = ""').thinking_budget_message == ""
+
+
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        ("thinking_budget = -1", "thinking_budget = -1: "),
+        ('type = "completion"\nthinking_budget = 5', "thinking_budget applies to chat models"),
+        (
+            'type = "embedding"\nthinking_budget_message = ""',
+            "thinking_budget_message applies to chat models",
+        ),
+    ],
+)
+def test_config_refuses_a_thinking_budget_that_a_model_cannot_have(write, lines, error):
+    table = MODEL.replace('type = "chat"\n', "") if "type" in lines else MODEL
+    assert error in error_of(write(OPEN + table + lines))
+
+
+@pytest.mark.parametrize("kind", ["completion", "embedding"])
+def test_config_control_tokens_are_allowed_to_chat_models_alone(write, kind):
+    table = MODEL.replace('"chat"', f'"{kind}"') + "allow_control_tokens = true"
+    assert f"does not apply to a {kind} model" in error_of(write(OPEN + table))
+    loaded = load_config(write(OPEN + MODEL + "allow_control_tokens = true"), environ={})
+    assert loaded.config.api.models["m"].allow_control_tokens is True
 
 
 def test_config_a_volatile_pattern_is_a_regular_expression(write):

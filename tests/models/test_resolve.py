@@ -10,7 +10,7 @@ import pytest
 from support import tiny
 
 from mlxnode.config.demo import demo_tables
-from mlxnode.config.tables import ApiConfig, ModelConfig, NodeConfig
+from mlxnode.config.tables import THINKING_BUDGET_MESSAGE, ApiConfig, ModelConfig, NodeConfig
 from mlxnode.errors import ConfigError, ModelError
 from mlxnode.models.resolve import list_models, resolve_each, resolve_models
 from mlxnode.models.served import ServedModel
@@ -41,13 +41,23 @@ def error_of(path: object, type: str = "chat", kind: type = ModelError, **keys) 
 
 
 def test_resolve_describes_a_folder(model):
-    served = resolve(model, context_length=100, default_temperature=0.5)
+    served = resolve(
+        model, context_length=100, default_temperature=0.5, allow_control_tokens=True
+    )
     assert served.folder == served.weights == model
     assert (served.architecture, served.context_length) == ("llama", 100)
     assert served.default_temperature == 0.5
+    assert served.allow_control_tokens is True
     assert served.size_bytes == (model / "model.safetensors").stat().st_size
     assert served.created == int((model / "model.safetensors").stat().st_mtime)
     assert resolve(model).context_length == 512
+
+
+def test_resolve_passes_the_limit_of_the_reasoning_on(model):
+    served = resolve(model, thinking_budget=9, thinking_budget_message="So.")
+    assert (served.thinking_budget, served.thinking_budget_message) == (9, "So.")
+    assert resolve(model).thinking_budget is None
+    assert resolve(model).thinking_budget_message == THINKING_BUDGET_MESSAGE
 
 
 def test_resolve_describes_the_demo_models(demo_chat, demo_embedding):

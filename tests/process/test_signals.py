@@ -75,12 +75,14 @@ def test_hangup_without_a_terminal_is_logged_and_no_more(start):
     node = start()
     node.wait_for("engine", "started")
     os.killpg(node.process.pid, signal.SIGHUP)  # the workers have barely started
+    # The system joins two signals of a kind while the first waits.
+    assert any("SIGHUP: going on" in line for line in node.process.stderr)
     node.wait_ready()
     os.killpg(node.process.pid, signal.SIGHUP)
     goes_on(node)
     node.process.send_signal(signal.SIGTERM)
     assert is_drained(node)
-    assert node.process.stderr.read().count("SIGHUP: going on") == 2
+    assert node.process.stderr.read().count("SIGHUP: going on") == 1
 
 
 def goes_on(node) -> None:

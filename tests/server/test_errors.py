@@ -41,6 +41,7 @@ class Wrapper:
     """What ``mlx_lm`` loads as a tokenizer, whose template raises ``error``."""
 
     chat_template = "{{ messages }}"
+    has_chat_template = True
     has_thinking = has_tool_calling = False
     think_end_tokens = None
 
@@ -49,6 +50,9 @@ class Wrapper:
 
     def apply_chat_template(self, *_: object, **__: object) -> str:
         raise self._error
+
+    def get_added_vocab(self) -> dict[str, int]:
+        return {}
 
 
 def conversation() -> Conversation:

@@ -47,6 +47,13 @@ def test_sampling_configured_temperature_wins_over_the_model_s(served_models, tm
     assert sampling.temperature == 0.0
 
 
+def test_registry_says_why_tools_are_told_in_plain_words(served_models, tmp_path, caplog):
+    with caplog.at_level("INFO", "mlxnode.server"):
+        registry_with(served_models, tmp_path, {})
+    reason = "the template does not write the calls of earlier answers"
+    assert f"m: tools are told in plain words: {reason}" in caplog.messages
+
+
 def test_registry_refuses_chat_without_a_template(served_models, tmp_path):
     folder = tiny.make_chat_model(tmp_path)
     file = folder / "tokenizer_config.json"

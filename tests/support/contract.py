@@ -9,8 +9,9 @@ from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.http.validation import validate
-from mlxnode.server.notation.tool_syntax import ToolSyntax
-from mlxnode.server.prompt.tools import ToolUse
+from mlxnode.server.notation.notation import NO_NOTATION, Notation
+from mlxnode.server.notation.tool_use import ToolUse
+from mlxnode.server.prompt import tools as prompt_tools
 
 CHATS, TEXTS, VECTORS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
@@ -48,8 +49,8 @@ def error_of(response) -> dict:
     return error
 
 
-def tool_use(*functions: dict, syntax: ToolSyntax | None = None, **options) -> ToolUse:
-    """The tools of a request with these functions, for a model with that ``syntax``."""
+def tool_use(*functions: dict, notation: Notation = NO_NOTATION, **options) -> ToolUse:
+    """The tools of a request with these functions, for a model with that ``notation``."""
     tools = [{"type": "function", "function": function} for function in functions]
     body, _ = validate(ChatBody, CHAT | {"tools": tools} | options)
-    return ToolUse.of(to_conversation(body), syntax)
+    return prompt_tools.tool_use(to_conversation(body), notation)

@@ -1,10 +1,13 @@
 """Writes docs/models.md from the results of ``make test-models``.
 
-Usage: models_table.py
+Usage: PYTHONPATH=tests python -m support.models_table
 """
 
 import json
 from pathlib import Path
+
+from support import families_table
+from support.notation_templates import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "build" / "models"
@@ -12,9 +15,14 @@ DOCUMENT = ROOT / "docs" / "models.md"
 TABLE = Path(__file__).with_name("architectures.json")
 _HEAD = """# Models
 
-Which text architectures of mlx-lm are served, and how. `make test-models` makes this file: it
-runs each cell on a tiny model with random weights, in float32, on the CPU. Nothing here says
-how well a model answers, nor how fast it is.
+`make test-models` makes this file: [architectures](#architectures), and the language of
+[families](#families).
+
+## Architectures
+
+Which text architectures of mlx-lm are served, and how. Each cell is run on a tiny model with
+random weights, in float32, on the CPU. Nothing here says how well a model answers, nor how
+fast it is.
 
 - **single**: a prompt alone gets the tokens of mlx-lm's own loop.
 - **batched**: rows that join and leave at different steps get the tokens that they get alone.
@@ -41,9 +49,8 @@ _TITLES = ("architecture", "verdict", "caches", *_COLUMNS)
 
 
 def rows(text: str) -> list[str]:
-    """The rows of the table in a document."""
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    return [line for line in lines if not line.startswith("| architecture ")]
+    """The rows of the table of architectures in a document."""
+    return [line for line in text.splitlines() if line.startswith("| `")]
 
 
 def row(name: str, cells: dict[str, list[str]] | None) -> str:
@@ -94,7 +101,8 @@ def write() -> None:
     }
     lines = [row(name, cells) for name, cells in found.items()]
     head = f"| {' | '.join(_TITLES)} |\n|{'---|' * len(_TITLES)}\n"
-    DOCUMENT.write_text(_HEAD + head + "\n".join(lines) + "\n")
+    families = families_table.table(sorted(FAMILIES))
+    DOCUMENT.write_text(_HEAD + head + "\n".join(lines) + "\n" + families)
 
 
 if __name__ == "__main__":

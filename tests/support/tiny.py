@@ -32,8 +32,9 @@ TOOL_TEMPLATE = (
     "{% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>"
     "{% endif %}"
     "{{ message.content }}"
-    "{% for call in message.tool_calls %}<tool_call>{{ call.function.arguments | tojson }}"
-    "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% for call in message.tool_calls %}{{ '\n<tool_call>\n' }}"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
+    "{{ '\n</tool_call>' }}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
     "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
     "{% endif %}"

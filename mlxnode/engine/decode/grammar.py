@@ -13,6 +13,7 @@ import numpy as np
 from llguidance import LLExecutor, LLMatcher, LLTokenizer
 from llguidance.numpy import fill_next_token_bitmask_par
 
+from mlxnode.engine.decode.vocabulary import load_vocabulary
 from mlxnode.grammar import GrammarError, compile_grammar, compile_thread, describe_error
 
 _ALL = 0xFFFFFFFF
@@ -42,6 +43,13 @@ def fill_masks(states: Sequence["GrammarState | None"], masks: np.ndarray) -> No
         fill_next_token_bitmask_par(_executor(), constrained, masks.view(np.int32))
 
 
+def remove_tokens(mask: np.ndarray, tokens: Iterable[int]) -> None:
+    """Clear the bits of ``tokens`` in ``mask``, [W] uint32; ids past its end are none."""
+    for token in tokens:
+        if token // 32 < len(mask):
+            mask[token // 32] &= np.uint32(_ALL ^ (1 << token % 32))
+
+
 @functools.cache
 def _executor() -> LLExecutor:
     return LLExecutor()
@@ -61,6 +69,13 @@ class GrammarState:
     def is_finished(self) -> bool:
         """True if the text is complete: only a stop token is allowed next."""
         return self.matcher.is_stopped() and not self.matcher.is_error()
+
+    @property
+    def may_end(self) -> bool:
+        """True if the text so far is complete, or a stop token has ended a complete text."""
+        return not self.matcher.is_error() and (
+            self.matcher.is_stopped() or self.matcher.is_accepting()
+        )
 
     @property
     def error(self) -> str | None:
@@ -117,10 +132,8 @@ class GrammarCompiler:
     def _load_tokenizer(self) -> LLTokenizer:
         if self._tokenizer is None:
             try:
-                self._tokenizer = LLTokenizer(
-                    self._file.read_text(encoding="utf-8"),
-                    n_vocab=self._vocabulary_size,
-                    eos_token=self._stop_ids,
+                self._tokenizer = load_vocabulary(
+                    self._file, self._vocabulary_size, self._stop_ids
                 )
             except (OSError, ValueError) as error:
                 reason = f"this model's answers cannot be constrained: {error}"

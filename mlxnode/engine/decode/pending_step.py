@@ -48,11 +48,15 @@ def _accept(request: Request, tokens: Sequence[Token], draft: Sequence[int]) -> 
             request.has_bad_logits = not reason
             return failure(request, reason or "the model's logits are not finite")
         is_text = request.accept(token.id)
-        if is_text and grammar is not None and grammar.error is not None:
+        if grammar is not None and grammar.error is not None:
             return failure(request, grammar.error)
+        if not is_text and grammar is not None and not grammar.may_end:
+            return failure(request, "the answer ended before its form was complete")
         if is_text:
             accepted.append(_as_requested(token, request.sampling.top_logprobs))
-        if request.has_ended or draft[i : i + 1] != [token.id]:
+        if request.has_ended or request.forced_token is not None:
+            break  # the tokens after this one were sampled without the end of the reasoning
+        if draft[i : i + 1] != [token.id]:
             break
     scores, request.scores = request.scores, None  # emitted once
     update = Update(

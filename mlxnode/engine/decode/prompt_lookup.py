@@ -130,11 +130,13 @@ class PromptLookup:
 
     def draft(self, rows: Sequence[DraftableRow]) -> list[list[int]] | None:
         """The draft of each row, None if all drafts are empty."""
-        drafts = [
-            self._drafter_of(row).draft(min(self._max_tokens, row.num_remaining - 1))
-            for row in rows
-        ]
+        drafts = [self._draft_of(row) for row in rows]
         return drafts if any(drafts) else None
+
+    def _draft_of(self, row: DraftableRow) -> list[int]:
+        if row.depends_on_last_token:  # since that token was read
+            return []
+        return self._drafter_of(row).draft(min(self._max_tokens, row.num_remaining - 1))
 
     def _drafter_of(self, row: DraftableRow) -> Drafter:
         if row.drafter is None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 
 from mlxnode.engine.decode.grammar import GrammarState
+from mlxnode.engine.decode.markers import Marker
 from mlxnode.engine.decode.prompt_lookup import Drafter
 from mlxnode.engine.decode.snapshot_plan import Stop
+from mlxnode.engine.decode.thinking import Thinking
 from mlxnode.engine.kvcache.entries import RunningEntry
 from mlxnode.engine.kvcache.prompt_cache import PromptCache
 from mlxnode.engine.work import RequestKey
@@ -62,7 +64,9 @@ class Request:
     scores: list[Token] | None = None  # of the prompt, if requested and not yet emitted
     compiling: Future[GrammarState] | None = None  # a grammar that is not compiled yet
     grammar: GrammarState | None = None
-    last_tokens: list[int] = field(default_factory=list)  # before the grammar starts
+    grammar_sign: Marker | None = None  # what a grammar waits for
+    has_reached_grammar: bool = True  # False while it waits
+    thinking: Thinking | None = None  # with a limit of the reasoning
 
     @classmethod
     def of(cls, key: RequestKey, message: Generate, random_seed: int) -> "Request":
@@ -77,7 +81,10 @@ class Request:
             seed=random_seed if sampling.seed is None else sampling.seed,
             borders=message.borders,
             scores=[] if sampling.scores_prompt else None,
+            grammar_sign=Marker(sampling.grammar_after) if sampling.grammar_after else None,
+            has_reached_grammar=not sampling.grammar_after,
             counts=dict.fromkeys(message.prompt, 0) if _has_penalties(sampling) else None,
+            thinking=None if sampling.thinking is None else Thinking(sampling.thinking),
         )
 
     @property
@@ -130,12 +137,31 @@ class Request:
     @property
     def depends_on_last_token(self) -> bool:
         """True if the next token cannot be sampled before the last one is read."""
-        return self.counts is not None or self.grammar is not None
+        return (
+            self.counts is not None or self.grammar is not None or self.forced_token is not None
+        )
+
+    @property
+    def is_masked(self) -> bool:
+        """True if not all tokens may follow."""
+        if self.grammar is None and self.thinking is None:
+            return False  # the usual case: each row of each step comes here
+        return self.grammar is not None or self.forced_token is not None
+
+    @property
+    def forced_token(self) -> int | None:
+        """The next token, if it ends the reasoning at its limit."""
+        return None if self.thinking is None else self.thinking.forced_token
 
     @property
     def active_grammar(self) -> GrammarState | None:
         """The grammar, if it constrains the next token."""
-        return self.grammar if self.last_tokens == self.sampling.grammar_after else None
+        return self.grammar if self.has_reached_grammar else None
+
+    @property
+    def awaits_grammar(self) -> bool:
+        """True if a grammar starts later."""
+        return self.grammar is not None and not self.has_reached_grammar
 
     @property
     def holds_back_stops(self) -> bool:
@@ -150,7 +176,7 @@ class Request:
     @property
     def bias(self) -> dict[int, float]:
         """The bias that is added to the logits, by token id."""
-        if not self.holds_back_stops:
+        if not self.holds_back_stops or self.forced_token is not None:
             return self.sampling.logit_bias
         return self.sampling.logit_bias | dict.fromkeys(self.stop_ids, -math.inf)
 
@@ -163,9 +189,10 @@ class Request:
             self.counts[token] = self.counts.get(token, 0) + 1
         if (grammar := self.active_grammar) is not None:
             grammar.accept(token)
-        elif self.grammar is not None:
-            length = len(self.sampling.grammar_after)
-            self.last_tokens = [*self.last_tokens, token][-length:]
+        elif self.grammar is not None and self.grammar_sign is not None:
+            self.has_reached_grammar = self.grammar_sign.ends(self.tokens)
+        if self.thinking is not None:
+            self.thinking.accept(token)
         if token in self.stop_ids:
             self.finish_reason = "stop"
             return False

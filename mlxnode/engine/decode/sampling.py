@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlxnode.engine.decode.grammar import fill_masks, mask_words
+from mlxnode.engine.decode.grammar import fill_masks, mask_words, remove_tokens
 from mlxnode.engine.decode.request import Request
 from mlxnode.kernels.backend import Kernels
 from mlxnode.kernels.columns import column
@@ -94,12 +94,30 @@ def adjustments_of(rows: Sequence[Request]) -> Adjustments | None:
 
 
 def masks_of(rows: Sequence[Request], vocabulary_size: int) -> TokenMasks | None:
-    """The tokens that grammars allow next, None if no row has an active grammar."""
-    grammars = [row.active_grammar for row in rows]
-    active = [grammar for grammar in grammars if grammar is not None]
-    if not active:
+    """The tokens that may follow, None if every row allows all tokens.
+
+    A grammar and the end of the reasoning restrict them. A forced token that the grammar does
+    not allow is left to the grammar. Before its grammar starts, an answer cannot end.
+    """
+    masked = [i for i, row in enumerate(rows) if row.is_masked]
+    if not masked:
         return None
-    bits = np.empty((len(active), mask_words(vocabulary_size)), np.uint32)
-    fill_masks(active, bits)
-    numbers = iter(range(len(active)))
-    return TokenMasks.of(bits, [-1 if g is None else next(numbers) for g in grammars])
+    bits = np.empty((len(masked), mask_words(vocabulary_size)), np.uint32)
+    fill_masks([rows[i].active_grammar for i in masked], bits)
+    for mask, i in zip(bits, masked, strict=True):
+        if rows[i].awaits_grammar:
+            remove_tokens(mask, rows[i].stop_ids)
+        if (token := rows[i].forced_token) is not None:
+            _allow_only(token, mask)
+    indices = [-1] * len(rows)
+    for number, i in enumerate(masked):
+        indices[i] = number
+    return TokenMasks.of(bits, indices)
+
+
+def _allow_only(token: int, mask: np.ndarray) -> None:
+    """Remove the other tokens from ``mask`` [W], if it allows ``token``."""
+    word, bit = token // 32, np.uint32(1 << token % 32)
+    if word < len(mask) and mask[word] & bit:
+        mask[:] = 0
+        mask[word] = bit

@@ -8,7 +8,7 @@ from mlxnode import messages
 from mlxnode.messages import Token, Update
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.stop_strings import StopStrings
-from mlxnode.server.notation.output_parser import OutputDelta
+from mlxnode.server.parsing.output_parser import OutputDelta
 from mlxnode.server.prompt.context_length import Prompt
 
 FinishReason = messages.FinishReason | Literal["tool_calls"]
@@ -76,9 +76,9 @@ class Choice:
             self.total_logprob += token.logprob or 0.0
             if self._request.has_logprobs:
                 self._scored.append(ScoredToken(token, self._length))
-            text = self._text_of(token.id)
+            text, is_special = self._text_of(token.id)
             self._length += len(text)
-            self._emit(text)
+            self._emit(self._parser.feed(text, is_special=is_special))
             if self.finish_reason is not None:
                 return
         if update.finish is not None:
@@ -114,16 +114,16 @@ class Choice:
         self._output, self._scored = OutputDelta(), []
         return taken
 
-    def _text_of(self, token: int) -> str:
+    def _text_of(self, token: int) -> tuple[str, bool]:
+        """The text that ``token`` completes, and whether it is a special token's."""
         text = self._detokenizer.feed(token)
         self.num_reasoning_tokens += self._parser.is_reasoning
         special = self._tokenizer.special_tokens.get(token)
         if special is not None and self._parser.wants(special):
-            return special
-        return text
+            return special, True
+        return text, False
 
-    def _emit(self, text: str, *, is_last: bool = False) -> None:
-        output = self._parser.feed(text, is_last=is_last)
+    def _emit(self, output: OutputDelta) -> None:
         output.content = self._stops.feed(output.content)
         self._output.add(output)
         if self._parser.is_finished:
@@ -132,7 +132,7 @@ class Choice:
             self.finish_reason = "stop"
 
     def _end(self, reason: messages.FinishReason) -> None:
-        self._emit("", is_last=True)
+        self._emit(self._parser.feed("", is_last=True, is_cut=reason == "length"))
         self._output.content += self._stops.flush()
         if self.finish_reason is None:
             has_called = self._parser.num_calls > 0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlxnode.messages import Sampling
-from mlxnode.server.notation.output_parser import OutputParser
+from mlxnode.server.parsing.output_parser import OutputParser
 from mlxnode.server.prompt.context_length import Prompt
 from mlxnode.server.registry import TextModel
 

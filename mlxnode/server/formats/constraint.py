@@ -1,8 +1,8 @@
 """The constraint of a request: vLLM's ``guided_*`` parameters, or the format's own."""
 
+from mlxnode.server.constraints.constraint import Constraint
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.generation import GenerationBody
-from mlxnode.server.prompt.constraints import Constraint
 
 
 def guided_constraints(body: GenerationBody) -> list[Constraint]:

@@ -5,9 +5,10 @@ from typing import TypeVar
 
 import msgspec
 
-from mlxnode.messages import Sampling
+from mlxnode.messages import Sampling, ThinkingLimit
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.generation import ENDINGS, GenerationBody
+from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.registry import TextModel
 
 SEED_STRIDE = 0x9E3779B97F4A7C15  # so large that the seeds of neighbours do not meet
@@ -21,12 +22,13 @@ def samplings_of(
     *,
     num_candidates: int = 1,
     grammar: str | None = None,
-    grammar_after: Sequence[int] = (),
+    grammar_after: Sequence[list[list[int]]] = (),
+    thinking: ThinkingLimit | None = None,
 ) -> list[Sampling]:
     """The sampling parameters of each candidate of a prompt; they differ in their seeds.
 
     The parameters of ``body`` are completed by the model's defaults. ``grammar`` applies
-    after the tokens ``grammar_after``, which end the reasoning.
+    after one of the ``grammar_after``, which end the reasoning. ``thinking`` is its limit.
 
     Raises:
         InvalidRequest: a parameter is not valid for this model, or contradicts the grammar.
@@ -51,6 +53,7 @@ def samplings_of(
         min_tokens=body.min_tokens or 0,
         top_logprobs=top_logprobs,
         scores_prompt=body.echoes and body.num_logprobs is not None,
+        thinking=thinking,
     )
     if grammar is not None:
         _check_endings(body)
@@ -58,6 +61,29 @@ def samplings_of(
         return [sampling] * num_candidates
     seeds = [(sampling.seed + i * SEED_STRIDE) % 2**64 for i in range(num_candidates)]
     return [msgspec.structs.replace(sampling, seed=seed) for seed in seeds]
+
+
+def thinking_limit(
+    model: TextModel, budget: int | None, *, tools: ToolUse | None, is_open: bool
+) -> ThinkingLimit | None:
+    """The end of the reasoning after ``budget`` tokens.
+
+    Then the model answers; it may also call one of ``tools``. ``is_open``: the prompt ends
+    within the reasoning. None: there is no limit, or the model does not reason.
+    """
+    tokens = model.thinking
+    if budget is None or tokens is None:
+        return None
+    end = tokens.answer if tools is None else tokens.end
+    return ThinkingLimit(
+        max_tokens=budget,
+        is_open=is_open,
+        starts=tokens.starts,
+        ends=tokens.ends,
+        # Without a thought there is nothing to conclude.
+        closing=[*tokens.sentence, *end] if budget else end,
+        reclosing=tokens.end if tools is not None and tools.must_call else tokens.answer,
+    )
 
 
 def stop_ids_of(body: GenerationBody, model: TextModel) -> list[int]:

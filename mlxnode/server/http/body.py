@@ -13,6 +13,7 @@ from mlxnode.server.http.validation import BodyType, validate
 
 logger = logging.getLogger("mlxnode.server")
 
+_IGNORED = "x-mlxnode-ignored"
 _MAX_HEADER = 500  # characters of x-mlxnode-ignored
 
 
@@ -38,17 +39,24 @@ def read_body(request: Request, schema: type[BodyType]) -> BodyType:
             code="unknown_parameter",
         )
     if unknown:
-        names = [name.encode("ascii", "backslashreplace").decode() for name in unknown]
-        printable = "".join(c for c in ", ".join(names) if c.isprintable())
-        request.ctx.headers["x-mlxnode-ignored"] = printable[:_MAX_HEADER]
-        _log_ignored(request.path, printable[:_MAX_HEADER])
+        name_ignored(request, unknown)
     return body
+
+
+def name_ignored(request: Request, names: list[str]) -> None:
+    """Name the fields in a response header, with those that are named there already."""
+    known = request.ctx.headers.get(_IGNORED)
+    ascii = [name.encode("ascii", "backslashreplace").decode() for name in names]
+    joined = ", ".join([known, *ascii] if known else ascii)
+    printable = "".join(c for c in joined if c.isprintable())
+    request.ctx.headers[_IGNORED] = printable[:_MAX_HEADER]
+    _log_ignored(request.path, printable[:_MAX_HEADER])
 
 
 @functools.lru_cache(maxsize=1024)
 def _log_ignored(path: str, names: str) -> None:
     """Log the fields once, not with every request of a client that always sends them."""
-    logger.info("POST %s: ignored the fields that nobody documents: %s", path, names)
+    logger.info("POST %s: ignored fields that change nothing: %s", path, names)
 
 
 def json_response(

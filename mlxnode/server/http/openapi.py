@@ -141,7 +141,7 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
         "headers": {name: _header(*about) for name, about in _HEADERS.items()},
     }
     if hasattr(route.ctx, "body"):
-        ignored = "The fields of the request that nobody documents."
+        ignored = "The fields that nobody documents, or that change nothing for this model."
         answer["headers"]["x-mlxnode-ignored"] = _header(ignored, _TEXT, required=False)
         if context.rate_limiter.enabled:
             answer["headers"] |= _limit_headers()
@@ -214,8 +214,6 @@ def _narrow(schemas: dict[str, Any], registry: Registry) -> None:
     tokenizers = [model.tokenizer for model in registry.text_models]
     if not any(tokenizer.fill_in_the_middle for tokenizer in tokenizers):
         schemas[f"{_REQUEST}CompletionBody"]["properties"]["suffix"] = {"enum": ["", None]}
-    if not any(tokenizer.chat_template.knows_effort for tokenizer in tokenizers):
-        schemas[f"{_REQUEST}ChatBody"]["properties"]["reasoning_effort"] = {"type": "null"}
 
 
 def _answer_schemas(routes: list[Route]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a model family writes its reasoning and its tool calls.
+"""How a model family writes its reasoning and its tool calls, and the tools of a request.
 
-Holds the syntax of tool calls and the parser of a model's output. May import no other room.
+The description that other rooms derive, parse, enforce and write. May import no other room.
 """

@@ -8,10 +8,9 @@ So borders are found by rendering other conversations, and comparing the texts.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from tokenizers import Encoding, Tokenizer
-
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.prompt.conversation import CalledFunction, Message, ToolCall
+from mlxnode.server.prompt.encoding import EncodedText
 
 # The text of a conversation, without an open answer at its end.
 Render = Callable[[list[Message]], str]
@@ -91,15 +90,15 @@ class BorderFinder:
 def in_tokens(
     borders: list[Border],
     text: str,
-    encoding: Encoding,
-    tokenizer: Tokenizer,
+    encoding: EncodedText,
+    encode: Callable[[str], EncodedText],
     added_ids: frozenset[int],
 ) -> list[int]:
     """``borders`` of ``text`` as ascending numbers of tokens of ``encoding``, without its end.
 
-    The text after a border can change the tokens before it. So the text around it is encoded
-    again, from the last of ``added_ids`` on, which no text joins. Without such a token nearby,
-    the last token before the border is given up.
+    ``encode`` has made ``encoding`` of ``text``. The text after a border can change the tokens
+    before it. So the text around it is encoded again, from the last of ``added_ids`` on, which
+    no text joins. Without such a token nearby, the last token before the border is given up.
     """
     found: list[int] = []
     ids = encoding.ids
@@ -113,9 +112,7 @@ def in_tokens(
         if first is None or span is None or span[1] > border.length:
             found.append(last)
             continue
-        other = tokenizer.encode(
-            text[span[0] : border.length] + border.after, add_special_tokens=False
-        )
+        other = encode(text[span[0] : border.length] + border.after)
         found.append(first + _common_prefix(ids[first:], other.ids))
     return _spread(sorted(found), len(ids))
 

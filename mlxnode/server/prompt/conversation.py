@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any, Required, TypedDict
 
-from mlxnode.server.prompt.constraints import Constraint
+from mlxnode.server.constraints.constraint import Constraint
+from mlxnode.server.notation.tool_use import Function
+
+SYSTEM = ("system", "developer")  # the roles of those who run the model
 
 
 class CalledFunction(TypedDict):
@@ -28,19 +31,9 @@ class Message(TypedDict, total=False):
     content: Required[str]
     name: str
     reasoning_content: str  # of an earlier answer; some templates write it again
+    reasoning: str  # the same, for templates that know it by this name
     tool_calls: list[ToolCall]
     tool_call_id: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Function:
-    """A function that the model may call; ``parameters`` is a JSON schema."""
-
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    is_strict: bool = False  # calls must be valid under ``parameters``
-    param: str  # the request parameter that holds ``parameters``, for error messages
 
 
 @dataclass(frozen=True)
@@ -59,5 +52,7 @@ class Conversation:
     constraint: Constraint | None = None
     variables: dict[str, Any] = field(default_factory=dict)
     reasoning_effort: str | None = None
+    wants_thinking: bool | None = None  # None: as the effort or the template says
+    thinking_budget: int | None = None  # tokens of reasoning, at most
     continues: bool = False
     starts_answer: bool = True

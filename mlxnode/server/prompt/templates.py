@@ -1,56 +1,82 @@
 """A model's chat template: its features, and the text of a conversation."""
 
-import logging
-import re
+import functools
 from typing import Any
 
+from mlxnode.server.deriving.derive import derive_notation
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.notation.tool_syntax import ToolSyntax
+from mlxnode.server.notation.notation import Notation
+from mlxnode.server.notation.tool_use import ToolUse
+from mlxnode.server.prompt.abilities import PLAINEST, Abilities, complete, find_abilities
+from mlxnode.server.prompt.adaptation import adapt
 from mlxnode.server.prompt.borders import Border, BorderFinder
 from mlxnode.server.prompt.conversation import Conversation, Message
-from mlxnode.server.prompt.tools import ToolUse, in_plain_words
-
-logger = logging.getLogger("mlxnode.server")
+from mlxnode.server.prompt.immutable import repair
+from mlxnode.server.prompt.renderer import Renderer
+from mlxnode.server.prompt.switches import Switches
+from mlxnode.server.prompt.tools import PLAIN_MARKERS, in_plain_words, told
 
 
 class ChatTemplate:
-    """Renders conversations. A template comes from the model's files, never from a request."""
+    """Renders conversations in the form that the template takes."""
 
     def __init__(self, wrapper: Any):
         """``wrapper``: the tokenizer as ``mlx_lm.tokenizer_utils`` loads it."""
-        self._wrapper = wrapper
-        template = wrapper.chat_template or ""
-        sources = [template] if isinstance(template, str) else template.values()
-        self._words = frozenset(re.findall(r"\w+", "\n".join(sources)))
+        repair(wrapper)
+        self._renderer = Renderer(wrapper)
         self._border_finder = BorderFinder()
-        # The markers around the reasoning, if the model was trained to reason.
-        self.thinking: tuple[str, str] | None = (
-            (wrapper.think_start, wrapper.think_end) if wrapper.has_thinking else None
-        )
-        self.think_end_ids: list[int] = list(wrapper.think_end_tokens or ())
-        # The variable that switches the reasoning on and off.
-        switches = ("enable_thinking", "thinking")
-        self.thinking_switch = next((name for name in switches if self.knows(name)), None)
-        # The syntax of the model's tool calls, if the template has tools at all.
-        self.tool_syntax: ToolSyntax | None = None
-        if wrapper.has_tool_calling and self.knows("tools"):
-            parser = wrapper.tool_parser.__module__.rpartition(".")[2]
-            self.tool_syntax = ToolSyntax(
-                wrapper.tool_call_start,
-                wrapper.tool_call_end,
-                wrapper.tool_parser,
-                is_json=parser == "json_tools",
-                has_short_ids=parser == "mistral",
-            )
+        self.notation: Notation = derive_notation(wrapper)
+        # The texts of which prompts are made: the template's source, and usual markers.
+        self.texts: list[str] = [self._renderer.source, *PLAIN_MARKERS, "<think>", "</think>"]
+        if self.notation.thinking is not None:
+            self.texts += [self.notation.thinking.start, self.notation.thinking.end]
+
+    @functools.cached_property
+    def switches(self) -> Switches:
+        """What the template has to switch the reasoning with; found at the first request."""
+        return Switches(self._renderer, thinks=self.notation.thinking is not None)
 
     @property
-    def knows_effort(self) -> bool:
-        """True if a request can set the reasoning effort, or switch the reasoning off."""
-        return self.knows("reasoning_effort") or self.thinking_switch is not None
+    def decides_to_think(self) -> bool:
+        """True if the model reasons or not as it likes: the template cannot tell it."""
+        return self.notation.thinking is not None and not self.switches.is_switchable
 
-    def knows(self, word: str) -> bool:
-        """True if ``word``, the name of a variable or of a role, is in the template."""
-        return word in self._words
+    def expects_thoughts(self, conversation: Conversation) -> bool:
+        """True if the model opens its reasoning itself, unless the prompt closes it."""
+        variable = self._closing_variable
+        return variable is not None and conversation.variables.get(variable) is not False
+
+    @functools.cached_property
+    def _closing_variable(self) -> str | None:
+        """The variable that makes the prompt close a reasoning that it does not open."""
+        thinking, variable = self.notation.thinking, self.switches.variable
+        if thinking is None or variable is None:
+            return None
+        asked: list[Message] = [{"role": "user", "content": ""}]
+        on = self._renderer.try_render(asked, variables={})
+        off = self._renderer.try_render(asked, variables={variable: False})
+        closes = on is not None and off is not None and thinking.end in off.removeprefix(on)
+        return variable if closes and thinking.end not in (on or "") else None
+
+    @functools.cached_property
+    def _abilities(self) -> Abilities:
+        return find_abilities(self._renderer, has_calls=self.notation.calls is not None)
+
+    def settle(
+        self,
+        conversation: Conversation,
+        tools: ToolUse | None,
+        default_budget: int | None = None,
+    ) -> Conversation:
+        """``conversation`` with what its wishes about reasoning mean to this template.
+
+        ``default_budget`` limits the reasoning if the request does not.
+        """
+        return self.switches.settle(
+            conversation,
+            is_constrained=_is_constrained(conversation, tools),
+            default_budget=default_budget,
+        )
 
     def render(
         self, conversation: Conversation, tools: ToolUse | None = None
@@ -60,27 +86,21 @@ class ChatTemplate:
         Raises:
             InvalidRequest: the template does not accept these messages.
         """
-        variables = self._variables(conversation, tools)
-        messages = self._messages(conversation, tools)
-        text = self._apply(
-            messages,
-            tools,
-            variables,
-            starts_answer=conversation.starts_answer,
-            continues=conversation.continues,
-        )
-        if self.thinking is None:
+        text = self._render(conversation, tools)
+        thinking = self.notation.thinking
+        if thinking is None:
             return text, False
-        start, end = self.thinking
+        start, end = thinking.start, thinking.end
         if conversation.continues:
-            last = messages[-1]["content"]
+            last = conversation.messages[-1]["content"]
             is_reasoning = last.rfind(start) > last.rfind(end)
         else:
             is_reasoning = text.rstrip().endswith(start)
         # A constraint that applies after the reasoning needs a start of the reasoning, even
         # if the template leaves the start to the model.
         is_constrained = _is_constrained(conversation, tools)
-        if is_constrained and not is_reasoning and self._switches_on(variables):
+        switches_on = self.switches.switches_on(conversation.variables)
+        if is_constrained and not is_reasoning and switches_on:
             return f"{text}{start}\n", True
         return text, is_reasoning
 
@@ -88,7 +108,7 @@ class ChatTemplate:
         self, conversation: Conversation, tools: ToolUse | None, text: str
     ) -> list[Border]:
         """The borders of ``text``, which ``render`` has returned."""
-        variables = self._variables(conversation, tools)
+        variables = conversation.variables
 
         def render(messages: list[Message]) -> str:
             return self._apply(messages, tools, variables, starts_answer=False)
@@ -96,37 +116,30 @@ class ChatTemplate:
         offered = None if tools is None or tools.is_plain else tools
         return self._border_finder.find(
             text,
-            self._messages(conversation, tools),
+            conversation.messages,
             render,
-            variables=f"{variables}{offered and offered.lines}",
+            variables=f"{variables}{tools and tools.lines}",
             function=offered and offered.functions[0].name,
         )
 
-    def _switches_on(self, variables: dict[str, Any]) -> bool:
-        return self.thinking_switch is not None and variables.get(self.thinking_switch) is True
-
-    def _variables(self, conversation: Conversation, tools: ToolUse | None) -> dict[str, Any]:
-        """The variables of the request, completed by its effort and its constraint."""
-        variables = dict(conversation.variables)
-        effort, switch = conversation.reasoning_effort, self.thinking_switch
-        if effort is not None and self.knows("reasoning_effort"):
-            variables.setdefault("reasoning_effort", effort)
-        if switch is not None:
-            if effort is not None:
-                variables.setdefault(switch, effort != "none")
-            if _is_constrained(conversation, tools):
-                # The first token is constrained, unless the request asks for reasoning.
-                variables.setdefault(switch, False)
-        return variables
-
-    def _messages(self, conversation: Conversation, tools: ToolUse | None) -> list[Message]:
-        """The messages, without the roles and the tools that the template does not have."""
-        messages = conversation.messages
-        if self.tool_syntax is None if tools is None else tools.is_plain:
-            messages = in_plain_words(messages, tools)
-        if not self.knows("developer"):
-            messages = [_as_system(message) for message in messages]
-        return messages
+    def _render(self, conversation: Conversation, tools: ToolUse | None) -> str:
+        """The text of ``conversation``; if need be, of its plainest form."""
+        options: dict[str, Any] = {
+            "starts_answer": conversation.starts_answer,
+            "continues": conversation.continues,
+        }
+        messages, variables = conversation.messages, conversation.variables
+        if conversation.continues and not messages[-1]["content"]:
+            # There is nothing to continue: the answer begins.
+            messages, options = messages[:-1], {"starts_answer": True}
+        try:
+            return self._apply(messages, tools, variables, **options)
+        except InvalidRequest:
+            try:
+                return self._apply(messages, tools, variables, can=PLAINEST, **options)
+            except InvalidRequest:
+                pass
+            raise
 
     def _apply(
         self,
@@ -134,35 +147,28 @@ class ChatTemplate:
         tools: ToolUse | None,
         variables: dict[str, Any],
         *,
-        starts_answer: bool,
-        continues: bool = False,
+        can: Abilities | None = None,
+        **options: Any,
     ) -> str:
-        definitions = [] if tools is None or tools.is_plain else tools.definitions
-        try:
-            return self._wrapper.apply_chat_template(
-                messages,
-                tools=definitions or None,
-                tokenize=False,
-                continue_final_message=continues,
-                add_generation_prompt=starts_answer,
-                **variables,
-            )
-        except (OSError, MemoryError):
-            raise  # the template reads no file of its own: this machine lacks something
-        # A template is a program: it can raise any other error for unexpected messages.
-        except Exception as error:
-            logger.debug("chat template: %s", error, exc_info=True)
-            raise InvalidRequest(
-                f"The model's chat template does not accept these messages: {error}",
-                param="messages",
-                code="invalid_value",
-            ) from error
+        """The text of ``messages``, in a form for the abilities ``can``, or the template's."""
+        can = can or self._abilities
+        calls = self.notation.calls
+        is_plain = calls is None if tools is None else tools.is_plain
+        definitions: list[dict[str, Any]] | None = None
+        if is_plain:
+            messages = in_plain_words(messages, tools)
+        elif tools is not None and not self.notation.tells_tools:
+            messages = told(messages, tools)
+        elif tools is not None:
+            definitions = tools.definitions
+            if not can.takes_bare_tools:
+                definitions = [
+                    {**tool, "function": complete(tool["function"])} for tool in definitions
+                ]
+        adapted = adapt(messages, can, None if is_plain else calls)
+        return self._renderer.render(adapted, tools=definitions, variables=variables, **options)
 
 
 def _is_constrained(conversation: Conversation, tools: ToolUse | None) -> bool:
     """True if a grammar applies to the answer, or to a call that the answer has to be."""
     return conversation.constraint is not None or (tools is not None and tools.must_call)
-
-
-def _as_system(message: Message) -> Message:
-    return {**message, "role": "system"} if message["role"] == "developer" else message

@@ -11,21 +11,25 @@ import json
 import logging
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from tokenizers import Encoding
 from tokenizers.decoders import DecodeStream
 
 from mlxnode.errors import ModelError
+from mlxnode.server.constraints.markers import MarkerTokens
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import in_tokens
+from mlxnode.server.prompt.control_tokens import control_tokens
 from mlxnode.server.prompt.conversation import Conversation
+from mlxnode.server.prompt.encoding import PromptEncoder
+from mlxnode.server.prompt.quoting import Quoter
 from mlxnode.server.prompt.templates import ChatTemplate
-from mlxnode.server.prompt.token_bytes import TokenBytes
-from mlxnode.server.prompt.tools import ToolUse
+from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.volatile import VolatileHeads
+from mlxnode.token_bytes import TokenBytes
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -72,8 +76,16 @@ class ChatPrompt(NamedTuple):
 class TextTokenizer:
     """The tokenizer of a model that generates text. Safe to call from several threads."""
 
-    def __init__(self, folder: Path, volatile: VolatileHeads | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        volatile: VolatileHeads | None = None,
+        *,
+        allow_control_tokens: bool = False,
+    ):
         """Load from ``folder``. ``volatile`` is removed from conversations.
+
+        ``allow_control_tokens``: a control token in the text of a conversation is one.
 
         Raises:
             ModelError: the folder's tokenizer cannot be loaded.
@@ -91,6 +103,8 @@ class TextTokenizer:
         self._bos_id: int | None = self._wrapper.bos_token_id
         self.has_chat_template: bool = self._wrapper.has_chat_template
         self.chat_template = ChatTemplate(self._wrapper)
+        ends = self._ids_of(self.chat_template.notation.ends)
+        self.stop_ids = sorted({*self.stop_ids, *ends})
         self.vocabulary_size: int = len(self._wrapper)
         # The texts of the tokens that detokenizers leave out.
         added = self._tokenizer.get_added_tokens_decoder()
@@ -98,7 +112,17 @@ class TextTokenizer:
             id: token.content for id, token in added.items() if token.special
         }
         self._added_ids = frozenset(added)
+        self.marker_tokens = MarkerTokens(
+            {token.content: id for id, token in added.items()}, self.special_tokens.keys()
+        )
+        # All tokens that the tokenizer finds in a text before it splits the text.
+        self.added_tokens: dict[str, int] = {token.content: id for id, token in added.items()}
         self._volatile = volatile or VolatileHeads()
+        sources = "\n".join(self.chat_template.texts)
+        controls = control_tokens(self._tokenizer, sources)
+        self._encoder = PromptEncoder(self._tokenizer, controls)
+        self._quoter = Quoter(self._tokenizer, controls.values(), sources)
+        self._quotes = not allow_control_tokens
 
     @functools.cached_property
     def fill_in_the_middle(self) -> tuple[str, str, str] | None:
@@ -141,32 +165,44 @@ class TextTokenizer:
         """The text of a whole prompt, without special tokens."""
         return self._tokenizer.decode(tokens)
 
+    def thinking_tokens(self, sentence: str) -> ThinkingTokens | None:
+        """How the model's reasoning ends, with ``sentence`` at its limit; None without any."""
+        notation = self.chat_template.notation
+        return ThinkingTokens.of(self._wrapper, notation, self._tokenizer, sentence)
+
+    def _ids_of(self, texts: Iterable[str]) -> list[int]:
+        """The ids of those ``texts`` that are tokens."""
+        ids = map(self._tokenizer.token_to_id, texts)
+        return [id for id in ids if id is not None]
+
     def _encode_chat(self, conversation: Conversation, tools: ToolUse | None) -> ChatPrompt:
         conversation = self._volatile.without(conversation)
+        sentinel = None
+        if self._quotes:
+            thinking = self.chat_template.notation.thinking
+            conversation, tools, sentinel = self._quoter.quote(conversation, tools, thinking)
         text, is_reasoning = self.chat_template.render(conversation, tools)
         # The template writes the special tokens itself.
-        [encoding] = self._encode_batch([text], add_special_tokens=False)
+        encode = functools.partial(self._encoder.encode, sentinel=sentinel)
+        encoding = encode(text)
         borders = in_tokens(
             self.chat_template.borders(conversation, tools, text),
             text,
             encoding,
-            self._tokenizer,
+            encode,
             self._added_ids,
         )
         return ChatPrompt(encoding.ids, is_reasoning, borders)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        encodings = self._encode_batch(texts, add_special_tokens=True)
+        # Unlike ``encode``, ``encode_batch`` releases the GIL, so that streams go on.
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=True)
         encoded = [encoding.ids for encoding in encodings]
         for ids in encoded:
             # A prompt that already has the token which the tokenizer adds.
             if self._bos_id is not None and ids[:2] == [self._bos_id, self._bos_id]:
                 del ids[0]
         return encoded
-
-    def _encode_batch(self, texts: list[str], *, add_special_tokens: bool) -> list[Encoding]:
-        # Unlike ``encode``, ``encode_batch`` releases the GIL, so that streams go on.
-        return self._tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
 
 
 class Detokenizer:

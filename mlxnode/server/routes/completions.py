@@ -3,6 +3,7 @@
 from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.server.answer.request import GenerationRequest
+from mlxnode.server.constraints.tool_grammar import answer_grammar
 from mlxnode.server.formats.completions.answers import TextCompletion
 from mlxnode.server.formats.completions.request import encode_prompts
 from mlxnode.server.formats.completions.schema import CompletionBody
@@ -12,7 +13,6 @@ from mlxnode.server.formats.sampling import samplings_of, stop_ids_of
 from mlxnode.server.http.body import read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.prompt.context_length import fit_prompt
-from mlxnode.server.prompt.tool_grammar import answer_grammar
 from mlxnode.server.registry import TextModel
 from mlxnode.server.routes.generate import generate
 
@@ -33,7 +33,8 @@ async def completions(request: Request) -> HTTPResponse | None:
     body = read_body(request, CompletionBody)
     model = registry_of(request).find_text(body.model)
     context_of(request).engine.check_connected()
-    generation_request = await _to_generation_request(body, model)
+    closed = context_of(request).config.server.closed_objects
+    generation_request = await _to_generation_request(body, model, closed=closed)
     writer = CompletionWriter(
         model.served,
         include_usage=body.include_usage,
@@ -42,7 +43,9 @@ async def completions(request: Request) -> HTTPResponse | None:
     return await generate(request, generation_request, writer, is_stream=bool(body.stream))
 
 
-async def _to_generation_request(body: CompletionBody, model: TextModel) -> GenerationRequest:
+async def _to_generation_request(
+    body: CompletionBody, model: TextModel, *, closed: bool
+) -> GenerationRequest:
     discards_output = body.requested_tokens == 0
     # The engine generates at least one token; the answer to a request of none discards it.
     requested = 1 if discards_output else body.requested_tokens
@@ -61,7 +64,7 @@ async def _to_generation_request(body: CompletionBody, model: TextModel) -> Gene
         body,
         model,
         num_candidates=body.best_of or body.num_choices,
-        grammar=await answer_grammar(constraint, None),
+        grammar=await answer_grammar(constraint, None, closed=closed),
     )
     return GenerationRequest(
         model=model,

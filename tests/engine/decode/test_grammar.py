@@ -16,66 +16,26 @@ from jsonschema import Draft202012Validator as Validator
 from support import tiny
 from support.contract import tool_use
 from support.random_schemas import SchemaMaker
+from support.walker import Walker
 from tokenizers import Tokenizer, decoders, models, normalizers
 
-from mlxnode.engine.decode.grammar import GrammarCompiler, GrammarState, fill_masks, mask_words
+from mlxnode.engine.decode.grammar import GrammarCompiler, fill_masks, mask_words
 from mlxnode.grammar import GrammarError
 from mlxnode.models.gguf.folder import model_folder
-from mlxnode.server.prompt.constraints import (
+from mlxnode.server.constraints.constraint import (
     choice_grammar,
     json_grammar,
     lark_grammar,
     regex_grammar,
 )
-from mlxnode.server.prompt.tool_grammar import tool_grammar
+from mlxnode.server.constraints.tool_grammar import tool_grammar
 
-MAX_TOKENS = 500
 NUM_SCHEMAS = 200
 
 
-class Walker:
-    """Draws texts from the masks of one model's tokenizer."""
-
-    def __init__(self, folder: Path, vocabulary_size: int, stop_ids: list[int]):
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.vocabulary_size = vocabulary_size
-        self.stop_ids = stop_ids
-        self.compiler = GrammarCompiler(folder, vocabulary_size, stop_ids)
-        vocabulary = self.tokenizer.get_vocab()
-        self._closing = np.array(
-            [i for token, i in vocabulary.items() if set(token) <= set('"}]@')]
-        )
-
-    def allowed(self, state: GrammarState) -> np.ndarray:
-        """Which tokens may follow, [V] bool; the bits past the vocabulary must be zero."""
-        row = np.full(mask_words(self.vocabulary_size), 0xFFFFFFFF, np.uint32)
-        fill_masks([state], row[None])
-        bits = np.unpackbits(row.view(np.uint8), bitorder="little").astype(bool)
-        assert not bits[self.vocabulary_size :].any()
-        return bits[: self.vocabulary_size]
-
-    def walk(self, grammar: str, seed: int) -> str | None:
-        """A random text of ``grammar``, each allowed token as likely as the others.
-
-        A stop token is taken as soon as it may be, and None is given for a text that has
-        not ended after ``MAX_TOKENS``.
-        """
-        random = np.random.default_rng(seed)
-        state = self.compiler.start(grammar)
-        tokens: list[int] = []
-        for _ in range(MAX_TOKENS):
-            allowed = self.allowed(state)
-            if allowed[self.stop_ids].any():
-                return self.tokenizer.decode(tokens, skip_special_tokens=False)
-            assert not state.is_finished
-            # JSON could go on for long: mostly end a string, list or object where one may.
-            ids = self._closing[allowed[self._closing]]
-            if not ids.size or random.random() < 0.3:
-                ids = np.flatnonzero(allowed)
-            tokens.append(int(random.choice(ids)))
-            state.accept(tokens[-1])
-            assert state.error is None
-        return None
+def walk(walker: Walker, grammar: str, seed: int) -> str | None:
+    tokens = walker.walk(grammar, seed)
+    return None if tokens is None else walker.whole_text(tokens)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +65,7 @@ def test_walk_json_schema_always_validates(walker: Walker):
     for seed in range(NUM_SCHEMAS):
         schema = SchemaMaker(seed).make()
         Validator.check_schema(schema)
-        text = walker.walk(json_grammar(schema, "schema"), seed)
+        text = walk(walker, json_grammar(schema, "schema"), seed)
         if text is None:
             continue
         num_ended += 1
@@ -151,7 +111,7 @@ def test_what_is_no_schema_is_left_alone(tiny_walker: Walker):
 
 def test_walk_json_object_gives_an_object(walker: Walker):
     grammar = json_grammar({"type": "object"}, "response_format")
-    texts = [walker.walk(grammar, seed) for seed in range(20)]
+    texts = [walk(walker, grammar, seed) for seed in range(20)]
     objects = [json.loads(text) for text in texts if text is not None]
     assert len(objects) > 15
     assert all(isinstance(value, dict) for value in objects)
@@ -161,13 +121,21 @@ def test_walk_json_object_gives_an_object(walker: Walker):
 def test_walk_regex_matches(walker: Walker, regex: str):
     grammar = regex_grammar(regex)
     for seed in range(20):
-        assert re.fullmatch(regex, walker.walk(grammar, seed))
+        assert re.fullmatch(regex, walk(walker, grammar, seed))
 
 
 def test_walk_choice_gives_every_choice(walker: Walker):
     choices = ["red", 'with "quotes"', "line\nbreak", "größe"]
     grammar = choice_grammar(choices)
-    assert {walker.walk(grammar, seed) for seed in range(60)} == set(choices)
+    assert {walk(walker, grammar, seed) for seed in range(60)} == set(choices)
+
+
+def test_walk_gives_texts_of_tokens_that_have_no_text(walker: Walker):
+    for marker in ("<repo_name>", "<filename>", "a<|im_end|>b", "<|endoftext|>"):
+        for seed in range(3):
+            grammar = json_grammar({"enum": [marker, f"{marker}!"]}, "schema")
+            assert json.loads(walker.text(walker.walk(grammar, seed))).rstrip("!") == marker
+            assert walker.text(walker.walk(choice_grammar([marker]), seed)) == marker
 
 
 def test_walk_lark_follows_its_rules(walker: Walker):
@@ -175,7 +143,7 @@ def test_walk_lark_follows_its_rules(walker: Walker):
         'start: sum "="\nsum: NUMBER ("+" NUMBER)*\nNUMBER: /[1-9][0-9]{0,2}/'
     )
     for seed in range(20):
-        text = walker.walk(grammar, seed)
+        text = walk(walker, grammar, seed)
         assert text is None or re.fullmatch(r"\d+(\+\d+)*=", text)
 
 
@@ -194,7 +162,7 @@ def test_walk_tool_calls_are_calls_of_the_tools(walker: Walker):
     grammar = tool_grammar(tool_use(*tools, tool_choice="required", parallel_tool_calls=False))
     names = set()
     for seed in range(30):
-        text = walker.walk(grammar, seed)
+        text = walk(walker, grammar, seed)
         call = json.loads(re.fullmatch(r"<tool_call>\n?(.*?)\n?</tool_call>", text, re.S)[1])
         names.add(call["name"])
         assert set(call) == {"name", "arguments"}
@@ -234,7 +202,7 @@ def test_walk_sentencepiece_vocabulary_with_padded_logits(tmp_path: Path):
     walker = Walker(tmp_path, len(pieces) + 71, [2])
     for seed in range(50):
         schema = SchemaMaker(seed).make()
-        text = walker.walk(json_grammar(schema, "schema"), seed)
+        text = walk(walker, json_grammar(schema, "schema"), seed)
         if text is not None:
             Validator(schema).validate(json.loads(text))
     walker.compiler.close()

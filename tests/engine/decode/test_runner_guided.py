@@ -192,7 +192,10 @@ def test_runner_follows_a_grammar_from_behind_given_tokens(model):
     free = run(make_runner(model), make(0))[0]
     after = free[4:6]
     assert not any(free[i : i + 2] == after for i in range(4))
-    options = {"grammar": regex("[ab]{3}"), "grammar_after": after}
+    options = {
+        "grammar": regex("[ab]{3}"),
+        "grammar_after": [[[258], [258]], [[id] for id in after]],
+    }
     guided, other = make(0, stop=[2], **options), make(1, temperature=1.0)
     tokens = run(make_runner(model), guided, other)
     assert tokens[0][:6] == free[:6]
@@ -204,5 +207,29 @@ def test_runner_follows_a_grammar_from_behind_given_tokens(model):
 def test_runner_never_begins_a_grammar_whose_sign_does_not_come(model):
     free = run(make_runner(model), make(0))[0]
     absent = next(token for token in range(3, 259) if token not in free)
-    request = make(0, stop=[2], grammar=regex("[ab]{3}"), grammar_after=[absent])
+    request = make(0, stop=[2], grammar=regex("[ab]{3}"), grammar_after=[[[absent]]])
     assert run(make_runner(model), request)[0] == free
+
+
+def test_runner_masks_the_stop_ids_until_the_grammar_starts(model):
+    free = run(make_runner(model), make(0))[0]
+    stop = free[3]
+    options = {"grammar": regex("[ab]{3}"), "grammar_after": [[[free[-1]], [0], [0]]]}
+    request = make(0, stop=[stop], **options)
+    tokens = run(make_runner(model), request)[0]
+    assert len(tokens) == len(free) and stop not in tokens
+    assert request.finish_reason == "length"
+
+
+def test_runner_fails_an_answer_that_stops_outside_its_grammar(model):
+    # The compiler knows the stop ids of the first request; "a" is text to it.
+    runner = make_runner(model)
+    run(runner, make(0, stop=[2], grammar=regex("[ab]{3}")))
+    letter = Tokenizer.from_file(str(model.folder / "tokenizer.json")).token_to_id("a")
+    request = make(1, stop=[2, letter], grammar=regex("a[ab]{3}"))
+    runner.add_request(request)
+    outputs = []
+    while runner.has_work:
+        outputs += step(runner)
+    assert [o.message.finish for o in outputs if not isinstance(o.message, Failed)] == []
+    assert isinstance(outputs[-1].message, Failed)

@@ -132,13 +132,6 @@ def test_check_and_schema_agree(schema, base, fields):
         ),
         (
             ChatBody,
-            {"messages": [{"role": "assistant"}, {"role": "tool", "content": "1"}]},
-            "messages[1].tool_call_id",
-            "missing_required_parameter",
-            "Missing required parameter: 'messages[1].tool_call_id'.",
-        ),
-        (
-            ChatBody,
             {"messages": [{"role": "user", "content": None}]},
             "messages[0].content",
             "missing_required_parameter",

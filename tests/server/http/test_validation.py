@@ -7,8 +7,9 @@ from openai.types import embedding_create_params as embedding_params
 from openai.types.chat import completion_create_params as chat_params
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.chat.request import to_message
-from mlxnode.server.formats.chat.schema import ChatBody, ContentPart, Message, ToolCall
+from mlxnode.server.formats.chat.history import to_messages
+from mlxnode.server.formats.chat.messages import ContentPart, Message, ToolCall
+from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.formats.generation import StreamOptions
@@ -182,8 +183,8 @@ def test_message_joins_parts_and_parses_arguments():
         {"role": "tool", "tool_call_id": "1", "content": "2"},
     ]
     body, _ = validate(ChatBody, {"model": "m", "messages": messages})
-    user, assistant, tool = [to_message(message) for message in body.messages]
+    user, assistant, tool = to_messages(body.messages)
     assert user == {"role": "user", "content": "ab"}
     assert assistant["content"] == ""
     assert assistant["tool_calls"][0]["function"]["arguments"] == {"x": 1}
-    assert tool == {"role": "tool", "tool_call_id": "1", "content": "2"}
+    assert tool == {"role": "tool", "tool_call_id": "1", "name": "f", "content": "2"}

@@ -9,10 +9,12 @@ from support import tiny
 from support.family_templates import TEMPLATES
 from tokenizers import AddedToken, Tokenizer, models
 
+from mlxnode.server.notation.tool_use import Function
 from mlxnode.server.prompt import borders
-from mlxnode.server.prompt.conversation import Conversation, Function, Message
+from mlxnode.server.prompt.conversation import Conversation, Message
+from mlxnode.server.prompt.encoding import PromptEncoder
 from mlxnode.server.prompt.tokenizers import ChatPrompt, TextTokenizer
-from mlxnode.server.prompt.tools import ToolUse
+from mlxnode.server.prompt.tools import tool_use
 
 TOOL = Function(name="look_up", description="Looks up. " * 20, param="tools")
 SYSTEM: Message = {"role": "system", "content": "You answer in few words. " * 20}
@@ -78,7 +80,7 @@ def families(tokenizer_of) -> dict[str, TextTokenizer]:
 
 async def encode(tokenizer: TextTokenizer, messages: list[Message]) -> ChatPrompt:
     conversation = Conversation(messages, functions=[TOOL])
-    tools = ToolUse.of(conversation, tokenizer.chat_template.tool_syntax)
+    tools = tool_use(conversation, tokenizer.chat_template.notation)
     return await tokenizer.encode_chat(conversation, tools)
 
 
@@ -193,8 +195,9 @@ def test_a_token_that_the_next_text_changes_is_after_the_border():
     border = borders.Border(len(text) - 1, "\na")
     assert encoding.ids[20:] == [3, 0, 1, 0]
     added = frozenset(inner.get_added_tokens_decoder())
-    assert borders.in_tokens([border], text, encoding, inner, added) == [22]
+    encode = PromptEncoder(inner, {}).encode
+    assert borders.in_tokens([border], text, encoding, encode, added) == [22]
     kept = borders.Border(len(text) - 1, "<t>")
-    assert borders.in_tokens([kept], text, encoding, inner, added) == [23]
+    assert borders.in_tokens([kept], text, encoding, encode, added) == [23]
     # Without an added token nearby, the last token is given up in any case.
-    assert borders.in_tokens([kept], text, encoding, inner, frozenset()) == [22]
+    assert borders.in_tokens([kept], text, encoding, encode, frozenset()) == [22]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from support import tiny
+from support.notation_templates import FAMILIES
 from tokenizers import Tokenizer
 
 from mlxnode.errors import ModelError
@@ -129,6 +130,15 @@ def test_stop_ids_come_from_all_the_files(tmp_path):
     tiny.make_chat_model(tmp_path)
     rewrite(tmp_path, "generation_config.json", eos_token_id=[0, 2])
     assert TextTokenizer(tmp_path).stop_ids == [0, 2]
+
+
+def test_stop_ids_have_the_ends_that_the_template_writes_after_calls(tmp_path):
+    tiny.make_tokenizer(tmp_path, FAMILIES["solar"].template)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.add_special_tokens(list(FAMILIES["solar"].tokens))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    ends = {tiny.EOS_ID, tokenizer.token_to_id("<|calls|>")}
+    assert set(TextTokenizer(tmp_path).stop_ids) == ends
 
 
 def test_detokenizer_gives_whole_characters_and_loses_nothing(tokenizer):

@@ -7,7 +7,7 @@ from support.contract import chat, complete
 from tokenizers import Tokenizer, decoders, models
 
 from mlxnode.messages import Generate, Token, Tokens, Update
-from mlxnode.server.prompt.token_bytes import TokenBytes
+from mlxnode.token_bytes import TokenBytes
 
 
 def answer_by_seed(worker, texts: dict[int, tuple[str, float]]) -> None:

@@ -74,8 +74,8 @@ def test_body_that_is_no_json_object(worker, path, body):
         ),
         (
             CHATS,
-            {"messages": [{"role": "tool", "content": "7"}]},
-            "messages[0].tool_call_id",
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
+            "messages[0].tool_calls[0].function",
             "missing_required_parameter",
             "",
         ),
@@ -116,13 +116,6 @@ def test_body_that_is_no_json_object(worker, path, body):
             "invalid_grammar",
             "object",
         ),
-        (
-            CHATS,
-            {"reasoning_effort": "low"},
-            "reasoning_effort",
-            "unsupported_parameter",
-            "template",
-        ),
         (CHATS, {"reasoning_effort": "some"}, "reasoning_effort", "unsupported_value", "some"),
         (
             CHATS,
@@ -133,11 +126,12 @@ def test_body_that_is_no_json_object(worker, path, body):
         ),
         (
             CHATS,
-            {"chat_template_kwargs": {"enable_thinking": True}},
-            "chat_template_kwargs.enable_thinking",
-            "unsupported_parameter",
-            "template",
+            {"chat_template_kwargs": {"x": "y" * 16_000}},
+            "chat_template_kwargs",
+            "object_above_max_size",
+            "16000",
         ),
+        (CHATS, {"thinking": {"type": "on"}}, "thinking.type", "unsupported_value", "on"),
         (
             CHATS,
             {"continue_final_message": True},

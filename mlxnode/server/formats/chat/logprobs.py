@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mlxnode.server.answer.choice import ScoredToken
 from mlxnode.server.formats.chat.answers import ChatLogprobs, TokenLogprob, TopLogprob
 from mlxnode.server.formats.writer import MIN_LOGPROB
-from mlxnode.server.prompt.token_bytes import TokenBytes
+from mlxnode.token_bytes import TokenBytes
 
 
 class LogprobWriter:

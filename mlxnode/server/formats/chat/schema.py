@@ -7,6 +7,8 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import ANY, Body
+from mlxnode.server.formats.chat.messages import Message
+from mlxnode.server.formats.chat.reasoning import ReasoningFields
 from mlxnode.server.formats.generation import GenerationBody
 from mlxnode.server.formats.rules import Rule, needs, none_of, not_both, one_of, required
 
@@ -20,60 +22,6 @@ Metadata = Annotated[
     ],
     Field(max_length=16),
 ]
-# The variables of chat templates that a request may set: none that holds a part of the
-# conversation, and none of unlimited size.
-TemplateKwargs = dict[
-    Literal[
-        "clear_thinking",
-        "date_string",
-        "enable_thinking",
-        "preserve_thinking",
-        "reasoning_effort",
-        "thinking",
-        "thinking_budget",
-    ],
-    bool | int | Annotated[str, StringConstraints(max_length=64)],
-]
-
-
-class ContentPart(Body):
-    type: Literal["text"]
-    text: str
-
-    neutral: ClassVar = {"prompt_cache_breakpoint": ()}
-
-
-class FunctionCall(Body):
-    """A call in an earlier answer; ``arguments`` is JSON in a string."""
-
-    name: str
-    arguments: str
-
-
-class ToolCall(Body):
-    id: str
-    type: Literal["function"] = "function"
-    function: FunctionCall
-
-
-class Message(Body):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[ContentPart] | None = None
-    name: str | None = None
-    reasoning_content: str | None = None  # of an earlier answer; some templates render it
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-
-    neutral: ClassVar = {
-        "annotations": ([],),
-        "audio": (),
-        "function_call": (),
-        "refusal": (),
-    }
-    rules: ClassVar[tuple[Rule, ...]] = (
-        required("content", unless=one_of("role", "assistant")),
-        required("tool_call_id", unless=none_of("role", "tool")),
-    )
 
 
 class Function(Body):
@@ -116,7 +64,7 @@ class ResponseFormat(Body):
     )
 
 
-class ChatBody(GenerationBody):
+class ChatBody(ReasoningFields, GenerationBody):
     """``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -127,8 +75,6 @@ class ChatBody(GenerationBody):
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    chat_template_kwargs: TemplateKwargs | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
     metadata: Metadata | None = None  # notes of the client; the server does not store them

@@ -24,8 +24,8 @@ from mlxnode.server.formats.chat.answers import (
 from mlxnode.server.formats.chat.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
 from mlxnode.server.formats.writer import AnswerIdentity
-from mlxnode.server.notation.output_parser import CallDelta, OutputDelta
-from mlxnode.server.prompt.token_bytes import TokenBytes
+from mlxnode.server.parsing.output_parser import CallDelta, OutputDelta
+from mlxnode.token_bytes import TokenBytes
 
 
 class ChatWriter:

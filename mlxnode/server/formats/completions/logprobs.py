@@ -6,7 +6,7 @@ from mlxnode.messages import Token
 from mlxnode.server.answer.choice import ScoredToken
 from mlxnode.server.formats.completions.answers import TextLogprobs
 from mlxnode.server.formats.writer import MIN_LOGPROB
-from mlxnode.server.prompt.token_bytes import TokenBytes
+from mlxnode.token_bytes import TokenBytes
 
 
 class LogprobWriter:

@@ -9,7 +9,7 @@ from mlxnode.server.formats.completions.answers import TextChoice, TextCompletio
 from mlxnode.server.formats.completions.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
 from mlxnode.server.formats.writer import AnswerIdentity
-from mlxnode.server.prompt.token_bytes import TokenBytes
+from mlxnode.token_bytes import TokenBytes
 
 
 class CompletionWriter:
