@@ -224,6 +224,7 @@ def read_all_ways(
     text: str,
     *,
     is_thinking: bool = False,
+    is_expected_to_think: bool = False,
     is_cut: bool = False,
     **options: Any,
 ) -> tuple[str, str, list[Called]]:
@@ -234,6 +235,7 @@ def read_all_ways(
             notation,
             tools=use_of(notation, **options),
             is_thinking=is_thinking,
+            is_expected_to_think=is_expected_to_think,
         )
         output = read(parser, parts, is_cut=is_cut)
         calls = [(call.name, call.arguments) for call in output.calls]

@@ -16,7 +16,11 @@ MAX_BYTES = 1000
 
 def accepts_text(schema: Any, text: str, *, strict: bool = False, closed: bool = True) -> bool:
     """True if ``text`` is an answer."""
-    grammar = json_grammar(schema, PARAM, strict=strict, closed=closed)
+    return takes(json_grammar(schema, PARAM, strict=strict, closed=closed), text)
+
+
+def takes(grammar: str, text: str) -> bool:
+    """True if ``text`` is a text of ``grammar``."""
     matcher = compile_grammar(_byte_tokenizer(), grammar)
     tokens = list(text.encode())
     if matcher.validate_tokens(tokens) < len(tokens):

@@ -55,8 +55,9 @@ class ChatTemplate:
         asked: list[Message] = [{"role": "user", "content": ""}]
         on = self._renderer.try_render(asked, variables={})
         off = self._renderer.try_render(asked, variables={variable: False})
-        closes = on is not None and off is not None and thinking.end in off.removeprefix(on)
-        return variable if closes and thinking.end not in (on or "") else None
+        if on is None or off is None or thinking.start in on or thinking.end in on:
+            return None
+        return variable if thinking.end in off else None
 
     @functools.cached_property
     def _abilities(self) -> Abilities:

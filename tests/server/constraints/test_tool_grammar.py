@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator as Validator
 from support.contract import tool_use
 from support.notation_templates import FAMILIES
 from support.notation_wrapper import ENDS, make_wrapper
+from support.schema_grammars import takes
 from support.walker import Walker
 
 from mlxnode.server.constraints.constraint import Constraint, check_grammar
@@ -213,6 +214,16 @@ async def test_an_answer_in_a_form_is_content(model: Model):
             delta = model.read(tokens, tools)
             if tools is None or not check_calls(delta):
                 assert set(json.loads(delta.content)) == {"a"}
+
+
+@pytest.mark.parametrize("model", ["llama3"], indirect=True)
+async def test_a_bare_call_leaves_room_for_an_object_of_another_form(model: Model):
+    schema = {"type": "object", "properties": {"nap": {"type": "integer"}}, "required": ["nap"]}
+    constraint = Constraint.json(schema, "response_format")
+    grammar = await answer_grammar(constraint, model.tools(), model.writing())
+    assert takes(grammar, '{"nap": 5}')
+    assert takes(grammar, '{"name": "get_all", "parameters": {}}')
+    assert not takes(grammar, '{"name": 5}')
 
 
 @pytest.mark.parametrize("model", ["qwen3-coder", "gemma4", "lfm2.5"], indirect=True)

@@ -84,6 +84,19 @@ def test_reasoning_is_told_from_the_answer(text, is_thinking, content, reasoning
     assert read_all_ways(HERMES, text, is_thinking=is_thinking) == (content, reasoning, [])
 
 
+@pytest.mark.parametrize("start", ["", "<think>\n"])
+def test_a_model_that_is_expected_to_think_may_forget_to_say_so(start):
+    thought = "Let me think about that for a while." * 3
+    text = f"{start}{thought}\n</think>\n\nYes."
+    assert read_all_ways(HERMES, text, is_expected_to_think=True) == ("Yes.", thought, [])
+    assert read_all_ways(HERMES, f"Yes.{TOOL_CALL}", is_expected_to_think=True) == (
+        "Yes.",
+        "",
+        [ROME],
+    )
+    assert read_all_ways(HERMES, "Yes. " * 300, is_expected_to_think=True)[0] == "Yes. " * 300
+
+
 def test_content_has_markers_of_its_own():
     text = "<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>Yes.<|END_RESPONSE|>"
     assert read_all_ways(ACTION, text) == ("Yes.", "Hm.", [])

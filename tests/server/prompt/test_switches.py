@@ -5,6 +5,7 @@ import pytest
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.renderer import Renderer
 from mlxnode.server.prompt.switches import EFFORTS, Switches
+from mlxnode.server.prompt.templates import ChatTemplate
 from tests.support.notation_wrapper import make_wrapper
 
 ASKED = [{"role": "user", "content": "Hi"}]
@@ -128,3 +129,23 @@ def test_what_changes_nothing_is_known():
     assert thinking.takes_switch and thinking.takes_budget
     assert thinking.takes_variable("thinking", False)
     assert not thinking.takes_variable("thinking", "deeply")
+
+
+@pytest.mark.parametrize(
+    ("tail", "expects"),
+    [
+        # Qwen3: the model opens its thoughts, unless the prompt closes them.
+        ("{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}", True),
+        # Qwen3.5: the prompt does both.
+        ("{{ '<think></think>' if enable_thinking is false else '<think>' }}", False),
+        # DeepSeek V3.1: no thoughts unless they are asked for.
+        ("{{ '<think>' if enable_thinking else '<think></think>' }}", False),
+        ("", False),
+    ],
+)
+def test_thoughts_are_expected_where_the_model_opens_them_itself(tail, expects):
+    template = ChatTemplate(make_wrapper(HEAD + tail, ("<think>", "</think>")))
+    conversation = Conversation(ASKED)
+    assert template.expects_thoughts(conversation) is expects
+    off = Conversation(ASKED, variables={"enable_thinking": False})
+    assert not template.expects_thoughts(off)
