@@ -140,4 +140,4 @@ def turn(call: Call, id: str, reasoning: str) -> list[Body]:
 
 def compact(arguments: dict[str, Any]) -> str:
     """Arguments as the server writes them."""
-    return json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(arguments, ensure_ascii=False)

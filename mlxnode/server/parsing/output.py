@@ -141,8 +141,8 @@ class OutputWriter:
 
 
 def to_json(arguments: dict[str, Any]) -> str:
-    """Compact JSON text, also of text that is not valid Unicode."""
-    text = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+    """JSON text, also of text that is not valid Unicode."""
+    text = json.dumps(arguments, ensure_ascii=False)
     if text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text):
         return text
-    return json.dumps(arguments, separators=(",", ":"))
+    return json.dumps(arguments)

@@ -182,7 +182,7 @@ def test_other_arguments_come_when_they_are_complete():
     parser = OutputParser(HERMES, tools=use_of(HERMES))
     assert not parser.feed(f"<tool_call>{OBJECT[:-1]}")
     [call] = parser.feed("}").calls
-    assert call.arguments == '{"city":"Rome","days":2}'
+    assert call.arguments == '{"city": "Rome", "days": 2}'
 
 
 # --- ids and tokens -------------------------------------------------------------------
