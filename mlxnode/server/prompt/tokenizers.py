@@ -36,6 +36,7 @@ logger = logging.getLogger("mlxnode.server")
 Result = TypeVar("Result")
 
 LARGE_TEXT = 20_000  # characters; a longer text would block the event loop
+MESSAGE_COST = 100  # characters that take as long as a message without text
 # The tokens before the prefix, before the suffix, and before the text between them: Qwen and
 # CodeGemma, StarCoder, CodeLlama, DeepSeek.
 _FILL_IN_THE_MIDDLE = (
@@ -145,7 +146,7 @@ class TextTokenizer:
         Raises:
             InvalidRequest: the template does not accept these messages.
         """
-        size = sum(len(message["content"]) for message in conversation.messages)
+        size = sum(len(message["content"]) + MESSAGE_COST for message in conversation.messages)
         size += 0 if tools is None else len(tools.lines)
         return await off_loop_if(size > LARGE_TEXT, self._encode_chat, conversation, tools)
 
