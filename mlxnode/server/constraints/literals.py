@@ -8,7 +8,7 @@ from mlxnode.server.constraints.lark import ANY, LarkGrammar, one_of, sequence
 from mlxnode.server.constraints.markers import Plain, quoted
 from mlxnode.server.constraints.members import members
 from mlxnode.server.constraints.properties import Parameters, Value, types_of, value_of
-from mlxnode.server.notation.notation import ValueStyle
+from mlxnode.server.notation.notation import GEMMA_QUOTE, ValueStyle
 
 _INTEGER = "/-?(0|[1-9][0-9]{0,15})/"
 _NUMBER = r"/-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,16})?([eE][-+]?[0-9]{1,2})?/"
@@ -16,7 +16,6 @@ _PYTHON_STRINGS = (
     r"""/"([^"\\\n\r\x00]|\\["'\\ntr]|\\u[0-9a-fA-F]{4}){LENGTH}"/""",
     r"""/'([^'\\\n\r\x00]|\\["'\\ntr]|\\u[0-9a-fA-F]{4}){LENGTH}'/""",
 )
-_GEMMA_QUOTE = '<|"|>'
 _NAME = "/[A-Za-z_][A-Za-z0-9_]{0,63}/"
 _MAX_DEPTH = 5  # of lists in lists whose elements keep their types
 # What the elements of a strict list, or a number, may have; the rest cannot be enforced.
@@ -89,13 +88,13 @@ class LiteralValues:
             return one_of([string.replace("{LENGTH}", length) for string in _PYTHON_STRINGS])
         regex = ANY if length == "*" else f"(?s:.{length})"
         name = "gemma_text" if length == "*" else f"gemma_text_{low}_{high}"
-        rest = self._grammar.text_until(name, regex, _GEMMA_QUOTE)
-        return sequence([self._grammar.literal(_GEMMA_QUOTE), rest])
+        rest = self._grammar.text_until(name, regex, GEMMA_QUOTE)
+        return sequence([self._grammar.literal(GEMMA_QUOTE), rest])
 
     def _quotations(self, text: str) -> list[str]:
         """``text`` as a literal, in each of the usual ways."""
         if self._is_gemma:
-            return [self._grammar.literal(_GEMMA_QUOTE, Plain(text), _GEMMA_QUOTE)]
+            return [self._grammar.literal(GEMMA_QUOTE, Plain(text), GEMMA_QUOTE)]
         ways = dict.fromkeys((json.dumps(text, ensure_ascii=False), repr(text)))
         return [quoted(way) for way in ways]
 

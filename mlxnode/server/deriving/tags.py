@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from mlxnode.server.deriving.atoms import common_prefix, common_suffix
 from mlxnode.server.deriving.rendered_calls import RenderedCalls, Unreadable, joined
-from mlxnode.server.notation.notation import CallNotation, Field, TaggedArguments, ValueStyle
+from mlxnode.server.notation.notation import (
+    GEMMA_QUOTE,
+    CallNotation,
+    Field,
+    TaggedArguments,
+    ValueStyle,
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def read_tags(strings: RenderedCalls, numbers: RenderedCalls, *, has_python: boo
 
 
 def _style(quote: str, has_python: bool) -> ValueStyle:
-    if quote == '<|"|>':
+    if quote == GEMMA_QUOTE:
         return ValueStyle.GEMMA
     if quote == "'" or (quote == '"' and has_python):
         return ValueStyle.PYTHON

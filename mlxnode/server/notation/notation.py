@@ -22,6 +22,9 @@ class Markers:
     end: str
 
 
+GEMMA_QUOTE = '<|"|>'  # around the strings of ``ValueStyle.GEMMA``
+
+
 class Field(enum.Enum):
     """A part of a call that each call fills in."""
 

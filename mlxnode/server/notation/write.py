@@ -4,9 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlxnode.server.notation.notation import CallNotation, Field, TaggedArguments, ValueStyle
-
-_QUOTE = '<|"|>'  # around Gemma's strings
+from mlxnode.server.notation.notation import (
+    GEMMA_QUOTE,
+    CallNotation,
+    Field,
+    TaggedArguments,
+    ValueStyle,
+)
 
 
 def write_calls(
@@ -71,7 +75,7 @@ def _write_argument(notation: TaggedArguments, key: str, value: Any) -> str:
 
 def _write_gemma(value: Any) -> str:
     if isinstance(value, str):
-        return _QUOTE + value + _QUOTE
+        return GEMMA_QUOTE + value + GEMMA_QUOTE
     if isinstance(value, Mapping):
         items = [f"{key}:{_write_gemma(item)}" for key, item in value.items()]
         return "{" + ",".join(items) + "}"

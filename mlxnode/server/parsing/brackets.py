@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Collection
 
+from mlxnode.server.notation.notation import GEMMA_QUOTE
 from mlxnode.server.parsing.source import Reading, TextSource
 
 MAX_DEPTH = 100  # of brackets; deeper ones are no call
-GEMMA_QUOTE = '<|"|>'
 
 _OUTSIDE = re.compile(r"""[{}\[\]()"'<]""")
 _IN_STRING = {quote: re.compile(rf"[\\{quote}]") for quote in "\"'"}

@@ -1,8 +1,8 @@
 """Separates a model's output, while it grows, into content, reasoning and tool calls."""
 
-from mlxnode.server.notation.notation import NO_NOTATION, Notation, ValueStyle
+from mlxnode.server.notation.notation import GEMMA_QUOTE, NO_NOTATION, Notation, ValueStyle
 from mlxnode.server.notation.tool_use import ToolUse
-from mlxnode.server.parsing.brackets import GEMMA_QUOTE, Misread
+from mlxnode.server.parsing.brackets import Misread
 from mlxnode.server.parsing.call_list import CallList, ReadCall
 from mlxnode.server.parsing.call_reader import CallReader
 from mlxnode.server.parsing.call_syntax import COMMON_TAGS, CallSyntax

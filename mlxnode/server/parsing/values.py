@@ -10,7 +10,8 @@ import math
 import re
 from typing import Any, NoReturn
 
-from mlxnode.server.parsing.brackets import GEMMA_QUOTE, MAX_DEPTH
+from mlxnode.server.notation.notation import GEMMA_QUOTE
+from mlxnode.server.parsing.brackets import MAX_DEPTH
 
 _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,399})(?:\.\d{1,400})?(?:[eE][+-]?\d{1,4})?(?![\w.])")

@@ -113,7 +113,7 @@ def in_tokens(
             found.append(last)
             continue
         other = encode(text[span[0] : border.length] + border.after)
-        found.append(first + _common_prefix(ids[first:], other.ids))
+        found.append(first + common_prefix(ids[first:], other.ids))
     return _spread(sorted(found), len(ids))
 
 
@@ -131,7 +131,7 @@ def _compare(text: str, messages: list[Message], render: Render) -> Border | Non
         other = render(messages)
     except InvalidRequest:
         return None
-    length = _common_prefix(text, other)
+    length = common_prefix(text, other)
     return Border(length, other[length : length + _AFTER])
 
 
@@ -159,7 +159,7 @@ def _call(function: str) -> list[Message]:
     ]
 
 
-def _common_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:
+def common_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:
     """The number of elements that both start with."""
     start, end = 0, min(len(a), len(b))
     while start < end:

@@ -4,13 +4,14 @@ The text around the end marker is read off the chat template, by rendering an an
 reasons before it says something or calls a function.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tokenizers import Encoding, Tokenizer
 
 from mlxnode.server.notation.notation import Notation
+from mlxnode.server.prompt.borders import common_prefix
 from mlxnode.server.prompt.spellings import Speller, Spelling
 
 Encode = Callable[[str], Encoding]
@@ -70,13 +71,13 @@ class ThinkingTokens:
         if notation.is_harmony:
             start = f"<|start|>assistant{start}"  # its templates drop thoughts before a text
         answer = encode(said.rest if said else start).ids
-        shared = _common_prefix(answer, encode(called.rest).ids) if called else []
+        num_shared = common_prefix(answer, encode(called.rest).ids) if called else 0
         end = _ids(encode, space) + encode(markers.end).ids
         return cls(
             starts=spell(markers.start) if markers.start else [],
             ends=spell(markers.end),
             sentence=_ids(encode, f"\n\n{sentence}") if sentence else [],
-            end=end + shared,
+            end=end + answer[:num_shared],
             answer=end + answer,
         )
 
@@ -112,11 +113,6 @@ def _render(wrapper: Any, answer: Message) -> str:
         return wrapper.apply_chat_template(messages, tools=tools, tokenize=False)
     except Exception:  # of any type: a template is a program, and may know no such message
         return ""
-
-
-def _common_prefix(a: Sequence[int], b: Sequence[int]) -> list[int]:
-    length = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
-    return list(a[: min(length, len(b))])
 
 
 def _ids(encode: Encode, text: str) -> list[int]:

@@ -113,11 +113,9 @@ class TextTokenizer:
             id: token.content for id, token in added.items() if token.special
         }
         self._added_ids = frozenset(added)
-        self.marker_tokens = MarkerTokens(
-            {token.content: id for id, token in added.items()}, self.special_tokens.keys()
-        )
         # All tokens that the tokenizer finds in a text before it splits the text.
         self.added_tokens: dict[str, int] = {token.content: id for id, token in added.items()}
+        self.marker_tokens = MarkerTokens(self.added_tokens, self.special_tokens.keys())
         self._volatile = volatile or VolatileHeads()
         sources = "\n".join(self.chat_template.texts)
         controls = control_tokens(self._tokenizer, sources)

@@ -9,10 +9,6 @@ from mlxnode.server.formats.rules import Rule, none_of, one_of, required
 _TEXTS = ("text", "input_text", "output_text")
 
 
-# What other servers and older clients write into the history as parts of a content.
-_TEXTS = ("text", "input_text", "output_text")
-
-
 class ContentPart(Body):
     """A part of a content. What a part of the model's own thoughts holds is reasoning."""
 
