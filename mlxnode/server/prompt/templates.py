@@ -23,18 +23,18 @@ class ChatTemplate:
     def __init__(self, wrapper: Any):
         """``wrapper``: the tokenizer as ``mlx_lm.tokenizer_utils`` loads it."""
         repair(wrapper)
-        self._renderer = Renderer(wrapper)
+        self.renderer = Renderer(wrapper)
         self._border_finder = BorderFinder()
         self.notation: Notation = derive_notation(wrapper)
         # The texts of which prompts are made: the template's source, and usual markers.
-        self.texts: list[str] = [self._renderer.source, *PLAIN_MARKERS, "<think>", "</think>"]
+        self.texts: list[str] = [self.renderer.source, *PLAIN_MARKERS, "<think>", "</think>"]
         if self.notation.thinking is not None:
             self.texts += [self.notation.thinking.start, self.notation.thinking.end]
 
     @functools.cached_property
     def switches(self) -> Switches:
         """What the template has to switch the reasoning with; found at the first request."""
-        return Switches(self._renderer, thinks=self.notation.thinking is not None)
+        return Switches(self.renderer, thinks=self.notation.thinking is not None)
 
     @property
     def decides_to_think(self) -> bool:
@@ -53,15 +53,15 @@ class ChatTemplate:
         if thinking is None or variable is None:
             return None
         asked: list[Message] = [{"role": "user", "content": ""}]
-        on = self._renderer.try_render(asked, variables={})
-        off = self._renderer.try_render(asked, variables={variable: False})
+        on = self.renderer.try_render(asked, variables={})
+        off = self.renderer.try_render(asked, variables={variable: False})
         if on is None or off is None or thinking.start in on or thinking.end in on:
             return None
         return variable if thinking.end in off else None
 
     @functools.cached_property
     def _abilities(self) -> Abilities:
-        return find_abilities(self._renderer, has_calls=self.notation.calls is not None)
+        return find_abilities(self.renderer, has_calls=self.notation.calls is not None)
 
     def settle(
         self,
@@ -167,7 +167,7 @@ class ChatTemplate:
                     {**tool, "function": complete(tool["function"])} for tool in definitions
                 ]
         adapted = adapt(messages, can, None if is_plain else calls)
-        return self._renderer.render(adapted, tools=definitions, variables=variables, **options)
+        return self.renderer.render(adapted, tools=definitions, variables=variables, **options)
 
 
 def _is_constrained(conversation: Conversation, tools: ToolUse | None) -> bool:

@@ -12,10 +12,11 @@ from tokenizers import Encoding, Tokenizer
 
 from mlxnode.server.notation.notation import Notation
 from mlxnode.server.prompt.borders import common_prefix
+from mlxnode.server.prompt.renderer import Renderer
 from mlxnode.server.prompt.spellings import Speller, Spelling
 
 Encode = Callable[[str], Encoding]
-Message = dict[str, Any]
+Fields = dict[str, Any]  # of a message
 
 _THOUGHT, _CONTENT, _NAME = "\ua66e\ua66d", "\ua66d\ua66e", "name_of_a_function"
 # What templates call the reasoning of an answer.
@@ -50,9 +51,9 @@ class ThinkingTokens:
 
     @classmethod
     def of(
-        cls, wrapper: Any, notation: Notation, tokenizer: Tokenizer, sentence: str
+        cls, renderer: Renderer, notation: Notation, tokenizer: Tokenizer, sentence: str
     ) -> "ThinkingTokens | None":
-        """The tokens of a model with ``tokenizer``, which ``wrapper`` of mlx-lm wraps.
+        """The tokens of a model with ``tokenizer``, whose template ``renderer`` runs.
 
         None for a model that does not mark its reasoning.
         """
@@ -64,8 +65,8 @@ class ThinkingTokens:
             return tokenizer.encode(text, add_special_tokens=False)
 
         spell = Speller(tokenizer).spellings
-        said = _ending(wrapper, markers.end, {"content": _CONTENT}, _CONTENT)
-        called = _ending(wrapper, markers.end, {"content": "", "tool_calls": [_CALL]}, _NAME)
+        said = _ending(renderer, markers.end, {"content": _CONTENT}, _CONTENT)
+        called = _ending(renderer, markers.end, {"content": "", "tool_calls": [_CALL]}, _NAME)
         space = next((ending.space for ending in (said, called) if ending), _BREAK)
         start = "" if notation.content is None else notation.content.start
         if notation.is_harmony:
@@ -89,16 +90,16 @@ class _Ending(NamedTuple):
     rest: str
 
 
-def _ending(wrapper: Any, end: str, answer: Message, follows: str) -> _Ending | None:
+def _ending(renderer: Renderer, end: str, answer: Fields, follows: str) -> _Ending | None:
     """How the template goes from a thought to ``follows``, a text of ``answer``.
 
     None if the template drops the thought, or has no place for ``answer``.
     """
     part = {"type": "thinking", "thinking": _THOUGHT}
     parts = [part, {"type": "text", "text": answer["content"]}]
-    thoughts: tuple[Message, ...] = (dict.fromkeys(_FIELDS, _THOUGHT), {"content": parts})
+    thoughts: tuple[Fields, ...] = (dict.fromkeys(_FIELDS, _THOUGHT), {"content": parts})
     for thought in thoughts:
-        _, _, text = _render(wrapper, {**answer, **thought}).partition(_THOUGHT)
+        _, _, text = _render(renderer, {**answer, **thought}).partition(_THOUGHT)
         between, is_followed, _ = text.partition(follows)
         space, is_ended, rest = between.partition(end)
         if is_followed and is_ended and not space.strip() and _THOUGHT not in rest:
@@ -106,13 +107,10 @@ def _ending(wrapper: Any, end: str, answer: Message, follows: str) -> _Ending | 
     return None
 
 
-def _render(wrapper: Any, answer: Message) -> str:
-    messages = [{"role": "user", "content": "a"}, {"role": "assistant", **answer}]
+def _render(renderer: Renderer, answer: Fields) -> str:
+    messages: Any = [{"role": "user", "content": "a"}, {"role": "assistant", **answer}]
     tools = [_TOOL] if "tool_calls" in answer else None
-    try:
-        return wrapper.apply_chat_template(messages, tools=tools, tokenize=False)
-    except Exception:  # of any type: a template is a program, and may know no such message
-        return ""
+    return renderer.try_render(messages, tools=tools, starts_answer=False) or ""
 
 
 def _ids(encode: Encode, text: str) -> list[int]:

@@ -166,8 +166,10 @@ class TextTokenizer:
 
     def thinking_tokens(self, sentence: str) -> ThinkingTokens | None:
         """How the model's reasoning ends, with ``sentence`` at its limit; None without any."""
-        notation = self.chat_template.notation
-        return ThinkingTokens.of(self._wrapper, notation, self._tokenizer, sentence)
+        template = self.chat_template
+        return ThinkingTokens.of(
+            template.renderer, template.notation, self._tokenizer, sentence
+        )
 
     def _ids_of(self, texts: Iterable[str]) -> list[int]:
         """The ids of those ``texts`` that are tokens."""

@@ -248,9 +248,9 @@ def test_a_usual_conversation_is_rendered_once(monkeypatch):
     template = template_of("head_or_error")
     rendered(template, CASES["question"])  # what the template can say is known now
     texts: list[str] = []
-    render = template._renderer.render
+    render = template.renderer.render
     monkeypatch.setattr(
-        template._renderer,
+        template.renderer,
         "render",
         lambda *args, **options: texts.append("") or render(*args, **options),
     )

@@ -76,7 +76,9 @@ ADDED = ["<think>", "</think>"]
 
 
 def tokens_of(tokenizer: TextTokenizer, notation: Notation) -> ThinkingTokens | None:
-    return ThinkingTokens.of(tokenizer._wrapper, notation, tokenizer._tokenizer, SENTENCE)
+    return ThinkingTokens.of(
+        tokenizer.chat_template.renderer, notation, tokenizer._tokenizer, SENTENCE
+    )
 
 
 @pytest.mark.parametrize("style", STYLES)
