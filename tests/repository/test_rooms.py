@@ -125,6 +125,7 @@ MAY_IMPORT = {
     "server.answer": [
         "messages",
         "server.client",
+        "server.constraints",
         "server.errors",
         "server.notation",
         "server.parsing",
@@ -138,7 +139,6 @@ MAY_IMPORT = {
         "server.constraints",
         "server.errors",
         "server.notation",
-        "server.parsing",
         "server.prompt",
         "server.registry",
         "token_bytes",
@@ -158,7 +158,6 @@ MAY_IMPORT = {
         "server.errors",
         "server.formats",
         "server.http",
-        "server.parsing",
         "server.prompt",
         "server.registry",
     ],

@@ -5,9 +5,9 @@ import pytest
 from support import tiny
 
 from mlxnode.messages import Sampling
+from mlxnode.server.answer.sampling import samplings_of
+from mlxnode.server.answer.settings import Settings
 from mlxnode.server.errors import ApiError
-from mlxnode.server.formats.completions.schema import CompletionBody
-from mlxnode.server.formats.sampling import samplings_of
 from mlxnode.server.registry import Registry
 
 
@@ -18,13 +18,9 @@ def registry_with(served_models, tmp_path, generation_config, **facts) -> Regist
     return Registry([dataclasses.replace(served_models[0], **changes)])
 
 
-def body(**fields) -> CompletionBody:
-    return CompletionBody(model="m", prompt="x", **fields)
-
-
 def test_sampling_defaults_are_openai_s(served_models, tmp_path):
     model = registry_with(served_models, tmp_path, {}).find_text("m")
-    assert samplings_of(body(), model) == [
+    assert samplings_of(Settings(), model) == [
         Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, seed=None)
     ]
 
@@ -32,10 +28,10 @@ def test_sampling_defaults_are_openai_s(served_models, tmp_path):
 def test_sampling_request_over_config_over_model(served_models, tmp_path):
     own = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
     model = registry_with(served_models, tmp_path, own).find_text("m")
-    assert samplings_of(body(), model) == [
+    assert samplings_of(Settings(), model) == [
         Sampling(temperature=0.6, top_p=0.95, top_k=20, min_p=0.0, seed=None)
     ]
-    requested = body(temperature=0.0, top_p=0.5, top_k=-1, min_p=0.1, seed=-1)
+    requested = Settings(temperature=0.0, top_p=0.5, top_k=-1, min_p=0.1, seed=-1)
     [sampling] = samplings_of(requested, model)
     assert sampling == Sampling(temperature=0.0, top_p=0.5, top_k=0, min_p=0.1, seed=2**64 - 1)
 
@@ -43,7 +39,7 @@ def test_sampling_request_over_config_over_model(served_models, tmp_path):
 def test_sampling_configured_temperature_wins_over_the_model_s(served_models, tmp_path):
     own = {"temperature": 0.6}
     registry = registry_with(served_models, tmp_path, own, default_temperature=0.0)
-    [sampling] = samplings_of(body(), registry.find_text("m"))
+    [sampling] = samplings_of(Settings(), registry.find_text("m"))
     assert sampling.temperature == 0.0
 
 

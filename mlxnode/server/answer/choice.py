@@ -6,9 +6,10 @@ from msgspec import Struct
 
 from mlxnode import messages
 from mlxnode.messages import Token, Update
+from mlxnode.server.answer.events import Event, EventLog
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.stop_strings import StopStrings
-from mlxnode.server.parsing.output_parser import OutputDelta
+from mlxnode.server.parsing.output import OutputDelta
 from mlxnode.server.prompt.context_length import Prompt
 
 FinishReason = messages.FinishReason | Literal["tool_calls"]
@@ -29,7 +30,7 @@ class ChoiceDelta(Struct, frozen=True, kw_only=True):
     """
 
     index: int
-    output: OutputDelta
+    events: list[Event]
     finish_reason: FinishReason | None
     tokens: list[ScoredToken] = []
 
@@ -53,7 +54,7 @@ class Choice:
         self._stops = StopStrings(request.stop_strings)
         self._has_started = False
         self._length = 0  # characters of all tokens so far
-        self._output = OutputDelta()  # since the last delta was taken, like the scored tokens
+        self._log = EventLog()  # since the last delta was taken, like the scored tokens
         self._scored: list[ScoredToken] = []
         self.num_tokens = 0  # generated, with the tokens that a stop string cuts off
         self.num_reasoning_tokens = 0
@@ -89,30 +90,31 @@ class Choice:
     @property
     def has_news(self) -> bool:
         """True if there is new output or an end; new tokens may not complete any text."""
-        return bool(self._output) or self.finish_reason is not None
+        return bool(self._log) or self.finish_reason is not None
 
     def take_delta(self, index: int) -> ChoiceDelta:
         """The output since the last delta, as choice ``index`` of the answer."""
-        output, scored = self._take()
+        events, scored = self._take()
         return ChoiceDelta(
-            index=index, output=output, finish_reason=self.finish_reason, tokens=scored
+            index=index, events=events, finish_reason=self.finish_reason, tokens=scored
         )
 
     def take_whole(self, index: int, finish_reason: FinishReason) -> FinishedChoice:
         """All the output, as choice ``index`` of the answer."""
-        output, scored = self._take()
+        events, scored = self._take()
         return FinishedChoice(
-            index=index, output=output, finish_reason=finish_reason, tokens=scored
+            index=index, events=events, finish_reason=finish_reason, tokens=scored
         )
 
     @property
     def mean_logprob(self) -> float:
         return self.total_logprob / max(self.num_tokens, 1)
 
-    def _take(self) -> tuple[OutputDelta, list[ScoredToken]]:
-        taken = self._output, self._scored
-        self._output, self._scored = OutputDelta(), []
-        return taken
+    def _take(self) -> tuple[list[Event], list[ScoredToken]]:
+        if self.finish_reason is not None:
+            self._log.end_call()
+        scored, self._scored = self._scored, []
+        return self._log.take(), scored
 
     def _text_of(self, token: int) -> tuple[str, bool]:
         """The text that ``token`` completes, and whether it is a special token's."""
@@ -125,7 +127,9 @@ class Choice:
 
     def _emit(self, output: OutputDelta) -> None:
         output.content = self._stops.feed(output.content)
-        self._output.add(output)
+        if output.calls:  # no stop string reaches over a call
+            output.content += self._stops.flush()
+        self._log.add(output)
         if self._parser.is_finished:
             self.finish_reason = "tool_calls"
         if self._stops.is_matched:
@@ -133,7 +137,8 @@ class Choice:
 
     def _end(self, reason: messages.FinishReason) -> None:
         self._emit(self._parser.feed("", is_last=True, is_cut=reason == "length"))
-        self._output.content += self._stops.flush()
+        if text := self._stops.flush():
+            self._log.add_content(text)
         if self.finish_reason is None:
             has_called = self._parser.num_calls > 0
             self.finish_reason = "tool_calls" if has_called and reason == "stop" else reason
@@ -144,7 +149,7 @@ class Choice:
             self._score_prompt(update.prompt or [])
         text = self._tokenizer.decode(self._prompt.ids)
         self._length = len(text)
-        self._output.content = text
+        self._log.add_content(text)
 
     def _score_prompt(self, tokens: list[Token]) -> None:
         detokenizer, offset = self._tokenizer.detokenizer([]), 0

@@ -1,18 +1,15 @@
 """Server-sent events: an answer, written to the client while it grows."""
 
 import logging
-from collections.abc import Sequence
 
 import msgspec
 from sanic import HTTPResponse, Request
 
 from mlxnode.server.answer.generation import Generation
 from mlxnode.server.answer.writer import AnswerWriter
-from mlxnode.server.errors import ApiError, ErrorBody, ErrorEnvelope
+from mlxnode.server.errors import ApiError
 
 logger = logging.getLogger("mlxnode.server")
-
-_DONE = b"data: [DONE]\n\n"
 
 
 async def stream_answer(request: Request, generation: Generation, writer: AnswerWriter) -> None:
@@ -26,24 +23,24 @@ async def stream_answer(request: Request, generation: Generation, writer: Answer
         ApiError: the engine refused the request or failed before the first token.
     """
     deltas = await generation.receive()
-    events: list[msgspec.Struct] = [*writer.opening_chunks()]
+    chunks: list[msgspec.Struct] = [*writer.opening_chunks(generation.usage)]
     response = await _start(request)
     try:
         while True:
             for delta in deltas:
-                events += writer.chunks(delta)
+                chunks += writer.chunks(delta)
             if generation.is_finished:
                 break
-            if events:
-                await response.send(_encode(events))
-            events = []
+            if chunks:
+                await response.send(b"".join(map(writer.frame, chunks)))
+            chunks = []
             deltas = await generation.receive()
-        events += writer.closing_chunks(generation.usage)
-        await response.send(_encode(events) + _DONE, end_stream=True)
+        chunks += writer.closing_chunks(generation.usage)
+        await response.send(b"".join([*map(writer.frame, chunks), writer.end]), end_stream=True)
     except ApiError as error:
         logger.warning("stream %s ended early: %s", request.ctx.request_id, error.message)
-        body = ErrorBody(error.message, "server_error", None, error.code)
-        await response.send(_encode([*events, ErrorEnvelope(body)]), end_stream=True)
+        events = [*map(writer.frame, chunks), writer.failure(error)]
+        await response.send(b"".join(events), end_stream=True)
 
 
 async def _start(request: Request) -> HTTPResponse:
@@ -54,7 +51,3 @@ async def _start(request: Request) -> HTTPResponse:
     if not isinstance(response, HTTPResponse):
         raise RuntimeError("a middleware replaced the response by one that cannot stream")
     return response
-
-
-def _encode(bodies: Sequence[msgspec.Struct]) -> bytes:
-    return b"".join(b"data: %b\n\n" % msgspec.json.encode(body) for body in bodies)

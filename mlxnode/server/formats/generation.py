@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from mlxnode.server.answer.settings import Settings
 from mlxnode.server.formats.body import Body
 from mlxnode.server.formats.fields import (
     INT32_MAX,
@@ -15,9 +16,6 @@ from mlxnode.server.formats.fields import (
     TokenId,
 )
 from mlxnode.server.formats.rules import Rule, needs, one_of, only
-
-# A grammar sets the end of its answer itself, so that these fields contradict a grammar.
-ENDINGS = ("ignore_eos", "min_tokens", "stop_token_ids")
 
 
 class StreamOptions(Body):
@@ -69,8 +67,37 @@ class GenerationBody(Body):
         return False
 
     @property
+    def settings(self) -> Settings:
+        """The body's parameters of the generation."""
+        return Settings(
+            max_tokens=self.requested_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            seed=self.seed,
+            repetition_penalty=self.repetition_penalty,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            logit_bias={int(token): bias for token, bias in (self.logit_bias or {}).items()},
+            min_tokens=self.min_tokens or 0,
+            ignore_eos=bool(self.ignore_eos),
+            stop_token_ids=self.stop_token_ids or [],
+            stop_strings=self.stops,
+            num_choices=self.num_choices,
+            best_of=self.num_candidates,
+            num_logprobs=self.num_logprobs,
+            echoes_prompt=self.echoes,
+        )
+
+    @property
     def num_choices(self) -> int:
         return self.n or 1
+
+    @property
+    def num_candidates(self) -> int:
+        """The number of answers that are generated of each prompt."""
+        return self.num_choices
 
     @property
     def num_logprobs(self) -> int | None:

@@ -3,13 +3,13 @@
 from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.server.answer.request import GenerationRequest
+from mlxnode.server.answer.sampling import samplings_of, stop_ids_of
 from mlxnode.server.constraints.tool_grammar import answer_grammar
 from mlxnode.server.formats.completions.answers import TextCompletion
 from mlxnode.server.formats.completions.request import encode_prompts
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.completions.writer import CompletionWriter
 from mlxnode.server.formats.constraint import guided_constraints, single_constraint
-from mlxnode.server.formats.sampling import samplings_of, stop_ids_of
 from mlxnode.server.http.body import read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.prompt.context_length import fit_prompt
@@ -60,20 +60,16 @@ async def _to_generation_request(
         for ids in await encode_prompts(body, model)
     ]
     constraint = single_constraint(guided_constraints(body))
-    samplings = samplings_of(
-        body,
-        model,
-        num_candidates=body.best_of or body.num_choices,
-        grammar=await answer_grammar(constraint, None, closed=closed),
-    )
+    grammar = await answer_grammar(constraint, None, closed=closed)
+    settings = body.settings
     return GenerationRequest(
         model=model,
         prompts=prompts,
-        samplings=samplings,
-        num_choices=body.num_choices,
-        stop_ids=stop_ids_of(body, model),
-        stop_strings=body.stops,
-        has_logprobs=body.num_logprobs is not None,
-        echoes_prompt=body.echoes,
+        samplings=samplings_of(settings, model, grammar=grammar),
+        num_choices=settings.num_choices,
+        stop_ids=stop_ids_of(settings, model),
+        stop_strings=settings.stop_strings,
+        has_logprobs=settings.num_logprobs is not None,
+        echoes_prompt=settings.echoes_prompt,
         discards_output=discards_output,
     )

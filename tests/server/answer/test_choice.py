@@ -8,6 +8,7 @@ from support.notations import HERMES, NUMBERED, use_of
 
 from mlxnode.messages import Token, Update
 from mlxnode.server.answer.choice import Choice
+from mlxnode.server.answer.events import CallBegun, Event, content_of, reasoning_of
 from mlxnode.server.notation.notation import Notation
 from mlxnode.server.parsing.output_parser import OutputParser
 
@@ -21,6 +22,15 @@ class Detokenizer:
 
     def feed(self, token: int) -> str:
         return chr(token) if token > 0 else ""
+
+
+class Output:
+    """What clients see of the events."""
+
+    def __init__(self, events: list[Event]):
+        self.content, self.reasoning = content_of(events), reasoning_of(events)
+        self.calls = [event for event in events if isinstance(event, CallBegun)]
+        self.events = events
 
 
 def choice_of(notation: Notation, *, stops: list[str] | None = None, **options: Any) -> Choice:
@@ -48,7 +58,7 @@ def feed(choice: Choice, text: str, finish: Any = None) -> Any:
         text = text[len(special or text[0]) :]
     tokens = [Token(id, None) for id in ids]
     choice.feed(Update(uid=0, tokens=tokens, finish=finish))
-    return choice.take_delta(0).output
+    return Output(choice.take_delta(0).events)
 
 
 @pytest.mark.parametrize(

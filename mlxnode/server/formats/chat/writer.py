@@ -6,7 +6,15 @@ from msgspec import UNSET, UnsetType
 
 from mlxnode.models.served import ServedModel
 from mlxnode.server.answer.choice import ChoiceDelta, FinishedChoice, ScoredToken
+from mlxnode.server.answer.events import (
+    CallArguments,
+    CallBegun,
+    Event,
+    content_of,
+    reasoning_of,
+)
 from mlxnode.server.answer.usage import TokenCounts
+from mlxnode.server.answer.writer import AnswerWriter
 from mlxnode.server.formats.chat.answers import (
     CalledFunction,
     CalledFunctionDelta,
@@ -24,11 +32,10 @@ from mlxnode.server.formats.chat.answers import (
 from mlxnode.server.formats.chat.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
 from mlxnode.server.formats.writer import AnswerIdentity
-from mlxnode.server.parsing.output_parser import CallDelta, OutputDelta
 from mlxnode.token_bytes import TokenBytes
 
 
-class ChatWriter:
+class ChatWriter(AnswerWriter):
     """Writes the answer to one chat request."""
 
     def __init__(
@@ -53,7 +60,7 @@ class ChatWriter:
         written = [
             ChatChoice(
                 choice.index,
-                _message(choice.output),
+                _message(choice.events),
                 choice.finish_reason,
                 self._logprobs(choice.tokens),
             )
@@ -69,16 +76,16 @@ class ChatWriter:
             service_tier=self._service_tier,
         )
 
-    def opening_chunks(self) -> list[ChatChunk]:
+    def opening_chunks(self, usage: TokenCounts) -> list[ChatChunk]:
         start = ChatDelta(role="assistant", content="", refusal=None)
         return [self._choice_chunk(index, start) for index in range(self._num_choices)]
 
     def chunks(self, delta: ChoiceDelta) -> list[ChatChunk]:
         chunks = []
-        if delta.output or delta.tokens:
+        if delta.events or delta.tokens:
             logprobs = self._logprobs(delta.tokens)
             chunks.append(
-                self._choice_chunk(delta.index, _delta(delta.output), logprobs=logprobs)
+                self._choice_chunk(delta.index, _delta(delta.events), logprobs=logprobs)
             )
         if delta.finish_reason is not None:
             chunks.append(self._choice_chunk(delta.index, ChatDelta(), delta.finish_reason))
@@ -112,39 +119,47 @@ class ChatWriter:
         return None if self._logprob_writer is None else self._logprob_writer.write(tokens)
 
 
-def _message(output: OutputDelta) -> ChatMessage:
-    message = ChatMessage(None if output.calls and not output.content else output.content)
-    if output.reasoning:
-        message.reasoning_content = output.reasoning
-    if output.calls:
-        message.tool_calls = _tool_calls(output.calls)
+def _message(events: list[Event]) -> ChatMessage:
+    content, calls = content_of(events), _tool_calls(events)
+    message = ChatMessage(None if calls and not content else content)
+    if reasoning := reasoning_of(events):
+        message.reasoning_content = reasoning
+    if calls:
+        message.tool_calls = calls
     return message
 
 
-def _tool_calls(deltas: list[CallDelta]) -> list[ToolCall]:
-    """The whole calls: the first delta of each has its id and name, others add arguments."""
+def _tool_calls(events: list[Event]) -> list[ToolCall]:
+    """The whole calls."""
     calls: list[ToolCall] = []
-    for delta in deltas:
-        if delta.id is not None and delta.name is not None:
-            calls.append(ToolCall(delta.id, CalledFunction(delta.name, delta.arguments)))
-        else:
-            calls[-1].function.arguments += delta.arguments
+    for event in events:
+        if isinstance(event, CallBegun):
+            calls.append(ToolCall(event.id, CalledFunction(event.name, "")))
+        elif isinstance(event, CallArguments):
+            calls[-1].function.arguments += event.text
     return calls
 
 
-def _delta(output: OutputDelta) -> ChatDelta:
+def _delta(events: list[Event]) -> ChatDelta:
     delta = ChatDelta()
-    if output.reasoning:
-        delta.reasoning_content = output.reasoning
-    if output.calls:
-        delta.tool_calls = [_call_delta(call) for call in output.calls]
-    if output.content or not (output.reasoning or output.calls):
-        delta.content = output.content
+    if reasoning := reasoning_of(events):
+        delta.reasoning_content = reasoning
+    if calls := _call_deltas(events):
+        delta.tool_calls = calls
+    content = content_of(events)
+    if content or not (reasoning or calls):
+        delta.content = content
     return delta
 
 
-def _call_delta(call: CallDelta) -> ToolCallDelta:
-    if call.id is None or call.name is None:
-        return ToolCallDelta(call.index, CalledFunctionDelta(call.arguments))
-    function = CalledFunctionDelta(call.arguments, call.name)
-    return ToolCallDelta(call.index, function, call.id, "function")
+def _call_deltas(events: list[Event]) -> list[ToolCallDelta]:
+    """What is new of the calls: one delta a call, with its name if it begins here."""
+    deltas: dict[int, ToolCallDelta] = {}
+    for event in events:
+        if isinstance(event, CallBegun):
+            function = CalledFunctionDelta("", event.name)
+            deltas[event.index] = ToolCallDelta(event.index, function, event.id, "function")
+        elif isinstance(event, CallArguments):
+            new = ToolCallDelta(event.index, CalledFunctionDelta(""))
+            deltas.setdefault(event.index, new).function.arguments += event.text
+    return list(deltas.values())

@@ -45,3 +45,7 @@ class CompletionBody(GenerationBody):
     @property
     def num_logprobs(self) -> int | None:
         return self.logprobs
+
+    @property
+    def num_candidates(self) -> int:
+        return self.best_of or self.num_choices

@@ -4,7 +4,9 @@ from msgspec import UNSET, UnsetType
 
 from mlxnode.models.served import ServedModel
 from mlxnode.server.answer.choice import ChoiceDelta, FinishedChoice
+from mlxnode.server.answer.events import content_of
 from mlxnode.server.answer.usage import TokenCounts
+from mlxnode.server.answer.writer import AnswerWriter
 from mlxnode.server.formats.completions.answers import TextChoice, TextCompletion
 from mlxnode.server.formats.completions.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
@@ -12,7 +14,7 @@ from mlxnode.server.formats.writer import AnswerIdentity
 from mlxnode.token_bytes import TokenBytes
 
 
-class CompletionWriter:
+class CompletionWriter(AnswerWriter):
     """Writes the answer to one completion request."""
 
     def __init__(
@@ -30,7 +32,7 @@ class CompletionWriter:
     def response(self, choices: list[FinishedChoice], usage: TokenCounts) -> TextCompletion:
         return self._completion([self._choice(choice) for choice in choices], Usage.of(usage))
 
-    def opening_chunks(self) -> list[TextCompletion]:
+    def opening_chunks(self, usage: TokenCounts) -> list[TextCompletion]:
         return []
 
     def chunks(self, delta: ChoiceDelta) -> list[TextCompletion]:
@@ -59,7 +61,7 @@ class CompletionWriter:
         reason, writer = delta.finish_reason, self._logprob_writer
         return TextChoice(
             index=delta.index,
-            text=delta.output.content,
+            text=content_of(delta.events),
             finish_reason="stop" if reason == "tool_calls" else reason,  # text has no calls
             logprobs=None if writer is None else writer.write(delta.tokens),
         )

@@ -1,4 +1,4 @@
-"""The sampling parameters of a request: the body's over the model's defaults."""
+"""The sampling parameters of a request: its own over the model's defaults."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -6,60 +6,63 @@ from typing import TypeVar
 import msgspec
 
 from mlxnode.messages import Sampling, ThinkingLimit
+from mlxnode.server.answer.settings import Settings
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.generation import ENDINGS, GenerationBody
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.registry import TextModel
 
 SEED_STRIDE = 0x9E3779B97F4A7C15  # so large that the seeds of neighbours do not meet
+# A grammar sets the end of its answer itself, so that these parameters contradict a grammar.
+ENDINGS = ("ignore_eos", "min_tokens", "stop_token_ids")
 
 Value = TypeVar("Value")
 
 
 def samplings_of(
-    body: GenerationBody,
+    settings: Settings,
     model: TextModel,
     *,
-    num_candidates: int = 1,
     grammar: str | None = None,
     grammar_after: Sequence[list[list[int]]] = (),
     thinking: ThinkingLimit | None = None,
 ) -> list[Sampling]:
     """The sampling parameters of each candidate of a prompt; they differ in their seeds.
 
-    The parameters of ``body`` are completed by the model's defaults. ``grammar`` applies
-    after one of the ``grammar_after``, which end the reasoning. ``thinking`` is its limit.
+    ``settings`` are completed by the model's defaults. ``grammar`` applies after one of the
+    ``grammar_after``, which end the reasoning. ``thinking`` is its limit.
 
     Raises:
         InvalidRequest: a parameter is not valid for this model, or contradicts the grammar.
     """
     defaults = model.defaults
-    top_logprobs = body.num_logprobs
-    if num_candidates > body.num_choices and top_logprobs is None:
+    top_logprobs = settings.num_logprobs
+    if settings.best_of > settings.num_choices and top_logprobs is None:
         top_logprobs = 0  # the best candidates are found by their log-probabilities
     sampling = Sampling(
-        temperature=_or_default(body.temperature, defaults.temperature),
-        top_p=_or_default(body.top_p, defaults.top_p),
-        top_k=defaults.top_k if body.top_k is None else max(body.top_k, 0),
-        min_p=_or_default(body.min_p, defaults.min_p),
+        temperature=_or_default(settings.temperature, defaults.temperature),
+        top_p=_or_default(settings.top_p, defaults.top_p),
+        top_k=defaults.top_k if settings.top_k is None else max(settings.top_k, 0),
+        min_p=_or_default(settings.min_p, defaults.min_p),
         # The engine's seeds are unsigned; a negative seed is as good as any other.
-        seed=None if body.seed is None else body.seed % 2**64,
+        seed=None if settings.seed is None else settings.seed % 2**64,
         grammar=grammar,
         grammar_after=[*grammar_after],
-        logit_bias=_logit_bias(body, model.tokenizer.vocabulary_size),
-        repetition_penalty=_or_default(body.repetition_penalty, defaults.repetition_penalty),
-        frequency_penalty=body.frequency_penalty or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        min_tokens=body.min_tokens or 0,
+        logit_bias=_logit_bias(settings, model.tokenizer.vocabulary_size),
+        repetition_penalty=_or_default(
+            settings.repetition_penalty, defaults.repetition_penalty
+        ),
+        frequency_penalty=settings.frequency_penalty,
+        presence_penalty=settings.presence_penalty,
+        min_tokens=settings.min_tokens,
         top_logprobs=top_logprobs,
-        scores_prompt=body.echoes and body.num_logprobs is not None,
+        scores_prompt=settings.echoes_prompt and settings.num_logprobs is not None,
         thinking=thinking,
     )
     if grammar is not None:
-        _check_endings(body)
+        _check_endings(settings)
     if sampling.seed is None:
-        return [sampling] * num_candidates
-    seeds = [(sampling.seed + i * SEED_STRIDE) % 2**64 for i in range(num_candidates)]
+        return [sampling] * settings.best_of
+    seeds = [(sampling.seed + i * SEED_STRIDE) % 2**64 for i in range(settings.best_of)]
     return [msgspec.structs.replace(sampling, seed=seed) for seed in seeds]
 
 
@@ -86,18 +89,18 @@ def thinking_limit(
     )
 
 
-def stop_ids_of(body: GenerationBody, model: TextModel) -> list[int]:
+def stop_ids_of(settings: Settings, model: TextModel) -> list[int]:
     """The tokens that end a sequence."""
-    own = [] if body.ignore_eos else model.tokenizer.stop_ids
-    return [*own, *(body.stop_token_ids or ())]
+    own = [] if settings.ignore_eos else model.tokenizer.stop_ids
+    return [*own, *settings.stop_token_ids]
 
 
 def _or_default(value: Value | None, default: Value) -> Value:
     return default if value is None else value
 
 
-def _logit_bias(body: GenerationBody, vocabulary_size: int) -> dict[int, float]:
-    bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
+def _logit_bias(settings: Settings, vocabulary_size: int) -> dict[int, float]:
+    bias = settings.logit_bias
     if bias and max(bias) >= vocabulary_size:
         raise InvalidRequest(
             f"Invalid 'logit_bias': {max(bias)} is no token id of this model, which has "
@@ -108,10 +111,10 @@ def _logit_bias(body: GenerationBody, vocabulary_size: int) -> dict[int, float]:
     return bias
 
 
-def _check_endings(body: GenerationBody) -> None:
+def _check_endings(settings: Settings) -> None:
     """Raises InvalidRequest for a parameter that contradicts the end that a grammar sets."""
     for name in ENDINGS:
-        if getattr(body, name):
+        if getattr(settings, name):
             raise InvalidRequest(
                 f"'{name}' cannot be combined with an answer of a given form, which says "
                 "itself where it ends.",

@@ -1,0 +1,97 @@
+"""From a conversation, of any wire format, to a request to the engine."""
+
+import functools
+from dataclasses import dataclass
+
+from mlxnode.server.answer.request import GenerationRequest
+from mlxnode.server.answer.sampling import samplings_of, stop_ids_of, thinking_limit
+from mlxnode.server.answer.settings import Settings
+from mlxnode.server.constraints.tool_grammar import Writing, answer_grammar
+from mlxnode.server.notation.tool_use import ToolUse
+from mlxnode.server.parsing.output_parser import OutputParser
+from mlxnode.server.prompt.context_length import fit_prompt
+from mlxnode.server.prompt.conversation import Conversation
+from mlxnode.server.prompt.tokenizers import ChatPrompt
+from mlxnode.server.prompt.tools import tool_use
+from mlxnode.server.registry import TextModel
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A conversation as the model gets it: fitted to its template, and as token ids."""
+
+    conversation: Conversation
+    tools: ToolUse | None
+    prompt: ChatPrompt
+
+
+async def ask(conversation: Conversation, model: TextModel) -> Asked:
+    """Render ``conversation`` for ``model``.
+
+    Raises:
+        InvalidRequest: the model's template cannot express the conversation.
+    """
+    template = model.tokenizer.chat_template
+    tools = tool_use(conversation, template.notation)
+    conversation = template.settle(conversation, tools, model.served.thinking_budget)
+    return Asked(conversation, tools, await model.tokenizer.encode_chat(conversation, tools))
+
+
+async def chat_request(
+    conversation: Conversation, settings: Settings, model: TextModel, *, closed: bool
+) -> GenerationRequest:
+    """The request for the answer to ``conversation``.
+
+    ``closed``: objects have no members but those that their schema names.
+
+    Raises:
+        InvalidRequest: the model's template cannot express the conversation, the prompt is
+            too long, a schema cannot be enforced, or parameters contradict each other.
+    """
+    asked = await ask(conversation, model)
+    conversation, tools = asked.conversation, asked.tools
+    ids, is_reasoning, borders = asked.prompt
+    template = model.tokenizer.chat_template
+    prompt = fit_prompt(
+        ids,
+        model.served.context_length,
+        requested=settings.max_tokens,
+        borders=borders,
+        param=settings.param,
+    )
+    grammar = await answer_grammar(
+        conversation.constraint,
+        tools,
+        Writing(
+            notation=template.notation,
+            tokens=model.tokenizer.marker_tokens,
+            is_reasoning=is_reasoning,
+            may_think=not is_reasoning and template.decides_to_think,
+        ),
+        closed=closed,
+    )
+    samplings = samplings_of(
+        settings,
+        model,
+        grammar=grammar,
+        grammar_after=model.thinking.ends if is_reasoning and model.thinking else (),
+        thinking=thinking_limit(
+            model, conversation.thinking_budget, tools=tools, is_open=is_reasoning
+        ),
+    )
+    return GenerationRequest(
+        model=model,
+        prompts=[prompt],
+        samplings=samplings,
+        num_choices=settings.num_choices,
+        stop_ids=stop_ids_of(settings, model),
+        stop_strings=settings.stop_strings,
+        new_parser=functools.partial(
+            OutputParser,
+            template.notation,
+            tools=tools,
+            is_thinking=is_reasoning,
+            is_expected_to_think=not is_reasoning and template.expects_thoughts(conversation),
+        ),
+        has_logprobs=settings.num_logprobs is not None,
+    )
