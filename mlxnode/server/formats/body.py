@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.config import JsonDict
 
-from mlxnode.server.formats.rules import Rule
+from mlxnode.server.formats.rules import Rule, value_of
 
 ANY = object()  # in ``neutral`` and ``harmless``: every value, as none needs a word
 
@@ -52,7 +52,7 @@ class Body(BaseModel):
     def _follow_rules(self) -> Self:
         for rule in self.rules:
             if not rule.holds(self):
-                value = getattr(self, rule.param, None)
+                value = value_of(self, rule.param)
                 raise ValidationError.from_exception_data(
                     type(self).__name__,
                     [{"type": rule.error, "loc": (rule.param,), "input": value}],
