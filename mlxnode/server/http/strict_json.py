@@ -1,4 +1,4 @@
-"""Reads JSON by the letter of RFC 8259, which Python's own reader does not do."""
+"""Reads JSON that can be read in one way only, which Python's own reader does not do."""
 
 import json
 import math
@@ -8,6 +8,8 @@ from typing import Any
 from mlxnode.server.errors import InvalidRequest
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_REPLACEMENT = "\ufffd"
 _NAMES: dict[type, str] = {
     dict: "an object",
     list: "an array",
@@ -27,24 +29,23 @@ def type_name(value: Any) -> str:
 def parse_json(body: bytes) -> dict[str, Any]:
     """The JSON object in ``body``.
 
+    A byte order mark and raw control characters in strings are understood. An escape that is
+    half a surrogate pair, which clients send where they have cut a text within a character,
+    becomes U+FFFD.
+
     Raises:
         InvalidRequest: the body is not UTF-8, not JSON or not an object, or has NaN, a
-            number beyond a double, a repeated key, half a surrogate pair or too many levels.
+            number beyond a double, a repeated key or too many levels.
     """
+    if b"\0" in body[:4]:
+        raise InvalidRequest("The body is UTF-16 or UTF-32: JSON is sent as UTF-8")
     try:
-        text = body.decode("utf-8")
-        value = json.loads(
-            text,
-            object_pairs_hook=_object_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_finite_number,
-        )
+        text = body.decode("utf-8-sig")
+        value = _load(text)
         if _SURROGATE_ESCAPE.search(text):
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+            value = _without_lone_surrogates(value)
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not valid UTF-8 at byte {error.start}") from error
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("The body has an escape that is half a character") from error
     except RecursionError as error:
         raise InvalidRequest("The body is nested too deeply") from error
     except ValueError as error:
@@ -52,6 +53,23 @@ def parse_json(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"The body must be a JSON object, got {type_name(value)}")
     return value
+
+
+def _load(text: str) -> Any:
+    return json.loads(
+        text,
+        object_pairs_hook=_object_without_duplicates,
+        parse_constant=_refuse_constant,
+        parse_float=_finite_number,
+        strict=False,
+    )
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    """``value`` with U+FFFD for the halves of surrogate pairs, in keys, too."""
+    text = json.dumps(value, ensure_ascii=False)
+    replaced, count = _LONE_SURROGATE.subn(_REPLACEMENT, text)
+    return _load(replaced) if count else value
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
