@@ -1,15 +1,11 @@
 """Reads JSON that can be read in one way only, which Python's own reader does not do."""
 
-import json
 import math
-import re
 from typing import Any
 
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.json_text import load_json
 
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_REPLACEMENT = "\ufffd"
 _NAMES: dict[type, str] = {
     dict: "an object",
     list: "an array",
@@ -29,9 +25,7 @@ def type_name(value: Any) -> str:
 def parse_json(body: bytes) -> dict[str, Any]:
     """The JSON object in ``body``.
 
-    A byte order mark and raw control characters in strings are understood. An escape that is
-    half a surrogate pair, which clients send where they have cut a text within a character,
-    becomes U+FFFD.
+    A byte order mark is understood, and what ``load_json`` understands.
 
     Raises:
         InvalidRequest: the body is not UTF-8, not JSON or not an object, or has NaN, a
@@ -40,10 +34,12 @@ def parse_json(body: bytes) -> dict[str, Any]:
     if b"\0" in body[:4]:
         raise InvalidRequest("The body is UTF-16 or UTF-32: JSON is sent as UTF-8")
     try:
-        text = body.decode("utf-8-sig")
-        value = _load(text)
-        if _SURROGATE_ESCAPE.search(text):
-            value = _without_lone_surrogates(value)
+        value = load_json(
+            body.decode("utf-8-sig"),
+            object_pairs_hook=_object_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_number,
+        )
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not valid UTF-8 at byte {error.start}") from error
     except RecursionError as error:
@@ -53,23 +49,6 @@ def parse_json(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"The body must be a JSON object, got {type_name(value)}")
     return value
-
-
-def _load(text: str) -> Any:
-    return json.loads(
-        text,
-        object_pairs_hook=_object_without_duplicates,
-        parse_constant=_refuse_constant,
-        parse_float=_finite_number,
-        strict=False,
-    )
-
-
-def _without_lone_surrogates(value: Any) -> Any:
-    """``value`` with U+FFFD for the halves of surrogate pairs, in keys, too."""
-    text = json.dumps(value, ensure_ascii=False)
-    replaced, count = _LONE_SURROGATE.subn(_REPLACEMENT, text)
-    return _load(replaced) if count else value
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
