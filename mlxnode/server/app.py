@@ -46,6 +46,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
         AUTO_EXTEND=False,
         KEEP_ALIVE_TIMEOUT=server.keep_alive_timeout,
         MOTD=False,
+        REQUEST_MAX_HEADER_SIZE=Http.HEADER_CEILING,  # browsers send the cookies of all ports
         REQUEST_MAX_SIZE=server.max_body_bytes,
         REQUEST_TIMEOUT=server.request_timeout,
         RESPONSE_TIMEOUT=_NEVER,

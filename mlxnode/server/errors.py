@@ -172,6 +172,8 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
     if isinstance(error, exceptions.NotFound):
         message = f"Unknown request URL: {method} {path}{_OLLAMA if _is_ollama(path) else ''}"
         return NotFound(message, code="unknown_url")
+    if isinstance(error, exceptions.PayloadTooLarge) and "header" in str(error):
+        return TooLarge("The request's headers are too large", code="headers_too_large")
     if isinstance(error, exceptions.PayloadTooLarge):
         message = f"The request is too large: at most {max_bytes} bytes of body are accepted"
         return TooLarge(message, code="request_too_large")
