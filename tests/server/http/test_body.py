@@ -40,6 +40,8 @@ def exchange(worker, data: bytes) -> tuple[int, dict]:
     [
         (b"GARBAGE\r\n\r\n", 400),
         (b"GET /\xff HTTP/1.1\r\n\r\n", 400),
+        (b"GET v1/models HTTP/1.1\r\n\r\n", 400),
+        (b"GET ;/v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", 413),
         (b"GET / HTTP/1.1\r\nCookie: " + b"a" * 20_000 + b"\r\n\r\n", 413),
         (POST + b"Content-Length: abc\r\n\r\n", 400),
