@@ -83,12 +83,10 @@ async def _admit(request: Request) -> HTTPResponse | None:
         key = context.keyring.authenticate(sent_keys(headers))
         request.ctx.key_id = key.id
         request.ctx.registry = context.registry.restricted_to(key.models)
-        if request.body and "content-encoding" in headers:  # after the key: it costs time
-            request.body = await decode_body(
-                request.body,
-                headers.getall("content-encoding"),
-                context.config.server.max_body_bytes,
-            )
+        # After the key: inflation takes time.
+        codings = headers.getall("content-encoding", [])
+        max_bytes = context.config.server.max_body_bytes
+        request.body = await decode_body(request.body, codings, max_bytes)
     return None
 
 
