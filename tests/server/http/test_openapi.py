@@ -14,11 +14,14 @@ from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.http.openapi import ERRORS
 
 PATHS = {
+    "/",
     "/health",
     "/openapi.json",
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
     "/v1/models",
     "/v1/models/{model_id}",
 }
