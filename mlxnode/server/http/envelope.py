@@ -6,6 +6,7 @@ from mlxnode.server.errors import ApiError
 from mlxnode.server.formats.messages.errors import to_envelope
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.parameters import Parameter
+from mlxnode.server.http.router import canonical
 
 _ANTHROPIC = "/v1/messages"
 _VERSION = "anthropic-version"
@@ -16,7 +17,7 @@ VERSION_PARAMETER = Parameter(
 
 def speaks_anthropic(request: Request) -> bool:
     """True for a client of Anthropic's API, whose packages send the header everywhere."""
-    path = request.path
+    path = canonical(request.path)  # as the client typed it, also for a 404
     is_own = path == _ANTHROPIC or path.startswith(f"{_ANTHROPIC}/")
     return is_own or _VERSION in request.headers
 
