@@ -169,6 +169,8 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
         return answer
     answer["content"] = {"application/json": {"schema": _any_of(_structs(route, "answer"))}}
     if _structs(route, "event"):
+        clamped = "The most tokens of the answer, if the context has no room for all requested."
+        answer["headers"]["x-mlxnode-max-tokens"] = _header(clamped, _COUNT, required=False)
         answer["content"]["text/event-stream"] = {"schema": _event(route)}
     return answer
 

@@ -123,9 +123,7 @@ def _unsupported(name: str, neutral: tuple[Any, ...]) -> InvalidRequest:
 # --- pydantic's errors in OpenAI's words ----------------------------------------------
 
 
-def _explain(
-    located: list[tuple[Path, ErrorDetails]], sent: dict[str, str]
-) -> InvalidRequest:
+def _explain(located: list[tuple[Path, ErrorDetails]], sent: dict[str, str]) -> InvalidRequest:
     """The OpenAI error for pydantic's, with their paths; ``sent``: see ``Body.respelled``.
 
     For a union, pydantic reports an error of each branch. The branch that got furthest into
