@@ -7,13 +7,14 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import ANY, Body
-from mlxnode.server.formats.fields import INT32_MAX, NonEmpty, ToolName
+from mlxnode.server.formats.fields import INT32_MAX, NonEmpty
 from mlxnode.server.formats.messages.blocks import Message, TextPart
 from mlxnode.server.formats.rules import Rule, none_of, required
 
 MAX_TOOLS = 1024
 MAX_STOPS = 64
 
+ToolName = Annotated[str, Field(min_length=1, max_length=256)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
