@@ -1,8 +1,8 @@
 """The messages of a request, and the blocks of their contents, as Anthropic documents them."""
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, cast, get_args
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import ANY, Body
@@ -26,12 +26,6 @@ SERVER_BLOCKS: tuple[str, ...] = get_args(ServerBlock)
 _TEXT_ONLY = "the models of this server read text only"
 
 
-def _refuse_images(type: Any) -> Any:
-    if type == "image":
-        raise PydanticCustomError("unsupported_value", f"images are refused: {_TEXT_ONLY}")
-    return type
-
-
 def _refuse_files(type: Any) -> Any:
     if type in ("base64", "url", "file"):
         raise PydanticCustomError(
@@ -46,8 +40,9 @@ class ResultPart(Body):
 
     type: str
     text: str | None = None
+    cache_control: dict[str, Any] | None = None
 
-    harmless: ClassVar = {"cache_control": (ANY,), "citations": (ANY,), "source": (ANY,)}
+    harmless: ClassVar = {"citations": (ANY,), "source": (ANY,)}
 
 
 class TextPart(Body):
@@ -73,18 +68,15 @@ class Source(Body):
 class Block(Body):
     """A block of a content; which fields it has depends on its type."""
 
-    type: Annotated[
-        Literal[
-            "text",
-            "thinking",
-            "redacted_thinking",
-            "tool_use",
-            "tool_result",
-            "document",
-            "search_result",
-            ServerBlock,
-        ],
-        BeforeValidator(_refuse_images),
+    type: Literal[
+        "text",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_result",
+        "document",
+        "search_result",
+        ServerBlock,
     ]
     text: str | None = None
     thinking: str | None = None
@@ -111,6 +103,14 @@ class Block(Body):
         required("name", unless=none_of("type", "tool_use")),
         required("source", unless=none_of("type", "document")),
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_images(cls, raw: Any) -> Any:
+        # Before the fields, whose types are those of other blocks.
+        if isinstance(raw, dict) and cast(dict[str, Any], raw).get("type") == "image":
+            raise PydanticCustomError("unsupported_value", f"images are refused: {_TEXT_ONLY}")
+        return raw
 
 
 class Message(Body):

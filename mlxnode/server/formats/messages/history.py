@@ -12,6 +12,7 @@ from mlxnode.server.prompt.conversation import Breakpoint, Message, ToolCall
 from mlxnode.server.prompt.history import arguments_of, link_results
 
 _MAX_BREAKPOINTS = 4  # as many as Anthropic takes: each costs a rendering of the prompt
+_ERROR = "Error: "
 _PARAGRAPH = "\n\n"  # between texts that a client has put side by side
 
 
@@ -78,11 +79,13 @@ def _is_result(block: Block) -> bool:
 
 
 def _result(block: Block) -> _Cut:
-    content = block.content if isinstance(block.content, (str, list)) else ""
-    text = content if isinstance(content, str) else _parts(content)
+    text, cuts = _parts(block.content)
     if block.is_error and "error" not in text[:100].lower():
-        text = f"Error: {text}"  # templates have no other place to say so
-    draft = _draft("tool", _Text(text, [len(text)] if block.cache_control else []))
+        text = f"{_ERROR}{text}"  # templates have no other place to say so
+        cuts = [cut + len(_ERROR) for cut in cuts]
+    if block.cache_control is not None:
+        cuts.append(len(text))
+    draft = _draft("tool", _Text(text, cuts))
     draft["tool_call_id"] = block.tool_use_id or ""
     return draft
 
@@ -133,10 +136,10 @@ def _text_of(block: Block) -> str:
     """What a block of the user says; "" for what only Anthropic's servers can read."""
     match block.type:
         case "document":
-            return _titled(block, _source(block.source))
+            source = block.source if isinstance(block.source, Source) else Source(type="text")
+            return _titled(block, source.data or _parts(source.content).content)
         case "search_result":
-            content = block.content if isinstance(block.content, list) else []
-            return _titled(block, _parts(content))
+            return _titled(block, _parts(block.content).content)
     return block.text or ""
 
 
@@ -146,15 +149,13 @@ def _titled(block: Block, text: str) -> str:
     return "\n".join([*heads, text])
 
 
-def _source(source: Source | str | None) -> str:
-    if not isinstance(source, Source):
-        return ""
-    content = source.content or ""
-    return source.data or (content if isinstance(content, str) else _parts(content))
+def _parts(content: object) -> _Text:
+    """A content of parts, each in a line of its own; no text for what has none."""
+    if not isinstance(content, list):
+        return _Text(content if isinstance(content, str) else "", [])
+    parts = cast(list[ResultPart], content)
+    return _joined(((_words(part), part.cache_control is not None) for part in parts), "\n")
 
 
-def _parts(parts: list[ResultPart]) -> str:
-    return "\n".join(
-        part.text if part.text is not None else f"[{part.type}: not shown to this model]"
-        for part in parts
-    )
+def _words(part: ResultPart) -> str:
+    return f"[{part.type}: not shown to this model]" if part.text is None else part.text
