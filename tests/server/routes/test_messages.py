@@ -383,7 +383,7 @@ def test_two_schemas_are_refused(native):
 @pytest.mark.parametrize("stream", [False, True])
 def test_cached_tokens_are_no_input_tokens(worker, stream):
     def say(message: Generate) -> None:
-        tokens = [Token(id) for id in worker.engine.ids("Hello!")]
+        tokens = [Token(id, None) for id in worker.engine.ids("Hello!")]
         update = Update(uid=message.uid, tokens=tokens, finish="stop", num_cached=5)
         worker.engine.send(Tokens([update]))
 
