@@ -315,6 +315,47 @@ def test_a_choice_of_tools(native, choice, is_constrained, told):
         assert message.sampling.grammar is not None
 
 
+@pytest.mark.parametrize(
+    ("blocks", "told"),
+    [
+        ([{"type": "tool_removal", "tool": {"type": "tool_reference", "name": "f"}}], "g"),
+        ([{"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}}], "fg"),
+        (
+            [
+                {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "f"}},
+                text("Now."),
+                {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}},
+            ],
+            "fg",
+        ),
+        (
+            [
+                {
+                    "type": "tool_addition",
+                    "tool": {"type": "tool_definition", "definition": TOOL | {"name": "h"}},
+                }
+            ],
+            "fgh",
+        ),
+        ([{"type": "tool_removal", "tool": {"type": "tool_reference", "name": "z"}}], "fg"),
+    ],
+)
+def test_tools_change_within_the_conversation(native, blocks, told):
+    messages = [USER, {"role": "system", "content": blocks}, USER]
+    prompt = prompt_of(native, messages=messages, tools=[TOOL, OTHER | {"defer_loading": True}])
+    assert {name for name in "fgh" if f'"name": "{name}"' in prompt} == set(told)
+
+
+def test_a_reference_to_a_tool_is_told(native):
+    found = {"type": "tool_reference", "tool_name": "g"}
+    block = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [found]}
+    messages = [USER, {"role": "assistant", "content": [USE]}, *said(block)]
+    response = ask(native, messages=messages, tools=[TOOL, OTHER])
+    assert "x-mlxnode-ignored" not in response.headers
+    prompt = native.engine.text(native.engine.next(Generate).prompt)
+    assert "tool\n[tool_reference: g]" in prompt
+
+
 @pytest.mark.parametrize("is_alone", [False, True])
 def test_several_calls_unless_the_client_wants_one(native, is_alone):
     call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
@@ -376,8 +417,8 @@ def test_a_schema_of_the_answer_is_enforced(native, place):
 
 
 def test_two_schemas_are_refused(native):
-    form = {"type": "json_schema", "schema": {"type": "object"}}
-    refused(native, output_format=form, output_config={"format": form})
+    forms = [{"type": "json_schema", "schema": {"type": t}} for t in ("object", "array")]
+    refused(native, output_format=forms[0], output_config={"format": forms[1]})
 
 
 @pytest.mark.parametrize("stream", [False, True])

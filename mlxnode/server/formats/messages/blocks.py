@@ -6,14 +6,18 @@ from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import ANY, Body
+from mlxnode.server.formats.fields import ToolName
 from mlxnode.server.formats.rules import Rule, none_of, one_of, required
 
 # What Anthropic's own servers have written into the history. The blocks around them tell what
 # came of them.
 ServerBlock = Literal[
+    "advisor_tool_result",
     "bash_code_execution_tool_result",
     "code_execution_tool_result",
     "container_upload",
+    "fallback",
+    "mcp_tool_listing",
     "mcp_tool_result",
     "mcp_tool_use",
     "server_tool_use",
@@ -35,11 +39,50 @@ def _refuse_files(type: Any) -> Any:
     return type
 
 
+class Tool(Body):
+    """A function that the client runs; or, by its type, a tool of Anthropic's servers."""
+
+    type: str | None = None
+    name: ToolName | None = None
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+    harmless: ClassVar = {
+        "allowed_callers": (),
+        "cache_control": (ANY,),  # the end of the tools is a border in any case
+        "defer_loading": (False,),
+        "eager_input_streaming": (ANY,),  # arguments are always streamed as they come
+        "input_examples": ([],),
+    }
+    rules: ClassVar[tuple[Rule, ...]] = (
+        required("name", unless=none_of("type", "custom", None)),
+    )
+
+    @property
+    def is_function(self) -> bool:
+        return self.type in ("custom", None)
+
+
+class ToolChange(Body):
+    """A tool that is offered, or not any more, from a place of the conversation on.
+
+    It is one of the request's tools, by its name, or has its own definition.
+    """
+
+    type: str
+    name: str | None = None
+    definition: Tool | None = None
+
+    harmless: ClassVar = {"server_name": (ANY,)}
+
+
 class ResultPart(Body):
     """A part of a tool's result, or of a document. What is no text is told in words."""
 
     type: str
     text: str | None = None
+    tool_name: str | None = None  # of a reference to a tool, which is offered in any case
     cache_control: dict[str, Any] | None = None
 
     harmless: ClassVar = {"citations": (ANY,), "source": (ANY,)}
@@ -76,6 +119,8 @@ class Block(Body):
         "tool_result",
         "document",
         "search_result",
+        "tool_addition",
+        "tool_removal",
         ServerBlock,
     ]
     text: str | None = None
@@ -90,6 +135,7 @@ class Block(Body):
     source: Source | str | None = None
     title: str | None = None
     context: str | None = None
+    tool: ToolChange | None = None
     cache_control: dict[str, Any] | None = None
 
     harmless: ClassVar = {
@@ -102,6 +148,7 @@ class Block(Body):
         required("text", unless=none_of("type", "text")),
         required("name", unless=none_of("type", "tool_use")),
         required("source", unless=none_of("type", "document")),
+        required("tool", unless=none_of("type", "tool_addition", "tool_removal")),
     )
 
     @model_validator(mode="before")
@@ -121,3 +168,8 @@ class Message(Body):
     rules: ClassVar[tuple[Rule, ...]] = (
         required("content", unless=one_of("role", "assistant")),
     )
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks of the content; none if it is a text."""
+        return self.content if isinstance(self.content, list) else []

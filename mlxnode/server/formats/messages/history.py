@@ -158,4 +158,6 @@ def _parts(content: object) -> _Text:
 
 
 def _words(part: ResultPart) -> str:
-    return f"[{part.type}: not shown to this model]" if part.text is None else part.text
+    if part.text is not None:
+        return part.text
+    return f"[{part.type}: {part.tool_name or 'not shown to this model'}]"

@@ -13,6 +13,7 @@ from mlxnode.server.formats.messages.schema import (
     Thinking,
     ToolChoice,
 )
+from mlxnode.server.formats.messages.tools import offered
 from mlxnode.server.notation.tool_use import Function
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.switches import Switches
@@ -63,13 +64,12 @@ def without_effect(body: PromptBody, switches: Switches) -> list[str]:
         if not tool.is_function
     ]
     for index, message in enumerate(body.messages):
-        blocks = message.content if isinstance(message.content, list) else []
-        for place, block in enumerate(blocks):
+        for place, block in enumerate(message.blocks):
             here = f"messages[{index}].content[{place}]"
             if block.type in SERVER_BLOCKS:
                 ignored.append(f"{here} ({block.type})")
             elif isinstance(block.content, list):
-                parts = (part.type for part in block.content if part.text is None)
+                parts = (p.type for p in block.content if p.text is None and not p.tool_name)
                 ignored += [f"{here}.content ({type})" for type in parts]
     thinking, config = body.thinking or Thinking(type="adaptive"), body.output_config
     if thinking.type in ("enabled", "disabled") and not switches.takes_switch:
@@ -91,9 +91,9 @@ def _functions(body: PromptBody, choice: ToolChoice) -> list[Function]:
             description=tool.description,
             parameters=tool.input_schema,
             is_strict=bool(tool.strict),
-            param=f"tools[{index}].input_schema",
+            param=f"{place}.input_schema",
         )
-        for index, tool in body.functions
+        for place, tool in offered(body.tools or (), body.messages).values()
         if choice.type != "tool" or tool.name == choice.name
     ]
 

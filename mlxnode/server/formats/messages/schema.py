@@ -8,39 +8,14 @@ from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import ANY, Body
 from mlxnode.server.formats.fields import INT32_MAX, NonEmpty
-from mlxnode.server.formats.messages.blocks import Message, TextPart
+from mlxnode.server.formats.messages.blocks import Message, TextPart, Tool
+from mlxnode.server.formats.messages.tools import offered
 from mlxnode.server.formats.rules import Rule, none_of, required
 
 MAX_TOOLS = 1024
 MAX_STOPS = 64
 
-ToolName = Annotated[str, Field(min_length=1, max_length=256)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-
-
-class Tool(Body):
-    """A function that the client runs; or, by its type, a tool of Anthropic's servers."""
-
-    type: str | None = None
-    name: ToolName | None = None
-    description: str | None = None
-    input_schema: dict[str, Any] | None = None
-    strict: bool | None = None
-
-    harmless: ClassVar = {
-        "allowed_callers": (),
-        "cache_control": (ANY,),  # the end of the tools is a border in any case
-        "defer_loading": (False,),
-        "eager_input_streaming": (ANY,),  # arguments are always streamed as they come
-        "input_examples": ([],),
-    }
-    rules: ClassVar[tuple[Rule, ...]] = (
-        required("name", unless=none_of("type", "custom", None)),
-    )
-
-    @property
-    def is_function(self) -> bool:
-        return self.type in ("custom", None)
 
 
 class ToolChoice(Body):
@@ -102,27 +77,21 @@ class PromptBody(Body):
     def _choose_an_offered_tool(
         cls, value: ToolChoice | None, info: ValidationInfo
     ) -> ToolChoice | None:
-        tools: list[Tool] = info.data.get("tools") or []
         if value is None or value.type in ("auto", "none"):
             return value
-        functions = {tool.name for tool in tools if tool.is_function}
+        tools: list[Tool] = info.data.get("tools") or []
+        functions = offered(tools, info.data.get("messages") or [])
         if value.type == "any" and not functions:
             raise _unsupported("there is no tool of the client to be called", "")
         if value.type == "tool" and value.name not in functions:
-            others = {tool.name for tool in tools}
+            is_other = any(tool.name == value.name for tool in tools)
             raise _unsupported(
                 "a tool that Anthropic's servers run cannot be chosen: {name}"
-                if value.name in others
+                if is_other
                 else "no tool has the name {name}",
                 json.dumps(value.name),
             )
         return value
-
-    @property
-    def functions(self) -> list[tuple[int, Tool]]:
-        """The tools that the client runs, with their places among all of the tools."""
-        tools = enumerate(self.tools or ())
-        return [(index, tool) for index, tool in tools if tool.is_function]
 
 
 class MessagesBody(PromptBody):
