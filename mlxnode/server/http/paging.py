@@ -1,8 +1,9 @@
 """The parameters of a list in Anthropic's API: which page of it is asked for."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
+from sanic import Request
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.messages.models import DEFAULT_PAGE, MAX_PAGE, Page
@@ -20,12 +21,13 @@ MODEL_PARAMETERS = (
 )
 
 
-def read_page(arguments: Any) -> Page:
-    """The page that ``arguments``, those of the URL, ask for.
+def read_page(request: Request) -> Page:
+    """The page that the URL of ``request`` asks for.
 
     Raises:
         InvalidRequest: the limit is no number from 1 to 1000.
     """
+    arguments = request.get_args(keep_blank_values=True)
     text = arguments.get("limit", str(DEFAULT_PAGE))
     is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PAGE))
     if not is_number or not 1 <= int(text) <= MAX_PAGE:
@@ -34,4 +36,5 @@ def read_page(arguments: Any) -> Page:
             param="limit",
             code="invalid_value",
         )
-    return Page(int(text), arguments.get("after_id"), arguments.get("before_id"))
+    after_id, before_id = arguments.get("after_id"), arguments.get("before_id")
+    return Page(int(text), after_id or None, before_id or None)

@@ -37,7 +37,7 @@ async def root(request: Request) -> HTTPResponse:
 )
 async def list_models(request: Request) -> HTTPResponse:
     """The configured models, and which of them failed; in Anthropic's shape if asked so."""
-    registry, page = registry_of(request), read_page(request.args)
+    registry, page = registry_of(request), read_page(request)
     models = [_to_model(registry, id) for id in registry.types]
     if speaks_anthropic(request):
         return json_response(page.of(models))

@@ -682,6 +682,7 @@ def test_models_have_the_shape_of_the_asker(worker):
         ("?before_id=tiny-embedding&limit=1", [1], True),
         ("?before_id=org/tiny-text&limit=5", [0], False),
         ("?after_id=nobody", [], False),
+        ("?after_id=&before_id=", [0, 1, 2], False),
         ("?before_id=nobody", [], False),
     ],
 )
@@ -692,7 +693,7 @@ def test_pages_of_models(worker, query, expected, has_more):
     assert page["has_more"] is has_more
 
 
-@pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "\u0663", "1" * 5000])
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "", "\u0663", "1" * 5000])
 def test_a_wrong_limit_is_refused(worker, limit):
     url = f"{worker.url}/v1/models"
     response = httpx.get(url, params={"limit": limit}, headers=worker.headers | VERSION)
