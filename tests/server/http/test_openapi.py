@@ -92,7 +92,7 @@ def test_openapi_names_the_models_of_each_path(worker):
     chat, text, vectors = ["tiny-chat"], ["tiny-chat", "org/tiny-text"], ["tiny-embedding"]
     assert ids == [chat, text, vectors, chat, chat]
     dimensions = schemas["RequestEmbeddingBody"]["properties"]["dimensions"]
-    assert dimensions == {"enum": [4, 8, None]}
+    assert dimensions == {"enum": [4, 8, "4", "8", None]}
 
 
 def test_openapi_tells_what_is_always_in_an_answer(worker):
