@@ -22,6 +22,7 @@ import math
 
 from msgspec import Struct
 from sanic import exceptions
+from sanic.http import Http
 
 _MAX_LENGTH = 1000  # characters of a message or param, which quote the client's request
 SHUTTING_DOWN = "The server is shutting down"
@@ -170,6 +171,9 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
     if isinstance(error, exceptions.NotFound):
         message = f"Unknown request URL: {method} {path}{_OLLAMA if _is_ollama(path) else ''}"
         return NotFound(message, code="unknown_url")
+    if isinstance(error, exceptions.PayloadTooLarge) and "header" in str(error):
+        message = f"The URL and the headers are too large: at most {Http.HEADER_CEILING} bytes"
+        return TooLarge(message, code="headers_too_large")
     if isinstance(error, exceptions.PayloadTooLarge):
         message = f"The request is too large: at most {max_bytes} bytes of body are accepted"
         return TooLarge(message, code="request_too_large")

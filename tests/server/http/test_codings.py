@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import json
 import time
 import tracemalloc
@@ -31,7 +32,7 @@ def decode(body: bytes, *headers: str, limit: int = LIMIT) -> bytes:
     ("coding", "body"),
     [
         ("gzip", gzip.compress(BODY)),
-        ("GZIP ", gzip.compress(BODY)),
+        ("GZIP", gzip.compress(BODY)),
         ("x-gzip", gzip.compress(BODY)),
         ("gzip", gzip.compress(BODY[:9]) + gzip.compress(b"") + gzip.compress(BODY[9:])),
         ("deflate", zlib.compress(BODY)),
@@ -42,6 +43,7 @@ def decode(body: bytes, *headers: str, limit: int = LIMIT) -> bytes:
         ("", BODY),
         ("identity, gzip,", gzip.compress(BODY)),
     ],
+    ids=itertools.count(),
 )
 def test_encoded_bodies_are_served(worker, coding, body):
     response = post(worker, CHATS, body, **{"content-encoding": coding})
@@ -91,6 +93,7 @@ def test_other_codings_are_refused_by_name(worker, coding):
         ("deflate, gzip", gzip.compress(b"")),
         ("gzip, gzip, gzip", b"x"),
     ],
+    ids=itertools.count(),
 )
 def test_damaged_bodies_are_refused(worker, coding, body):
     response = post(worker, CHATS, body, **{"content-encoding": coding})
@@ -101,7 +104,7 @@ def test_damaged_bodies_are_refused(worker, coding, body):
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, raw_deflate])
 def test_body_that_is_too_large_when_it_is_inflated(worker, pack):
     coding = "gzip" if pack is gzip.compress else "deflate"
-    for size in (LIMIT + 1, 200 * LIMIT):
+    for size in (LIMIT + 1, 50 * LIMIT):
         body = pack(b" " * size)
         assert len(body) < LIMIT
         response = post(worker, CHATS, body, **{"content-encoding": coding})
@@ -133,7 +136,7 @@ def test_too_large_body_as_sent_is_told_so(worker):
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_bomb_costs_no_more_memory_than_a_body(layers):
-    bomb, limit = b"\0" * 300_000_000, 1_000_000
+    bomb, limit = b"\0" * 100_000_000, 1_000_000
     for _ in range(layers):
         bomb = zlib.compress(bomb, 9)
     tracemalloc.start()

@@ -11,18 +11,25 @@ BASES = ["/v1", "/v1/", "", "/", "//", "/v1//", "//v1", "/v1/v1", "/api/v1", "/o
 ENDPOINTS = [("chat/completions", CHAT), ("completions", COMPLETION), ("embeddings", EMBEDDING)]
 
 
+@pytest.fixture(scope="module")
+def http():
+    """One client for many requests."""
+    with httpx.Client() as client:
+        yield client
+
+
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("end", ["", "/", "//", "?api-version=1", "/?beta=true"])
-def test_every_base_url_reaches_the_endpoints(worker, base, end):
+@pytest.mark.parametrize("end", ["", "//?api-version=1"])
+def test_every_base_url_reaches_the_endpoints(worker, http, base, end):
     for name, body in ENDPOINTS:
         url = f"{worker.url}{base}/{name}{end}"
-        assert httpx.post(url, json=body, headers=worker.headers).status_code == 200, url
-        assert httpx.post(url, json=body).status_code == 401, url
-        wrong = httpx.get(url, headers=worker.headers)
+        assert http.post(url, json=body, headers=worker.headers).status_code == 200, url
+        assert http.post(url, json=body).status_code == 401, url
+        wrong = http.get(url, headers=worker.headers)
         assert wrong.status_code == 405 and wrong.headers["allow"] == "POST", url
     for method in ("GET", "HEAD"):
         url = f"{worker.url}{base}/models{end}"
-        assert httpx.request(method, url, headers=worker.headers).status_code == 200, url
+        assert http.request(method, url, headers=worker.headers).status_code == 200, url
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -34,15 +41,15 @@ def test_the_sdk_with_any_base_url(worker, base):
 
 
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("id", ["org/tiny-text", "org%2Ftiny-text", "org/tiny-text/"])
-def test_ids_keep_their_slashes(worker, base, id):
-    response = httpx.get(f"{worker.url}{base}/models/{id}", headers=worker.headers)
-    assert response.json()["id"] == "org/tiny-text"
+def test_ids_keep_their_slashes(worker, http, base):
+    for id in ("org/tiny-text", "org%2Ftiny-text", "org/tiny-text/"):
+        response = http.get(f"{worker.url}{base}/models/{id}", headers=worker.headers)
+        assert response.json()["id"] == "org/tiny-text"
 
 
-def test_ids_are_not_taken_for_a_base_url(worker):
+def test_ids_are_not_taken_for_a_base_url(worker, http):
     for id in ("v1/tiny-chat", "v1", "api/v1/tiny-chat"):
-        response = httpx.get(f"{worker.url}/v1/models/{id}", headers=worker.headers)
+        response = http.get(f"{worker.url}/v1/models/{id}", headers=worker.headers)
         assert error_of(response)["code"] == "model_not_found"
         assert f"'{id}'" in error_of(response)["message"]
 
@@ -50,8 +57,8 @@ def test_ids_are_not_taken_for_a_base_url(worker):
 @pytest.mark.parametrize(
     "path", ["/health", "/health/", "//health", "/v1/health", "/v1//health"]
 )
-def test_routes_outside_the_base_url(worker, path):
-    assert httpx.get(worker.url + path).json()["status"] == "ok"
+def test_routes_outside_the_base_url(worker, http, path):
+    assert http.get(worker.url + path).json()["status"] == "ok"
 
 
 @pytest.mark.parametrize(
@@ -75,10 +82,10 @@ def test_routes_outside_the_base_url(worker, path):
         "/v1" * 2000,
     ],
 )
-def test_other_urls_are_unknown(worker, path):
+def test_other_urls_are_unknown(worker, http, path):
     # A client for humans would resolve the dots itself.
     url = httpx.URL(worker.url, raw_path=path.encode())
-    response = httpx.get(url, headers=worker.headers)
+    response = http.get(url, headers=worker.headers)
     assert response.status_code == 404
     assert error_of(response)["code"] == "unknown_url"
 
@@ -86,14 +93,14 @@ def test_other_urls_are_unknown(worker, path):
 @pytest.mark.parametrize(
     "path", ["/api/tags", "/api/version", "/api/chat", "//api/show", "/api/ps"]
 )
-def test_ollama_s_own_api_names_the_base_url(worker, path):
-    message = error_of(httpx.get(worker.url + path))["message"]
+def test_ollama_s_own_api_names_the_base_url(worker, http, path):
+    message = error_of(http.get(worker.url + path))["message"]
     assert "OpenAI-compatible" in message and message.endswith("/v1")
-    assert "Ollama" not in httpx.get(f"{worker.url}/v1/tags").text
+    assert "Ollama" not in http.get(f"{worker.url}/v1/tags").text
 
 
-def test_each_path_is_documented_once(worker):
-    paths = httpx.get(f"{worker.url}/openapi.json", headers=worker.headers).json()["paths"]
+def test_each_path_is_documented_once(worker, http):
+    paths = http.get(f"{worker.url}/openapi.json", headers=worker.headers).json()["paths"]
     assert len({canonical(path) for path in paths}) == len(paths)
 
 
