@@ -1,0 +1,104 @@
+"""What a model writes, as clients of the chat endpoint get it: whole, and as a stream."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from support import tiny
+from support.contract import CHAT, CHATS, post
+from support.scenes import SCENES, Scene
+
+
+@pytest.fixture(scope="module")
+def scene_worker(start_worker, served_models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "scenes"
+    model = dataclasses.replace(
+        served_models[0],
+        folder=tiny.make_chat_model(folder, template=tiny.TOOL_TEMPLATE),
+        context_length=8192,
+    )
+    with start_worker([model], {"require_auth": False}) as worker:
+        worker.connect_engine()
+        yield worker
+
+
+@pytest.fixture
+def stage(scene_worker):
+    scene_worker.settle()
+    return scene_worker
+
+
+def request_of(scene: Scene) -> dict[str, Any]:
+    body: dict[str, Any] = {**CHAT}
+    if scene.max_tokens is not None:
+        body["max_tokens"] = scene.max_tokens
+    if scene.stops:
+        body["stop"] = list(scene.stops)
+    if scene.thinks is not None:
+        body["enable_thinking"] = scene.thinks
+    if scene.tools:
+        body["tools"] = [{"type": "function", "function": tool} for tool in scene.tools]
+        body["parallel_tool_calls"] = scene.is_parallel
+        is_name = scene.choice not in ("auto", "required", "none")
+        named = {"type": "function", "function": {"name": scene.choice}}
+        body["tool_choice"] = named if is_name else scene.choice
+    return body
+
+
+def check(scene: Scene, message: dict[str, Any], ending: str) -> None:
+    calls = [
+        (call["function"]["name"], json.loads(call["function"]["arguments"]))
+        for call in message.get("tool_calls", ())
+    ]
+    assert message.get("reasoning_content", "") == scene.reasoning
+    assert (message.get("content") or "") == scene.content
+    assert calls == list(scene.calls)
+    assert ending == scene.ending
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
+def test_scene_whole(stage, scene):
+    scene.play(stage)
+    response = post(stage, CHATS, request_of(scene))
+    if scene.ending == "failure":
+        assert response.status_code == 500
+        return
+    [choice] = response.json()["choices"]
+    check(scene, choice["message"], choice["finish_reason"])
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
+def test_scene_streamed(stage, scene):
+    scene.play(stage)
+    response = post(stage, CHATS, request_of(scene) | {"stream": True})
+    if scene.ending == "failure" and not scene.text:
+        assert response.status_code == 500
+        return
+    assert response.status_code == 200, response.text
+    *events, rest = response.text.split("\n\n")
+    assert rest == ""
+    data = [event.removeprefix("data: ") for event in events]
+    if scene.ending == "failure":
+        assert "error" in json.loads(data.pop())
+        ending = "failure"
+    else:
+        assert data.pop() == "[DONE]"
+        ending = json.loads(data[-1])["choices"][0]["finish_reason"]
+    check(scene, joined([json.loads(chunk)["choices"][0]["delta"] for chunk in data]), ending)
+
+
+def joined(deltas: list[dict[str, Any]]) -> dict[str, Any]:
+    """The message that the deltas of a stream add up to."""
+    message: dict[str, Any] = {"content": "", "reasoning_content": "", "tool_calls": []}
+    for delta in deltas:
+        message["content"] += delta.get("content") or ""
+        message["reasoning_content"] += delta.get("reasoning_content") or ""
+        for part in delta.get("tool_calls", ()):
+            if "id" in part:
+                assert part["index"] == len(message["tool_calls"])
+                message["tool_calls"].append({"function": dict(part["function"])})
+            else:
+                call = message["tool_calls"][part["index"]]["function"]
+                call["arguments"] += part["function"]["arguments"]
+    return message
