@@ -6,9 +6,10 @@ after a tool has found it. The last turn whose clue the prompt holds is the answ
 says what a file holds only if the content of the file came back to it.
 
 It is a llama of one layer, written with numpy alone. Its attention finds the strongest clue, and
-its value is where the turn of that clue begins. Each piece of a turn is a token of its own, whose
-embedding is the place of the piece that follows. A place is a direction in which the output layer
-finds one token.
+its value is the turn of that clue. Each piece of a turn is a token of its own, whose embedding
+tells which piece follows. A grammar spells what it forces with other tokens, and the model finds
+its way back: the last of them tells whether an answer or a string begins, and the mask of the
+grammar leaves one of the strings of the turn.
 """
 
 import functools
@@ -19,7 +20,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -27,18 +28,22 @@ from support.notation_pieces import Call, Family
 from support.scripted import END
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mlxnode.server.notation.notation import PLAIN_CALLS
+from mlxnode.server.notation.notation import PLAIN_CALLS, CallNotation
 from mlxnode.server.notation.write import write_calls
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 
-HALF = 16  # of a place: the first half tells the turn, the second one the token before it
-LENGTH = 2 * HALF + 1  # the last dimension is that of END alone
-PLACE = slice(0, LENGTH)
-BEGINNING = slice(LENGTH, LENGTH + HALF)  # what the attention adds to the first half of a place
-ONE, FORCED, STRENGTH, SLACK, WIDTH = range(LENGTH + HALF, LENGTH + HALF + 5)
+HALF = 16
+TURN = slice(0, HALF)  # of a place: the turn that it belongs to
+BEFORE = slice(HALF, 2 * HALF)  # the kind of token before it
+OWN = slice(2 * HALF, 4 * HALF)  # itself
+END_ITSELF, ONE, FORCED, STRENGTH, SLACK = range(4 * HALF, 4 * HALF + 5)
+VALUE = slice(SLACK + 1, SLACK + 1 + HALF)  # the turn that the attention finds
+WIDTH = VALUE.stop
 STEP = 40.0  # between the scores of two clues: the weaker one vanishes in the softmax
-SURE = 20.0  # how much longer the place after a piece is than what the attention adds
-SHARPNESS = 400.0
+SURE = 20.0  # how much a piece outweighs the attention
+SHARPNESS = 2000.0
+# How much the model wants to write each string of a call where any is allowed.
+WANTED = {"value": 1.0, "key": 0.98, "name": 0.96}
 # What ends a text that a grammar makes the model write against its will: the logits are these
 # parts of the logit of what the model wants to write, and above those of all else.
 FALLBACKS = {END: 0.90, '"': 0.89, "}": 0.88, "]": 0.87}
@@ -51,12 +56,15 @@ class Turn(NamedTuple):
     """What the model answers once its prompt holds the word ``clue``; "": at first."""
 
     clue: str
-    text: str  # it comes before the calls, and is not empty
+    text: str
     calls: Sequence[Call] = ()
 
 
 class ReadingModel:
-    """A checkpoint of ``family`` in ``folder`` that answers with ``turns``, in this order."""
+    """A checkpoint of ``family`` in ``folder`` that answers with ``turns``, in this order.
+
+    The family writes calls as JSON.
+    """
 
     def __init__(
         self, folder: Path, family: Family, turns: Sequence[Turn], *, context: int = 131_072
@@ -69,12 +77,9 @@ class ReadingModel:
             self._add_clue(turn.clue)
         _write_tokenizer(folder, family, self._vocabulary, self._merges)
         calls = TextTokenizer(folder).chat_template.notation.calls or PLAIN_CALLS
-        self._turns = [
-            [*self._pieces(turn.text), *self._pieces(write_calls(calls, turn.calls)), END]
-            if turn.calls
-            else [*self._pieces(turn.text), END]
-            for turn in turns
-        ]
+        self._wanted: dict[str, float] = {}  # of the first pieces of strings
+        self._known: dict[str, list[str]] = {}  # the tokens of each part of a turn
+        self._turns = [self._written(turn, calls) for turn in turns]
         tokenizer = _write_tokenizer(folder, family, self._vocabulary, self._merges)
         self._id = tokenizer.token_to_id
         self._clues = {
@@ -95,53 +100,39 @@ class ReadingModel:
                 self._vocabulary.setdefault(joined + piece, len(self._vocabulary))
                 self._merges.append((joined, piece))
 
-    def _pieces(self, text: str) -> Iterator[str]:
-        """The tokens of ``text``: those of the family, and pieces that no other text has."""
-        tokens = sorted(self._family.tokens, key=len, reverse=True)
-        for part in re.split(f"({'|'.join(map(re.escape, tokens))})", text):
-            if part in tokens:
-                yield part
-                continue
-            while part:
-                ends = range(min(PIECE, len(part)), len(part) + 1)
-                rest = (end for end in ends if _letters(part[:end]) not in self._vocabulary)
-                end = next(rest, None)
-                if end is None:
-                    raise ValueError(f"every piece of {part!r} is a token already")
-                if len(part) - end < PIECE:  # no short piece stays behind
-                    end = len(part)
-                piece, part = _letters(part[:end]), part[end:]
-                self._vocabulary[piece] = len(self._vocabulary)
-                yield piece
+    def _written(self, turn: Turn, notation: CallNotation) -> list[str]:
+        """The tokens of ``turn``; notes which of them begin a string of a call."""
+        tokens = list(self._pieces(turn.text))
+        for kind, text in _parts(notation, turn.calls):
+            pieces = self._pieces(text)
+            if kind:
+                self._wanted[pieces[0]] = WANTED[kind]
+            tokens += pieces
+        return [*tokens, END]
 
-    def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where each token is found, which place follows it, and how each turn begins."""
-        random = np.random.default_rng(0)
-        found = np.zeros((self._size, LENGTH), np.float32)
-        follows = np.zeros((self._size, LENGTH), np.float32)
-        beginnings = _directions(random, len(self._turns))
-        [ordinary] = _directions(random, 1)
-        followers: dict[str, list[str]] = defaultdict(list)
-        for before, after in itertools.chain(*map(itertools.pairwise, self._turns)):
-            followers[before].append(after)
-            found[self._id(after), :-1] = _directions(random, 2).flatten()
-        for beginning, turn in zip(beginnings, self._turns, strict=True):
-            found[self._id(turn[0]), :-1] = np.concatenate([beginning, ordinary])
-        found[self._id(END)] = 0
-        found[self._id(END), -1] = math.sqrt(2)
-        follows[:, HALF:-1] = ordinary
-        # A token of several turns: the attention tells which one goes on.
-        for before in [token for token, after in followers.items() if len(set(after)) > 1]:
-            [mark] = _directions(random, 1)
-            follows[self._id(before), HALF:-1] = mark
-            for beginning, turn in zip(beginnings, self._turns, strict=True):
-                if before in turn:
-                    after = turn[turn.index(before) + 1]
-                    found[self._id(after), :-1] = np.concatenate([beginning, mark])
-        for before, after in followers.items():
-            if len(set(after)) == 1:
-                follows[self._id(before)] = SURE * found[self._id(after[0])]
-        return found, follows, beginnings
+    def _pieces(self, text: str) -> list[str]:
+        """The tokens of ``text``: those of the family, and pieces that no other text has."""
+        if text not in self._known:
+            tokens = sorted(self._family.tokens, key=len, reverse=True)
+            parts = re.split(f"({'|'.join(map(re.escape, tokens))})", text)
+            of_parts = ([part] if part in tokens else self._new_pieces(part) for part in parts)
+            self._known[text] = [*itertools.chain(*of_parts)]
+        return self._known[text]
+
+    def _new_pieces(self, text: str) -> Iterator[str]:
+        while text:
+            piece = self._first_piece(text)
+            self._vocabulary[_letters(piece)] = len(self._vocabulary)
+            yield _letters(piece)
+            text = text[len(piece) :]
+
+    def _first_piece(self, text: str) -> str:
+        """The shortest piece that is no token yet and leaves no short rest."""
+        for end in range(min(PIECE, len(text)), len(text) + 1):
+            is_short = 0 < len(text) - end < PIECE
+            if not is_short and _letters(text[:end]) not in self._vocabulary:
+                return text[:end]
+        raise ValueError(f"every piece of {text!r} is a token already")
 
     def _save(self) -> None:
         config = {
@@ -152,7 +143,7 @@ class ReadingModel:
             "num_hidden_layers": 1,
             "num_attention_heads": 1,
             "num_key_value_heads": 1,
-            "head_dim": 2 * HALF,
+            "head_dim": HALF,
             "rms_norm_eps": 1e-6,
             "rope_theta": 1e20,  # the last pair of dimensions does not turn
             "vocab_size": self._size,
@@ -165,39 +156,25 @@ class ReadingModel:
         save_file(self._weights(), path, metadata={"format": "mlx"})
 
     def _weights(self) -> dict[str, np.ndarray]:
-        found, follows, beginnings = self._places()
-        embedding = np.zeros((self._size, WIDTH), np.float32)
-        embedding[:, PLACE] = follows
-        embedding[:, ONE] = 1.0
-        # As long as the place that the token and the attention make.
-        embedding[:, FORCED] = np.maximum(np.linalg.norm(follows, axis=1), 2**0.5)
-        embedding[:, BEGINNING] = beginnings[0]
-        for token, strength in self._clues.items():
-            embedding[token, BEGINNING] = beginnings[strength]
-            embedding[token, STRENGTH] = strength
+        random = np.random.default_rng(0)
+        turns = _directions(random, len(self._turns))
+        embedding = self._embedding(turns)
+        head = np.zeros((self._size, WIDTH), np.float32)
+        self._place(embedding, head, turns, random)
         squares = (embedding**2).sum(axis=1)
         embedding[:, SLACK] = np.sqrt(squares.max() - squares)  # all are of the same length
         scale = math.sqrt(squares.max() / WIDTH)  # by which the norm divides
-        query, key, value, out, head = (
-            np.zeros(shape, np.float32)
-            for shape in (
-                *[(2 * HALF, WIDTH)] * 3,
-                (WIDTH, 2 * HALF),
-                (self._size, WIDTH),
-            )
-        )
-        query[-1, ONE] = scale * math.sqrt(2 * HALF)
+        query, key, value = np.zeros((3, HALF, WIDTH), np.float32)
+        query[-1, ONE] = scale * math.sqrt(HALF)
         key[-1, STRENGTH] = scale * STEP
-        value[:HALF, BEGINNING] = scale * np.eye(HALF)
-        out[:HALF, :HALF] = np.eye(HALF)
-        head[:, PLACE] = SHARPNESS * found
-        for token, part in FALLBACKS.items():
-            head[self._id(token), FORCED] = part * SHARPNESS * 2**0.5
+        value[:, VALUE] = scale * np.eye(HALF)
+        out = np.zeros((WIDTH, HALF), np.float32)
+        out[TURN] = np.eye(HALF)
         layer = "model.layers.0."
         return {
             "model.embed_tokens.weight": embedding,
             "model.norm.weight": np.ones(WIDTH, np.float32),
-            "lm_head.weight": head,
+            "lm_head.weight": SHARPNESS * head,
             f"{layer}self_attn.q_proj.weight": query,
             f"{layer}self_attn.k_proj.weight": key,
             f"{layer}self_attn.v_proj.weight": value,
@@ -209,10 +186,107 @@ class ReadingModel:
             f"{layer}mlp.down_proj.weight": np.zeros((WIDTH, 1), np.float32),
         }
 
+    def _embedding(self, turns: np.ndarray) -> np.ndarray:
+        """What the attention reads of each token."""
+        embedding = np.zeros((self._size, WIDTH), np.float32)
+        embedding[:, ONE] = 1.0
+        embedding[:, VALUE] = turns[0]
+        for token, strength in self._clues.items():
+            embedding[token, VALUE] = turns[strength]
+            embedding[token, STRENGTH] = strength
+        return embedding
+
+    def _place(
+        self,
+        embedding: np.ndarray,
+        head: np.ndarray,
+        turns: np.ndarray,
+        random: np.random.Generator,
+    ) -> None:
+        """Write where each token of a turn is found, and which place follows each token."""
+        at_answer, in_string, elsewhere, *free = _directions(random, HALF)
+        embedding[:, BEFORE] = elsewhere
+        for token, id in self._vocabulary.items():
+            if token.endswith(_letters("\n")):
+                embedding[id, BEFORE] = at_answer
+            elif token.endswith('"'):
+                embedding[id, BEFORE] = in_string
+        embedding[:, FORCED] = 2.0  # the squares of the turn and of what is before
+        head[self._id(END), END_ITSELF] = 1.0
+        for turn, tokens in zip(turns, self._turns, strict=True):
+            for id, token in ((self._id(token), token) for token in tokens if token != END):
+                if not head[id, OWN].any():
+                    head[id, OWN] = random.normal(size=2 * HALF)
+                    head[id, OWN] /= np.linalg.norm(head[id, OWN])
+                if (wanted := self._wanted.get(token)) is not None:
+                    head[id, TURN] += wanted * turn  # several turns may have the same key
+                    head[id, BEFORE] = wanted * in_string
+            first = self._id(tokens[0])
+            head[first, TURN] += turn
+            head[first, BEFORE] = at_answer
+        for before, followers in self._followers().items():
+            if len(set(followers.values())) == 1:
+                [after] = set(followers.values())
+                embedding[before, BEFORE] = 0
+                embedding[before, END_ITSELF] = SURE * head[after, END_ITSELF]
+                embedding[before, OWN] = SURE * head[after, OWN]
+                embedding[before, FORCED] = SURE
+                continue
+            embedding[before, BEFORE] = mark = free.pop()
+            for after in set(followers.values()):
+                head[after, BEFORE] += mark
+            for number, after in followers.items():
+                if abs(head[after, TURN] @ turns[number]) < 0.5:
+                    head[after, TURN] += turns[number]
+        for token, part in FALLBACKS.items():
+            head[self._id(token), FORCED] = part
+
+
+    def _followers(self) -> dict[int, dict[int, int]]:
+        """The token that follows each token in each turn, by their ids and the turn's number."""
+        followers: dict[int, dict[int, int]] = defaultdict(dict)
+        for number, tokens in enumerate(self._turns):
+            for before, after in itertools.pairwise(map(self._id, tokens)):
+                followers[before][number] = after
+        return followers
+
+
+def _parts(
+    notation: CallNotation, calls: Sequence[Call]
+) -> Iterator[tuple[Literal["name", "key", "value"] | None, str]]:
+    """The text of ``calls`` in parts; each begins with a string of the kind, or with none."""
+    text = write_calls(notation, calls) if calls else ""
+    kind, start = None, 0
+    for following, string in itertools.chain(*map(_strings, calls)):
+        end = text.index(string, start)
+        if end > start:
+            yield kind, text[start:end]
+        kind, start = following, end
+    if text:
+        yield kind, text[start:]
+
+
+def _strings(call: Call) -> Iterator[tuple[Literal["name", "key", "value"], str]]:
+    """The strings in the JSON of a call, in their order."""
+    name, arguments = call
+    yield "name", name
+    yield from _strings_of(arguments)
+
+
+def _strings_of(value: Any) -> Iterator[tuple[Literal["key", "value"], str]]:
+    if isinstance(value, str):
+        yield "value", json.dumps(value, ensure_ascii=False)[1:-1]
+    elif isinstance(value, list):
+        yield from itertools.chain(*map(_strings_of, value))
+    elif isinstance(value, dict):
+        for key, held in value.items():
+            yield "key", key
+            yield from _strings_of(held)
+
 
 def _directions(random: np.random.Generator, count: int) -> np.ndarray:
-    directions = random.normal(size=(count, HALF)).astype(np.float32)
-    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    """``count`` directions at right angles. Shape [count, HALF]."""
+    return np.linalg.qr(random.normal(size=(HALF, count)))[0].T.astype(np.float32)
 
 
 def _letters(text: str) -> str:
