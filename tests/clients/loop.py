@@ -65,8 +65,8 @@ class Client:
     """How one client is told where the node is, and what it calls its tools.
 
     ``turns`` are the turns of its model. ``command`` is what runs in the project, with the
-    variables of ``environment``; both get the base URL without a path. ``api`` is the path of
-    its conversations.
+    variables of ``environment``; both get the base URL without a path. ``says`` is what it
+    reads from its standard input. ``api`` is the path of its conversations.
     """
 
     name: str
@@ -74,6 +74,8 @@ class Client:
     turns: Callable[[Workspace], list[Turn]]
     command: Callable[[Workspace, str], Sequence[str | Path]]
     environment: Callable[[Workspace, str], Mapping[str, str]] = lambda *_: {}
+    says: Callable[[Workspace], str] = lambda _: ""
+    least_cached: float = 0.95  # of the tokens of a prompt, from the second turn on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +91,14 @@ def run(client: Client, workspace: Workspace, recorder: Recorder) -> Run:
     """Run ``client`` until it ends by itself, or its time is over. All its processes end."""
     command = [str(part) for part in client.command(workspace, recorder.url)]
     environment = _surroundings(workspace) | client.environment(workspace, recorder.url)
-    log = workspace.home / "output.log"
-    with log.open("wb") as output:
+    log, said = workspace.home / "output.log", workspace.home / "input.txt"
+    said.write_text(client.says(workspace))
+    with log.open("wb") as output, said.open("rb") as input:
         process = subprocess.Popen(
             command,
             cwd=workspace.project,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=input,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -1,13 +1,14 @@
 """Agents of Python packages: scripts of a few lines, run in an environment of their own."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from clients.loop import ROOT, Client, Workspace
+from clients.loop import KEY, ROOT, Client, Workspace
 from support.notation_pieces import Call
 from support.reading_model import Turn
 
 SCRIPTS = Path(__file__).parent / "scripts"
-PYTHON = ROOT / "venv" / "bin" / "python"
+INSTRUCTIONS = Path(__file__).parents[2] / "docs" / "architecture.md"  # as long as an agent's
 PATHS = {
     "chat": "/v1/chat/completions",
     "responses": "/v1/responses",
@@ -35,33 +36,38 @@ def _instructor_turns(workspace: Workspace) -> list[Turn]:
     ]
 
 
-def _client(script: str, api: str, turns=folder_turns) -> Client:
-    name = f"{script.split('_')[0]}-{api}"
+def _client(
+    package: str,
+    api: str,
+    turns: Callable[[Workspace], list[Turn]] = folder_turns,
+    environment: str = "agents",
+) -> Client:
+    name = f"{package}-{api}"
     return Client(
         name,
         PATHS[api],
         turns,
         lambda workspace, url: [
-            PYTHON,
-            SCRIPTS / f"{script}.py",
+            ROOT / environment / "bin" / "python",
+            SCRIPTS / f"{package.replace('-', '_')}_loop.py",
             url,
             name,
             workspace.folder,
+            INSTRUCTIONS,
             api,
         ],
-        lambda *_: {"PYTHONDONTWRITEBYTECODE": "1", "LANGSMITH_TRACING": "false"},
+        lambda *_: {"NODE_KEY": KEY, "PYTHONDONTWRITEBYTECODE": "1"},
     )
 
 
 PYTHON_SDKS = [
-    _client("openai_agents", "responses"),
-    _client("openai_agents", "chat"),
-    _client("pydantic_agent", "chat"),
-    _client("pydantic_agent", "responses"),
-    _client("pydantic_agent", "messages"),
-    _client("langchain_agent", "chat"),
-    _client("langchain_agent", "responses"),
-    _client("langchain_agent", "messages"),
-    _client("instructor_loop", "chat", _instructor_turns),
+    _client("openai-agents", "responses"),
+    _client("openai-agents", "chat"),
+    _client("pydantic-ai", "chat"),
+    _client("pydantic-ai", "responses"),
+    _client("pydantic-ai", "messages"),
+    _client("langchain", "chat"),
+    _client("langchain", "responses"),
+    _client("langchain", "messages"),
+    _client("instructor", "chat", _instructor_turns, "instructor"),
 ]
-CLIENTS = PYTHON_SDKS

@@ -36,6 +36,30 @@ class Exchange:
             return None
 
     @property
+    def ignored(self) -> str:
+        """The fields that the node has named as ignored."""
+        return self.answered.get("x-mlxnode-ignored", "")
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The tokens of the prompt, and how many of them were cached.
+
+        Raises:
+            AssertionError: the answer does not tell.
+        """
+        for document in reversed(self.documents):
+            answer = document.get("response") or document.get("message") or document
+            usage = answer.get("usage") or {}
+            if "prompt_tokens" in usage:
+                return usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+            if "cache_read_input_tokens" in usage:
+                cached = usage["cache_read_input_tokens"]
+                return usage["input_tokens"] + cached, cached
+            if "input_tokens" in usage:
+                return usage["input_tokens"], usage["input_tokens_details"]["cached_tokens"]
+        raise AssertionError(self.answer.decode(errors="replace"))
+
+    @property
     def documents(self) -> list[dict[str, Any]]:
         """The JSON documents of the answer: its events, or the only one."""
         text = self.answer.decode("utf-8", "replace")
@@ -60,14 +84,24 @@ class Recorder:
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def ask(self, exchange: Exchange) -> http.client.HTTPResponse:
-        """Send the request of ``exchange`` on, and begin to read the answer."""
+    @contextlib.contextmanager
+    def ask(self, exchange: Exchange) -> Iterator[http.client.HTTPResponse]:
+        """Send the request of ``exchange`` on; the block reads the answer.
+
+        It asks for the counts of a chat stream, also where the client does not.
+        """
         connection = http.client.HTTPConnection(
             self._target.hostname, self._target.port, timeout=_TIMEOUT
         )
         headers = {k: v for k, v in exchange.headers.items() if k not in _HOP}
-        connection.request(exchange.method, exchange.path, exchange.body or None, headers)
-        return connection.getresponse()
+        body = exchange.body or None
+        if (asked := exchange.json) and asked.get("stream") and "messages" in asked:
+            if exchange.path.endswith("/chat/completions"):
+                body = json.dumps(asked | {"stream_options": {"include_usage": True}}).encode()
+        with contextlib.closing(connection):
+            connection.request(exchange.method, exchange.path, body, headers)
+            with connection.getresponse() as response:
+                yield response
 
     @classmethod
     @contextlib.contextmanager
@@ -89,11 +123,13 @@ class _Handler(BaseHTTPRequestHandler):
     owner: Recorder
 
     def _pass_on(self) -> None:
-        length = int(self.headers.get("content-length", 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        exchange = Exchange(self.command, self.path, headers, self._read(length))
+        exchange = Exchange(self.command, self.path, headers, self._read())
         self.owner.exchanges.append(exchange)
-        response = self.owner.ask(exchange)
+        with self.owner.ask(exchange) as response:
+            self._answer(exchange, response)
+
+    def _answer(self, exchange: Exchange, response: http.client.HTTPResponse) -> None:
         exchange.status = response.status
         exchange.answered = {name.lower(): value for name, value in response.getheaders()}
         self.send_response(response.status)
@@ -102,20 +138,21 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        with contextlib.closing(response), contextlib.suppress(ConnectionError):
-            while data := response.read1(65536):
-                exchange.answer += data
-                if self.command != "HEAD":
-                    self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-                    self.wfile.flush()
-            if self.command != "HEAD":
-                self.wfile.write(b"0\r\n\r\n")
+        while data := response.read1(65536):
+            exchange.answer += data
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        if self.command != "HEAD":
+            self.wfile.write(b"0\r\n\r\n")
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the client has left
+            super().handle()
 
     do_GET = do_POST = do_HEAD = do_DELETE = do_OPTIONS = _pass_on
 
-    def _read(self, length: int) -> bytes:
+    def _read(self) -> bytes:
         if self.headers.get("transfer-encoding", "").lower() != "chunked":
-            return self.rfile.read(length)
+            return self.rfile.read(int(self.headers.get("content-length", 0)))
         body = b""
         while size := int(self.rfile.readline().split(b";")[0], 16):
             body += self.rfile.read(size)

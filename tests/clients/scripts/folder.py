@@ -1,19 +1,16 @@
 """What the scripts of all Python packages share: two tools, a question, and the command line.
 
-Usage: <script> URL MODEL FOLDER [API]
+Usage: <script> URL MODEL FOLDER INSTRUCTIONS API
 """
 
+import os
 import sys
 from pathlib import Path
 
-URL, MODEL, FOLDER = sys.argv[1:4]
-API = sys.argv[4] if len(sys.argv) > 4 else "chat"
-KEY = "sk-clients-0123456789abcdef"
+URL, MODEL, FOLDER, _instructions, API = sys.argv[1:]
+KEY = os.environ["NODE_KEY"]
 QUESTION = f"Which word does the file in {FOLDER} hold? List the folder and read the file."
-# As long as those of an agent: a short prompt is mostly what each turn adds.
-INSTRUCTIONS = "You answer questions about files. You call one tool at a time.\n" + (
-    Path(__file__).parents[3] / "docs" / "architecture.md"
-).read_text()
+INSTRUCTIONS = Path(_instructions).read_text()
 
 
 def list_folder(path: str) -> list[str]:
