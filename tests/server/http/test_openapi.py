@@ -11,19 +11,23 @@ from mlxnode.server import errors
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
+from mlxnode.server.formats.messages.schema import MessagesBody, PromptBody
 from mlxnode.server.http.openapi import ERRORS
 
 PATHS = {
+    "/",
     "/health",
     "/openapi.json",
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
     "/v1/models",
     "/v1/models/{model_id}",
 }
 CHECKS = Path(__file__).parents[2] / "support" / "openapi_checks.py"
-BODIES = (ChatBody, CompletionBody, EmbeddingBody)
+BODIES = (ChatBody, CompletionBody, EmbeddingBody, MessagesBody, PromptBody)
 
 
 def read(worker) -> dict:
@@ -58,7 +62,7 @@ def strict_worker(start_worker, served_models):
 def test_openapi_has_every_path(worker):
     document = read(worker)
     assert document["openapi"] == "3.1.0" and set(document["paths"]) == PATHS
-    assert set(document["paths"]["/v1/models"]) == {"get", "head"}
+    assert set(document["paths"]["/v1/models"]) == {"get", "head", "parameters"}
     assert set(document["paths"]["/v1/embeddings"]) == {"post"}
 
 
@@ -85,7 +89,8 @@ def test_openapi_has_every_parameter(worker, body):
 def test_openapi_names_the_models_of_each_path(worker):
     schemas = read(worker)["components"]["schemas"]
     ids = [schemas[f"Request{b.__name__}"]["properties"]["model"]["enum"] for b in BODIES]
-    assert ids == [["tiny-chat"], ["tiny-chat", "org/tiny-text"], ["tiny-embedding"]]
+    chat, text, vectors = ["tiny-chat"], ["tiny-chat", "org/tiny-text"], ["tiny-embedding"]
+    assert ids == [chat, text, vectors, chat, chat]
     dimensions = schemas["RequestEmbeddingBody"]["properties"]["dimensions"]
     assert dimensions == {"enum": [4, 8, "4", "8", None]}
 
@@ -123,18 +128,28 @@ def test_openapi_describes_every_error():
     assert kinds == set(ERRORS)
 
 
+# One run each, so that none takes long: the paths of large bodies, and all others.
+LARGE = ("/v1/chat/", "/v1/messages")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fixture", "phases"),
     [("keyed_worker", "coverage,fuzzing,stateful"), ("strict_worker", "fuzzing")],
 )
-def test_schemathesis_finds_nothing(request, tmp_path, fixture, phases):
+@pytest.mark.parametrize("path", [*LARGE, ""])
+def test_schemathesis_finds_nothing(request, tmp_path, fixture, phases, path):
     worker = request.getfixturevalue(fixture)
     worker.engine.step = 16  # a pipe queues 10,000 messages; 2,048 prompts may be asked at once
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{worker.url}/openapi.json"),
             *("--header", f"Authorization: Bearer {worker.key}"),
+            *(
+                ("--include-path-regex", f"^{path}")
+                if path
+                else ("--exclude-path-regex", f"^({'|'.join(LARGE)})")
+            ),
             *("--phases", phases, "--mode", "all", "--max-examples", "10", "--seed", "1"),
             *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
             *("--suppress-health-check", "all", "--generation-database", "none"),
