@@ -156,9 +156,18 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
     return answer
 
 
-def _event(chunk: type[msgspec.Struct]) -> dict[str, Any]:
+_Structs = type[msgspec.Struct] | tuple[type[msgspec.Struct], ...]
+
+
+def _structs(structs: _Structs) -> tuple[type[msgspec.Struct], ...]:
+    """One struct or several ones, as a route names them."""
+    return structs if isinstance(structs, tuple) else (structs,)
+
+
+def _event(event: _Structs) -> dict[str, Any]:
     """One event of a stream, as OpenAPI 3.2 describes events."""
-    bodies = [{"$ref": _SCHEMAS + struct.__name__} for struct in (chunk, ErrorEnvelope)]
+    structs = (*_structs(event), ErrorEnvelope)
+    bodies = [{"$ref": _SCHEMAS + struct.__name__} for struct in structs]
     body = {"contentMediaType": "application/json", "contentSchema": {"anyOf": bodies}}
     return {
         "type": "object",
@@ -207,7 +216,7 @@ def _request_schemas(
     _narrow(schemas, registry)
     if context.config.server.strict_fields:
         for value in schemas.values():
-            if "properties" in value:
+            if "properties" in value and not value.get("additionalProperties"):
                 value["additionalProperties"] = False
     return schemas
 
@@ -221,10 +230,10 @@ def _narrow(schemas: dict[str, Any], registry: Registry) -> None:
 
 def _answer_schemas(routes: list[Route]) -> dict[str, Any]:
     structs = {
-        getattr(route.ctx, name)
+        struct
         for route in routes
         for name in ("answer", "event")
-        if hasattr(route.ctx, name)
+        for struct in _structs(getattr(route.ctx, name, ()))
     }
     ordered = sorted(structs, key=lambda struct: struct.__name__)
     _, schemas = msgspec.json.schema_components(

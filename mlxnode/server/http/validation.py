@@ -84,6 +84,8 @@ def _other_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[tuple
     Raises:
         InvalidRequest: a neutral field has a value that the server does not support.
     """
+    if body.model_config.get("extra") == "allow":
+        return  # a thing of an unknown kind, whose fields nobody knows
     declared = {field.alias or name: name for name, field in type(body).model_fields.items()}
     for name, value in raw.items():
         here = [*path, name]
@@ -123,9 +125,7 @@ def _unsupported(name: str, neutral: tuple[Any, ...]) -> InvalidRequest:
 # --- pydantic's errors in OpenAI's words ----------------------------------------------
 
 
-def _explain(
-    located: list[tuple[Path, ErrorDetails]], sent: dict[str, str]
-) -> InvalidRequest:
+def _explain(located: list[tuple[Path, ErrorDetails]], sent: dict[str, str]) -> InvalidRequest:
     """The OpenAI error for pydantic's, with their paths; ``sent``: see ``Body.respelled``.
 
     For a union, pydantic reports an error of each branch. The branch that got furthest into

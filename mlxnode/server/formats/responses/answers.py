@@ -15,7 +15,7 @@ ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
 class OutputText(Struct, tag_field="type", tag="output_text"):
-    """A part of a message. ``logprobs`` are those of its tokens, if the request asks for them."""
+    """A part of a message, with the log-probabilities of its tokens if they are asked for."""
 
     text: str
     logprobs: list[TokenLogprob] = []

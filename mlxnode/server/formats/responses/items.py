@@ -1,4 +1,4 @@
-"""The items of an input: messages, thoughts, calls and their results, as clients replay them."""
+"""The items of an input: messages, thoughts, calls and results, as clients replay them."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from mlxnode.server.formats.body import ANY, Body
 from mlxnode.server.formats.fields import NonEmpty
-from mlxnode.server.formats.rules import Rule, none_of, required
+from mlxnode.server.formats.rules import Rule, none_of, one_of, required
 
 # What every item may have: notes of the server that made it.
 _NOTES: dict[str, tuple[Any, ...]] = {
@@ -15,13 +15,14 @@ _NOTES: dict[str, tuple[Any, ...]] = {
     "created_by": (ANY,),
     "status": (ANY,),
 }
-_TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 
 
 class TextPart(Body):
     """A part of a content that is text."""
 
-    type: Literal["input_text", "output_text", "text", "summary_text", "reasoning_text", "refusal"]
+    type: Literal[
+        "input_text", "output_text", "text", "summary_text", "reasoning_text", "refusal"
+    ]
     text: str | None = None
     refusal: str | None = None
 
@@ -33,7 +34,7 @@ class TextPart(Body):
         "prompt_cache_breakpoint": (ANY,),
     }
     rules: ClassVar[tuple[Rule, ...]] = (
-        required("text", unless=none_of("type", *_TEXTS)),
+        required("text", unless=one_of("type", "refusal")),
         required("refusal", unless=none_of("type", "refusal")),
     )
 
@@ -141,14 +142,6 @@ Item = (
     | ReferenceItem
     | OtherItem
 )
-
-
-def any_of(schema: dict[str, Any]) -> None:
-    """Say in a JSON schema that the kinds of a list may overlap, as they do for a reader."""
-    for branch in schema.get("anyOf", [schema]):
-        items = branch.get("items", {})
-        if "oneOf" in items:
-            items["anyOf"] = items.pop("oneOf")
 
 
 Items = list[
