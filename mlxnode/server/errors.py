@@ -103,13 +103,11 @@ class RateLimited(ApiError):
 
     status = 429
 
-    def __init__(self, message: str, *, kind: str, retry_after: float, never: bool = False):
+    def __init__(self, message: str, *, kind: str, retry_after: float):
         headers = {
             "retry-after": str(max(1, math.ceil(retry_after))),
             "retry-after-ms": str(max(1, math.ceil(retry_after * 1000))),
         }
-        if never:
-            headers["x-should-retry"] = "false"
         super().__init__(message, code="rate_limit_exceeded", headers=headers)
         self.type = kind
 

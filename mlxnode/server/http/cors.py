@@ -17,6 +17,7 @@ _EXPOSED = (
     "retry-after",
     "retry-after-ms",
     "x-mlxnode-ignored",
+    "x-mlxnode-max-tokens",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-requests",
