@@ -17,7 +17,14 @@ from mlxnode.server.http.acceptor import is_surplus
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import WorkerContext, context_of
 from mlxnode.server.http.timed_request import TimedRequest
-from mlxnode.server.routes import chat, completions, embeddings, info, responses
+from mlxnode.server.routes import (
+    chat,
+    completions,
+    embeddings,
+    info,
+    responses,
+    stored_responses,
+)
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -49,7 +56,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
     app.ctx.worker_context = context
     # Sanic sends an empty alt-svc header unless it knows that it serves only HTTP/1.1.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
-    for routes in (info, chat, completions, embeddings, responses):
+    for routes in (info, chat, completions, embeddings, responses, stored_responses):
         app.blueprint(routes.blueprint)
     app.ctx.documents = {}  # /openapi.json, by the models that a key may use
     app.register_middleware(_admit, "request")

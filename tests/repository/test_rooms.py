@@ -121,6 +121,7 @@ MAY_IMPORT = {
         "server.errors",
         "server.prompt",
     ],
+    "server.response_store": [],
     "server.client": ["messages", "process", "server.errors", "server.prompt"],
     "server.answer": [
         "messages",
@@ -150,6 +151,7 @@ MAY_IMPORT = {
         "server.errors",
         "server.formats",
         "server.registry",
+        "server.response_store",
     ],
     "server.routes": [
         "messages",
@@ -170,6 +172,7 @@ MAY_IMPORT = {
         "server.errors",
         "server.http",
         "server.registry",
+        "server.response_store",
         "server.routes",
     ],
 }

@@ -2,7 +2,8 @@
 
 Paths and methods come from Sanic's routes, request bodies from the pydantic schemas, answers
 from the msgspec structs. A route names them with ``ctx_body``, ``ctx_answer`` and, if it
-streams, ``ctx_event``. The docstring of the handler describes the operation.
+streams, ``ctx_event``; ``ctx_query`` is the struct of its query. The docstring of the
+handler describes the operation.
 """
 
 import re
@@ -67,10 +68,11 @@ def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str
     routes = sorted(app.router.routes, key=lambda route: route.path)
     paths: dict[str, Any] = {}
     for route in routes:
-        paths[_path(route)] = _parameters(route, registry) | {
-            method.lower(): _operation(route, method, context)
+        # Methods of one path can have a route each.
+        paths.setdefault(_path(route), _parameters(route, registry)).update(
+            (method.lower(), _operation(route, method, context))
             for method in sorted(route.methods)
-        }
+        )
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -98,13 +100,21 @@ def _path(route: Route) -> str:
 
 
 def _parameters(route: Route, registry: Registry) -> dict[str, Any]:
-    """The parameters of a path: each of them is the id of a model."""
-    ids = {"type": "string", "enum": list(registry.types)}
+    """The parameters of a path; the ids of models are known."""
+    kinds = {"model_id": {"type": "string", "enum": list(registry.types)}}
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": ids}
+        {"name": name, "in": "path", "required": True, "schema": kinds.get(name, _TEXT)}
         for name in re.findall(r"<(\w+)", route.path)
     ]
     return {"parameters": parameters} if parameters else {}
+
+
+def _query(query: type[msgspec.Struct]) -> list[dict[str, Any]]:
+    _, schemas = msgspec.json.schema_components([query])
+    properties = schemas[query.__name__]["properties"]
+    return [
+        {"name": name, "in": "query", "schema": schema} for name, schema in properties.items()
+    ]
 
 
 def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, Any]:
@@ -114,6 +124,8 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
         "summary": route.handler.__doc__,
         "responses": {"200": _answer(route, method, context)},
     }
+    if query := getattr(route.ctx, "query", None):
+        operation["parameters"] = _query(query)
     kinds = [errors.InvalidRequest, errors.EngineFailed, errors.Unavailable]
     if is_public:
         operation["security"] = []

@@ -11,6 +11,7 @@ from mlxnode.server import errors
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
+from mlxnode.server.formats.responses.schema import ResponsesBody
 from mlxnode.server.http.openapi import ERRORS
 
 PATHS = {
@@ -21,9 +22,14 @@ PATHS = {
     "/v1/embeddings",
     "/v1/models",
     "/v1/models/{model_id}",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+    "/v1/responses/{response_id}",
+    "/v1/responses/{response_id}/cancel",
+    "/v1/responses/{response_id}/input_items",
 }
 CHECKS = Path(__file__).parents[2] / "support" / "openapi_checks.py"
-BODIES = (ChatBody, CompletionBody, EmbeddingBody)
+BODIES = (ChatBody, CompletionBody, EmbeddingBody, ResponsesBody)
 
 
 def read(worker) -> dict:
@@ -83,7 +89,12 @@ def test_openapi_has_every_parameter(worker, body):
 def test_openapi_names_the_models_of_each_path(worker):
     schemas = read(worker)["components"]["schemas"]
     ids = [schemas[f"Request{b.__name__}"]["properties"]["model"]["enum"] for b in BODIES]
-    assert ids == [["tiny-chat"], ["tiny-chat", "org/tiny-text"], ["tiny-embedding"]]
+    assert ids == [
+        ["tiny-chat"],
+        ["tiny-chat", "org/tiny-text"],
+        ["tiny-embedding"],
+        ["tiny-chat"],
+    ]
     dimensions = schemas["RequestEmbeddingBody"]["properties"]["dimensions"]
     assert dimensions == {"enum": [4, 8, None]}
 

@@ -1,7 +1,7 @@
 """Writes the answers of ``/v1/responses``."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 from msgspec.structs import replace
@@ -26,15 +26,20 @@ from mlxnode.server.formats.responses.events import (
 )
 from mlxnode.server.formats.responses.output import ItemForms, Output
 
+# Stores an answer; False: it cannot be stored.
+Keep = Callable[[Response], Awaitable[bool]]
+
 
 class ResponsesWriter(AnswerWriter):
     """Writes the answer to one request, as one document or as a stream of events."""
 
     end = b""  # the last event is the end
 
-    def __init__(self, draft: Response, forms: ItemForms):
-        """``draft`` is the answer without its output."""
+    def __init__(self, draft: Response, forms: ItemForms, keep: Keep | None = None):
+        """``draft`` is the answer without its output; ``keep`` stores it when it is whole."""
         self._draft = draft
+        self._keep = keep
+        self._whole: Response | None = None
         self._output = Output(draft.id.removeprefix("resp_"), forms)
         self._sequence_number = 0
         self._is_cut = False
@@ -75,8 +80,7 @@ class ResponsesWriter(AnswerWriter):
         return self.frame(event)
 
     def _finished(self, usage: TokenCounts) -> Response:
-        """The whole answer."""
-        return replace(
+        self._whole = replace(
             self._draft,
             status="incomplete" if self._is_cut else "completed",
             completed_at=None if self._is_cut else int(time.time()),
@@ -84,6 +88,12 @@ class ResponsesWriter(AnswerWriter):
             output=self._output.items,
             usage=ResponseUsage.of(usage),
         )
+        return self._whole
+
+    async def before_end(self) -> None:
+        whole = self._whole
+        if whole is not None and self._keep is not None and not await self._keep(whole):
+            whole.store = False
 
     def _count(self, events: Iterable[Event]) -> list[Event]:
         """``events`` with their numbers."""
