@@ -14,7 +14,7 @@ from mlxnode.server.response_store import ResponseStore
 
 logger = logging.getLogger("mlxnode.server")
 
-OFF = "This server stores no answers: its configuration has [server] response_store = 0"
+_OFF = "This server stores no answers: its configuration has [server] response_store = 0"
 
 
 class KeyStore:
@@ -54,9 +54,8 @@ class KeyStore:
         raise NotFound(f"Item with id '{id}' not found.", param=param, code="item_not_found")
 
     async def delete(self, id: str) -> None:
-        """Raises NotFound."""
-        if not await self._store.delete(self._key_id, id):
-            raise NotFound(f"Response with id '{id}' not found.", code="response_not_found")
+        """Forget an answer, if there is one of that id."""
+        await self._store.delete(self._key_id, id)
 
 
 def key_store(request: Request) -> KeyStore | None:
@@ -65,9 +64,17 @@ def key_store(request: Request) -> KeyStore | None:
     return None if store is None else KeyStore(store, request.ctx.key_id)
 
 
-def required_store(request: Request, param: str | None = None) -> KeyStore:
+def required_store(request: Request, param: str) -> KeyStore:
     """Raises InvalidRequest, naming ``param``, if the node stores no answers."""
     store = key_store(request)
     if store is None:
-        raise InvalidRequest(f"{OFF}.", param=param, code="response_store_off")
+        raise InvalidRequest(f"{_OFF}.", param=param, code="response_store_off")
     return store
+
+
+async def stored(request: Request, id: str) -> StoredResponse:
+    """The answer ``id``. Raises NotFound."""
+    store = key_store(request)
+    if store is None:
+        raise NotFound(f"Response with id '{id}' not found. {_OFF}.", code="response_store_off")
+    return await store.find(id)

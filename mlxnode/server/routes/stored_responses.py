@@ -7,7 +7,7 @@ from mlxnode.server.formats.responses.answers import DeletedResponse, ItemList, 
 from mlxnode.server.formats.responses.queries import InputItemsQuery, RetrieveQuery
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.query import read_query
-from mlxnode.server.http.stored_responses import required_store
+from mlxnode.server.http.stored_responses import key_store, stored
 
 blueprint = Blueprint("stored_responses")
 
@@ -16,21 +16,23 @@ blueprint = Blueprint("stored_responses")
 async def stored_response(request: Request, response_id: str) -> HTTPResponse:
     """A stored answer."""
     read_query(request, RetrieveQuery)
-    stored = await required_store(request).find(response_id)
-    return HTTPResponse(bytes(stored.response), content_type="application/json")
+    found = await stored(request, response_id)
+    return HTTPResponse(bytes(found.response), content_type="application/json")
 
 
 @blueprint.delete("/v1/responses/<response_id>", ctx_answer=DeletedResponse)
 async def delete_response(request: Request, response_id: str) -> HTTPResponse:
     """Forget a stored answer."""
-    await required_store(request).delete(response_id)
+    await stored(request, response_id)
+    if (store := key_store(request)) is not None:
+        await store.delete(response_id)
     return json_response(DeletedResponse(response_id))
 
 
 @blueprint.post("/v1/responses/<response_id>/cancel", ctx_answer=Response)
 async def cancel_response(request: Request, response_id: str) -> HTTPResponse:
     """Refuse: an answer that is stored is complete, as none is made in the background."""
-    await required_store(request).find(response_id)
+    await stored(request, response_id)
     raise InvalidRequest(
         "Only an answer that is made in the background can be cancelled; end the request "
         "itself instead.",
@@ -47,7 +49,7 @@ async def cancel_response(request: Request, response_id: str) -> HTTPResponse:
 async def input_items(request: Request, response_id: str) -> HTTPResponse:
     """The items that a stored answer was made from, those of earlier answers included."""
     query = read_query(request, InputItemsQuery)
-    items = (await required_store(request).find(response_id)).input
+    items = (await stored(request, response_id)).input
     if query.order == "desc":
         items = items[::-1]
     if query.after:

@@ -76,8 +76,12 @@ def _tool(tool: Tool) -> dict[str, Any]:
             "parameters": definition.parameters,
             "strict": bool(definition.strict),
         }
-    described = tool.model_dump(exclude_none=True)
     if isinstance(tool, Namespace):
-        described["description"] = tool.description or ""
-        described["tools"] = [_tool(inner) for inner in tool.tools]
-    return described
+        served = [inner for inner in tool.tools if isinstance(inner, FunctionTool)]
+        return {
+            "type": "namespace",
+            "name": tool.name,
+            "description": tool.description or "",
+            "tools": [_tool(inner) for inner in served],
+        }
+    return tool.model_dump()

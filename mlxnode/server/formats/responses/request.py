@@ -1,6 +1,7 @@
 """From the body of ``/v1/responses`` to a conversation, which has no wire format."""
 
 from mlxnode.server.constraints.constraint import Constraint
+from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.constraint import guided_constraints, single_constraint
 from mlxnode.server.formats.responses.history import to_messages
 from mlxnode.server.formats.responses.items import Item
@@ -17,15 +18,22 @@ def to_conversation(
     ``offers`` are the functions that may be called.
 
     Raises:
-        InvalidRequest: a constraint cannot be used.
+        InvalidRequest: a constraint cannot be used, or there is no message.
     """
+    messages = [*_instructions(body), *to_messages(items)]
+    if not messages:
+        raise InvalidRequest(
+            "The input holds nothing that the model can be told.",
+            param="input",
+            code="empty_prompt",
+        )
     choice = body.tool_choice
     is_named = isinstance(choice, ToolChoice) and choice.type == "function"
     must_call = is_named or choice == "required"
     if isinstance(choice, ToolChoice) and choice.mode == "required":
         must_call = True
     return Conversation(
-        [*_instructions(body), *to_messages(items)],
+        messages,
         functions=[offer.function for offer in offers],
         must_call=must_call,
         # A named tool choice means exactly one call.
