@@ -1,5 +1,6 @@
 """The tokenizer of an embedding model."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlxnode.errors import ModelError
@@ -12,6 +13,33 @@ _VOCABULARIES = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The special tokens that a tokenizer puts around each input, such as [CLS] and [SEP]."""
+
+    start: list[int]
+    end: list[int]
+
+    def is_around(self, ids: list[int]) -> bool:
+        """True if ``ids`` start and end with these tokens."""
+        first = ids[: len(self.start)]
+        return first == self.start and ids[len(ids) - len(self.end) :] == self.end
+
+    def cut(self, ids: list[int], limit: int, *, start: bool = False) -> list[int]:
+        """``ids`` of at most ``limit`` tokens, without their end or their start.
+
+        The special tokens stay; ``limit`` leaves room for one token more than these.
+        """
+        if len(ids) <= limit:
+            return ids
+        if not self.is_around(ids):
+            return ids[len(ids) - limit :] if start else ids[:limit]
+        inner = ids[len(self.start) : len(ids) - len(self.end)]
+        room = max(0, limit - len(self.start) - len(self.end))
+        kept = inner[len(inner) - room :] if start else inner[:room]
+        return [*self.start, *kept, *self.end]
 
 
 class SentenceTokenizer:
@@ -48,8 +76,15 @@ class SentenceTokenizer:
             steps = [Lowercase()] if normalizer is None else [Lowercase(), normalizer]
             self._tokenizer.normalizer = Sequence(steps)
         self._prompt = config.default_prompt
+        self.frame = self._frame()
 
     def encode(self, inputs: list[str]) -> list[list[int]]:
         """Token ids of each input, with the default prompt and the special tokens."""
         encodings = self._tokenizer.encode_batch([self._prompt + text for text in inputs])
         return [encoding.ids for encoding in encodings]
+
+    def _frame(self) -> Frame:
+        encoding = self._tokenizer.encode("a")
+        inner = [at for at, mask in enumerate(encoding.special_tokens_mask) if not mask]
+        start, end = (inner[0], inner[-1] + 1) if inner else (0, len(encoding.ids))
+        return Frame(encoding.ids[:start], encoding.ids[end:])

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.config import JsonDict
 
-from mlxnode.server.formats.rules import Rule
+from mlxnode.server.formats.rules import Rule, value_of
 
 ANY = object()  # in ``neutral`` and ``harmless``: every value, as none needs a word
 
@@ -37,7 +37,8 @@ class Body(BaseModel):
 
     ``neutral``: fields with the values that are accepted; others are refused. ``harmless``:
     fields of which every value is accepted; all but the listed ones are named in the header.
-    ``spellings``: other names of own fields, which only the body of a whole request has.
+    ``spellings``: other names of own fields. ``exact``: fields in which no value of another
+    type is understood. Only the body of a whole request has these two.
     """
 
     model_config = ConfigDict(
@@ -46,13 +47,14 @@ class Body(BaseModel):
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
     harmless: ClassVar[dict[str, tuple[Any, ...]]] = {}
     spellings: ClassVar[dict[str, str]] = {}
+    exact: ClassVar[tuple[str, ...]] = ()
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     @model_validator(mode="after")
     def _follow_rules(self) -> Self:
         for rule in self.rules:
             if not rule.holds(self):
-                value = getattr(self, rule.param, None)
+                value = value_of(self, rule.param)
                 raise ValidationError.from_exception_data(
                     type(self).__name__,
                     [{"type": rule.error, "loc": (rule.param,), "input": value}],
@@ -78,10 +80,10 @@ class Body(BaseModel):
         return own, sent
 
     @classmethod
-    def unread(cls, raw: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    def unread(cls, raw: dict[str, Any], own: dict[str, Any]) -> dict[str, str]:
         """The other names in ``raw`` whose values are not those of the respelled ``own``."""
-        return [
-            name
+        return {
+            name: field
             for name, field in cls.spellings.items()
             if raw.get(name) is not None and raw[name] != own[field]
-        ]
+        }

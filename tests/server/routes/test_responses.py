@@ -228,7 +228,7 @@ def test_items_of_unknown_tools_are_named_and_change_nothing(native):
         ({"background": True}, "background", "unsupported_parameter"),
         ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt", "unsupported_parameter"),
-        ({"n": 2}, "n", "unsupported_value"),
+        ({"n": 2}, "n", "invalid_parameter_combination"),
         ({"tool_choice": "required"}, "tool_choice", "invalid_parameter_combination"),
         (
             {"tools": [LOOK], "tool_choice": {"type": "function", "name": "x"}},
@@ -241,6 +241,7 @@ def test_items_of_unknown_tools_are_named_and_change_nothing(native):
             "unsupported_value",
         ),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema", None),
+        ({"response_format": {"type": "json_object"}, "text": {"format": {"type": "json_object"}}}, "response_format", None),
         ({"max_output_tokens": 0}, "max_output_tokens", None),
         ({"truncation": "some"}, "truncation", "unsupported_value"),
         ({"input": "x" * 5000}, "input", "context_length_exceeded"),

@@ -147,7 +147,7 @@ class Response(Struct, kw_only=True):
     truncation: Literal["auto", "disabled"]
     usage: ResponseUsage | None = None
     user: str | None = None
-    metadata: dict[str, str]
+    metadata: dict[str, Any]
 
 
 class DeletedResponse(Struct):

@@ -27,9 +27,9 @@ def draft_of(body: ResponsesBody, model: TextModel, *, is_stored: bool) -> Respo
         model=model.served.id,
         parallel_tool_calls=body.parallel_tool_calls is not False,
         previous_response_id=body.previous_response_id,
-        prompt_cache_key=body.prompt_cache_key,
+        prompt_cache_key=_text(body.prompt_cache_key),
         reasoning=_reasoning(body),
-        safety_identifier=body.safety_identifier,
+        safety_identifier=_text(body.safety_identifier),
         store=is_stored,
         temperature=defaults.temperature if temperature is None else temperature,
         text=ResponseText(_format(body)),
@@ -38,9 +38,13 @@ def draft_of(body: ResponsesBody, model: TextModel, *, is_stored: bool) -> Respo
         top_logprobs=body.top_logprobs or 0,
         top_p=defaults.top_p if top_p is None else top_p,
         truncation=body.truncation or "disabled",
-        user=body.user,
+        user=_text(body.user),
         metadata=body.metadata or {},
     )
+
+
+def _text(note: Any) -> str | None:
+    return note if isinstance(note, str) else None
 
 
 def _reasoning(body: ResponsesBody) -> ResponseReasoning:
@@ -56,7 +60,8 @@ def _format(body: ResponsesBody) -> dict[str, Any]:
         return {"type": "text"}
     described = form.model_dump(by_alias=True, exclude_none=True)
     if isinstance(form, SchemaFormat):
-        described = {"name": "answer", "strict": False} | described
+        # Clients read the name; it may have been left out.
+        described |= {"name": _text(form.name) or "answer", "strict": bool(form.strict)}
     return described
 
 

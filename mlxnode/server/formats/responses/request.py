@@ -2,11 +2,12 @@
 
 from mlxnode.server.constraints.constraint import Constraint
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.constraint import guided_constraints, single_constraint
+from mlxnode.server.formats.constraint import single_constraint
 from mlxnode.server.formats.responses.history import to_messages
 from mlxnode.server.formats.responses.items import Item
 from mlxnode.server.formats.responses.schema import ResponsesBody, SchemaFormat
 from mlxnode.server.formats.responses.tools import Offer, ToolChoice
+from mlxnode.server.formats.structured import structured_constraints
 from mlxnode.server.prompt.conversation import Conversation, Message
 
 
@@ -51,12 +52,12 @@ def _instructions(body: ResponsesBody) -> list[Message]:
 
 
 def constraint_of(body: ResponsesBody) -> Constraint | None:
-    """The constraint of ``text.format`` or of a ``guided_*`` parameter.
+    """The constraint of ``text.format``, or of another field for the same.
 
     Raises:
         InvalidRequest: there are two constraints, or the constraint is too large.
     """
-    constraints = guided_constraints(body)
+    constraints = structured_constraints(body)
     form = body.text.format if body.text else None
     if form is not None and form.schema_ is not None and form.type != "text":
         strict = isinstance(form, SchemaFormat) and bool(form.strict)

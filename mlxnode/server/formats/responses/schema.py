@@ -8,12 +8,11 @@ from pydantic import Discriminator, Field, Tag
 from mlxnode.server.answer.settings import Settings
 from mlxnode.server.formats.body import ANY, Body
 from mlxnode.server.formats.chat.reasoning import Reasoning, ReasoningFields
-from mlxnode.server.formats.chat.schema import Metadata
-from mlxnode.server.formats.fields import NonEmpty
+from mlxnode.server.formats.fields import JsonObject, NonEmpty, Note, TokenLimit
 from mlxnode.server.formats.generation import GenerationBody
 from mlxnode.server.formats.responses.items import Item, Items, MessageItem
 from mlxnode.server.formats.responses.tools import ToolChoice, Tools, unserved
-from mlxnode.server.formats.rules import Rule, none_of, only, required
+from mlxnode.server.formats.rules import Rule, needs, one_of, required
 
 LOGPROBS = "message.output_text.logprobs"
 SEALED_THOUGHTS = "reasoning.encrypted_content"
@@ -38,14 +37,14 @@ class PlainFormat(Body):
     """Any text, or any JSON object; llama.cpp takes a schema for it, too."""
 
     type: Literal["text", "json_object"]
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    schema_: Annotated[JsonObject | None, Field(alias="schema")] = None
 
 
 class SchemaFormat(Body):
     type: Literal["json_schema"]
-    name: str | None = None  # a note of the client; it changes nothing
-    description: str | None = None  # the same
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    name: Note = None
+    description: Note = None
+    schema_: Annotated[JsonObject, Field(alias="schema")]
     strict: bool | None = None
 
 
@@ -76,7 +75,7 @@ class ResponsesBody(ReasoningFields, GenerationBody):
     instructions: str | None = None
     previous_response_id: NonEmpty | None = None
     store: bool | None = None
-    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_output_tokens: TokenLimit = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
     # More than the base has; bodies are frozen.
     reasoning: ResponseReasoning | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -87,14 +86,13 @@ class ResponsesBody(ReasoningFields, GenerationBody):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     include: Annotated[list[str], Field(max_length=64)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    metadata: Metadata | None = None
-    prompt_cache_key: str | None = None  # a note of the client: prefixes are found by text
-    safety_identifier: str | None = None  # a note of the client
+    metadata: JsonObject | None = None
+    prompt_cache_key: Note = None  # prefixes are found by their text
+    safety_identifier: Note = None
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        *GenerationBody.rules,
-        required("input", unless=none_of("previous_response_id", None)),
-        only("n", 1),
+        required("input", "previous_response_id"),
+        needs("n", one_of("n", 1), "an answer has one choice"),
     )
     neutral: ClassVar = {
         "background": (False,),
@@ -104,6 +102,7 @@ class ResponsesBody(ReasoningFields, GenerationBody):
         "prompt": (),
     }
     harmless: ClassVar = {
+        **GenerationBody.harmless,
         "access_programs": (),
         "background_options": (),
         "context_management": (),
@@ -111,6 +110,11 @@ class ResponsesBody(ReasoningFields, GenerationBody):
         "prompt_cache_options": (),
         "prompt_cache_retention": (),
         "service_tier": ("auto", "default"),
+    }
+    spellings: ClassVar = {
+        **GenerationBody.spellings,
+        **ReasoningFields.spellings,
+        "max_completion_tokens": "max_output_tokens",
     }
 
     @property

@@ -9,23 +9,15 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.body import ANY, Body
+from mlxnode.server.formats.chat.tools import Function as Definition
+from mlxnode.server.formats.chat.tools import FunctionName
+from mlxnode.server.formats.fields import JsonObject, ToolName
 from mlxnode.server.formats.responses.output import ToolAddress
 from mlxnode.server.formats.rules import Rule, needs, none_of, one_of, required
 from mlxnode.server.notation.tool_use import Function
 
 MAX_TOOLS = 128  # in a list
 MAX_FUNCTIONS = 512  # of all lists
-
-ToolName = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class Definition(Body):
-    """A function; ``parameters`` is the schema of its arguments."""
-
-    name: ToolName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
 
 
 class FunctionTool(Body):
@@ -38,7 +30,7 @@ class FunctionTool(Body):
     type: Literal["function"]
     name: ToolName | None = None
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
     strict: bool | None = None
     function: Definition | None = None
 
@@ -49,7 +41,7 @@ class FunctionTool(Body):
         "defer_loading": (ANY,),
         "output_schema": (ANY,),
     }
-    rules: ClassVar[tuple[Rule, ...]] = (required("name", unless=none_of("function", None)),)
+    rules: ClassVar[tuple[Rule, ...]] = (required("name", "function"),)
 
     @property
     def definition(self) -> "FunctionTool | Definition":
@@ -100,10 +92,6 @@ Tools = Annotated[
     Field(max_length=MAX_TOOLS),
 ]
 Tool = FunctionTool | Namespace | OtherTool
-
-
-class FunctionName(Body):
-    name: ToolName
 
 
 class AllowedTool(Body):
