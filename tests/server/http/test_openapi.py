@@ -98,7 +98,7 @@ def test_openapi_names_the_models_of_each_path(worker):
         ["tiny-chat"],
     ]
     dimensions = schemas["RequestEmbeddingBody"]["properties"]["dimensions"]
-    assert dimensions == {"enum": [4, 8, None]}
+    assert dimensions == {"enum": [4, 8, "4", "8", None]}
 
 
 def test_openapi_tells_what_is_always_in_an_answer(worker):
