@@ -14,8 +14,11 @@ from sanic.response import BaseHTTPResponse
 
 from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable, from_exception
 from mlxnode.server.http.acceptor import is_surplus
+from mlxnode.server.http.auth import sent_keys
 from mlxnode.server.http.body import json_response
+from mlxnode.server.http.codings import decode_body
 from mlxnode.server.http.context import WorkerContext, context_of
+from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.routes import (
     chat,
@@ -37,6 +40,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
     """The application of one worker, before it serves."""
     app = Sanic(
         name,
+        router=LenientRouter(),
         request_class=TimedRequest,
         error_handler=_EnvelopeErrors(),
         configure_logging=False,
@@ -49,6 +53,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
         AUTO_EXTEND=False,
         KEEP_ALIVE_TIMEOUT=server.keep_alive_timeout,
         MOTD=False,
+        REQUEST_MAX_HEADER_SIZE=Http.HEADER_CEILING,  # browsers send the cookies of all ports
         REQUEST_MAX_SIZE=server.max_body_bytes,
         REQUEST_TIMEOUT=server.request_timeout,
         RESPONSE_TIMEOUT=_NEVER,
@@ -72,9 +77,7 @@ async def _admit(request: Request) -> HTTPResponse | None:
     request.ctx.headers = {}
     headers = request.headers
     if request.method == "OPTIONS" and "access-control-request-method" in headers:
-        allowed = context.cors.preflight_headers(
-            headers.get("origin"), headers.get("access-control-request-headers", "")
-        )
+        allowed = context.cors.preflight_headers(headers)
         if allowed is not None:
             return HTTPResponse(status=204, headers=allowed)
     if context.is_draining:
@@ -84,9 +87,13 @@ async def _admit(request: Request) -> HTTPResponse | None:
     if is_surplus(request) and not is_public:
         raise Unavailable("The server has as many connections as it can serve; try again soon")
     if request.route is not None and not is_public:
-        key = context.keyring.authenticate(headers.get("authorization"))
+        key = context.keyring.authenticate(sent_keys(headers))
         request.ctx.key_id = key.id
         request.ctx.registry = context.registry.restricted_to(key.models)
+        # After the key: inflation takes time.
+        codings = headers.getall("content-encoding", [])
+        max_bytes = context.config.server.max_body_bytes
+        request.body = await decode_body(request.body, codings, max_bytes)
     return None
 
 

@@ -241,7 +241,14 @@ def test_items_of_unknown_tools_are_named_and_change_nothing(native):
             "unsupported_value",
         ),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema", None),
-        ({"response_format": {"type": "json_object"}, "text": {"format": {"type": "json_object"}}}, "response_format", None),
+        (
+            {
+                "response_format": {"type": "json_object"},
+                "text": {"format": {"type": "json_object"}},
+            },
+            "response_format",
+            None,
+        ),
         ({"max_output_tokens": 0}, "max_output_tokens", None),
         ({"truncation": "some"}, "truncation", "unsupported_value"),
         ({"input": "x" * 5000}, "input", "context_length_exceeded"),
