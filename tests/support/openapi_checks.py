@@ -12,6 +12,8 @@ _BEYOND_SCHEMAS = {
     "invalid_grammar",
     "invalid_token_id",
     "max_tokens_per_request",
+    "previous_response_not_found",
+    "response_store_off",
     "too_many_choices",
 }
 # Rules that are not in the schema: with clauses for all rules, it has more alternatives than

@@ -4,8 +4,8 @@ Paths and methods come from Sanic's routes, request bodies from the pydantic sch
 from the msgspec structs. A route names them with ``ctx_body``, ``ctx_answer`` and, if it
 streams, ``ctx_event``; if errors have an envelope of their own, with ``ctx_error``. Each of
 them is one struct, or several of which one is sent; a stream's events have names if there are
-several. ``ctx_parameters`` are those beside the path. The docstring of the handler describes
-the operation.
+several. ``ctx_query`` is the struct of the query, ``ctx_parameters`` are others beside the path.
+The docstring of the handler describes the operation.
 """
 
 import re
@@ -83,10 +83,11 @@ def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str
     routes = sorted(app.router.routes, key=lambda route: route.path)
     paths: dict[str, Any] = {}
     for route in routes:
-        paths[_path(route)] = _parameters(route, registry) | {
-            method.lower(): _operation(route, method, context)
+        # Methods of one path can have a route each.
+        paths.setdefault(_path(route), _parameters(route, registry)).update(
+            (method.lower(), _operation(route, method, context))
             for method in sorted(route.methods)
-        }
+        )
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -116,14 +117,22 @@ def _path(route: Route) -> str:
 
 
 def _parameters(route: Route, registry: Registry) -> dict[str, Any]:
-    """The parameters of a path, each of which is the id of a model, and those beside it."""
-    ids = {"type": "string", "enum": list(registry.types)}
+    """The parameters of a path, and those beside it; the ids of models are known."""
+    kinds = {"model_id": {"type": "string", "enum": list(registry.types)}}
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": ids}
+        {"name": name, "in": "path", "required": True, "schema": kinds.get(name, _TEXT)}
         for name in re.findall(r"<(\w+)", route.path)
     ]
     parameters += [other.described for other in getattr(route.ctx, "parameters", ())]
     return {"parameters": parameters} if parameters else {}
+
+
+def _query(query: type[msgspec.Struct]) -> list[dict[str, Any]]:
+    _, schemas = msgspec.json.schema_components([query])
+    properties = schemas[query.__name__]["properties"]
+    return [
+        {"name": name, "in": "query", "schema": schema} for name, schema in properties.items()
+    ]
 
 
 def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, Any]:
@@ -133,6 +142,8 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
         "summary": route.handler.__doc__,
         "responses": {"200": _answer(route, method, context)},
     }
+    if query := getattr(route.ctx, "query", None):
+        operation["parameters"] = _query(query)
     kinds = [errors.InvalidRequest, errors.EngineFailed, errors.Unavailable]
     if is_public:
         operation["security"] = []
@@ -258,7 +269,7 @@ def _request_schemas(
     _narrow(schemas, registry)
     if context.config.server.strict_fields:
         for value in schemas.values():
-            if "properties" in value:
+            if "properties" in value and not value.get("additionalProperties"):
                 value["additionalProperties"] = False
     return schemas
 

@@ -12,6 +12,7 @@ from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.formats.messages.schema import MessagesBody, PromptBody
+from mlxnode.server.formats.responses.schema import ResponsesBody
 from mlxnode.server.http.openapi import ERRORS
 
 PATHS = {
@@ -25,9 +26,14 @@ PATHS = {
     "/v1/messages/count_tokens",
     "/v1/models",
     "/v1/models/{model_id}",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+    "/v1/responses/{response_id}",
+    "/v1/responses/{response_id}/cancel",
+    "/v1/responses/{response_id}/input_items",
 }
 CHECKS = Path(__file__).parents[2] / "support" / "openapi_checks.py"
-BODIES = (ChatBody, CompletionBody, EmbeddingBody, MessagesBody, PromptBody)
+BODIES = (ChatBody, CompletionBody, EmbeddingBody, MessagesBody, PromptBody, ResponsesBody)
 
 
 def read(worker) -> dict:
@@ -90,7 +96,7 @@ def test_openapi_names_the_models_of_each_path(worker):
     schemas = read(worker)["components"]["schemas"]
     ids = [schemas[f"Request{b.__name__}"]["properties"]["model"]["enum"] for b in BODIES]
     chat, text, vectors = ["tiny-chat"], ["tiny-chat", "org/tiny-text"], ["tiny-embedding"]
-    assert ids == [chat, text, vectors, chat, chat]
+    assert ids == [chat, text, vectors, chat, chat, chat]
     dimensions = schemas["RequestEmbeddingBody"]["properties"]["dimensions"]
     assert dimensions == {"enum": [4, 8, "4", "8", None]}
 
