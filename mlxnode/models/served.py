@@ -34,3 +34,8 @@ class ServedModel:
     thinking_budget: int | None = None  # None: no limit
     thinking_budget_message: str = THINKING_BUDGET_MESSAGE
     allow_control_tokens: bool | None = None  # the same; None: as [server]
+
+    @property
+    def generates_text(self) -> bool:
+        """False for the types whose answers are numbers."""
+        return self.type in ("chat", "completion")
