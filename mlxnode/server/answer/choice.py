@@ -54,7 +54,8 @@ class Choice:
         self._stops = StopStrings(request.stop_strings)
         self._has_started = False
         self._length = 0  # characters of all tokens so far
-        self._log = EventLog()  # since the last delta was taken, like the scored tokens
+        # Since the last delta was taken, like the scored tokens.
+        self._log = EventLog(request.client_names)
         self._scored: list[ScoredToken] = []
         self.num_tokens = 0  # generated, with the tokens that a stop string cuts off
         self.num_reasoning_tokens = 0

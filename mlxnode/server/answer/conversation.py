@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.sampling import samplings_of, stop_ids_of, thinking_limit
 from mlxnode.server.answer.settings import Settings
+from mlxnode.server.answer.tool_names import with_safe_names
 from mlxnode.server.constraints.tool_grammar import Writing, answer_grammar
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.parsing.output_parser import OutputParser
@@ -23,6 +24,7 @@ class Asked:
     conversation: Conversation
     tools: ToolUse | None
     prompt: ChatPrompt
+    client_names: dict[str, str]  # of the functions that the model knows by another name
 
 
 async def ask(conversation: Conversation, model: TextModel) -> Asked:
@@ -32,9 +34,11 @@ async def ask(conversation: Conversation, model: TextModel) -> Asked:
         InvalidRequest: the model's template cannot express the conversation.
     """
     template = model.tokenizer.chat_template
+    conversation, client_names = with_safe_names(conversation)
     tools = tool_use(conversation, template.notation)
     conversation = template.settle(conversation, tools, model.served.thinking_budget)
-    return Asked(conversation, tools, await model.tokenizer.encode_chat(conversation, tools))
+    prompt = await model.tokenizer.encode_chat(conversation, tools)
+    return Asked(conversation, tools, prompt, client_names)
 
 
 async def chat_request(
@@ -94,4 +98,5 @@ async def chat_request(
             is_expected_to_think=not is_reasoning and template.expects_thoughts(conversation),
         ),
         has_logprobs=settings.num_logprobs is not None,
+        client_names=asked.client_names,
     )

@@ -20,7 +20,8 @@ _MAX_HEADER = 500  # characters of x-mlxnode-ignored
 def read_body(request: Request, schema: type[BodyType]) -> BodyType:
     """The request's body as a ``schema``.
 
-    A response header names the unknown fields; with ``strict_fields`` they are refused.
+    A response header names the fields that change nothing; with ``strict_fields``, those that
+    nobody documents are refused.
 
     Raises:
         InvalidRequest: the body is not JSON, or not a valid ``schema``.
@@ -31,15 +32,10 @@ def read_body(request: Request, schema: type[BodyType]) -> BodyType:
             f"Unsupported content type {content_type!r}: send 'Content-Type: application/json'",
             code="unsupported_content_type",
         )
-    body, unknown = validate(schema, parse_json(request.body))
-    if unknown and context_of(request).config.server.strict_fields:
-        raise InvalidRequest(
-            f"Unrecognized request argument supplied: {unknown[0]}",
-            param=unknown[0],
-            code="unknown_parameter",
-        )
-    if unknown:
-        name_ignored(request, unknown)
+    strict = context_of(request).config.server.strict_fields
+    body, ignored = validate(schema, parse_json(request.body), strict=strict)
+    if ignored:
+        name_ignored(request, ignored)
     return body
 
 

@@ -16,6 +16,7 @@ from sanic_routing import Route
 import mlxnode
 from mlxnode.server import errors
 from mlxnode.server.errors import ErrorEnvelope
+from mlxnode.server.formats.loose import LooseJsonSchema
 from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.registry import Registry
 
@@ -190,7 +191,9 @@ def _request_schemas(
         route.ctx.body: route.ctx.models for route in routes if hasattr(route.ctx, "body")
     }
     _, schema = models_json_schema(
-        [(body, "validation") for body in bodies], ref_template=f"{_SCHEMAS}{_REQUEST}{{model}}"
+        [(body, "validation") for body in bodies],
+        ref_template=f"{_SCHEMAS}{_REQUEST}{{model}}",
+        schema_generator=LooseJsonSchema,
     )
     schemas = {f"{_REQUEST}{name}": value for name, value in schema["$defs"].items()}
     for body, types in bodies.items():

@@ -20,7 +20,6 @@ class CompletionBody(GenerationBody):
     suffix: str | None = None  # the text after the gap that the answer fills
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        *GenerationBody.rules,
         at_least("best_of", "n", max_other=MAX_CHOICES),
         needs(
             "best_of",
