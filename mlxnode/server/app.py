@@ -14,8 +14,11 @@ from sanic.response import BaseHTTPResponse
 
 from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable, from_exception
 from mlxnode.server.http.acceptor import is_surplus
+from mlxnode.server.http.auth import sent_keys
 from mlxnode.server.http.body import json_response
+from mlxnode.server.http.codings import decode_body
 from mlxnode.server.http.context import WorkerContext, context_of
+from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.routes import chat, completions, embeddings, info
 
@@ -30,6 +33,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
     """The application of one worker, before it serves."""
     app = Sanic(
         name,
+        router=LenientRouter(),
         request_class=TimedRequest,
         error_handler=_EnvelopeErrors(),
         configure_logging=False,
@@ -65,9 +69,7 @@ async def _admit(request: Request) -> HTTPResponse | None:
     request.ctx.headers = {}
     headers = request.headers
     if request.method == "OPTIONS" and "access-control-request-method" in headers:
-        allowed = context.cors.preflight_headers(
-            headers.get("origin"), headers.get("access-control-request-headers", "")
-        )
+        allowed = context.cors.preflight_headers(headers)
         if allowed is not None:
             return HTTPResponse(status=204, headers=allowed)
     if context.is_draining:
@@ -77,9 +79,15 @@ async def _admit(request: Request) -> HTTPResponse | None:
     if is_surplus(request) and not is_public:
         raise Unavailable("The server has as many connections as it can serve; try again soon")
     if request.route is not None and not is_public:
-        key = context.keyring.authenticate(headers.get("authorization"))
+        key = context.keyring.authenticate(sent_keys(headers))
         request.ctx.key_id = key.id
         request.ctx.registry = context.registry.restricted_to(key.models)
+        if request.body and "content-encoding" in headers:  # after the key: it costs time
+            request.body = await decode_body(
+                request.body,
+                headers.getall("content-encoding"),
+                context.config.server.max_body_bytes,
+            )
     return None
 
 

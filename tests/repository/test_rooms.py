@@ -101,6 +101,7 @@ MAY_IMPORT = {
     ],
     # The HTTP workers.
     "server.errors": [],
+    "server.json_text": [],
     "server.notation": [],
     "server.parsing": ["server.notation"],
     "server.deriving": ["server.notation", "server.parsing"],
@@ -110,6 +111,7 @@ MAY_IMPORT = {
         "server.constraints",
         "server.deriving",
         "server.errors",
+        "server.json_text",
         "server.notation",
         "token_bytes",
     ],
@@ -149,6 +151,7 @@ MAY_IMPORT = {
         "server.client",
         "server.errors",
         "server.formats",
+        "server.json_text",
         "server.registry",
     ],
     "server.routes": [

@@ -28,9 +28,14 @@ ERRORS: dict[type[errors.ApiError], str] = {
     errors.NotFound: "No such model.",
     errors.TooLate: "The request took too long to arrive.",
     errors.TooLarge: "The body is larger than the configuration allows.",
+    errors.UnknownCoding: "The body has a Content-Encoding that is not supported.",
     errors.RateLimited: "The key has used up its requests or tokens.",
     errors.EngineFailed: "The server had an error.",
     errors.Unavailable: "Not now: shutting down, the engine loading, or the queue full.",
+}
+_KEYS = {  # one of them is enough
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
 _TEXT = {"type": "string"}
 _COUNT = {"type": "string", "pattern": "^[0-9]+$"}
@@ -41,6 +46,7 @@ _HEADERS = {  # of every response
 }
 _ERROR_HEADERS = {
     errors.Unauthorized: {"www-authenticate": ("Bearer", _TEXT)},
+    errors.UnknownCoding: {"accept-encoding": ("The codings that are supported.", _TEXT)},
     errors.RateLimited: {
         "retry-after": ("Seconds.", _COUNT),
         "retry-after-ms": ("Milliseconds.", _COUNT),
@@ -86,10 +92,8 @@ def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str
         },
     }
     if context.config.api.require_auth:
-        document["security"] = [{"key": []}]
-        document["components"]["securitySchemes"] = {
-            "key": {"type": "http", "scheme": "bearer"}
-        }
+        document["security"] = [{name: []} for name in _KEYS]
+        document["components"]["securitySchemes"] = _KEYS
     return document
 
 
@@ -125,7 +129,7 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
             "required": True,
             "content": {"application/json": {"schema": schema}},
         }
-        kinds += [errors.NotFound, errors.TooLate, errors.TooLarge]
+        kinds += [errors.NotFound, errors.TooLate, errors.TooLarge, errors.UnknownCoding]
         if context.rate_limiter.enabled:
             kinds.append(errors.RateLimited)
     elif "<" in route.path:

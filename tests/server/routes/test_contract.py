@@ -26,10 +26,9 @@ NOT_JSON = {
     "NaN": b'{"temperature": NaN}',
     "infinity": b'{"temperature": 1e999}',
     "duplicate key": b'{"model": "a", "model": "b"}',
-    "lone surrogate": b'{"model": "\\ud800"}',
     "too deep": b'{"model": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "not UTF-8": b'{"model": "\xff"}',
-    "byte order mark": b"\xef\xbb\xbf{}",
+    "UTF-16": '{"model": "a"}'.encode("utf-16"),
 }
 
 
@@ -238,12 +237,6 @@ def test_errors_do_not_repeat_a_long_value(worker, change):
     response = post(worker, VECTORS, EMBEDDING | change)
     message = error_of(response)["message"]
     assert len(message) <= 1000
-
-
-def test_no_content_type(worker):
-    response = httpx.post(f"{worker.url}/v1/completions", content=b"{}", headers=worker.headers)
-    assert response.status_code == 400
-    assert error_of(response)["code"] == "unsupported_content_type"
 
 
 @pytest.mark.parametrize("stream", [False, True])

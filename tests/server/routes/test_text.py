@@ -257,8 +257,8 @@ def test_one_failed_prompt_fails_the_request_and_aborts_the_others(worker):
 @pytest.mark.parametrize(
     ("content_type", "body", "status", "code"),
     [
-        ("text/plain", b"{}", 400, "unsupported_content_type"),
-        ("application/x-www-form-urlencoded", b"{}", 400, "unsupported_content_type"),
+        ("multipart/form-data; boundary=x", b"{}", 400, "unsupported_content_type"),
+        ("application/xml", b"{}", 400, "unsupported_content_type"),
         ("application/json", b"{", 400, None),
         ("application/json; charset=utf-8", b"[]", 400, None),
         ("application/json", b" " * 1_500_000, 413, "request_too_large"),
