@@ -20,7 +20,7 @@ from mlxnode.server.http.codings import decode_body
 from mlxnode.server.http.context import WorkerContext, context_of
 from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
-from mlxnode.server.routes import chat, completions, embeddings, info
+from mlxnode.server.routes import chat, completions, embeddings, info, rerank, tokens
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -53,7 +53,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
     app.ctx.worker_context = context
     # Sanic sends an empty alt-svc header unless it knows that it serves only HTTP/1.1.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
-    for routes in (info, chat, completions, embeddings):
+    for routes in (info, chat, completions, embeddings, rerank, tokens):
         app.blueprint(routes.blueprint)
     app.ctx.documents = {}  # /openapi.json, by the models that a key may use
     app.register_middleware(_admit, "request")

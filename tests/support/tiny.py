@@ -153,6 +153,9 @@ def make_cross_encoder(folder: Path) -> Path:
         special_tokens=[(start, 0), (end, EOS_ID)],
     )
     tokenizer.save(str(folder / "tokenizer.json"))
+    file = folder / "tokenizer_config.json"
+    names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | names))
     return folder
 
 

@@ -91,14 +91,13 @@ class CrossTokenizer:
 
     def _join(self, query: Any, document: Any, room: int) -> Pair:
         lengths = longest_first(len(query), len(document), room)
-        whole = len(query) + len(document)
         texts = [
             encoding if len(encoding) == length else _cut(encoding, length)
             for encoding, length in zip((query, document), lengths, strict=True)
         ]
         joined = self.backend.post_process(*texts, True)
         start = _first_of(joined.type_ids) if self._has_types else None
-        return Pair(joined.ids, start, whole - sum(lengths))
+        return Pair(joined.ids, start, len(query) + len(document) - sum(lengths))
 
 
 class JudgeTokenizer:
@@ -156,6 +155,15 @@ def verdict_ids(folder: Path) -> tuple[int, int]:
     if no is None or yes is None:
         raise ModelError(f'{folder}: the tokenizer has no tokens "yes" and "no"')
     return no, yes
+
+
+def first_tokens(backend: Any, texts: Sequence[str], limit: int) -> list[str]:
+    """The beginning of each text, of at most ``limit`` tokens."""
+    encoded = backend.encode_batch(list(texts), add_special_tokens=False)
+    return [
+        text if len(encoding) <= limit else text[: encoding.offsets[limit][0]]
+        for text, encoding in zip(texts, encoded, strict=True)
+    ]
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:

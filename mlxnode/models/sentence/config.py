@@ -112,9 +112,7 @@ def _read_prompts(folder: Path) -> tuple[str, str, str]:
     return default, query, document
 
 
-def max_length_of(
-    folder: Path, model: dict[str, Any], transformer: dict[str, Any]
-) -> int:
+def max_length_of(folder: Path, model: dict[str, Any], transformer: dict[str, Any]) -> int:
     """The declared maximum, limited by the number of positions of the model.
 
     Raises:

@@ -54,7 +54,7 @@ class SentenceTokenizer:
         # Imported here, as transformers is.
         from tokenizers.normalizers import Lowercase, Sequence
 
-        self.backend = load_fast_tokenizer(folder).backend_tokenizer
+        self.backend: Any = load_fast_tokenizer(folder).backend_tokenizer
         if config.lowercase:
             normalizer = self.backend.normalizer
             steps = [Lowercase()] if normalizer is None else [Lowercase(), normalizer]
@@ -65,13 +65,25 @@ class SentenceTokenizer:
         """Token ids of each input, with the default prompt and the special tokens."""
         return self._encode(self._config.default_prompt, inputs)
 
-    def encode_queries(self, queries: list[str]) -> list[list[int]]:
-        """The same for the queries of a search."""
-        return self._encode(self._config.query_prompt, queries)
+    def encode_queries(self, queries: list[str], max_length: int) -> list[list[int]]:
+        """The same for the queries of a search, each cut to at most ``max_length`` tokens."""
+        return self._encode_cut(self._config.query_prompt, queries, max_length)
 
-    def encode_documents(self, documents: list[str]) -> list[list[int]]:
+    def encode_documents(self, documents: list[str], max_length: int) -> list[list[int]]:
         """The same for the documents of a search."""
-        return self._encode(self._config.document_prompt, documents)
+        return self._encode_cut(self._config.document_prompt, documents, max_length)
+
+    def _encode_cut(self, prompt: str, texts: list[str], max_length: int) -> list[list[int]]:
+        encoded = self._encode(prompt, texts)
+        room = max(max_length - self.backend.num_special_tokens_to_add(False), 0)
+        for index, ids in enumerate(encoded):
+            if len(ids) > max_length:
+                [encoding] = self.backend.encode_batch(
+                    [prompt + texts[index]], add_special_tokens=False
+                )
+                encoding.truncate(room)
+                encoded[index] = self.backend.post_process(encoding).ids
+        return encoded
 
     def _encode(self, prompt: str, texts: list[str]) -> list[list[int]]:
         encodings = self.backend.encode_batch([prompt + text for text in texts])

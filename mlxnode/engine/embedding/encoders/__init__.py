@@ -59,7 +59,9 @@ def open_encoder(served: ServedModel) -> Encoder:
         ModelError: an architecture, option or file is not supported.
     """
     if served.weights != served.folder:
-        raise ModelError(f"{served.weights}: a {served.type} model must be a safetensors folder")
+        raise ModelError(
+            f"{served.weights}: a {served.type} model must be a safetensors folder"
+        )
     config = json.loads((served.folder / "config.json").read_text(encoding="utf-8"))
     encoder_class = ENCODERS.get(served.architecture)
     if encoder_class is None:

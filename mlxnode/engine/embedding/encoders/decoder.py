@@ -1,5 +1,6 @@
 """Decoders that generate no text (such as Qwen3-Embedding): mlx-lm models without the head."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from mlx_lm.utils import _get_classes, load_model
 
 from mlxnode.engine import cpu
 from mlxnode.errors import ModelError
-
 
 _HEADS = ("lm_head.", "score.")  # what follows the backbone
 
@@ -26,10 +26,10 @@ class Decoder:
     def __init__(self, backbone: nn.Module):
         self._backbone = backbone
 
-    @property
-    def embed_tokens(self) -> nn.Module:
-        """The embeddings of token ids; a tied head has the same weights."""
-        return self._backbone.embed_tokens
+    def embed_tokens(self, ids: mx.array) -> mx.array:
+        """The embeddings of token ids, [N] -> [N, D]: the rows of a tied head."""
+        embed: Callable[[mx.array], mx.array] = self._backbone["embed_tokens"]
+        return embed(ids)
 
     def parameters(self) -> dict[str, Any]:
         """The weights, as ``nn.Module`` returns them."""

@@ -32,6 +32,12 @@ class ClassifierHead(nn.Module):
     prefixes: ClassVar[tuple[str, ...]] = ()
     names: ClassVar[tuple[str, ...]] = ("classifier.",)
 
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+
+    def __call__(self, hidden: mx.array, lengths: mx.array) -> mx.array:
+        raise NotImplementedError
+
 
 class BertHead(ClassifierHead):
     """The pooler of BERT (the first token, a dense layer, tanh), and a linear layer."""
@@ -40,7 +46,7 @@ class BertHead(ClassifierHead):
     names: ClassVar[tuple[str, ...]] = ("pooler.", "classifier.")
 
     def __init__(self, config: dict[str, Any]):
-        super().__init__()
+        super().__init__(config)
         size = config["hidden_size"]
         self.pooler = {"dense": nn.Linear(size, size)}
         self.classifier = nn.Linear(size, 1)
@@ -54,7 +60,7 @@ class RobertaHead(ClassifierHead):
     """The first token, a dense layer with an activation, and a linear layer."""
 
     def __init__(self, config: dict[str, Any]):
-        super().__init__()
+        super().__init__(config)
         size = config["hidden_size"]
         self.classifier = {"dense": nn.Linear(size, size), "out_proj": nn.Linear(size, 1)}
         self._activation = self.activation_of(config)
@@ -80,7 +86,7 @@ class ModernBertHead(ClassifierHead):
     names: ClassVar[tuple[str, ...]] = ("head.", "classifier.")
 
     def __init__(self, config: dict[str, Any]):
-        super().__init__()
+        super().__init__(config)
         size = config["hidden_size"]
         self.head = {
             "dense": nn.Linear(size, size, bias=config.get("classifier_bias", False)),

@@ -17,9 +17,7 @@ from mlxnode.models.rerank.tokenizer import verdict_ids
 _HEAD = "lm_head"
 
 
-def verdict_row(
-    folder: Path, decoder: Decoder, ids: tuple[int, int] | None = None
-) -> mx.array:
+def verdict_row(folder: Path, decoder: Decoder, ids: tuple[int, int] | None = None) -> mx.array:
     """The row of "yes" less that of "no", of the head of the model in ``folder``.
 
     ``ids`` are those of "no" and "yes", by default as its tokenizer has them.
