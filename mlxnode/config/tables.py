@@ -68,6 +68,8 @@ class ModelConfig(RateLimits):
     # None: as [engine]; 0: not quantized.
     kv_cache_bits: Literal[0, 4, 8] | None = None
     allow_control_tokens: bool | None = None  # None: as [server]
+    truncate_inputs: bool = False  # too long ones, of requests that say nothing about them
+    allow_bare_token_ids: bool = False  # as inputs, without the tokenizer's special tokens
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
@@ -80,6 +82,9 @@ class ModelConfig(RateLimits):
                 raise ValueError(f"{name} applies to chat models only")
         if self.type != "chat" and self.allow_control_tokens is not None:
             raise ValueError(f"allow_control_tokens does not apply to {_KINDS[self.type]}")
+        for name in ("truncate_inputs", "allow_bare_token_ids"):
+            if self.type != "embedding" and name in self.model_fields_set:
+                raise ValueError(f"{name} does not apply to {_KINDS[self.type]}")
         if self.type != "embedding" and self.dimensions is not None:
             raise ValueError(f"dimensions does not apply to {_KINDS[self.type]}")
         if self.type != "embedding" and self.matryoshka_dimensions is not None:

@@ -69,6 +69,8 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         thinking_budget=model.thinking_budget,
         thinking_budget_message=model.thinking_budget_message,
         allow_control_tokens=model.allow_control_tokens,
+        truncate_inputs=model.truncate_inputs,
+        allow_bare_token_ids=model.allow_bare_token_ids,
     )
 
 

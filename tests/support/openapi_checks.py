@@ -1,5 +1,7 @@
 """Loaded by schemathesis: the refusals of bodies that are valid under the schema."""
 
+import re
+
 import schemathesis
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -17,9 +19,25 @@ _BEYOND_SCHEMAS = {
 # parameter that contradicts the constraint.
 _COMBINED = {
     *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    *("structured_outputs", "structured_outputs.json", "structured_outputs.regex"),
+    *("structured_outputs.choice", "structured_outputs.grammar"),
+    *("json_schema", "grammar", "format", "functions", "function_call"),
     *("ignore_eos", "min_tokens", "stop_token_ids"),
     *("tool_choice", "add_generation_prompt", "continue_final_message"),
 }
+
+
+def _is_of_text(body, error) -> bool:
+    """True for a number or an object that is sent as text: a schema of texts has no bounds."""
+    value = body
+    for part in re.findall(r"[^.\[\]]+", error["param"] or ""):
+        if isinstance(value, list) and part.isdigit():
+            value = value[int(part)]
+        else:
+            value = value.get(part) if isinstance(value, dict) else None
+    is_object = isinstance(value, str) and value.lstrip().startswith("{")
+    is_bound = re.search("(min|max)_value$", error["code"]) is not None
+    return is_object or (isinstance(value, str) and is_bound)
 
 
 @schemathesis.check
@@ -29,8 +47,15 @@ def valid_requests_are_served(ctx, response, case):
         error["code"] == "invalid_parameter_combination" and error["param"] in _COMBINED
     )
     # The choice of a tool that is not offered; a variable that the template does not have.
-    is_reference = error["code"] == "unsupported_value" and error["param"] == "tool_choice"
+    choices = ("tool_choice", "function_call")
+    is_reference = error["code"] == "unsupported_value" and error["param"] in choices
     is_variable = (error.get("param") or "").startswith("chat_template_kwargs.")
-    is_known = is_combined or is_reference or is_variable
-    if error["code"] not in _BEYOND_SCHEMAS and not is_known:
+    # A regex is a text, and a schema an object.
+    is_form = error.get("param") == "response_format.value"
+    is_known = is_combined or is_reference or is_variable or is_form
+    if error["code"] is None or (
+        error["code"] not in _BEYOND_SCHEMAS
+        and not is_known
+        and not _is_of_text(case.body, error)
+    ):
         positive_data_acceptance(ctx, response, case)

@@ -1,5 +1,6 @@
 """The tokenizer of an embedding model."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,33 @@ def load_fast_tokenizer(folder: Path) -> Any:
     return loaded
 
 
+@dataclass(frozen=True)
+class Frame:
+    """The special tokens that a tokenizer puts around each input, such as [CLS] and [SEP]."""
+
+    start: list[int]
+    end: list[int]
+
+    def is_around(self, ids: list[int]) -> bool:
+        """True if ``ids`` start and end with these tokens."""
+        first = ids[: len(self.start)]
+        return first == self.start and ids[len(ids) - len(self.end) :] == self.end
+
+    def cut(self, ids: list[int], limit: int, *, start: bool = False) -> list[int]:
+        """``ids`` of at most ``limit`` tokens, without their end or their start.
+
+        The special tokens stay; ``limit`` leaves room for one token more than these.
+        """
+        if len(ids) <= limit:
+            return ids
+        if not self.is_around(ids):
+            return ids[len(ids) - limit :] if start else ids[:limit]
+        inner = ids[len(self.start) : len(ids) - len(self.end)]
+        room = max(0, limit - len(self.start) - len(self.end))
+        kept = inner[len(inner) - room :] if start else inner[:room]
+        return [*self.start, *kept, *self.end]
+
+
 class SentenceTokenizer:
     """Inputs to token ids, as in sentence-transformers, but never truncated.
 
@@ -60,31 +88,26 @@ class SentenceTokenizer:
             steps = [Lowercase()] if normalizer is None else [Lowercase(), normalizer]
             self.backend.normalizer = Sequence(steps)
         self._config = config
+        self.frame = self._frame()
 
     def encode(self, inputs: list[str]) -> list[list[int]]:
         """Token ids of each input, with the default prompt and the special tokens."""
         return self._encode(self._config.default_prompt, inputs)
 
-    def encode_queries(self, queries: list[str], max_length: int) -> list[list[int]]:
-        """The same for the queries of a search, each cut to at most ``max_length`` tokens."""
-        return self._encode_cut(self._config.query_prompt, queries, max_length)
+    def encode_queries(self, queries: list[str]) -> list[list[int]]:
+        """The same for the queries of a search."""
+        return self._encode(self._config.query_prompt, queries)
 
-    def encode_documents(self, documents: list[str], max_length: int) -> list[list[int]]:
+    def encode_documents(self, documents: list[str]) -> list[list[int]]:
         """The same for the documents of a search."""
-        return self._encode_cut(self._config.document_prompt, documents, max_length)
-
-    def _encode_cut(self, prompt: str, texts: list[str], max_length: int) -> list[list[int]]:
-        encoded = self._encode(prompt, texts)
-        room = max(max_length - self.backend.num_special_tokens_to_add(False), 0)
-        for index, ids in enumerate(encoded):
-            if len(ids) > max_length:
-                [encoding] = self.backend.encode_batch(
-                    [prompt + texts[index]], add_special_tokens=False
-                )
-                encoding.truncate(room)
-                encoded[index] = self.backend.post_process(encoding).ids
-        return encoded
+        return self._encode(self._config.document_prompt, documents)
 
     def _encode(self, prompt: str, texts: list[str]) -> list[list[int]]:
         encodings = self.backend.encode_batch([prompt + text for text in texts])
         return [encoding.ids for encoding in encodings]
+
+    def _frame(self) -> Frame:
+        encoding = self.backend.encode("a")
+        inner = [at for at, mask in enumerate(encoding.special_tokens_mask) if not mask]
+        start, end = (inner[0], inner[-1] + 1) if inner else (0, len(encoding.ids))
+        return Frame(encoding.ids[:start], encoding.ids[end:])

@@ -54,8 +54,7 @@ class Choice:
         self._stops = StopStrings(request.stop_strings)
         self._has_started = False
         self._length = 0  # characters of all tokens so far
-        # Since the last delta was taken, like the scored tokens.
-        self._log = EventLog(request.client_names)
+        self._log = EventLog()  # since the last delta was taken, like the scored tokens
         self._scored: list[ScoredToken] = []
         self.num_tokens = 0  # generated, with the tokens that a stop string cuts off
         self.num_reasoning_tokens = 0

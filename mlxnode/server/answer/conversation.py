@@ -24,7 +24,6 @@ class Asked:
     conversation: Conversation
     tools: ToolUse | None
     prompt: ChatPrompt
-    client_names: dict[str, str]  # of the functions that the model knows by another name
 
 
 async def ask(conversation: Conversation, model: TextModel) -> Asked:
@@ -34,11 +33,10 @@ async def ask(conversation: Conversation, model: TextModel) -> Asked:
         InvalidRequest: the model's template cannot express the conversation.
     """
     template = model.tokenizer.chat_template
-    conversation, client_names = with_safe_names(conversation)
+    conversation = with_safe_names(conversation)
     tools = tool_use(conversation, template.notation)
     conversation = template.settle(conversation, tools, model.served.thinking_budget)
-    prompt = await model.tokenizer.encode_chat(conversation, tools)
-    return Asked(conversation, tools, prompt, client_names)
+    return Asked(conversation, tools, await model.tokenizer.encode_chat(conversation, tools))
 
 
 async def chat_request(
@@ -98,5 +96,4 @@ async def chat_request(
             is_expected_to_think=not is_reasoning and template.expects_thoughts(conversation),
         ),
         has_logprobs=settings.num_logprobs is not None,
-        client_names=asked.client_names,
     )

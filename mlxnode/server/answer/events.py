@@ -1,6 +1,6 @@
 """The output of one choice as a stream of events, in the order in which the model wrote it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -46,9 +46,7 @@ Event = Reasoning | Content | CallBegun | CallArguments | CallEnded
 class EventLog:
     """Collects the events of one choice; text that continues the last event is joined to it."""
 
-    def __init__(self, client_names: Mapping[str, str] | None = None):
-        """``client_names``: of the functions that the model knows by another name."""
-        self._client_names = client_names or {}
+    def __init__(self):
         self._events: list[Event] = []
         self._open_call: int | None = None
 
@@ -65,8 +63,7 @@ class EventLog:
             if call.id is not None and call.name is not None:
                 self.end_call()
                 self._open_call = call.index
-                name = self._client_names.get(call.name, call.name)
-                self._events.append(CallBegun(call.index, call.id, name))
+                self._events.append(CallBegun(call.index, call.id, call.name))
             if call.arguments:
                 self._write_arguments(call.index, call.arguments)
 

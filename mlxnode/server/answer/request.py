@@ -1,7 +1,7 @@
 """A request for generated text, free of any wire format."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from mlxnode.messages import Sampling
 from mlxnode.server.parsing.output_parser import OutputParser
@@ -16,8 +16,7 @@ class GenerationRequest:
     The engine continues each of ``prompts`` once with each of ``samplings``: these are its
     candidates. The answer holds the ``num_choices`` most likely candidates of each prompt.
     ``new_parser`` makes the parser of one candidate. ``stop_ids`` are known to the engine,
-    ``stop_strings`` are searched in the content only. ``client_names`` are the client's names
-    of the functions that the model knows by another name.
+    ``stop_strings`` are searched in the content only.
     """
 
     model: TextModel
@@ -27,7 +26,6 @@ class GenerationRequest:
     stop_ids: list[int]
     stop_strings: list[str]
     new_parser: Callable[[], OutputParser] = OutputParser
-    client_names: Mapping[str, str] = field(default_factory=dict)
     has_logprobs: bool = False  # the answer reports log-probabilities
     echoes_prompt: bool = False  # the answer starts with the prompt
     discards_output: bool = False  # the answer has no generated text, only the prompt's scores

@@ -17,21 +17,22 @@ _SAFE = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_LENGTH}}}")
 _HASH_LENGTH = 8
 
 
-def with_safe_names(conversation: Conversation) -> tuple[Conversation, dict[str, str]]:
-    """``conversation`` with safe names only, and the client's name of each that was replaced.
+def with_safe_names(conversation: Conversation) -> Conversation:
+    """``conversation`` with safe names only; its functions keep the client's names beside them.
 
     Two names never become one; the names of earlier calls and results change in the same way.
     """
     safe = _safe_names(_names(conversation))
     if not safe:
-        return conversation, {}
+        return conversation
     functions = [
-        dataclasses.replace(function, name=safe.get(function.name, function.name))
+        function
+        if function.name not in safe
+        else dataclasses.replace(function, name=safe[function.name], client_name=function.name)
         for function in conversation.functions
     ]
     messages = [_renamed(message, safe) for message in conversation.messages]
-    renamed = dataclasses.replace(conversation, functions=functions, messages=messages)
-    return renamed, {name: original for original, name in safe.items()}
+    return dataclasses.replace(conversation, functions=functions, messages=messages)
 
 
 def _names(conversation: Conversation) -> Iterator[str]:

@@ -37,7 +37,8 @@ class Body(BaseModel):
 
     ``neutral``: fields with the values that are accepted; others are refused. ``harmless``:
     fields of which every value is accepted; all but the listed ones are named in the header.
-    ``spellings``: other names of own fields, which only the body of a whole request has.
+    ``spellings``: other names of own fields. ``exact``: fields in which no value of another
+    type is understood. Only the body of a whole request has these two.
     """
 
     model_config = ConfigDict(
@@ -46,6 +47,7 @@ class Body(BaseModel):
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
     harmless: ClassVar[dict[str, tuple[Any, ...]]] = {}
     spellings: ClassVar[dict[str, str]] = {}
+    exact: ClassVar[tuple[str, ...]] = ()
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     @model_validator(mode="after")
@@ -78,10 +80,10 @@ class Body(BaseModel):
         return own, sent
 
     @classmethod
-    def unread(cls, raw: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    def unread(cls, raw: dict[str, Any], own: dict[str, Any]) -> dict[str, str]:
         """The other names in ``raw`` whose values are not those of the respelled ``own``."""
-        return [
-            name
+        return {
+            name: field
             for name, field in cls.spellings.items()
             if raw.get(name) is not None and raw[name] != own[field]
-        ]
+        }

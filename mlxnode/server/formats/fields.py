@@ -17,8 +17,14 @@ NonEmpty = Annotated[str, Field(min_length=1)]
 # Tool servers make long names with dots, slashes and colons; ``answer.tool_names`` maps them.
 ToolName = Annotated[str, Field(min_length=1, max_length=256)]
 Note = Any  # of the client: nothing depends on it
-TokenId = Annotated[int, Field(ge=0, le=INT32_MAX)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, fail_fast=True)]
+# Ids are numbers in every client: bodies have them in ``exact`` fields.
+TokenId = Annotated[
+    int,
+    Field(ge=0, le=INT32_MAX),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": INT32_MAX}),
+]
+_AnyId = Annotated[int, Field(ge=0), WithJsonSchema({"type": "integer", "minimum": 0})]
+TokenIds = Annotated[list[_AnyId], Field(min_length=1, fail_fast=True)]
 Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 
 

@@ -50,6 +50,7 @@ class GenerationBody(StructuredFields):
     stream_options: StreamOptions | None = None
     user: Note = None
 
+    exact: ClassVar = ("prompt", "stop_token_ids")
     spellings: ClassVar = {
         "max_new_tokens": "max_tokens",  # Hugging Face
         "n_predict": "max_tokens",  # llama.cpp

@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-INTEGER = "^-?[0-9]{1,19}$"
-NUMBER = r"^-?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,2})?$"
+INTEGER = "^(0|-?[1-9][0-9]{0,18})$"
+NUMBER = r"^-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,2})?$"
 BOOLEAN = "^([Tt]rue|[Ff]alse)$"
 
 Path = list[int | str]
@@ -52,6 +53,15 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "model_type": _object,
     "list_type": _array,
 }
+
+
+def spellings_of(value: Any) -> list[Any]:
+    """All that ``mend`` reads as ``value``, but for the many spellings of a broken number."""
+    if isinstance(value, bool):
+        return [str(value), str(value).lower()]
+    if isinstance(value, int):
+        return [str(value)]
+    return [{}] if value == [] else []
 
 
 def mend(raw: dict[str, Any], failures: Iterable[tuple[Path, str, Any]]) -> bool:
@@ -96,7 +106,9 @@ class LooseJsonSchema(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         described = super().model_schema(schema)
-        if described.get("required"):
+        try:
+            schema["cls"].model_validate({})
+        except ValidationError:
             return described
         return _or_empty(described, "array", "maxItems")
 

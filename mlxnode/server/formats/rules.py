@@ -10,6 +10,8 @@ from typing import Any, LiteralString
 from pydantic.config import JsonDict, JsonValue
 from pydantic_core import PydanticCustomError
 
+from mlxnode.server.formats.loose import spellings_of
+
 
 def value_of(body: Any, name: str) -> Any:
     """The value of a field; a name that pydantic uses itself has an underscore there."""
@@ -31,7 +33,8 @@ class Condition:
     @property
     def clause(self) -> JsonDict:
         """The condition as a JSON schema of the whole body."""
-        values: JsonDict = {"enum": list(self.values)}
+        loose = (spelling for value in self.values for spelling in spellings_of(value))
+        values: JsonDict = {"enum": [*self.values, *loose]}
         field: JsonDict = {"not": values} if self.is_negated else values
         clause: JsonDict = {"properties": {self.name: field}}
         if (None in self.values) == self.is_negated:
@@ -122,7 +125,8 @@ class AtLeast(Rule):
             one_of(self.other, 1, None).clause,
         ]
         for least in range(2, self.max_other + 1):
-            fields: JsonDict = {self.other: {"const": least}, self.param: {"minimum": least}}
+            same = {"enum": [least, *spellings_of(least)]}
+            fields: JsonDict = {self.other: same, self.param: {"minimum": least}}
             cases.append({"properties": fields, "required": [self.other]})
         return {"anyOf": cases}
 

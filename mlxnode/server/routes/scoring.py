@@ -11,7 +11,6 @@ from sanic import Request
 from mlxnode.messages import Embedded
 from mlxnode.models.rerank.tokenizer import Pair, PairTokenizer, Texts, first_tokens
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.formats.fields import INT32_MAX
 from mlxnode.server.http.context import context_of
 from mlxnode.server.prompt.tokenizers import LARGE_TEXT, off_loop_if
 from mlxnode.server.registry import EmbeddingModel, RerankModel
@@ -107,7 +106,9 @@ def _encode(
             param="instruction",
             code="unsupported_parameter",
         )
-    longest = min(model.max_length, comparison.max_tokens or model.max_length)
+    longest = model.max_length
+    if comparison.max_tokens is not None:
+        longest = min(longest, comparison.max_tokens)
     shortened = comparison.shortened(model.tokenizer.backend, longest)
     if isinstance(model, RerankModel):
         return _encode_pairs(model.tokenizer, shortened, longest, limit)
@@ -124,11 +125,7 @@ def _encode_pairs(
         try:
             pairs += tokenizer.encode(texts[at : at + _SLICE], longest, comparison.instruction)
         except ValueError as error:
-            raise InvalidRequest(
-                f"Invalid 'truncate_prompt_tokens': {longest} tokens are too few: {error}.",
-                param="truncate_prompt_tokens",
-                code="invalid_value",
-            ) from error
+            raise _too_few(longest, str(error)) from error
         _check_total(sum(len(pair.ids) for pair in pairs), comparison, limit)
     for index, pair in enumerate(pairs):
         if pair.num_cut and not comparison.may_cut:
@@ -144,17 +141,19 @@ def _encode_texts(
     """Each text is one input, once: the queries first, then the documents."""
     inputs: list[list[int]] = []
     rows: list[dict[str, int]] = []
-    most = longest if comparison.may_cut else INT32_MAX
+    frame = model.tokenizer.frame
+    if longest <= (num_special := len(frame.start) + len(frame.end)):
+        raise _too_few(longest, f"{num_special} tokens are special tokens")
     both = (comparison.queries, comparison.documents)
     encoders = (model.tokenizer.encode_queries, model.tokenizer.encode_documents)
     for texts, encode, param in zip(both, encoders, comparison.params, strict=True):
         distinct = _distinct(texts)
         rows.append({text: len(inputs) + at for at, text in enumerate(distinct)})
-        inputs += encode(distinct, most)
-        for text, row in rows[-1].items():
-            if len(inputs[row]) > longest:
+        for text, ids in zip(distinct, encode(distinct), strict=True):
+            if len(ids) > longest and not comparison.may_cut:
                 path = comparison.path(param, texts.index(text))
-                raise _too_long(path, len(inputs[row]), longest)
+                raise _too_long(path, len(ids), longest)
+            inputs.append(frame.cut(ids, longest))
     _check_total(sum(map(len, inputs)), comparison, limit)
     queries, documents = rows
     pairs = [(queries[q], documents[d]) for q, d in zip(*both, strict=True)]
@@ -176,6 +175,14 @@ def _check_total(num_tokens: int, comparison: Comparison, limit: int) -> None:
             param=comparison.params[1],
             code="max_tokens_per_request",
         )
+
+
+def _too_few(longest: int, reason: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid 'truncate_prompt_tokens': {longest} tokens are too few: {reason}.",
+        param="truncate_prompt_tokens",
+        code="invalid_value",
+    )
 
 
 def _too_long(param: str, num_tokens: int, longest: int) -> InvalidRequest:
