@@ -172,6 +172,8 @@ class ServerConfig(Table):
     closed_objects: bool = True
     request_timeout: Annotated[float, Field(gt=0)] = 60.0  # for receiving a whole request
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
+    # A stream begins at the latest after this time, before its first token.
+    keep_alive_after: Annotated[float, Field(ge=0)] = 8.0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
     hang_timeout: Annotated[float, Field(ge=2)] = 60.0  # then a silent process is replaced
     require_all_models: bool = False  # end the start if a model cannot be served

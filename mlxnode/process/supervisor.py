@@ -28,8 +28,10 @@ from mlxnode.messages import (
     Progress,
     Ready,
     Reserve,
+    Reserved,
     Settle,
     Stop,
+    Used,
 )
 from mlxnode.models.served import ServedModel
 from mlxnode.process.child import Child, ChildEvent
@@ -154,12 +156,19 @@ class Supervisor:
                 self._on_connected(pipe_id, child)
             case Fatal(text):
                 self._fail(text)
-            case Reserve(ticket, key, model, tokens):
-                child.send(self._ledger.reserve(_holder(child), ticket, key, model, tokens))
+            case Reserve():
+                child.send(self._reserve(child, message))
+            case Used(ticket, tokens):
+                self._ledger.use(_holder(child), ticket, tokens)
             case Settle(ticket, tokens):
                 self._ledger.settle(_holder(child), ticket, tokens)
             case Busy(is_busy):
                 (self._busy.add if is_busy else self._busy.discard)(child)
+
+    def _reserve(self, worker: Child, asked: Reserve) -> Reserved:
+        return self._ledger.reserve(
+            _holder(worker), asked.ticket, asked.key, asked.model, asked.tokens, asked.expected
+        )
 
     def _start(self, child: Child) -> None:
         try:

@@ -46,6 +46,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
         AUTO_EXTEND=False,
         KEEP_ALIVE_TIMEOUT=server.keep_alive_timeout,
         MOTD=False,
+        REQUEST_MAX_HEADER_SIZE=Http.HEADER_CEILING,  # browsers send the cookies of all ports
         REQUEST_MAX_SIZE=server.max_body_bytes,
         REQUEST_TIMEOUT=server.request_timeout,
         RESPONSE_TIMEOUT=_NEVER,
@@ -82,12 +83,10 @@ async def _admit(request: Request) -> HTTPResponse | None:
         key = context.keyring.authenticate(sent_keys(headers))
         request.ctx.key_id = key.id
         request.ctx.registry = context.registry.restricted_to(key.models)
-        if request.body and "content-encoding" in headers:  # after the key: it costs time
-            request.body = await decode_body(
-                request.body,
-                headers.getall("content-encoding"),
-                context.config.server.max_body_bytes,
-            )
+        # After the key: inflation takes time.
+        codings = headers.getall("content-encoding", [])
+        max_bytes = context.config.server.max_body_bytes
+        request.body = await decode_body(request.body, codings, max_bytes)
     return None
 
 

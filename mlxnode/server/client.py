@@ -41,6 +41,14 @@ class EngineCall:
         self._error: ApiError | None = None
         self._arrival = asyncio.Event()
 
+    async def wait(self, seconds: float) -> bool:
+        """True as soon as there is something to receive; False if there is not in time."""
+        if not self._arrival.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._arrival.wait()
+        return self._arrival.is_set()
+
     async def receive(self) -> list[tuple[int, Update]]:
         """Wait for updates, then take all: (index of the sequence, update).
 

@@ -22,6 +22,7 @@ import math
 
 from msgspec import Struct
 from sanic import exceptions
+from sanic.http import Http
 
 _MAX_LENGTH = 1000  # characters of a message or param, which quote the client's request
 SHUTTING_DOWN = "The server is shutting down"
@@ -113,13 +114,11 @@ class RateLimited(ApiError):
 
     status = 429
 
-    def __init__(self, message: str, *, kind: str, retry_after: float, never: bool = False):
+    def __init__(self, message: str, *, kind: str, retry_after: float):
         headers = {
             "retry-after": str(max(1, math.ceil(retry_after))),
             "retry-after-ms": str(max(1, math.ceil(retry_after * 1000))),
         }
-        if never:
-            headers["x-should-retry"] = "false"
         super().__init__(message, code="rate_limit_exceeded", headers=headers)
         self.type = kind
 
@@ -172,6 +171,9 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
     if isinstance(error, exceptions.NotFound):
         message = f"Unknown request URL: {method} {path}{_OLLAMA if _is_ollama(path) else ''}"
         return NotFound(message, code="unknown_url")
+    if isinstance(error, exceptions.PayloadTooLarge) and "header" in str(error):
+        message = f"The URL and the headers are too large: at most {Http.HEADER_CEILING} bytes"
+        return TooLarge(message, code="headers_too_large")
     if isinstance(error, exceptions.PayloadTooLarge):
         message = f"The request is too large: at most {max_bytes} bytes of body are accepted"
         return TooLarge(message, code="request_too_large")

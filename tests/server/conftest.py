@@ -41,6 +41,7 @@ from mlxnode.messages import (
     Token,
     Tokens,
     Update,
+    Used,
     WorkerToEngine,
 )
 from mlxnode.models.served import ServedModel
@@ -166,6 +167,7 @@ class WorkerProcess:
         self.num_refusals = 1_000_000
         self.settled: queue.Queue[Settle] = queue.Queue()
         self.reserved: queue.Queue[Reserve] = queue.Queue()
+        self.used: queue.Queue[Used] = queue.Queue()
         self.engine.reset()
 
     def settle(self) -> None:
@@ -225,6 +227,8 @@ class WorkerProcess:
             self.send(self._answer(message))
         elif isinstance(message, Settle):
             self.settled.put(message)
+        elif isinstance(message, Used):
+            self.used.put(message)
         else:
             self.events.put(message)
 

@@ -21,6 +21,8 @@ async def decode_body(body: bytes, headers: list[str], max_bytes: int) -> bytes:
         InvalidRequest: the body is damaged, or has too many codings.
         TooLarge: the body has more than ``max_bytes`` bytes when it is decoded.
     """
+    if not headers or not body:
+        return body
     names = [name.strip().lower() for name in ",".join(headers).split(",")]
     codings = [name for name in names if name not in ("", "identity")]
     for name in codings:

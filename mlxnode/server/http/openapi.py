@@ -168,6 +168,8 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
     schema = {"$ref": _SCHEMAS + schema.__name__} if schema else {"type": "object"}
     answer["content"] = {"application/json": {"schema": schema}}
     if event := getattr(route.ctx, "event", None):
+        clamped = "The most tokens of the answer, if the context has no room for all requested."
+        answer["headers"]["x-mlxnode-max-tokens"] = _header(clamped, _COUNT, required=False)
         answer["content"]["text/event-stream"] = {"schema": _event(event)}
     return answer
 

@@ -31,6 +31,8 @@ def parse_json(body: bytes) -> dict[str, Any]:
         InvalidRequest: the body is not UTF-8, not JSON or not an object, or has NaN, a
             number beyond a double, a repeated key or too many levels.
     """
+    if not body.strip():
+        raise InvalidRequest("The body is empty: send a JSON object")
     if b"\0" in body[:4]:
         raise InvalidRequest("The body is UTF-16 or UTF-32: JSON is sent as UTF-8")
     try:

@@ -45,7 +45,7 @@ async def rerank(request: Request) -> HTTPResponse:
         instruction=body.instruction,
         max_tokens=body.max_tokens,
         max_document_tokens=body.max_tokens_per_doc,
-        may_cut=body.truncation is not False,
+        may_cut=body.truncate is not False,
     )
     scored = await score(request, model, comparison)
     order = sorted(range(len(texts)), key=lambda index: (-scored.scores[index], index))
@@ -92,7 +92,7 @@ async def score_pairs(request: Request) -> HTTPResponse:
         singles=tuple(n for n in ("text_1", "text_2") if isinstance(getattr(body, n), str)),
         instruction=body.instruction,
         max_tokens=body.max_tokens,
-        may_cut=body.truncation is not False,
+        may_cut=body.truncate is not False,
     )
     scored = await score(request, model, comparison)
     return json_response(

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from mlxnode.server.formats.body import ANY, Body
-from mlxnode.server.formats.fields import INT32_MAX, MAX_INPUTS, NonEmpty
+from mlxnode.server.formats.fields import INT32_MAX, MAX_INPUTS, NonEmpty, Note
 
 _Tokens = Annotated[int, Field(ge=1, le=INT32_MAX)]
 _Several = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
@@ -14,17 +14,18 @@ _Several = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
 class ScoringBody(Body):
     """Base of the bodies whose answers are scores.
 
-    Texts that are too long are cut, as rerankers usually are asked. ``truncation`` false
+    Texts that are too long are cut, as rerankers usually are asked. ``truncate`` false
     refuses them; ``truncate_prompt_tokens`` (-1: the model's maximum) cuts them shorter.
     """
 
     model: NonEmpty
     instruction: NonEmpty | None = None  # what the query asks for
-    truncation: bool | None = None
+    truncate: bool | None = None
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=INT32_MAX)] | None = None
-    user: str | None = None  # a note of the client; it changes nothing
+    user: Note = None
 
-    spellings: ClassVar = {"instruct": "instruction", "truncate": "truncation"}
+    exact: ClassVar = ("query", "documents", "text_1", "text_2")
+    spellings: ClassVar = {"instruct": "instruction", "truncation": "truncate"}
 
     @property
     def max_tokens(self) -> int | None:
