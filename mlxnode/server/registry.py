@@ -162,6 +162,16 @@ class Registry:
         """The models that generate text."""
         return [self._text[id] for id in self.served if id in self._text]
 
+    @property
+    def takes_instructions(self) -> bool:
+        """True if a served reranker can be told what a query asks for."""
+        served = self.served
+        return any(
+            model.tokenizer.takes_instruction
+            for id, model in self._rerank.items()
+            if id in served
+        )
+
     def find_chat(self, model_id: str) -> TextModel:
         """Raises NotFound, and InvalidRequest for a model that has no chat template."""
         if self.find(model_id).type != "chat":

@@ -6,6 +6,7 @@ streams, ``ctx_event``; several bodies are ``ctx_bodies``. The docstring of the 
 describes the operation. A route with ``ctx_is_alias`` is left out.
 """
 
+import itertools
 import re
 from typing import Any
 
@@ -239,6 +240,9 @@ def _narrow(schemas: dict[str, Any], registry: Registry) -> None:
     tokenizers = [model.tokenizer for model in registry.text_models]
     if not any(tokenizer.fill_in_the_middle for tokenizer in tokenizers):
         schemas[f"{_REQUEST}CompletionBody"]["properties"]["suffix"] = {"enum": ["", None]}
+    if not registry.takes_instructions:
+        for body, name in itertools.product(("Rerank", "Score"), ("instruction", "instruct")):
+            schemas[f"{_REQUEST}{body}Body"]["properties"][name] = {"enum": [None]}
 
 
 def _answer_schemas(routes: list[Route]) -> dict[str, Any]:

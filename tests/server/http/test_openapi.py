@@ -11,19 +11,26 @@ from mlxnode.server import errors
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
+from mlxnode.server.formats.rerank.schema import RerankBody, ScoreBody
+from mlxnode.server.formats.tokens.schema import ConversationBody, TextBody, TokensBody
 from mlxnode.server.http.openapi import ERRORS
 
 PATHS = {
+    "/detokenize",
     "/health",
     "/openapi.json",
+    "/tokenize",
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
     "/v1/models",
     "/v1/models/{model_id}",
+    "/v1/rerank",
+    "/v1/score",
 }
 CHECKS = Path(__file__).parents[2] / "support" / "openapi_checks.py"
 BODIES = (ChatBody, CompletionBody, EmbeddingBody)
+OTHER_BODIES = (RerankBody, ScoreBody, TextBody, ConversationBody, TokensBody)
 
 
 def read(worker) -> dict:
@@ -71,7 +78,7 @@ def test_openapi_refers_to_what_it_has(worker):
             place = place[name]
 
 
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("body", BODIES + OTHER_BODIES)
 def test_openapi_has_every_parameter(worker, body):
     schema = read(worker)["components"]["schemas"][f"Request{body.__name__}"]
     declared = {field.alias or name for name, field in body.model_fields.items()}
@@ -88,6 +95,16 @@ def test_openapi_names_the_models_of_each_path(worker):
     assert ids == [["tiny-chat"], ["tiny-chat", "org/tiny-text"], ["tiny-embedding"]]
     dimensions = schemas["RequestEmbeddingBody"]["properties"]["dimensions"]
     assert dimensions == {"enum": [4, 8, None]}
+
+
+def test_openapi_names_the_models_that_score_and_those_that_have_tokens(worker):
+    schemas = read(worker)["components"]["schemas"]
+    bodies = [schemas[f"Request{body.__name__}"] for body in OTHER_BODIES]
+    ids = [body["properties"]["model"]["enum"] for body in bodies]
+    every = ["tiny-chat", "org/tiny-text", "tiny-embedding"]
+    assert ids == [["tiny-embedding"], ["tiny-embedding"], every, ["tiny-chat"], every]
+    # No model can be left out where several generate text.
+    assert all("model" in body["required"] for body in bodies)
 
 
 def test_openapi_tells_what_is_always_in_an_answer(worker):
