@@ -125,7 +125,7 @@ class AtLeast(Rule):
             one_of(self.other, 1, None).clause,
         ]
         for least in range(2, self.max_other + 1):
-            same = {"enum": [least, *spellings_of(least)]}
+            same: JsonDict = {"enum": [least, *spellings_of(least)]}
             fields: JsonDict = {self.other: same, self.param: {"minimum": least}}
             cases.append({"properties": fields, "required": [self.other]})
         return {"anyOf": cases}

@@ -226,7 +226,9 @@ def _request_schemas(
         if "dimensions" in properties:
             full_sizes = {model.dimensions for model in models if model.dimensions is not None}
             sizes = full_sizes.union(*(model.matryoshka for model in models))
-            properties["dimensions"] = {"enum": [*sorted(sizes), None]}
+            texts = [str(size) for size in sorted(sizes)]  # numbers may be sent as text
+            properties["dimensions"] = {"enum": [*sorted(sizes), *texts, None]}
+        properties |= {other: properties[own] for other, own in body.spellings.items()}
     _narrow(schemas, registry)
     if context.config.server.strict_fields:
         for value in schemas.values():

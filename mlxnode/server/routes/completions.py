@@ -55,7 +55,7 @@ async def _to_generation_request(
             ids,
             model.served.context_length,
             requested=requested,
-            default=_DEFAULT_TOKENS,
+            default=None if body.is_unlimited else _DEFAULT_TOKENS,
             param="prompt",
         )
         for ids in await encode_prompts(body, model)

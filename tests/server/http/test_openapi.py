@@ -94,7 +94,7 @@ def test_openapi_names_the_models_of_each_path(worker):
     ids = [schemas[f"Request{b.__name__}"]["properties"]["model"]["enum"] for b in BODIES]
     assert ids == [["tiny-chat"], ["tiny-chat", "org/tiny-text"], ["tiny-embedding"]]
     dimensions = schemas["RequestEmbeddingBody"]["properties"]["dimensions"]
-    assert dimensions == {"enum": [4, 8, None]}
+    assert dimensions == {"enum": [4, 8, "4", "8", None]}
 
 
 def test_openapi_names_the_models_that_score_and_those_that_have_tokens(worker):

@@ -1,7 +1,7 @@
 """How much the model is to reason: the fields of a chat request for that."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -106,6 +106,12 @@ class ReasoningFields(Body):
     think: bool | Effort = None  # Ollama
     thinking_budget: Limit | None = None
     chat_template_kwargs: TemplateKwargs | None = None
+
+    spellings: ClassVar = {
+        "reasoning_budget_tokens": "thinking_budget",  # llama.cpp
+        "thinking_budget_tokens": "thinking_budget",  # llama.cpp
+        "thinking_token_budget": "thinking_budget",  # vLLM
+    }
 
     @property
     def kwargs(self) -> dict[str, Any]:
