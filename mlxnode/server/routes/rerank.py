@@ -43,7 +43,7 @@ async def rerank(request: Request) -> HTTPResponse:
         params=("query", "documents"),
         singles=("query",),
         instruction=body.instruction,
-        max_tokens=body.max_tokens,
+        max_tokens=body.truncate_prompt_tokens,
         max_document_tokens=body.max_tokens_per_doc,
         may_cut=body.truncate is not False,
     )
@@ -91,7 +91,7 @@ async def score_pairs(request: Request) -> HTTPResponse:
         params=("text_1", "text_2"),
         singles=tuple(n for n in ("text_1", "text_2") if isinstance(getattr(body, n), str)),
         instruction=body.instruction,
-        max_tokens=body.max_tokens,
+        max_tokens=body.truncate_prompt_tokens,
         may_cut=body.truncate is not False,
     )
     scored = await score(request, model, comparison)

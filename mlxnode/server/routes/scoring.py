@@ -181,7 +181,7 @@ def _too_few(longest: int, reason: str) -> InvalidRequest:
     return InvalidRequest(
         f"Invalid 'truncate_prompt_tokens': {longest} tokens are too few: {reason}.",
         param="truncate_prompt_tokens",
-        code="invalid_value",
+        code="integer_below_min_value",
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from mlxnode.server.formats.body import ANY, Body
-from mlxnode.server.formats.fields import INT32_MAX, MAX_INPUTS, NonEmpty, Note
+from mlxnode.server.formats.fields import INT32_MAX, MAX_INPUTS, NonEmpty, Note, TokenLimit
 
 _Tokens = Annotated[int, Field(ge=1, le=INT32_MAX)]
 _Several = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
@@ -21,17 +21,11 @@ class ScoringBody(Body):
     model: NonEmpty
     instruction: NonEmpty | None = None  # what the query asks for
     truncate: bool | None = None
-    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=INT32_MAX)] | None = None
+    truncate_prompt_tokens: TokenLimit = None
     user: Note = None
 
     exact: ClassVar = ("query", "documents", "text_1", "text_2")
     spellings: ClassVar = {"instruct": "instruction", "truncation": "truncate"}
-
-    @property
-    def max_tokens(self) -> int | None:
-        """The number of tokens to cut texts to; None for the model's maximum."""
-        limit = self.truncate_prompt_tokens
-        return None if limit == -1 else limit
 
 
 class Document(Body):
