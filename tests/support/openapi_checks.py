@@ -26,6 +26,7 @@ _COMBINED = {
     *("json_schema", "grammar", "format", "functions", "function_call"),
     *("ignore_eos", "min_tokens", "stop_token_ids"),
     *("tool_choice", "add_generation_prompt", "continue_final_message"),
+    "text_2",  # as many texts as text_1, or any number for a single one
 }
 
 
