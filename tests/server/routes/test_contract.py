@@ -26,10 +26,9 @@ NOT_JSON = {
     "NaN": b'{"temperature": NaN}',
     "infinity": b'{"temperature": 1e999}',
     "duplicate key": b'{"model": "a", "model": "b"}',
-    "lone surrogate": b'{"model": "\\ud800"}',
     "too deep": b'{"model": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "not UTF-8": b'{"model": "\xff"}',
-    "byte order mark": b"\xef\xbb\xbf{}",
+    "UTF-16": '{"model": "a"}'.encode("utf-16"),
 }
 
 
@@ -180,7 +179,13 @@ def test_body_that_is_no_json_object(worker, path, body):
             'no tool has the name "g"',
         ),
         (CHATS, {"audio": {"voice": "a"}}, "audio", "unsupported_parameter", ""),
-        (CHATS, {"max_tokens": 1020}, "messages", "context_length_exceeded", ""),
+        (
+            CHATS,
+            {"messages": [{"role": "user", "content": "x" * 1100}]},
+            "messages",
+            "context_length_exceeded",
+            "1024",
+        ),
         (TEXTS, {"prompt": ...}, "prompt", "missing_required_parameter", ""),
         (TEXTS, {"prompt": "x" * 1100}, "prompt", "context_length_exceeded", "1024"),
         (VECTORS, {"input": ...}, "input", "missing_required_parameter", ""),
@@ -238,12 +243,6 @@ def test_errors_do_not_repeat_a_long_value(worker, change):
     response = post(worker, VECTORS, EMBEDDING | change)
     message = error_of(response)["message"]
     assert len(message) <= 1000
-
-
-def test_no_content_type(worker):
-    response = httpx.post(f"{worker.url}/v1/completions", content=b"{}", headers=worker.headers)
-    assert response.status_code == 400
-    assert error_of(response)["code"] == "unsupported_content_type"
 
 
 @pytest.mark.parametrize("stream", [False, True])
