@@ -241,7 +241,6 @@ class ReadingModel:
         for token, part in FALLBACKS.items():
             head[self._id(token), FORCED] = part
 
-
     def _followers(self) -> dict[int, dict[int, int]]:
         """The token that follows each token in each turn, by their ids and the turn's number."""
         followers: dict[int, dict[int, int]] = defaultdict(dict)
