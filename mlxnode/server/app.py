@@ -20,9 +20,31 @@ from mlxnode.server.http.context import WorkerContext, context_of
 from mlxnode.server.http.envelope import error_response
 from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
-from mlxnode.server.routes import chat, completions, embeddings, info, messages
+from mlxnode.server.routes import (
+    chat,
+    completions,
+    embeddings,
+    info,
+    messages,
+    rerank,
+    responses,
+    stored_responses,
+    tokens,
+)
 
 logger = logging.getLogger("mlxnode.server")
+
+_ROUTES = (
+    info,
+    chat,
+    completions,
+    responses,
+    stored_responses,
+    messages,
+    embeddings,
+    rerank,
+    tokens,
+)
 
 OPENAI_VERSION = "2020-10-01"  # the only date that OpenAI's API has sent so far
 _MAX_REQUEST_ID = 128
@@ -54,7 +76,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
     app.ctx.worker_context = context
     # Sanic sends an empty alt-svc header unless it knows that it serves only HTTP/1.1.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
-    for routes in (info, chat, completions, embeddings, messages):
+    for routes in _ROUTES:
         app.blueprint(routes.blueprint)
     app.ctx.documents = {}  # /openapi.json, by the models that a key may use
     app.register_middleware(_admit, "request")

@@ -12,6 +12,8 @@ _BEYOND_SCHEMAS = {
     "invalid_grammar",
     "invalid_token_id",
     "max_tokens_per_request",
+    "previous_response_not_found",
+    "response_store_off",
     "too_many_choices",
 }
 # Rules that are not in the schema: with clauses for all rules, it has more alternatives than
@@ -24,6 +26,7 @@ _COMBINED = {
     *("json_schema", "grammar", "format", "functions", "function_call"),
     *("ignore_eos", "min_tokens", "stop_token_ids"),
     *("tool_choice", "add_generation_prompt", "continue_final_message"),
+    "text_2",  # as many texts as text_1, or any number for a single one
 }
 
 

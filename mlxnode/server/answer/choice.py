@@ -20,6 +20,7 @@ class ScoredToken(Struct, frozen=True):
 
     token: Token
     offset: int  # characters
+    is_reasoning: bool = False  # the thoughts and their markers
 
 
 class ChoiceDelta(Struct, frozen=True, kw_only=True):
@@ -77,11 +78,13 @@ class Choice:
         for token in update.tokens:
             self.num_tokens += 1
             self.total_logprob += token.logprob or 0.0
-            if self._request.has_logprobs:
-                self._scored.append(ScoredToken(token, self._length))
+            offset, was_reasoning = self._length, self._parser.is_reasoning
             text, is_special = self._text_of(token.id)
             self._length += len(text)
             self._emit(self._parser.feed(text, is_special=is_special))
+            if self._request.has_logprobs:
+                is_reasoning = was_reasoning or self._parser.is_reasoning
+                self._scored.append(ScoredToken(token, offset, is_reasoning))
             if self.finish_reason is not None:
                 return
         if update.finish is not None:

@@ -10,7 +10,7 @@ class Model(Struct):
 
     id: str
     created: int
-    type: Literal["chat", "completion", "embedding"]
+    type: Literal["chat", "completion", "embedding", "rerank"]
     status: Literal["ready", "failed"] = "ready"
     reason: str | UnsetType = UNSET  # why it failed
     context_length: int | UnsetType = UNSET  # not set if its files could not be read

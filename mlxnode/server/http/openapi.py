@@ -4,10 +4,12 @@ Paths and methods come from Sanic's routes, request bodies from the pydantic sch
 from the msgspec structs. A route names them with ``ctx_body``, ``ctx_answer`` and, if it
 streams, ``ctx_event``; if errors have an envelope of their own, with ``ctx_error``. Each of
 them is one struct, or several of which one is sent; a stream's events have names if there are
-several. ``ctx_parameters`` are those beside the path. The docstring of the handler describes
-the operation.
+several. Several bodies are ``ctx_bodies``. ``ctx_query`` is the struct of the query,
+``ctx_parameters`` are others beside the path. The docstring of the handler describes the
+operation. A route with ``ctx_is_alias`` is left out.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -18,8 +20,10 @@ from sanic import Sanic
 from sanic_routing import Route
 
 import mlxnode
+from mlxnode.config.tables import ModelType
 from mlxnode.server import errors
 from mlxnode.server.errors import ErrorEnvelope
+from mlxnode.server.formats.body import Body
 from mlxnode.server.formats.loose import LooseJsonSchema
 from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.registry import Registry
@@ -80,13 +84,15 @@ def _limit_headers() -> dict[str, Any]:
 
 def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str, Any]:
     """The OpenAPI 3.1 document of ``app``, for its configuration and the models of a key."""
-    routes = sorted(app.router.routes, key=lambda route: route.path)
+    named = (route for route in app.router.routes if not hasattr(route.ctx, "is_alias"))
+    routes = sorted(named, key=lambda route: route.path)
     paths: dict[str, Any] = {}
     for route in routes:
-        paths[_path(route)] = _parameters(route, registry) | {
-            method.lower(): _operation(route, method, context)
+        # Methods of one path can have a route each.
+        paths.setdefault(_path(route), _parameters(route, registry)).update(
+            (method.lower(), _operation(route, method, context))
             for method in sorted(route.methods)
-        }
+        )
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -115,15 +121,30 @@ def _path(route: Route) -> str:
     return "/" + re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.path)
 
 
+def _bodies(route: Route) -> dict[type[Body], tuple[ModelType, ...]]:
+    """The schemas of which the body of a request has one, each with the types of its models."""
+    if hasattr(route.ctx, "body"):
+        return {route.ctx.body: route.ctx.models}
+    return dict(getattr(route.ctx, "bodies", ()))
+
+
 def _parameters(route: Route, registry: Registry) -> dict[str, Any]:
-    """The parameters of a path, each of which is the id of a model, and those beside it."""
-    ids = {"type": "string", "enum": list(registry.types)}
+    """The parameters of a path, and those beside it; the ids of models are known."""
+    kinds = {"model_id": {"type": "string", "enum": list(registry.types)}}
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": ids}
+        {"name": name, "in": "path", "required": True, "schema": kinds.get(name, _TEXT)}
         for name in re.findall(r"<(\w+)", route.path)
     ]
     parameters += [other.described for other in getattr(route.ctx, "parameters", ())]
     return {"parameters": parameters} if parameters else {}
+
+
+def _query(query: type[msgspec.Struct]) -> list[dict[str, Any]]:
+    _, schemas = msgspec.json.schema_components([query])
+    properties = schemas[query.__name__]["properties"]
+    return [
+        {"name": name, "in": "query", "schema": schema} for name, schema in properties.items()
+    ]
 
 
 def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, Any]:
@@ -133,13 +154,16 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
         "summary": route.handler.__doc__,
         "responses": {"200": _answer(route, method, context)},
     }
+    if query := getattr(route.ctx, "query", None):
+        operation["parameters"] = _query(query)
     kinds = [errors.InvalidRequest, errors.EngineFailed, errors.Unavailable]
     if is_public:
         operation["security"] = []
     elif context.config.api.require_auth:
         kinds.append(errors.Unauthorized)
-    if body := getattr(route.ctx, "body", None):
-        schema = {"$ref": f"{_SCHEMAS}{_REQUEST}{body.__name__}"}
+    if bodies := _bodies(route):
+        references = [{"$ref": f"{_SCHEMAS}{_REQUEST}{body.__name__}"} for body in bodies]
+        schema = references[0] if len(references) == 1 else {"anyOf": references}
         operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schema}},
@@ -160,7 +184,7 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
         "description": route.handler.__doc__,
         "headers": {name: _header(*about) for name, about in _HEADERS.items()},
     }
-    if hasattr(route.ctx, "body"):
+    if _bodies(route):
         ignored = "The fields that nobody documents, or that change nothing for this model."
         answer["headers"]["x-mlxnode-ignored"] = _header(ignored, _TEXT, required=False)
         if context.rate_limiter.enabled:
@@ -236,19 +260,23 @@ def _request_schemas(
     routes: list[Route], context: WorkerContext, registry: Registry
 ) -> dict[str, Any]:
     """The bodies by name, each with the ids of the models that its endpoint serves."""
-    bodies = {
-        route.ctx.body: route.ctx.models for route in routes if hasattr(route.ctx, "body")
-    }
-    _, schema = models_json_schema(
+    bodies = {body: types for route in routes for body, types in _bodies(route).items()}
+    _, found = models_json_schema(
         [(body, "validation") for body in bodies],
         ref_template=f"{_SCHEMAS}{_REQUEST}{{model}}",
         schema_generator=LooseJsonSchema,
     )
-    schemas = {f"{_REQUEST}{name}": value for name, value in schema["$defs"].items()}
+    schemas = {f"{_REQUEST}{name}": value for name, value in found["$defs"].items()}
     for body, types in bodies.items():
         models = [model for model in registry.served.values() if model.type in types]
-        properties = schemas[f"{_REQUEST}{body.__name__}"]["properties"]
-        properties["model"]["enum"] = [model.id for model in models]
+        schema = schemas[f"{_REQUEST}{body.__name__}"]
+        properties = schema["properties"]
+        properties["model"] = {"enum": [model.id for model in models]}
+        if "model" not in schema.get("required", ()):
+            if registry.only_model is None:
+                schema["required"] = [*schema.get("required", ()), "model"]
+            else:
+                properties["model"]["enum"].append(None)
         if "dimensions" in properties:
             full_sizes = {model.dimensions for model in models if model.dimensions is not None}
             sizes = full_sizes.union(*(model.matryoshka for model in models))
@@ -258,7 +286,7 @@ def _request_schemas(
     _narrow(schemas, registry)
     if context.config.server.strict_fields:
         for value in schemas.values():
-            if "properties" in value:
+            if "properties" in value and not value.get("additionalProperties"):
                 value["additionalProperties"] = False
     return schemas
 
@@ -268,6 +296,9 @@ def _narrow(schemas: dict[str, Any], registry: Registry) -> None:
     tokenizers = [model.tokenizer for model in registry.text_models]
     if not any(tokenizer.fill_in_the_middle for tokenizer in tokenizers):
         schemas[f"{_REQUEST}CompletionBody"]["properties"]["suffix"] = {"enum": ["", None]}
+    if not registry.takes_instructions:
+        for body, name in itertools.product(("Rerank", "Score"), ("instruction", "instruct")):
+            schemas[f"{_REQUEST}{body}Body"]["properties"][name] = {"enum": [None]}
 
 
 def _answer_schemas(routes: list[Route]) -> dict[str, Any]:

@@ -91,6 +91,8 @@ def _other_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[tuple
     Raises:
         InvalidRequest: a neutral field has a value that the server does not support.
     """
+    if body.model_config.get("extra") == "allow":
+        return  # a thing of an unknown kind, whose fields nobody knows
     declared = {field.alias or name: name for name, field in type(body).model_fields.items()}
     for name, value in raw.items():
         here = [*path, name]
@@ -108,9 +110,10 @@ def _other_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[tuple
 def _other_fields_within(value: Any, raw: Any, path: Path) -> Iterator[tuple[str, bool]]:
     if isinstance(value, Body):
         yield from _other_fields(value, raw, path)
-    elif isinstance(value, list) and value and isinstance(value[0], Body):
+    elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _other_fields(item, raw[index], [*path, index])
+            if isinstance(item, Body):
+                yield from _other_fields(item, raw[index], [*path, index])
 
 
 def _is_one_of(value: Any, listed: tuple[Any, ...]) -> bool:
