@@ -96,12 +96,17 @@ class Generate(Message, frozen=True, kw_only=True):
 
 
 class Embed(Message, frozen=True, kw_only=True):
-    """Embed each of ``inputs``: token ids, with the special tokens of the model."""
+    """Embed each of ``inputs``: token ids, with the special tokens of the model.
+
+    An input of a reranker is a pair of texts, and its vector the score alone. ``starts`` are
+    the first tokens of the second texts, if the model tells the two apart.
+    """
 
     uid: int
     model: str
     inputs: list[list[int]]
     dimensions: int | None = None  # truncate the vectors to this size, then normalize again
+    starts: list[int] = []
 
 
 class Abort(Message, frozen=True):

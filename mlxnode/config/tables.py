@@ -17,9 +17,15 @@ from pydantic import (
     model_validator,
 )
 
-ModelType = Literal["chat", "completion", "embedding"]
+ModelType = Literal["chat", "completion", "embedding", "rerank"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Backend = Literal["auto", "metal", "ops"]  # the same as kernels.backend.Backend
+_KINDS: dict[ModelType, str] = {  # in errors
+    "chat": "a chat model",
+    "completion": "a completion model",
+    "embedding": "an embedding model",
+    "rerank": "a reranker",
+}
 
 
 # What a model thinks last when its reasoning reaches the limit. From Qwen3, which is trained
@@ -67,22 +73,22 @@ class ModelConfig(RateLimits):
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
-        if self.type == "embedding" and self.default_temperature is not None:
-            raise ValueError("default_temperature does not apply to an embedding model")
-        if self.type == "embedding" and self.kv_cache_bits is not None:
-            raise ValueError("kv_cache_bits does not apply to an embedding model")
+        if self.type in ("embedding", "rerank"):
+            for name in ("default_temperature", "kv_cache_bits"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} does not apply to {_KINDS[self.type]}")
         for name in ("thinking_budget", "thinking_budget_message"):
             if self.type != "chat" and name in self.model_fields_set:
                 raise ValueError(f"{name} applies to chat models only")
         if self.type != "chat" and self.allow_control_tokens is not None:
-            raise ValueError(f"allow_control_tokens does not apply to a {self.type} model")
+            raise ValueError(f"allow_control_tokens does not apply to {_KINDS[self.type]}")
         for name in ("truncate_inputs", "allow_bare_token_ids"):
             if self.type != "embedding" and name in self.model_fields_set:
-                raise ValueError(f"{name} does not apply to a {self.type} model")
+                raise ValueError(f"{name} does not apply to {_KINDS[self.type]}")
         if self.type != "embedding" and self.dimensions is not None:
-            raise ValueError(f"dimensions does not apply to a {self.type} model")
+            raise ValueError(f"dimensions does not apply to {_KINDS[self.type]}")
         if self.type != "embedding" and self.matryoshka_dimensions is not None:
-            raise ValueError(f"matryoshka_dimensions does not apply to a {self.type} model")
+            raise ValueError(f"matryoshka_dimensions does not apply to {_KINDS[self.type]}")
         return self
 
 

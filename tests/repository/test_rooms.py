@@ -158,6 +158,7 @@ MAY_IMPORT = {
     ],
     "server.routes": [
         "messages",
+        "models",
         "server.answer",
         "server.constraints",
         "server.errors",

@@ -26,6 +26,7 @@ _COMBINED = {
     *("json_schema", "grammar", "format", "functions", "function_call"),
     *("ignore_eos", "min_tokens", "stop_token_ids"),
     *("tool_choice", "add_generation_prompt", "continue_final_message"),
+    "text_2",  # as many texts as text_1, or any number for a single one
 }
 
 
@@ -42,9 +43,20 @@ def _is_of_text(body, error) -> bool:
     return is_object or (isinstance(value, str) and is_bound)
 
 
+def _error_of(response) -> dict:
+    """Code and param of a refusal; Anthropic's envelope has them among the details."""
+    if response.status_code != 400 or not response.content:  # an answer to HEAD
+        return {"code": None}
+    error = response.json()["error"]
+    if "code" in error:
+        return error
+    details = error.get("details") or {}
+    return {"code": details.get("error_code"), "param": details.get("param")}
+
+
 @schemathesis.check
 def valid_requests_are_served(ctx, response, case):
-    error = response.json()["error"] if response.status_code == 400 else {"code": None}
+    error = _error_of(response)
     is_combined = (
         error["code"] == "invalid_parameter_combination" and error["param"] in _COMBINED
     )

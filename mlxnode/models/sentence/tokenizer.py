@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlxnode.errors import ModelError
 from mlxnode.models.sentence.config import SentenceConfig
@@ -13,6 +14,30 @@ _VOCABULARIES = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+
+
+def load_fast_tokenizer(folder: Path) -> Any:
+    """The tokenizer in ``folder``, of transformers, which never truncates and never pads.
+
+    Raises:
+        ModelError: the folder has no tokenizer, or one that cannot be loaded.
+    """
+    # Imported here: the import takes a second, and the engine needs only the settings.
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).exists() for name in _VOCABULARIES):
+        # transformers would make an empty tokenizer.
+        raise ModelError(f"{folder}: no tokenizer (one of {', '.join(_VOCABULARIES)})")
+    try:
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # tokenizers raises a bare Exception for a broken file
+        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
+    if not loaded.is_fast:
+        raise ModelError(f"{folder}: only fast tokenizers (Rust ones) are supported")
+    # tokenizer.json may hold truncation and padding, which would change the ids.
+    loaded.backend_tokenizer.no_truncation()
+    loaded.backend_tokenizer.no_padding()
+    return loaded
 
 
 @dataclass(frozen=True)
@@ -54,37 +79,35 @@ class SentenceTokenizer:
         Raises:
             ModelError: the folder has no tokenizer, or one that cannot be loaded.
         """
-        # Imported here: the import takes a second, and the engine needs only the settings.
+        # Imported here, as transformers is.
         from tokenizers.normalizers import Lowercase, Sequence
-        from transformers import AutoTokenizer
 
-        if not any((folder / name).exists() for name in _VOCABULARIES):
-            # transformers would make an empty tokenizer.
-            raise ModelError(f"{folder}: no tokenizer (one of {', '.join(_VOCABULARIES)})")
-        try:
-            loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # tokenizers raises a bare Exception for a broken file
-            raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
-        if not loaded.is_fast:
-            raise ModelError(f"{folder}: only fast tokenizers (Rust ones) are supported")
-        self._tokenizer = loaded.backend_tokenizer
-        # tokenizer.json may hold truncation and padding, which would change the ids.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self.backend: Any = load_fast_tokenizer(folder).backend_tokenizer
         if config.lowercase:
-            normalizer = self._tokenizer.normalizer
+            normalizer = self.backend.normalizer
             steps = [Lowercase()] if normalizer is None else [Lowercase(), normalizer]
-            self._tokenizer.normalizer = Sequence(steps)
-        self._prompt = config.default_prompt
+            self.backend.normalizer = Sequence(steps)
+        self._config = config
         self.frame = self._frame()
 
     def encode(self, inputs: list[str]) -> list[list[int]]:
         """Token ids of each input, with the default prompt and the special tokens."""
-        encodings = self._tokenizer.encode_batch([self._prompt + text for text in inputs])
+        return self._encode(self._config.default_prompt, inputs)
+
+    def encode_queries(self, queries: list[str]) -> list[list[int]]:
+        """The same for the queries of a search."""
+        return self._encode(self._config.query_prompt, queries)
+
+    def encode_documents(self, documents: list[str]) -> list[list[int]]:
+        """The same for the documents of a search."""
+        return self._encode(self._config.document_prompt, documents)
+
+    def _encode(self, prompt: str, texts: list[str]) -> list[list[int]]:
+        encodings = self.backend.encode_batch([prompt + text for text in texts])
         return [encoding.ids for encoding in encodings]
 
     def _frame(self) -> Frame:
-        encoding = self._tokenizer.encode("a")
+        encoding = self.backend.encode("a")
         inner = [at for at, mask in enumerate(encoding.special_tokens_mask) if not mask]
         start, end = (inner[0], inner[-1] + 1) if inner else (0, len(encoding.ids))
         return Frame(encoding.ids[:start], encoding.ids[end:])

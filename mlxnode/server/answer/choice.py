@@ -27,13 +27,15 @@ class ChoiceDelta(Struct, frozen=True, kw_only=True):
     """New output of one choice. The delta with a ``finish_reason`` is the last one.
 
     ``tokens``, if requested, are all generated tokens since the last delta, with those of the
-    reasoning and of the tool calls.
+    reasoning and of the tool calls. ``stop_string`` is what has ended the choice, if it was one
+    of the request's stop strings.
     """
 
     index: int
     events: list[Event]
     finish_reason: FinishReason | None
     tokens: list[ScoredToken] = []
+    stop_string: str | None = None
 
 
 class FinishedChoice(ChoiceDelta, frozen=True, kw_only=True):
@@ -99,14 +101,22 @@ class Choice:
         """The output since the last delta, as choice ``index`` of the answer."""
         events, scored = self._take()
         return ChoiceDelta(
-            index=index, events=events, finish_reason=self.finish_reason, tokens=scored
+            index=index,
+            events=events,
+            finish_reason=self.finish_reason,
+            tokens=scored,
+            stop_string=self._stops.matched,
         )
 
     def take_whole(self, index: int, finish_reason: FinishReason) -> FinishedChoice:
         """All the output, as choice ``index`` of the answer."""
         events, scored = self._take()
         return FinishedChoice(
-            index=index, events=events, finish_reason=finish_reason, tokens=scored
+            index=index,
+            events=events,
+            finish_reason=finish_reason,
+            tokens=scored,
+            stop_string=self._stops.matched,
         )
 
     @property

@@ -3,6 +3,7 @@
 import functools
 import logging
 import re
+from typing import Any
 
 import msgspec
 from sanic import HTTPResponse, Request
@@ -35,9 +36,23 @@ def read_body(request: Request, schema: type[BodyType]) -> BodyType:
     Raises:
         InvalidRequest: the body is not JSON, or not a valid ``schema``.
     """
+    return validated(request, read_json(request), schema)
+
+
+def read_json(request: Request) -> dict[str, Any]:
+    """The JSON object in the body, for ``validated``.
+
+    Raises:
+        InvalidRequest: the body is not a JSON object.
+    """
     _check_content_type(request.headers)
+    return parse_json(request.body)
+
+
+def validated(request: Request, raw: dict[str, Any], schema: type[BodyType]) -> BodyType:
+    """``raw``, of the body, as a ``schema``: see ``read_body``."""
     strict = context_of(request).config.server.strict_fields
-    body, ignored = validate(schema, parse_json(request.body), strict=strict)
+    body, ignored = validate(schema, raw, strict=strict)
     if ignored:
         name_ignored(request, ignored)
     return body

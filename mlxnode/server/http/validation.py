@@ -110,9 +110,10 @@ def _other_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[tuple
 def _other_fields_within(value: Any, raw: Any, path: Path) -> Iterator[tuple[str, bool]]:
     if isinstance(value, Body):
         yield from _other_fields(value, raw, path)
-    elif isinstance(value, list) and value and isinstance(value[0], Body):
+    elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _other_fields(item, raw[index], [*path, index])
+            if isinstance(item, Body):
+                yield from _other_fields(item, raw[index], [*path, index])
 
 
 def _is_one_of(value: Any, listed: tuple[Any, ...]) -> bool:
