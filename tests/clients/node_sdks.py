@@ -1,6 +1,6 @@
 """The AI SDK, a script that Node runs."""
 
-from clients.loop import KEY, NODE_MODULES, ROOT, Client
+from clients.loop import KEY, NODE_MODULES, Client
 from clients.python_sdks import INSTRUCTIONS, PATHS, SCRIPTS, folder_turns
 
 
