@@ -96,12 +96,17 @@ class Generate(Message, frozen=True, kw_only=True):
 
 
 class Embed(Message, frozen=True, kw_only=True):
-    """Embed each of ``inputs``: token ids, with the special tokens of the model."""
+    """Embed each of ``inputs``: token ids, with the special tokens of the model.
+
+    An input of a reranker is a pair of texts, and its vector the score alone. ``starts`` are
+    the first tokens of the second texts, if the model tells the two apart.
+    """
 
     uid: int
     model: str
     inputs: list[list[int]]
     dimensions: int | None = None  # truncate the vectors to this size, then normalize again
+    starts: list[int] = []
 
 
 class Abort(Message, frozen=True):
@@ -206,7 +211,7 @@ class Reserved(Message, frozen=True):
 
     ticket: int
     refused: Literal["requests", "tokens"] | None
-    retry_after: float  # seconds until the same request would be granted; 0 for now or never
+    retry_after: float | None  # seconds until the same request would be granted; None: never
     requests: Limit | None
     tokens: Limit | None
 
@@ -258,11 +263,22 @@ class Fatal(Message, frozen=True):
 
 
 class Reserve(Message, frozen=True):
-    """May ``key`` make one request to ``model`` of at most ``tokens`` tokens now?"""
+    """May ``key`` make one request to ``model`` now?
+
+    The request uses ``tokens`` tokens in any case, and probably ``expected`` more.
+    """
 
     ticket: int  # unique among the tickets of one worker
     key: str  # the id of the key, not the key
     model: str
+    tokens: int
+    expected: int
+
+
+class Used(Message, frozen=True):
+    """The request of the granted ``ticket`` runs, and has used ``tokens`` so far."""
+
+    ticket: int
     tokens: int
 
 
@@ -279,4 +295,4 @@ class Busy(Message, frozen=True):
     is_busy: bool
 
 
-ChildToSupervisor = Pong | Progress | Ready | Connected | Fatal | Reserve | Settle | Busy
+ChildToSupervisor = Pong | Progress | Ready | Connected | Fatal | Reserve | Used | Settle | Busy

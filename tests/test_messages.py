@@ -49,6 +49,7 @@ UNIONS = {
         m.Stop(),
         m.Reserved(1, None, 0.0, m.Limit(60, 59, 1.0), None),
         m.Reserved(2, "tokens", 1.5, None, m.Limit(100, 0, 60.0)),
+        m.Reserved(3, "tokens", None, None, m.Limit(100, 100, 0.0)),
     ],
     m.ChildToSupervisor: [
         m.Pong(1),
@@ -56,7 +57,8 @@ UNIONS = {
         m.Ready(),
         m.Connected(7),
         m.Fatal("no"),
-        m.Reserve(1, "anonymous", "a/b", 100),
+        m.Reserve(1, "anonymous", "a/b", 100, 1024),
+        m.Used(1, 300),
         m.Settle(1, 0),
         m.Busy(is_busy=True),
     ],

@@ -17,9 +17,15 @@ from pydantic import (
     model_validator,
 )
 
-ModelType = Literal["chat", "completion", "embedding"]
+ModelType = Literal["chat", "completion", "embedding", "rerank"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Backend = Literal["auto", "metal", "ops"]  # the same as kernels.backend.Backend
+_KINDS: dict[ModelType, str] = {  # in errors
+    "chat": "a chat model",
+    "completion": "a completion model",
+    "embedding": "an embedding model",
+    "rerank": "a reranker",
+}
 
 
 # What a model thinks last when its reasoning reaches the limit. From Qwen3, which is trained
@@ -62,22 +68,27 @@ class ModelConfig(RateLimits):
     # None: as [engine]; 0: not quantized.
     kv_cache_bits: Literal[0, 4, 8] | None = None
     allow_control_tokens: bool | None = None  # None: as [server]
+    truncate_inputs: bool = False  # too long ones, of requests that say nothing about them
+    allow_bare_token_ids: bool = False  # as inputs, without the tokenizer's special tokens
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
-        if self.type == "embedding" and self.default_temperature is not None:
-            raise ValueError("default_temperature does not apply to an embedding model")
-        if self.type == "embedding" and self.kv_cache_bits is not None:
-            raise ValueError("kv_cache_bits does not apply to an embedding model")
+        if self.type in ("embedding", "rerank"):
+            for name in ("default_temperature", "kv_cache_bits"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} does not apply to {_KINDS[self.type]}")
         for name in ("thinking_budget", "thinking_budget_message"):
             if self.type != "chat" and name in self.model_fields_set:
                 raise ValueError(f"{name} applies to chat models only")
         if self.type != "chat" and self.allow_control_tokens is not None:
-            raise ValueError(f"allow_control_tokens does not apply to a {self.type} model")
+            raise ValueError(f"allow_control_tokens does not apply to {_KINDS[self.type]}")
+        for name in ("truncate_inputs", "allow_bare_token_ids"):
+            if self.type != "embedding" and name in self.model_fields_set:
+                raise ValueError(f"{name} does not apply to {_KINDS[self.type]}")
         if self.type != "embedding" and self.dimensions is not None:
-            raise ValueError(f"dimensions does not apply to a {self.type} model")
+            raise ValueError(f"dimensions does not apply to {_KINDS[self.type]}")
         if self.type != "embedding" and self.matryoshka_dimensions is not None:
-            raise ValueError(f"matryoshka_dimensions does not apply to a {self.type} model")
+            raise ValueError(f"matryoshka_dimensions does not apply to {_KINDS[self.type]}")
         return self
 
 
@@ -161,6 +172,10 @@ class ServerConfig(Table):
     closed_objects: bool = True
     request_timeout: Annotated[float, Field(gt=0)] = 60.0  # for receiving a whole request
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
+    # A stream begins at the latest after this time, before its first token.
+    keep_alive_after: Annotated[float, Field(ge=0)] = 8.0
+    # Answers of /v1/responses that are kept for each key; 0: none.
+    response_store: Annotated[int, Field(ge=0, le=100_000)] = 0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
     hang_timeout: Annotated[float, Field(ge=2)] = 60.0  # then a silent process is replaced
     require_all_models: bool = False  # end the start if a model cannot be served

@@ -89,18 +89,18 @@ class ModelLoader:
 
     def _load_one(self, model: ServedModel) -> None:
         runners, weights = self._loaded.runners, self._loaded.weights
-        if (first := self._by_weights.get(model.weights)) and model.type != "embedding":
+        if (first := self._by_weights.get(model.weights)) and model.generates_text:
             check_shared(first, model, self._config)
             runners[model.id], weights[model.id] = runners[first.id], weights[first.id]
             return
         before = mx.get_active_memory()
         self._check_fit(model, free_after(self._config, before))
         self._report(f"loading {model.id} ({model.size_bytes / 1e6:.0f} MB)")
-        if model.type == "embedding":
-            runners[model.id] = EmbeddingRunner.load(model, self._config, self._kernels)
-        else:
+        if model.generates_text:
             runners[model.id] = self._text_runner(model)
             self._by_weights[model.weights] = model
+        else:
+            runners[model.id] = EmbeddingRunner.load(model, self._config, self._kernels)
         weights[model.id] = mx.get_active_memory() - before
 
     def _check_fit(self, model: ServedModel, free: int) -> None:

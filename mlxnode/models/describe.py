@@ -11,6 +11,7 @@ from mlxnode.config.tables import ModelConfig
 from mlxnode.errors import ConfigError, ModelError
 from mlxnode.models.complete import check_complete
 from mlxnode.models.files import ModelFiles
+from mlxnode.models.rerank.config import read_reranker_config
 from mlxnode.models.sentence.config import ENCODER_TYPES, read_sentence_config
 from mlxnode.models.served import ServedModel
 
@@ -45,6 +46,8 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         raise ModelError(f"model_type {architecture!r} is none that mlx-lm knows")
     if model.type == "embedding":
         sizes = _embedding_sizes(model, files.folder)
+    elif model.type == "rerank":
+        sizes = _Sizes(read_reranker_config(files.folder).max_length)
     else:
         _check_generates_text(model, architecture, files.folder)
         sizes = _Sizes(_context_length(config))
@@ -66,6 +69,8 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         thinking_budget=model.thinking_budget,
         thinking_budget_message=model.thinking_budget_message,
         allow_control_tokens=model.allow_control_tokens,
+        truncate_inputs=model.truncate_inputs,
+        allow_bare_token_ids=model.allow_bare_token_ids,
     )
 
 
@@ -83,7 +88,8 @@ def _embedding_sizes(model: ModelConfig, folder: Path) -> _Sizes:
 def _check_generates_text(model: ModelConfig, architecture: str, folder: Path) -> None:
     if architecture in ENCODER_TYPES:
         raise ModelError(
-            f'it is a {architecture} encoder and generates no text; set type = "embedding"'
+            f"it is a {architecture} encoder and generates no text; "
+            'set type = "embedding" or "rerank"'
         )
     if not any((folder / name).exists() for name in _TOKENIZER_FILES):
         raise ModelError(f"there is no tokenizer in {folder}")

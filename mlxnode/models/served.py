@@ -34,3 +34,10 @@ class ServedModel:
     thinking_budget: int | None = None  # None: no limit
     thinking_budget_message: str = THINKING_BUDGET_MESSAGE
     allow_control_tokens: bool | None = None  # the same; None: as [server]
+    truncate_inputs: bool = False  # of embeddings, where the request says nothing
+    allow_bare_token_ids: bool = False  # the same: without the tokenizer's special tokens
+
+    @property
+    def generates_text(self) -> bool:
+        """False for the types whose answers are numbers."""
+        return self.type in ("chat", "completion")

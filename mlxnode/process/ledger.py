@@ -1,7 +1,14 @@
 """The rate limits of all keys, in one owner: the supervisor.
 
 A bucket holds at most its limit and refills by limit / 60 per second. A request reserves the
-most tokens that it can use. Settling the reservation releases the tokens that it did not use.
+tokens that it uses in any case, its prompt, and those of an answer of usual length. A longer
+answer takes the others while it grows, even from an empty bucket. Settling the reservation
+releases the tokens that the request did not use.
+
+A running answer is never ended for a rate limit: its client would lose what it has paid for. So
+the level of a bucket can be negative. The key pays with time: it is granted nothing more until
+the bucket has refilled to what the next request needs. Over time, a key gets no more than its
+limit, and other keys have buckets of their own.
 """
 
 import math
@@ -44,7 +51,7 @@ class Bucket:
         return Limit(self.limit, remaining, (self.limit - level) * 60 / self.limit)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Claim:
     """The amount of one kind that a request takes from each of ``buckets``.
 
@@ -63,10 +70,11 @@ class Claim:
         for bucket in self.buckets:
             bucket.take(self.amount, now)
 
-    def settle(self, used: int, now: float) -> None:
-        """Replace the amount that was taken by the amount that was used."""
+    def change(self, amount: int, now: float) -> None:
+        """Replace the amount that was taken by ``amount``."""
         for bucket in self.buckets:
-            bucket.take(used - self.amount, now)
+            bucket.take(amount - self.amount, now)
+        self.amount = amount
 
     def snapshot(self, now: float) -> Limit | None:
         """The state of the first bucket; None without a limit."""
@@ -92,17 +100,23 @@ class Ledger:
         self._reservations: dict[tuple[Hashable, int], Claim] = {}  # by holder and ticket
 
     def reserve(
-        self, holder: Hashable, ticket: int, key: str, model: str, tokens: int
+        self,
+        holder: Hashable,
+        ticket: int,
+        key: str,
+        model: str,
+        tokens: int,
+        expected: int = 0,
     ) -> Reserved:
-        """Take one request and ``tokens`` tokens from ``key``'s buckets, or nothing at all.
+        """Take one request and its tokens from ``key``'s buckets, or nothing at all.
 
-        The answer reports, for each kind, the bucket that is closest to its end. A request
-        larger than a whole token limit is refused with a ``retry_after`` of 0: waiting does
-        not help.
+        Its tokens are ``tokens`` and as many of the ``expected`` ones as a full bucket has
+        room for beside them. The answer reports, for each kind, the bucket that is closest to
+        its end. A request with ``tokens`` above a whole limit is refused for ever.
         """
         now = self._clock()
-        request_claim = self._claim("requests", 1, key, model, now)
-        token_claim = self._claim("tokens", tokens, key, model, now)
+        request_claim = self._claim("requests", 1, 0, key, model, now)
+        token_claim = self._claim("tokens", tokens, expected, key, model, now)
         longest = max(request_claim, token_claim, key=lambda claim: claim.wait(now))
         wait = longest.wait(now)
         if wait == 0:
@@ -113,23 +127,31 @@ class Ledger:
         return Reserved(
             ticket=ticket,
             refused=longest.kind if wait > 0 else None,
-            retry_after=wait if math.isfinite(wait) else 0.0,
+            retry_after=wait if math.isfinite(wait) else None,
             requests=request_claim.snapshot(now),
             tokens=token_claim.snapshot(now),
         )
+
+    def use(self, holder: Hashable, ticket: int, tokens: int) -> None:
+        """Take what a running request has used beyond its reservation so far."""
+        claim = self._reservations.get((holder, ticket))
+        if claim is not None and tokens > claim.amount:
+            claim.change(tokens, self._clock())
 
     def settle(self, holder: Hashable, ticket: int, tokens: int) -> None:
         """Release the tokens that a granted ticket did not use. Settling twice does nothing."""
         claim = self._reservations.pop((holder, ticket), None)
         if claim is not None:
-            claim.settle(tokens, self._clock())
+            claim.change(tokens, self._clock())
 
     def forget(self, holder: Hashable) -> None:
         """Drop the reservations of a dead holder."""
         for name in [name for name in self._reservations if name[0] == holder]:
             del self._reservations[name]
 
-    def _claim(self, kind: Kind, amount: int, key: str, model: str, now: float) -> Claim:
+    def _claim(
+        self, kind: Kind, amount: int, expected: int, key: str, model: str, now: float
+    ) -> Claim:
         """The claim of a request of ``key`` to ``model``, on the buckets of both."""
         of_key = _limit(self._api.keys.get(key), kind) or _limit(self._api, kind)
         of_model = _limit(self._api.models.get(model), kind)
@@ -138,6 +160,8 @@ class Ledger:
             for name, limit in ((None, of_key), (model, of_model))
             if limit is not None
         ]
+        room = min((bucket.limit - amount for bucket in buckets), default=0)
+        amount += max(min(expected, room), 0)
         buckets.sort(key=lambda b: (b.wait_for(amount, now), -b.level(now)), reverse=True)
         return Claim(kind, amount, buckets)
 

@@ -18,9 +18,12 @@ def ready_text(
     lines = [f"mlxnode {__version__} is ready at {url}/v1"]
     lines += [f"  {model.id} ({model.type}, {model.context_length} tokens)" for model in models]
     lines += [f"  {id} FAILED: {reason}" for id, reason in failed.items()]
-    text = next((model for model in models if model.type != "embedding"), None)
-    if text is None:
-        path, body = "embeddings", f'{{"model": "{models[0].id}", "input": "Hello!"}}'
+    text = next((model for model in models if model.generates_text), models[0])
+    if text.type == "embedding":
+        path, body = "embeddings", f'{{"model": "{text.id}", "input": "Hello!"}}'
+    elif text.type == "rerank":
+        path = "rerank"
+        body = f'{{"model": "{text.id}", "query": "Hello?", "documents": ["Hello!", "Bye!"]}}'
     elif text.type == "chat":
         path = "chat/completions"
         body = (

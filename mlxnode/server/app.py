@@ -14,12 +14,37 @@ from sanic.response import BaseHTTPResponse
 
 from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable, from_exception
 from mlxnode.server.http.acceptor import is_surplus
-from mlxnode.server.http.body import json_response
+from mlxnode.server.http.auth import sent_keys
+from mlxnode.server.http.codings import decode_body
 from mlxnode.server.http.context import WorkerContext, context_of
+from mlxnode.server.http.envelope import error_response
+from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
-from mlxnode.server.routes import chat, completions, embeddings, info
+from mlxnode.server.routes import (
+    chat,
+    completions,
+    embeddings,
+    info,
+    messages,
+    rerank,
+    responses,
+    stored_responses,
+    tokens,
+)
 
 logger = logging.getLogger("mlxnode.server")
+
+_ROUTES = (
+    info,
+    chat,
+    completions,
+    responses,
+    stored_responses,
+    messages,
+    embeddings,
+    rerank,
+    tokens,
+)
 
 OPENAI_VERSION = "2020-10-01"  # the only date that OpenAI's API has sent so far
 _MAX_REQUEST_ID = 128
@@ -30,6 +55,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
     """The application of one worker, before it serves."""
     app = Sanic(
         name,
+        router=LenientRouter(),
         request_class=TimedRequest,
         error_handler=_EnvelopeErrors(),
         configure_logging=False,
@@ -42,6 +68,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
         AUTO_EXTEND=False,
         KEEP_ALIVE_TIMEOUT=server.keep_alive_timeout,
         MOTD=False,
+        REQUEST_MAX_HEADER_SIZE=Http.HEADER_CEILING,  # browsers send the cookies of all ports
         REQUEST_MAX_SIZE=server.max_body_bytes,
         REQUEST_TIMEOUT=server.request_timeout,
         RESPONSE_TIMEOUT=_NEVER,
@@ -49,7 +76,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
     app.ctx.worker_context = context
     # Sanic sends an empty alt-svc header unless it knows that it serves only HTTP/1.1.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
-    for routes in (info, chat, completions, embeddings):
+    for routes in _ROUTES:
         app.blueprint(routes.blueprint)
     app.ctx.documents = {}  # /openapi.json, by the models that a key may use
     app.register_middleware(_admit, "request")
@@ -65,9 +92,7 @@ async def _admit(request: Request) -> HTTPResponse | None:
     request.ctx.headers = {}
     headers = request.headers
     if request.method == "OPTIONS" and "access-control-request-method" in headers:
-        allowed = context.cors.preflight_headers(
-            headers.get("origin"), headers.get("access-control-request-headers", "")
-        )
+        allowed = context.cors.preflight_headers(headers)
         if allowed is not None:
             return HTTPResponse(status=204, headers=allowed)
     if context.is_draining:
@@ -77,9 +102,13 @@ async def _admit(request: Request) -> HTTPResponse | None:
     if is_surplus(request) and not is_public:
         raise Unavailable("The server has as many connections as it can serve; try again soon")
     if request.route is not None and not is_public:
-        key = context.keyring.authenticate(headers.get("authorization"))
+        key = context.keyring.authenticate(sent_keys(headers))
         request.ctx.key_id = key.id
         request.ctx.registry = context.registry.restricted_to(key.models)
+        # After the key: inflation takes time.
+        codings = headers.getall("content-encoding", [])
+        max_bytes = context.config.server.max_body_bytes
+        request.body = await decode_body(request.body, codings, max_bytes)
     return None
 
 
@@ -89,7 +118,7 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
     seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())
     response.headers.update(getattr(request.ctx, "headers", {}))
     response.headers.update(context.cors.headers_for(request.headers.get("origin")))
-    response.headers["x-request-id"] = getattr(request.ctx, "request_id", _request_id(""))
+    response.headers["x-request-id"] = response.headers["request-id"] = _id_of(request)
     response.headers["openai-processing-ms"] = str(round(seconds * 1000))
     response.headers["openai-version"] = OPENAI_VERSION
     if (context.is_draining or is_surplus(request)) and isinstance(request.stream, Http):
@@ -105,7 +134,7 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
 
 
 class _EnvelopeErrors(ErrorHandler):
-    """Answers every error, also Sanic's own, with OpenAI's envelope."""
+    """Answers every error, also Sanic's own, with the envelope that the client knows."""
 
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
         limit = request.app.config.REQUEST_MAX_SIZE
@@ -116,7 +145,14 @@ class _EnvelopeErrors(ErrorHandler):
             logger.error("%s %s", request.method, request.path, exc_info=exception)
         elif error.status >= 500:
             logger.warning("%s %s: %s", request.method, request.path, error)
-        return json_response(error.to_envelope(), error.status, error.headers)
+        return error_response(request, error, _id_of(request))
+
+
+def _id_of(request: Request) -> str:
+    """The id of ``request``, also of one that failed before it was admitted."""
+    if not hasattr(request.ctx, "request_id"):
+        request.ctx.request_id = _request_id("")
+    return request.ctx.request_id
 
 
 def _request_id(own: str) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 
 from mlxnode.messages import (
@@ -40,6 +40,14 @@ class EngineCall:
         self._inbox: list[tuple[int, Update]] = []
         self._error: ApiError | None = None
         self._arrival = asyncio.Event()
+
+    async def wait(self, seconds: float) -> bool:
+        """True as soon as there is something to receive; False if there is not in time."""
+        if not self._arrival.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._arrival.wait()
+        return self._arrival.is_set()
 
     async def receive(self) -> list[tuple[int, Update]]:
         """Wait for updates, then take all: (index of the sequence, update).
@@ -156,9 +164,15 @@ class EngineClient:
                 call.abort_all()
 
     async def embed(
-        self, model: str, inputs: list[list[int]], dimensions: int | None
+        self,
+        model: str,
+        inputs: list[list[int]],
+        dimensions: int | None = None,
+        starts: Sequence[int] = (),
     ) -> Embedded:
         """Embed ``inputs``, which are token ids. A caller that is cancelled aborts.
+
+        ``starts``: of the second text in each input; see ``messages.Embed``.
 
         Raises:
             ApiError: the engine refused the request, failed or went away.
@@ -167,7 +181,15 @@ class EngineClient:
         self._embeddings[uid] = future = self._loop.create_future()
         with self._busy():
             try:
-                self._send(Embed(uid=uid, model=model, inputs=inputs, dimensions=dimensions))
+                self._send(
+                    Embed(
+                        uid=uid,
+                        model=model,
+                        inputs=inputs,
+                        dimensions=dimensions,
+                        starts=list(starts),
+                    )
+                )
                 return await future
             finally:
                 self.abort(uid)

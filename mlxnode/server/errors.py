@@ -9,6 +9,7 @@
     ├── MethodRefused     405  the URL does not have this method
     ├── TooLate           408  the request did not arrive in time
     ├── TooLarge          413  the body is larger than the configuration allows
+    ├── UnknownCoding     415  the body has a Content-Encoding that is not supported
     ├── RateLimited       429  the key has used up its requests or tokens
     ├── EngineFailed      500  the engine failed on this request
     └── Unavailable       503  not now: draining, engine loading or gone, queue full, too many
@@ -21,12 +22,17 @@ import math
 
 from msgspec import Struct
 from sanic import exceptions
+from sanic.http import Http
 
 _MAX_LENGTH = 1000  # characters of a message or param, which quote the client's request
 SHUTTING_DOWN = "The server is shutting down"
 RETRY_AFTER = 2  # seconds; a new engine has usually loaded by then
 # Of an OSError: this machine lacks something at the moment.
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN}
+_OLLAMA = (
+    ". Ollama's own API is not served: set the client to an OpenAI-compatible provider, and "
+    "its base URL to this server's address with /v1"
+)
 _RETRY_FAILED = 60  # seconds; somebody has to remove the cause first
 
 
@@ -98,18 +104,21 @@ class TooLarge(ApiError):
     type = "invalid_request_error"
 
 
+class UnknownCoding(ApiError):
+    status = 415
+    type = "invalid_request_error"
+
+
 class RateLimited(ApiError):
     """``type`` is the limit that is reached: requests or tokens."""
 
     status = 429
 
-    def __init__(self, message: str, *, kind: str, retry_after: float, never: bool = False):
+    def __init__(self, message: str, *, kind: str, retry_after: float):
         headers = {
             "retry-after": str(max(1, math.ceil(retry_after))),
             "retry-after-ms": str(max(1, math.ceil(retry_after * 1000))),
         }
-        if never:
-            headers["x-should-retry"] = "false"
         super().__init__(message, code="rate_limit_exceeded", headers=headers)
         self.type = kind
 
@@ -136,6 +145,10 @@ class ModelFailed(Unavailable):
         self.headers = {"retry-after": str(_RETRY_FAILED), "x-should-retry": "false"}
 
 
+def _is_ollama(path: str) -> bool:
+    return path.lstrip("/").startswith("api/")
+
+
 def _shorten(text: str) -> str:
     return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
 
@@ -156,7 +169,11 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
         message = f"{method} is not allowed on {path}, only {allowed}"
         return MethodRefused(message, code="method_not_allowed", headers={"allow": allowed})
     if isinstance(error, exceptions.NotFound):
-        return NotFound(f"Unknown request URL: {method} {path}", code="unknown_url")
+        message = f"Unknown request URL: {method} {path}{_OLLAMA if _is_ollama(path) else ''}"
+        return NotFound(message, code="unknown_url")
+    if isinstance(error, exceptions.PayloadTooLarge) and "header" in str(error):
+        message = f"The URL and the headers are too large: at most {Http.HEADER_CEILING} bytes"
+        return TooLarge(message, code="headers_too_large")
     if isinstance(error, exceptions.PayloadTooLarge):
         message = f"The request is too large: at most {max_bytes} bytes of body are accepted"
         return TooLarge(message, code="request_too_large")

@@ -11,6 +11,8 @@ from typing import Any
 from mlxnode.config.tables import ModelType
 from mlxnode.errors import ModelError, reason_of
 from mlxnode.messages import Sampling
+from mlxnode.models.rerank.config import RerankerConfig, read_reranker_config
+from mlxnode.models.rerank.tokenizer import PairTokenizer, load_pair_tokenizer
 from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
 from mlxnode.models.sentence.tokenizer import SentenceTokenizer
 from mlxnode.models.served import ServedModel
@@ -24,7 +26,8 @@ logger = logging.getLogger("mlxnode.server")
 _ENDPOINTS: dict[ModelType, str] = {
     "chat": "/v1/chat/completions and /v1/completions",
     "completion": "/v1/completions",
-    "embedding": "/v1/embeddings",
+    "embedding": "/v1/embeddings, /v1/rerank and /v1/score",
+    "rerank": "/v1/rerank and /v1/score",
 }
 
 
@@ -57,6 +60,23 @@ class EmbeddingModel:
         return self.served.dimensions or self.config.dimensions
 
 
+@dataclass(frozen=True)
+class RerankModel:
+    """A model that scores how well a document answers a query."""
+
+    served: ServedModel
+    tokenizer: PairTokenizer
+    config: RerankerConfig
+
+    @property
+    def max_length(self) -> int:
+        """The largest number of tokens of a query and a document."""
+        return min(self.served.context_length, self.config.max_length)
+
+
+ServerModel = TextModel | EmbeddingModel | RerankModel
+
+
 class Registry:
     """Finds a model by the id in a request.
 
@@ -83,10 +103,13 @@ class Registry:
         self.failed: dict[str, str] = {}
         self._text: dict[str, TextModel] = {}
         self._embedding: dict[str, EmbeddingModel] = {}
+        self._rerank: dict[str, RerankModel] = {}
         for model in models:
             try:
                 if model.type == "embedding":
                     self._embedding[model.id] = _load_embedding(model)
+                elif model.type == "rerank":
+                    self._rerank[model.id] = _load_rerank(model)
                 else:
                     own = model.allow_control_tokens
                     allow = allow_control_tokens if own is None else own
@@ -139,6 +162,16 @@ class Registry:
         """The models that generate text."""
         return [self._text[id] for id in self.served if id in self._text]
 
+    @property
+    def takes_instructions(self) -> bool:
+        """True if a served reranker can be told what a query asks for."""
+        served = self.served
+        return any(
+            model.tokenizer.takes_instruction
+            for id, model in self._rerank.items()
+            if id in served
+        )
+
     def find_chat(self, model_id: str) -> TextModel:
         """Raises NotFound, and InvalidRequest for a model that has no chat template."""
         if self.find(model_id).type != "chat":
@@ -147,7 +180,7 @@ class Registry:
 
     def find_text(self, model_id: str) -> TextModel:
         """Raises NotFound, and InvalidRequest for a model that generates no text."""
-        if self.find(model_id).type == "embedding":
+        if not self.find(model_id).generates_text:
             raise self._wrong_type(model_id)
         return self._text[model_id]
 
@@ -156,6 +189,42 @@ class Registry:
         if self.find(model_id).type != "embedding":
             raise self._wrong_type(model_id)
         return self._embedding[model_id]
+
+    def find_scorer(self, model_id: str) -> RerankModel | EmbeddingModel:
+        """Raises NotFound, and InvalidRequest for a model that generates text."""
+        if self.find(model_id).generates_text:
+            raise self._wrong_type(model_id)
+        return self._rerank.get(model_id) or self._embedding[model_id]
+
+    def find_any(self, model_id: str | None) -> ServerModel:
+        """The model of any type; None: the only one that generates text, or the only one.
+
+        Raises:
+            NotFound: the id is not configured.
+            InvalidRequest: there is no id, and several models are served.
+        """
+        if model_id is None:
+            model_id = self._only_model()
+        type = self.find(model_id).type
+        found = {"embedding": self._embedding, "rerank": self._rerank}.get(type, self._text)
+        return found[model_id]
+
+    @property
+    def only_model(self) -> str | None:
+        """The id that a request for a model of any type may leave out; None: it may not."""
+        texts = [id for id in self.served if id in self._text]
+        ids = texts or list(self.served)
+        return ids[0] if len(ids) == 1 else None
+
+    def _only_model(self) -> str:
+        if (only := self.only_model) is None:
+            raise InvalidRequest(
+                "Missing required parameter: 'model'. Several models are served here: "
+                f"{', '.join(self.served)}",
+                param="model",
+                code="missing_required_parameter",
+            )
+        return only
 
     def _wrong_type(self, model_id: str) -> InvalidRequest:
         kind = self.types[model_id]
@@ -185,6 +254,11 @@ def _load_text(
 def _load_embedding(served: ServedModel) -> EmbeddingModel:
     config = read_sentence_config(served.folder)
     return EmbeddingModel(served, SentenceTokenizer(served.folder, config), config)
+
+
+def _load_rerank(served: ServedModel) -> RerankModel:
+    config = read_reranker_config(served.folder)
+    return RerankModel(served, load_pair_tokenizer(served.folder, config), config)
 
 
 def _read_defaults(served: ServedModel) -> Sampling:

@@ -297,6 +297,11 @@ def test_config_kv_cache_bits_of_a_model_come_before_the_engines(
     [
         ("kv_cache_bits = 2", "kv_cache_bits = 2: input should be 0, 4 or 8"),
         ('type = "embedding"\nkv_cache_bits = 8', "does not apply to an embedding model"),
+        ('type = "rerank"\nkv_cache_bits = 8', "kv_cache_bits does not apply to a reranker"),
+        ('type = "rerank"\ndefault_temperature = 1.0', "does not apply to a reranker"),
+        ('type = "rerank"\ndimensions = 8', "dimensions does not apply to a reranker"),
+        ('type = "rerank"\nmatryoshka_dimensions = [8]', "does not apply to a reranker"),
+        ('type = "rerank"\nthinking_budget = 8', "applies to chat models only"),
     ],
 )
 def test_config_refuses_kv_cache_bits_that_a_model_cannot_have(write, line, error):
@@ -332,10 +337,18 @@ def test_config_refuses_a_thinking_budget_that_a_model_cannot_have(write, lines,
     assert error in error_of(write(OPEN + table + lines))
 
 
-@pytest.mark.parametrize("kind", ["completion", "embedding"])
-def test_config_control_tokens_are_allowed_to_chat_models_alone(write, kind):
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("completion", "a completion model"),
+        ("embedding", "an embedding model"),
+        ("rerank", "a reranker"),
+    ],
+)
+def test_config_control_tokens_are_allowed_to_chat_models_alone(write, kind, name):
     table = MODEL.replace('"chat"', f'"{kind}"') + "allow_control_tokens = true"
-    assert f"does not apply to a {kind} model" in error_of(write(OPEN + table))
+    error = error_of(write(OPEN + table))
+    assert f"allow_control_tokens does not apply to {name}" in error
     loaded = load_config(write(OPEN + MODEL + "allow_control_tokens = true"), environ={})
     assert loaded.config.api.models["m"].allow_control_tokens is True
 

@@ -77,11 +77,59 @@ def test_ledger_charges_more_than_the_reservation(clock):
     assert ledger.reserve(HOLDER, 2, "key", "m", 600).tokens.remaining == 0
 
 
+def test_ledger_reserves_what_is_expected_as_far_as_a_full_bucket_has_room(clock):
+    ledger = ledger_of(clock, tokens=1000, models=MODELS)
+    assert ledger.reserve(HOLDER, 1, "a", "m", 300, 200).tokens.remaining == 500
+    assert ledger.reserve(HOLDER, 2, "b", "m", 300, 5000).tokens.remaining == 0
+    tight = ledger.reserve(HOLDER, 3, "c", "big", 60, 5000)  # 100 tokens of this model
+    assert (tight.tokens.limit, tight.tokens.remaining) == (100, 0)
+    refused = ledger.reserve(HOLDER, 4, "a", "m", 300, 5000)
+    assert (refused.refused, refused.retry_after) == ("tokens", pytest.approx(30))
+    clock.now += 30
+    assert ledger.reserve(HOLDER, 5, "a", "m", 300, 5000).refused is None
+
+
+def test_ledger_takes_what_an_answer_uses_beyond_its_reservation(clock):
+    ledger = ledger_of(clock, tokens=1000)
+    ledger.reserve(HOLDER, 1, "key", "m", 100, 200)
+    ledger.use(HOLDER, 1, 250)  # reserved already
+    assert ledger.reserve(HOLDER, 2, "key", "m", 0).tokens.remaining == 700
+    ledger.use(HOLDER, 1, 400)
+    ledger.use(HOLDER, 1, 350)  # never less than it was
+    assert ledger.reserve(HOLDER, 3, "key", "m", 0).tokens.remaining == 600
+    ledger.settle(HOLDER, 1, 450)
+    ledger.use(HOLDER, 1, 900)  # settled
+    assert ledger.reserve(HOLDER, 4, "key", "m", 0).tokens.remaining == 550
+
+
+def test_ledger_lets_a_key_pay_with_time_for_a_long_answer(clock):
+    ledger = ledger_of(clock, tokens=600)
+    ledger.reserve(HOLDER, 1, "key", "m", 100, 100)
+    ledger.use(HOLDER, 1, 1200)
+    refused = ledger.reserve(HOLDER, 2, "key", "m", 1)
+    assert refused.tokens.remaining == 0 and refused.tokens.reset == pytest.approx(120)
+    assert refused.retry_after == pytest.approx(60.1)
+    assert ledger.reserve(HOLDER, 3, "other", "m", 600).refused is None
+    clock.now += 60
+    ledger.settle(HOLDER, 1, 1200)
+    assert ledger.reserve(HOLDER, 4, "key", "m", 1).retry_after == pytest.approx(0.1)
+    clock.now += 0.11
+    assert ledger.reserve(HOLDER, 5, "key", "m", 1).refused is None
+
+
+def test_ledger_counts_what_a_dead_holder_has_reported(clock):
+    ledger = ledger_of(clock, tokens=1000)
+    ledger.reserve(HOLDER, 1, "key", "m", 100, 100)
+    ledger.use(HOLDER, 1, 700)
+    ledger.forget(HOLDER)
+    assert ledger.reserve(HOLDER, 2, "key", "m", 0).tokens.remaining == 300
+
+
 def test_ledger_takes_nothing_for_a_refused_request(clock):
     ledger = ledger_of(clock, requests=10, tokens=100)
     refused = ledger.reserve(HOLDER, 1, "key", "m", 101)
     assert refused.refused == "tokens"
-    assert refused.retry_after == 0  # more than the whole limit: waiting will not help
+    assert refused.retry_after is None  # more than the whole limit: waiting will not help
     assert refused.requests.remaining == 10
     assert refused.tokens.remaining == 100
 
@@ -167,4 +215,4 @@ def test_ledger_names_the_longest_wait(clock):
     assert (refused.refused, refused.retry_after) == ("tokens", pytest.approx(30))
     assert ledger.reserve(HOLDER, 61, "key", "m", 1).refused == "requests"
     never = ledger.reserve(HOLDER, 62, "key", "m", 61)
-    assert (never.refused, never.retry_after) == ("tokens", 0)
+    assert (never.refused, never.retry_after) == ("tokens", None)

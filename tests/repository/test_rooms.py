@@ -101,6 +101,7 @@ MAY_IMPORT = {
     ],
     # The HTTP workers.
     "server.errors": [],
+    "server.json_text": [],
     "server.notation": [],
     "server.parsing": ["server.notation"],
     "server.deriving": ["server.notation", "server.parsing"],
@@ -110,6 +111,7 @@ MAY_IMPORT = {
         "server.constraints",
         "server.deriving",
         "server.errors",
+        "server.json_text",
         "server.notation",
         "token_bytes",
     ],
@@ -121,6 +123,7 @@ MAY_IMPORT = {
         "server.errors",
         "server.prompt",
     ],
+    "server.response_store": [],
     "server.client": ["messages", "process", "server.errors", "server.prompt"],
     "server.answer": [
         "messages",
@@ -149,10 +152,13 @@ MAY_IMPORT = {
         "server.client",
         "server.errors",
         "server.formats",
+        "server.json_text",
         "server.registry",
+        "server.response_store",
     ],
     "server.routes": [
         "messages",
+        "models",
         "server.answer",
         "server.constraints",
         "server.errors",
@@ -170,6 +176,7 @@ MAY_IMPORT = {
         "server.errors",
         "server.http",
         "server.registry",
+        "server.response_store",
         "server.routes",
     ],
 }

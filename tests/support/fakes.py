@@ -81,12 +81,12 @@ class Fake:
                 self._control.send(Connected(pipe_id))
                 self._report(f"connected-{pipe_id}")
                 if self._name == "worker0" and self._is_ordered("reserve"):
-                    self._control.send(Reserve(1, "key", "model", RESERVED))
+                    self._control.send(Reserve(1, "key", "model", RESERVED, 0))
             case Reserved(ticket, refused):
                 self._report(f"reserved-{ticket}-{refused}")
                 if ticket == 1:  # the second reservation stays open
                     self._control.send(Settle(1, 10))
-                    self._control.send(Reserve(2, "key", "model", RESERVED))
+                    self._control.send(Reserve(2, "key", "model", RESERVED, 0))
             case FailedModels(reasons):
                 self._report(f"told-{','.join(reasons) or 'none'}")
             case Drain():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "embeddings"
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -135,6 +135,54 @@ def make_embedding_model(folder: Path) -> Path:
     random = np.random.default_rng(0)
     table = random.normal(0, weights[name].std(), (259, weights[name].shape[1]))
     weights[name] = table.astype(weights[name].dtype)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "mlx"})
+    return folder
+
+
+def make_cross_encoder(folder: Path) -> Path:
+    """The BERT of the rerankers' fixtures, with a byte tokenizer that joins pairs.
+
+    <|endoftext|> stands before the pair, and <|im_end|> after each of its texts.
+    """
+    _copy_reranker("bert", folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    start, end = (SPECIAL_TOKENS[index] for index in (0, EOS_ID))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}",
+        pair=f"{start} $A {end} $B:1 {end}:1",
+        special_tokens=[(start, 0), (end, EOS_ID)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    file = folder / "tokenizer_config.json"
+    names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | names))
+    return folder
+
+
+def make_judge(folder: Path) -> Path:
+    """The Qwen3 of the rerankers' fixtures; its byte tokenizer has "no" and "yes", too."""
+    return _copy_reranker("qwen3-tied", folder, ("no", "yes"))
+
+
+def _copy_reranker(name: str, folder: Path, words: tuple[str, ...] = ()) -> Path:
+    """A fixture with the byte tokenizer and its ids, with ``words`` as further ids."""
+    shutil.copytree(FIXTURES.parent / "rerankers" / name, folder)
+    make_tokenizer(folder)
+    file = folder / "tokenizer.json"
+    state = json.loads(file.read_text())
+    vocabulary = state["model"]["vocab"]
+    vocabulary |= {word: len(vocabulary) + at for at, word in enumerate(words)}
+    file.write_text(json.dumps(state))
+    size = len(vocabulary)
+    config = json.loads((folder / "config.json").read_text())
+    changed = {"vocab_size": size, "max_position_embeddings": 512}
+    (folder / "config.json").write_text(json.dumps(config | changed))
+    weights = load_file(folder / "model.safetensors")
+    random = np.random.default_rng(0)
+    for end, rows in (("word_embeddings", size), ("embed_tokens", size), ("position_", 512)):
+        for key in [key for key in weights if end in key]:
+            table = random.normal(0, weights[key].std(), (rows, weights[key].shape[1]))
+            weights[key] = table.astype(np.float32)
     save_file(weights, folder / "model.safetensors", metadata={"format": "mlx"})
     return folder
 

@@ -1,28 +1,21 @@
 """A loaded embedding model: token ids of several inputs in, one vector for each out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
 from mlxnode.engine.embedding.encoders import Encoder, load_encoder
+from mlxnode.engine.embedding.encoders.activations import TORCH_ACTIVATIONS
 from mlxnode.engine.embedding.encoders.checkpoint import read_safetensors, set_weights
+from mlxnode.engine.embedding.queue import EmbedItem, pad
 from mlxnode.errors import ModelError
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.kernels.pool import PoolingColumns, PoolingMode, finish
 from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
 from mlxnode.models.sentence.modules import DenseConfig
 from mlxnode.models.served import ServedModel
-
-_ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
-    "Identity": lambda x: x,
-    "Tanh": mx.tanh,
-    "ReLU": nn.relu,
-    "GELU": nn.gelu,
-    "Sigmoid": mx.sigmoid,
-    "SiLU": nn.silu,
-}
 
 
 class Embedder:
@@ -63,6 +56,10 @@ class Embedder:
         mx.eval([layer.parameters() for layer in dense])
         return cls(load_encoder(served), config, dense, dimensions, kernels)
 
+    def compute(self, batch: Sequence[EmbedItem]) -> list[np.ndarray]:
+        """The vectors of a batch."""
+        return self.embed([item.tokens for item in batch], [item.dimensions for item in batch])
+
     def embed(
         self, inputs: Sequence[list[int]], dimensions: Sequence[int | None]
     ) -> list[np.ndarray]:
@@ -74,11 +71,7 @@ class Embedder:
         Shapes:
             N inputs of at least one token, N dimensions -> N arrays [dimensions] float32
         """
-        B, L = len(inputs), max(1, *map(len, inputs))
-        ids = np.zeros((B, L), np.int32)
-        for row, tokens in zip(ids, inputs, strict=True):
-            row[: len(tokens)] = tokens
-        lengths = [len(tokens) for tokens in inputs]
+        ids, lengths = pad(inputs)
         sizes = [size or self.dimensions for size in dimensions]
         hidden = self._encoder(mx.array(ids), mx.array(lengths))  # [B, L, hidden_size]
         vectors = np.array(self._vectors(hidden, lengths, sizes))
@@ -104,7 +97,7 @@ class Dense(nn.Module):
     def __init__(self, config: DenseConfig):
         super().__init__()
         self.linear = nn.Linear(config.in_features, config.out_features, bias=config.bias)
-        self._activation = _ACTIVATIONS[config.activation]
+        self._activation = TORCH_ACTIVATIONS[config.activation]
         set_weights(self, read_safetensors(config.weights.parent), config.weights)
         self.set_dtype(mx.float32)
 

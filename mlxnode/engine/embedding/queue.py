@@ -50,6 +50,7 @@ class EmbedItem:
     request: EmbedRequest = field(compare=False)
     index: int = field(compare=False)
     tokens: list[int] = field(compare=False)
+    start: int | None = field(compare=False, default=None)  # of the second text of a pair
 
     @property
     def dimensions(self) -> int | None:
@@ -77,22 +78,29 @@ class EmbeddingQueue:
         return len(self._requests)
 
     def add(
-        self, key: RequestKey, inputs: Sequence[list[int]], dimensions: int | None = None
+        self,
+        key: RequestKey,
+        inputs: Sequence[list[int]],
+        dimensions: int | None = None,
+        starts: Sequence[int] = (),
     ) -> None:
-        """Queue a request of at least one input.
+        """Queue a request of at least one input; ``starts``: of their second texts, if any.
 
         Raises:
-            ValueError: ``key`` is queued already, or there are no inputs.
+            ValueError: ``key`` is queued already, there are no inputs, or not as many starts.
         """
         if key in self._requests:
             raise ValueError(f"request {key!r} is queued already")
         if not inputs:
             raise ValueError(f"request {key!r} has no inputs")
+        if starts and len(starts) != len(inputs):
+            raise ValueError(f"request {key!r}: {len(starts)} starts, {len(inputs)} inputs")
         request = EmbedRequest(key, dimensions, len(inputs))
         self._requests[key] = request
         due = self._num_taken
         for index, tokens in enumerate(inputs):
-            item = EmbedItem(due, self._sequence, request, index, tokens)
+            start = starts[index] if starts else None
+            item = EmbedItem(due, self._sequence, request, index, tokens, start)
             bucket = self._buckets.setdefault(max(len(tokens), 1), [])
             heapq.heappush(bucket, item)
             due += len(tokens)
@@ -178,3 +186,16 @@ class EmbeddingQueue:
             self._buckets[length] = items
         else:
             del self._buckets[length]
+
+
+def pad(inputs: Sequence[list[int]]) -> tuple[np.ndarray, list[int]]:
+    """The token ids of a batch, padded to its longest input, and their lengths.
+
+    Shapes:
+        N inputs -> ids [N, L] int32, N lengths
+    """
+    lengths = [len(tokens) for tokens in inputs]
+    ids = np.zeros((len(inputs), max(1, *lengths)), np.int32)
+    for row, tokens in zip(ids, inputs, strict=True):
+        row[: len(tokens)] = tokens
+    return ids, lengths

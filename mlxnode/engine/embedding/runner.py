@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.embedding.embedder import Embedder
 from mlxnode.engine.embedding.queue import EmbeddingQueue, EmbedItem
+from mlxnode.engine.embedding.scoring.scorer import Scorer
 from mlxnode.engine.pacing import Throughput
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.figures import RunnerFigures
@@ -21,11 +23,19 @@ from mlxnode.models.served import ServedModel
 _MEASURED_ROWS, _MEASURED_LENGTH = 4, 64
 
 
-class EmbeddingRunner:
-    """One embedding model, and the requests of all workers that wait for it."""
+class BatchModel(Protocol):
+    """A model that computes numbers of token ids: vectors, or scores."""
 
-    def __init__(self, embedder: Embedder, config: EngineConfig):
-        self._embedder = embedder
+    def compute(self, batch: Sequence[EmbedItem]) -> list[np.ndarray]:
+        """The vector of each item, float32, independent of the other items."""
+        ...
+
+
+class EmbeddingRunner:
+    """One embedding model or reranker, and the requests of all workers that wait for it."""
+
+    def __init__(self, model: BatchModel, config: EngineConfig):
+        self._model = model
         self._config = config
         self._queue = EmbeddingQueue()
         self._batch: list[EmbedItem] = []  # being computed
@@ -36,6 +46,8 @@ class EmbeddingRunner:
     def load(
         cls, model: ServedModel, config: EngineConfig, kernels: Kernels
     ) -> "EmbeddingRunner":
+        if model.type == "rerank":
+            return cls(Scorer.load(model), config)
         return cls(Embedder.load(model, kernels), config)
 
     @property
@@ -53,7 +65,7 @@ class EmbeddingRunner:
         if self._queue.num_requests >= self._config.max_queue_size:
             reason = f"{self._queue.num_requests} requests are waiting"
             return Failed(key.uid, "overloaded", reason)
-        self._queue.add(key, message.inputs, message.dimensions)
+        self._queue.add(key, message.inputs, message.dimensions, message.starts)
         return None
 
     def abort(self, key: RequestKey) -> None:
@@ -67,9 +79,7 @@ class EmbeddingRunner:
         """Compute one batch. Yields the outputs of the requests that are complete with it."""
         self._batch = self._queue.next_batch(self._batch_tokens(others))
         started_at = time.perf_counter()
-        vectors = self._embedder.embed(
-            [item.tokens for item in self._batch], [item.dimensions for item in self._batch]
-        )
+        vectors = self._model.compute(self._batch)
         length = max(len(item.tokens) for item in self._batch)
         self._throughput.observe(length * len(self._batch), time.perf_counter() - started_at)
         self._num_tokens += sum(len(item.tokens) for item in self._batch)
@@ -89,10 +99,11 @@ class EmbeddingRunner:
 
     def reserve_activations(self, available: int, context_length: int) -> int:
         """The bytes to keep free for a batch, from the measured bytes of a small one."""
-        rows = [[0] * _MEASURED_LENGTH] * _MEASURED_ROWS
+        queue = EmbeddingQueue()
+        queue.add(RequestKey(0, 0), [[0] * _MEASURED_LENGTH] * _MEASURED_ROWS)
         before = mx.get_active_memory()
         mx.reset_peak_memory()
-        self._embedder.embed(rows, [None] * len(rows))
+        self._model.compute(queue.next_batch(_MEASURED_LENGTH * _MEASURED_ROWS))
         size = mx.get_peak_memory() - before
         tokens = max(self._config.embedding_batch_tokens, _MEASURED_LENGTH * _MEASURED_ROWS)
         return size * tokens // (_MEASURED_LENGTH * _MEASURED_ROWS)

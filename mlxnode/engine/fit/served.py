@@ -26,7 +26,7 @@ def needs_of_served(model: ServedModel, config: EngineConfig) -> MemoryNeeds:
     Raises:
         ModelError: the model cannot be served.
     """
-    if model.type == "embedding":
+    if not model.generates_text:
         needs = encoder_needs(
             open_encoder(model), model.context_length, config.embedding_batch_tokens
         )
@@ -78,7 +78,7 @@ def find_verdict(model: ServedModel, config: EngineConfig, free: int) -> Verdict
         needs,
         free,
         context_length=model.context_length,
-        max_batch_size=1 if model.type == "embedding" else config.max_batch_size,
+        max_batch_size=config.max_batch_size if model.generates_text else 1,
         is_configured=model.has_configured_context,
     )
 

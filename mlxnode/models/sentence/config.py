@@ -17,7 +17,9 @@ from mlxnode.models.sentence.modules import (
     read_modules,
 )
 
-ENCODER_TYPES = frozenset({"bert", "camembert", "modernbert", "roberta", "xlm-roberta"})
+ENCODER_TYPES = frozenset(
+    {"bert", "camembert", "electra", "modernbert", "roberta", "xlm-roberta"}
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class SentenceConfig:
     ``max_length`` is in tokens and includes special tokens. Token ids are below
     ``vocabulary_size``. ``dimensions`` is the full vector size. ``matryoshka`` holds the sizes
     that the vector can be truncated to, if the model declares any. ``default_prompt`` is put
-    before each input; "" means no prompt.
+    before each input, and the other prompts before the texts of a search; "" means no prompt.
     """
 
     pooling: PoolingMode
@@ -37,6 +39,8 @@ class SentenceConfig:
     dimensions: int
     matryoshka: tuple[int, ...]
     default_prompt: str
+    query_prompt: str
+    document_prompt: str
     lowercase: bool
     dense: tuple[DenseConfig, ...]
 
@@ -64,17 +68,21 @@ def read_sentence_config(folder: Path) -> SentenceConfig:
         size = layer.out_features
 
     transformer = _read_transformer_config(folder)
-    default_prompt = _read_default_prompt(folder)
+    default_prompt, query_prompt, document_prompt = _read_prompts(folder)
     if default_prompt and not modules.pooling.include_prompt:
         raise ModelError(f"{folder}: pooling without the prompt's tokens is not supported")
+    if not modules.pooling.include_prompt:
+        query_prompt = document_prompt = ""  # as the search of a model without prompts
     return SentenceConfig(
         pooling=modules.pooling.mode,
         normalize=modules.normalize,
-        max_length=_max_length(folder, model, transformer),
+        max_length=max_length_of(folder, model, transformer),
         vocabulary_size=positive(model, "vocab_size", file),
         dimensions=size,
         matryoshka=_matryoshka(model, size, file),
         default_prompt=default_prompt,
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
         lowercase=bool(transformer.get("do_lower_case", False)),
         dense=modules.dense,
     )
@@ -87,19 +95,29 @@ def _read_transformer_config(folder: Path) -> dict[str, Any]:
     return next((read_object(file) for file in files if file.exists()), {})
 
 
-def _read_default_prompt(folder: Path) -> str:
+def _read_prompts(folder: Path) -> tuple[str, str, str]:
+    """The prompts of any input, of the query of a search, and of its documents.
+
+    As ``encode_query`` and ``encode_document`` of sentence-transformers choose them by name.
+    """
     file = folder / "config_sentence_transformers.json"
     settings = read_object(file) if file.exists() else {}
     prompts, name = settings.get("prompts") or {}, settings.get("default_prompt_name")
-    if name is None:
-        return ""
-    if name not in prompts:
+    if name is not None and name not in prompts:
         raise ModelError(f"{file}: default_prompt_name {name!r} is none of the prompts")
-    return prompts[name]
+    default = prompts.get(name) or ""
+    query = prompts.get("query", default)
+    names = ("document", "passage", "corpus")
+    document = next((prompts[name] for name in names if name in prompts), default)
+    return default, query, document
 
 
-def _max_length(folder: Path, model: dict[str, Any], transformer: dict[str, Any]) -> int:
-    """The declared maximum, limited by the number of positions of the model."""
+def max_length_of(folder: Path, model: dict[str, Any], transformer: dict[str, Any]) -> int:
+    """The declared maximum, limited by the number of positions of the model.
+
+    Raises:
+        ModelError: the files declare none.
+    """
     limits = []
     if (positions := model.get("max_position_embeddings")) is not None:
         if model.get("model_type") in ("roberta", "xlm-roberta", "camembert"):

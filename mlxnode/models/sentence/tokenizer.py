@@ -1,6 +1,8 @@
 """The tokenizer of an embedding model."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlxnode.errors import ModelError
 from mlxnode.models.sentence.config import SentenceConfig
@@ -12,6 +14,57 @@ _VOCABULARIES = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+
+
+def load_fast_tokenizer(folder: Path) -> Any:
+    """The tokenizer in ``folder``, of transformers, which never truncates and never pads.
+
+    Raises:
+        ModelError: the folder has no tokenizer, or one that cannot be loaded.
+    """
+    # Imported here: the import takes a second, and the engine needs only the settings.
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).exists() for name in _VOCABULARIES):
+        # transformers would make an empty tokenizer.
+        raise ModelError(f"{folder}: no tokenizer (one of {', '.join(_VOCABULARIES)})")
+    try:
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # tokenizers raises a bare Exception for a broken file
+        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
+    if not loaded.is_fast:
+        raise ModelError(f"{folder}: only fast tokenizers (Rust ones) are supported")
+    # tokenizer.json may hold truncation and padding, which would change the ids.
+    loaded.backend_tokenizer.no_truncation()
+    loaded.backend_tokenizer.no_padding()
+    return loaded
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The special tokens that a tokenizer puts around each input, such as [CLS] and [SEP]."""
+
+    start: list[int]
+    end: list[int]
+
+    def is_around(self, ids: list[int]) -> bool:
+        """True if ``ids`` start and end with these tokens."""
+        first = ids[: len(self.start)]
+        return first == self.start and ids[len(ids) - len(self.end) :] == self.end
+
+    def cut(self, ids: list[int], limit: int, *, start: bool = False) -> list[int]:
+        """``ids`` of at most ``limit`` tokens, without their end or their start.
+
+        The special tokens stay; ``limit`` leaves room for one token more than these.
+        """
+        if len(ids) <= limit:
+            return ids
+        if not self.is_around(ids):
+            return ids[len(ids) - limit :] if start else ids[:limit]
+        inner = ids[len(self.start) : len(ids) - len(self.end)]
+        room = max(0, limit - len(self.start) - len(self.end))
+        kept = inner[len(inner) - room :] if start else inner[:room]
+        return [*self.start, *kept, *self.end]
 
 
 class SentenceTokenizer:
@@ -26,30 +79,35 @@ class SentenceTokenizer:
         Raises:
             ModelError: the folder has no tokenizer, or one that cannot be loaded.
         """
-        # Imported here: the import takes a second, and the engine needs only the settings.
+        # Imported here, as transformers is.
         from tokenizers.normalizers import Lowercase, Sequence
-        from transformers import AutoTokenizer
 
-        if not any((folder / name).exists() for name in _VOCABULARIES):
-            # transformers would make an empty tokenizer.
-            raise ModelError(f"{folder}: no tokenizer (one of {', '.join(_VOCABULARIES)})")
-        try:
-            loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # tokenizers raises a bare Exception for a broken file
-            raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
-        if not loaded.is_fast:
-            raise ModelError(f"{folder}: only fast tokenizers (Rust ones) are supported")
-        self._tokenizer = loaded.backend_tokenizer
-        # tokenizer.json may hold truncation and padding, which would change the ids.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self.backend: Any = load_fast_tokenizer(folder).backend_tokenizer
         if config.lowercase:
-            normalizer = self._tokenizer.normalizer
+            normalizer = self.backend.normalizer
             steps = [Lowercase()] if normalizer is None else [Lowercase(), normalizer]
-            self._tokenizer.normalizer = Sequence(steps)
-        self._prompt = config.default_prompt
+            self.backend.normalizer = Sequence(steps)
+        self._config = config
+        self.frame = self._frame()
 
     def encode(self, inputs: list[str]) -> list[list[int]]:
         """Token ids of each input, with the default prompt and the special tokens."""
-        encodings = self._tokenizer.encode_batch([self._prompt + text for text in inputs])
+        return self._encode(self._config.default_prompt, inputs)
+
+    def encode_queries(self, queries: list[str]) -> list[list[int]]:
+        """The same for the queries of a search."""
+        return self._encode(self._config.query_prompt, queries)
+
+    def encode_documents(self, documents: list[str]) -> list[list[int]]:
+        """The same for the documents of a search."""
+        return self._encode(self._config.document_prompt, documents)
+
+    def _encode(self, prompt: str, texts: list[str]) -> list[list[int]]:
+        encodings = self.backend.encode_batch([prompt + text for text in texts])
         return [encoding.ids for encoding in encodings]
+
+    def _frame(self) -> Frame:
+        encoding = self.backend.encode("a")
+        inner = [at for at, mask in enumerate(encoding.special_tokens_mask) if not mask]
+        start, end = (inner[0], inner[-1] + 1) if inner else (0, len(encoding.ids))
+        return Frame(encoding.ids[:start], encoding.ids[end:])

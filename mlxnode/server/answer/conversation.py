@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.sampling import samplings_of, stop_ids_of, thinking_limit
 from mlxnode.server.answer.settings import Settings
+from mlxnode.server.answer.tool_names import with_safe_names
 from mlxnode.server.constraints.tool_grammar import Writing, answer_grammar
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.parsing.output_parser import OutputParser
@@ -32,6 +33,7 @@ async def ask(conversation: Conversation, model: TextModel) -> Asked:
         InvalidRequest: the model's template cannot express the conversation.
     """
     template = model.tokenizer.chat_template
+    conversation = with_safe_names(conversation)
     tools = tool_use(conversation, template.notation)
     conversation = template.settle(conversation, tools, model.served.thinking_budget)
     return Asked(conversation, tools, await model.tokenizer.encode_chat(conversation, tools))

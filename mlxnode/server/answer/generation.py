@@ -1,5 +1,7 @@
 """All choices of one request: the engine's updates in, their new output out."""
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from mlxnode.server.answer.choice import Choice, ChoiceDelta, FinishedChoice
@@ -11,10 +13,19 @@ from mlxnode.server.client import EngineCall
 class Generation:
     """The candidates of one request: those of the first prompt, then those of the next."""
 
-    def __init__(self, call: EngineCall, request: GenerationRequest):
-        """Read the updates of ``call``, which generates the candidates of ``request``."""
+    def __init__(
+        self,
+        call: EngineCall,
+        request: GenerationRequest,
+        note_tokens: Callable[[int], object] = lambda used: None,
+    ):
+        """Read the updates of ``call``, which generates the candidates of ``request``.
+
+        ``note_tokens`` gets the number of tokens used so far, with each update.
+        """
         self._call = call
         self._request = request
+        self._note_tokens = note_tokens
         self._choices = [
             Choice(request, prompt) for prompt in request.prompts for _ in request.samplings
         ]
@@ -50,6 +61,10 @@ class Generation:
         # A prompt that was only scored has an end, but no tokens of its own.
         has_started = any(choice.num_tokens or choice.finish_reason for choice in self._choices)
         return self.usage.total if has_started or not self._call.has_failed else 0
+
+    async def wait(self, seconds: float) -> bool:
+        """True as soon as there is something to receive; False if there is not in time."""
+        return await self._call.wait(seconds)
 
     async def receive(self) -> list[ChoiceDelta]:
         """Wait for updates; returns a delta for each choice with new output, by index.
@@ -91,6 +106,7 @@ class Generation:
             choice.feed(update)
             if choice.finish_reason is not None:
                 self._call.abort(index)  # has an effect only if the engine still generates
+        self._note_tokens(self.tokens_used)
         return fed
 
     def _best(self, candidates: list[FinishedChoice]) -> list[FinishedChoice]:

@@ -8,6 +8,10 @@ from mlxnode.server.parsing.output_parser import OutputParser
 from mlxnode.server.prompt.context_length import Prompt
 from mlxnode.server.registry import TextModel
 
+# Tokens. Few answers are longer. Clients set max_tokens far above what they expect (agents send
+# 32,000) or not at all, so that it says nothing about the length of the answer.
+_USUAL_ANSWER = 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
@@ -40,7 +44,13 @@ class GenerationRequest:
         return sum(len(prompt.ids) for prompt in self.prompts)
 
     @property
-    def max_total_tokens(self) -> int:
-        """The largest number of tokens that the request can use."""
-        generated = sum(prompt.max_tokens for prompt in self.prompts)
-        return self.num_prompt_tokens + self.num_candidates * generated
+    def num_expected_tokens(self) -> int:
+        """The tokens to expect in the answer, where no candidate is longer than usual."""
+        usual = sum(min(prompt.max_tokens, _USUAL_ANSWER) for prompt in self.prompts)
+        return self.num_candidates * usual
+
+    @property
+    def clamped_to(self) -> int | None:
+        """The most tokens of an answer that the context has made shorter than requested."""
+        clamped = [prompt.max_tokens for prompt in self.prompts if prompt.is_clamped]
+        return min(clamped, default=None)

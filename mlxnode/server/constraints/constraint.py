@@ -15,6 +15,7 @@ from llguidance import regex_to_lark
 
 from mlxnode.grammar import GrammarError
 from mlxnode.server.constraints.document import refusal, too_large
+from mlxnode.server.constraints.gbnf import gbnf_to_lark, is_gbnf
 from mlxnode.server.constraints.schemas import prepared
 from mlxnode.server.constraints.trial import in_thread, try_grammar
 
@@ -59,10 +60,19 @@ class Constraint:
         return cls(param, choice_grammar(choices))
 
     @classmethod
-    def lark(cls, lark: str, param: str) -> Self:
-        """A text of the grammar ``lark``. Raises InvalidRequest if ``lark`` is too large."""
-        _check_text_size(lark, param)
-        return cls(param, lark_grammar(lark))
+    def of_grammar(cls, grammar: str, param: str) -> Self:
+        """A text of ``grammar``, in llguidance's Lark or in GBNF.
+
+        Raises:
+            InvalidRequest: ``grammar`` is too large, or no GBNF.
+        """
+        _check_text_size(grammar, param)
+        if not is_gbnf(grammar):
+            return cls(param, lark_grammar(grammar))
+        try:
+            return cls(param, lark_grammar(gbnf_to_lark(grammar)))
+        except ValueError as error:
+            raise refusal(param, str(error)) from error
 
     async def checked_grammar(self, *, closed: bool = True) -> str:
         """The grammar, compiled once in a thread; ``closed``: see ``prepared``.

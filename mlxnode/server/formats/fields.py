@@ -2,17 +2,69 @@
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Discriminator, Field, Tag, WithJsonSchema
+import msgspec
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+
+from mlxnode.server.formats.loose import INTEGER, NUMBER
 
 INT32_MAX = 2**31 - 1  # the engine computes with 32 bits
 INT64_MAX = 2**63 - 1
 MAX_INPUTS = 2048
 MAX_CHOICES = 8
+MAX_STOPS = 64
 
 NonEmpty = Annotated[str, Field(min_length=1)]
-TokenId = Annotated[int, Field(ge=0, le=INT32_MAX)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, fail_fast=True)]
+# Tool servers make long names with dots, slashes and colons; ``answer.tool_names`` maps them.
+ToolName = Annotated[str, Field(min_length=1, max_length=256)]
+Note = Any  # of the client: nothing depends on it
+# Ids are numbers in every client: bodies have them in ``exact`` fields.
+TokenId = Annotated[
+    int,
+    Field(ge=0, le=INT32_MAX),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": INT32_MAX}),
+]
+_AnyId = Annotated[int, Field(ge=0), WithJsonSchema({"type": "integer", "minimum": 0})]
+TokenIds = Annotated[list[_AnyId], Field(min_length=1, fail_fast=True)]
 Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
+
+
+def _without_limit(value: Any) -> Any:
+    return None if value == -1 else value
+
+
+# The largest number of tokens of an answer; -1 is no limit (LM Studio, llama.cpp).
+TokenLimit = Annotated[
+    Annotated[int, Field(ge=1)] | None,
+    BeforeValidator(_without_limit),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": ["integer", "string"], "minimum": 1, "pattern": INTEGER},
+                {"enum": [-1, None]},
+            ]
+        }
+    ),
+]
+
+
+def _parsed(value: Any) -> Any:
+    """An object that was sent as JSON in a string; else the value."""
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+# A JSON schema, or another object; some clients send it as JSON in a string.
+JsonObject = Annotated[
+    dict[str, Any],
+    BeforeValidator(_parsed),
+    WithJsonSchema(
+        {"type": ["object", "array", "string"], "maxItems": 0, "pattern": r"^\s*\{"}
+    ),
+]
 
 _TOKEN_KEY = "^[0-9]{1,9}$"  # the keys of a JSON object are strings
 LogitBias = Annotated[
@@ -23,9 +75,15 @@ LogitBias = Annotated[
     Field(max_length=1024),
     WithJsonSchema(
         {
-            "type": "object",
+            "type": ["object", "array"],
+            "maxItems": 0,
             "patternProperties": {
-                _TOKEN_KEY: {"type": "number", "minimum": -100, "maximum": 100}
+                _TOKEN_KEY: {
+                    "type": ["number", "string"],
+                    "minimum": -100,
+                    "maximum": 100,
+                    "pattern": NUMBER,
+                }
             },
             "additionalProperties": False,
             "maxProperties": 1024,

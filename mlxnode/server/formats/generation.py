@@ -1,6 +1,6 @@
 """The fields that the bodies of chat and text completions share."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -10,26 +10,28 @@ from mlxnode.server.formats.fields import (
     INT32_MAX,
     INT64_MAX,
     MAX_CHOICES,
+    MAX_STOPS,
     LogitBias,
     NonEmpty,
+    Note,
     Penalty,
     TokenId,
+    TokenLimit,
 )
-from mlxnode.server.formats.rules import Rule, needs, one_of, only
+from mlxnode.server.formats.structured import StructuredFields
 
 
 class StreamOptions(Body):
     include_usage: bool | None = None
-    include_obfuscation: bool | None = None
 
-    rules: ClassVar[tuple[Rule, ...]] = (only("include_obfuscation", False),)
+    harmless: ClassVar = {"include_obfuscation": (False,)}
 
 
-class GenerationBody(Body):
+class GenerationBody(StructuredFields):
     """Base of the bodies that generate text."""
 
     model: NonEmpty
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: TokenLimit = None
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = None
     top_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=INT32_MAX)] | None = None  # -1 and 0: off
@@ -43,18 +45,20 @@ class GenerationBody(Body):
     min_tokens: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
-    stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None  # a note of the client; it changes nothing
-    guided_json: dict[str, Any] | None = None
-    guided_regex: NonEmpty | None = None
-    guided_choice: Annotated[list[NonEmpty], Field(min_length=1, max_length=1000)] | None = None
-    guided_grammar: NonEmpty | None = None
+    user: Note = None
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        needs("stream_options", one_of("stream", True), "stream is not true"),
-    )
+    exact: ClassVar = ("prompt", "stop_token_ids")
+    spellings: ClassVar = {
+        "max_new_tokens": "max_tokens",  # Hugging Face
+        "n_predict": "max_tokens",  # llama.cpp
+        "num_predict": "max_tokens",  # Ollama
+        "repeat_penalty": "repetition_penalty",  # llama.cpp, Ollama
+        "random_seed": "seed",  # Mistral
+        "stop_sequences": "stop",  # Anthropic, Cohere
+    }
 
     @property
     def requested_tokens(self) -> int | None:
@@ -106,7 +110,9 @@ class GenerationBody(Body):
 
     @property
     def stops(self) -> list[str]:
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+        """The texts that end the answer; an empty one ends nothing."""
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return [stop for stop in stops if stop]
 
     @property
     def include_usage(self) -> bool:

@@ -3,13 +3,20 @@
 In a rule, an absent field and a null field are the same: both have the value None.
 """
 
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
 from pydantic.config import JsonDict, JsonValue
 from pydantic_core import PydanticCustomError
+
+from mlxnode.server.formats.loose import spellings_of
+
+
+def value_of(body: Any, name: str) -> Any:
+    """The value of a field; a name that pydantic uses itself has an underscore there."""
+    own = f"{name}_"
+    return getattr(body, own if own in type(body).model_fields else name)
 
 
 @dataclass(frozen=True)
@@ -21,17 +28,32 @@ class Condition:
     is_negated: bool = False
 
     def holds(self, body: Any) -> bool:
-        return (getattr(body, self.name) in self.values) != self.is_negated
+        return (value_of(body, self.name) in self.values) != self.is_negated
 
     @property
     def clause(self) -> JsonDict:
         """The condition as a JSON schema of the whole body."""
-        values: JsonDict = {"enum": list(self.values)}
+        loose = (spelling for value in self.values for spelling in spellings_of(value))
+        values: JsonDict = {"enum": [*self.values, *loose]}
         field: JsonDict = {"not": values} if self.is_negated else values
         clause: JsonDict = {"properties": {self.name: field}}
         if (None in self.values) == self.is_negated:
             clause["required"] = [self.name]
         return clause
+
+
+@dataclass(frozen=True)
+class Given:
+    """The field ``name`` is there; it may be null."""
+
+    name: str
+
+    def holds(self, body: Any) -> bool:
+        return self.name in body.model_fields_set
+
+    @property
+    def clause(self) -> JsonDict:
+        return {"required": [self.name]}
 
 
 def one_of(name: str, *values: JsonValue) -> Condition:
@@ -71,32 +93,17 @@ class Rule(ABC):
 
 
 @dataclass(frozen=True)
-class Always(Rule):
-    """The condition holds."""
+class AnyOf(Rule):
+    """At least one of the conditions holds."""
 
-    condition: Condition
+    conditions: tuple[Condition | Given, ...]
 
     def holds(self, body: Any) -> bool:
-        return self.condition.holds(body)
+        return any(condition.holds(body) for condition in self.conditions)
 
     @property
     def clause(self) -> JsonDict:
-        return self.condition.clause
-
-
-@dataclass(frozen=True)
-class Either(Rule):
-    """At least one of two conditions holds."""
-
-    first: Condition
-    second: Condition
-
-    def holds(self, body: Any) -> bool:
-        return self.first.holds(body) or self.second.holds(body)
-
-    @property
-    def clause(self) -> JsonDict:
-        return {"anyOf": [self.first.clause, self.second.clause]}
+        return {"anyOf": [condition.clause for condition in self.conditions]}
 
 
 @dataclass(frozen=True)
@@ -118,15 +125,10 @@ class AtLeast(Rule):
             one_of(self.other, 1, None).clause,
         ]
         for least in range(2, self.max_other + 1):
-            fields: JsonDict = {self.other: {"const": least}, self.param: {"minimum": least}}
+            same: JsonDict = {"enum": [least, *spellings_of(least)]}
+            fields: JsonDict = {self.other: same, self.param: {"minimum": least}}
             cases.append({"properties": fields, "required": [self.other]})
         return {"anyOf": cases}
-
-
-def only(name: str, *values: JsonValue) -> Rule:
-    """The server supports only ``values`` for the field ``name``."""
-    problem = f"only {' or '.join(map(json.dumps, values))} is supported"
-    return Always(name, "unsupported_value", problem, True, one_of(name, *values, None))
 
 
 def needs(
@@ -143,20 +145,23 @@ def needs(
     the condition does not hold.
     """
     is_unset = one_of(name, *neutral, None)
-    return Either(
-        name, "invalid_parameter_combination", problem, in_schema, is_unset, condition
+    return AnyOf(
+        name, "invalid_parameter_combination", problem, in_schema, (is_unset, condition)
     )
 
 
-def not_both(name: str, other: str) -> Rule:
-    """At most one of two fields is set; the error names ``other``."""
-    problem = f"Set {name} or {other}, not both"
-    return Either(other, "not_both", problem, True, one_of(other, None), one_of(name, None))
+def required(*names: str, unless: Condition | None = None) -> Rule:
+    """One of the fields is set unless the condition holds; the error names the first."""
+    conditions = tuple(none_of(name, None) for name in names)
+    if unless is not None:
+        conditions = (unless, *conditions)
+    return AnyOf(names[0], "missing", "Field required", True, conditions)
 
 
-def required(name: str, *, unless: Condition) -> Rule:
-    """The field ``name`` is set unless the condition holds."""
-    return Either(name, "missing", "Field required", True, unless, none_of(name, None))
+def given(name: str, *others: str, unless: Condition) -> Rule:
+    """The field ``name`` is there, null or not, or another is set, or the condition holds."""
+    conditions = (unless, Given(name), *(none_of(other, None) for other in others))
+    return AnyOf(name, "missing", "Field required", True, conditions)
 
 
 def at_least(name: str, other: str, *, max_other: int) -> Rule:

@@ -11,6 +11,8 @@ from sanic import Request, Sanic
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from mlxnode.server.errors import ApiError
+from mlxnode.server.http.http1 import Http1
+from mlxnode.server.http.tcp import probe_when_silent
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -26,6 +28,7 @@ _AT_ONCE = 16  # connections accepted before other work has its turn
 class Connection(HttpProtocol):
     """One connection. ``is_surplus``: it is beyond the limit, for one answer only."""
 
+    HTTP_CLASS = Http1
     __slots__ = ("_on_lost", "is_surplus")
 
     def __init__(
@@ -133,6 +136,7 @@ class Acceptor:
 
     def _open(self, client: socket.socket, is_surplus: bool) -> None:
         client.setblocking(False)
+        probe_when_silent(client)
         connection = self._make_connection(is_surplus=is_surplus)
         self.connections.add(connection)
         self._num_surplus += is_surplus

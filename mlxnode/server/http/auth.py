@@ -1,6 +1,7 @@
-"""Bearer keys: which clients may send requests."""
+"""API keys: which clients may send requests."""
 
 import hmac
+from collections.abc import Mapping
 
 from mlxnode.config.keys import ApiKey, digest_of
 from mlxnode.server.errors import Unauthorized
@@ -15,27 +16,47 @@ class Keyring:
         self._keys = keys
         self._required = required
 
-    def authenticate(self, authorization: str | None) -> ApiKey:
-        """The key in an ``Authorization`` header; ANONYMOUS for a missing or unknown key.
+    def authenticate(self, sent: list[str]) -> ApiKey:
+        """The first accepted key among those that were ``sent``; ANONYMOUS without one.
 
         Raises:
-            Unauthorized: the key is missing or unknown, and a key is required.
+            Unauthorized: no accepted key was sent, and a key is required.
         """
-        scheme, _, key = (authorization or "").partition(" ")
-        key = key.strip() if scheme.lower() == "bearer" else ""
-        digest = digest_of(key)
+        digests = [digest_of(key) for key in sent]
         # All keys are compared, so that the time does not depend on the key.
-        matches = [known for known in self._keys if hmac.compare_digest(digest, known.digest)]
+        matches = [
+            known
+            for digest in digests
+            for known in self._keys
+            if hmac.compare_digest(digest, known.digest)
+        ]
         if matches:
             return matches[0]
         if not self._required:
             return ANONYMOUS
-        if not key:
+        if not sent:
             raise Unauthorized(
                 "You didn't provide an API key. Send it in the header "
-                "'Authorization: Bearer YOUR_KEY'."
+                "'Authorization: Bearer YOUR_KEY' or 'x-api-key: YOUR_KEY'."
             )
-        raise Unauthorized(f"Incorrect API key provided: {_mask(key)}.", code="invalid_api_key")
+        message = f"Incorrect API key provided: {_mask(sent[0])}."
+        raise Unauthorized(message, code="invalid_api_key")
+
+
+def sent_keys(headers: Mapping[str, str]) -> list[str]:
+    """The keys that a request sends, in the order in which they are tried.
+
+    OpenAI's clients send ``Authorization: Bearer KEY``, Anthropic's ``x-api-key`` and Azure's
+    ``api-key``. Clients with a key for a proxy send several; a field for headers of one's own
+    often holds the key without a scheme.
+    """
+    authorization = headers.get("authorization", "").strip()
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        authorization = key.strip()
+    sent = [authorization, headers.get("x-api-key", ""), headers.get("api-key", "")]
+    # A key has no spaces: another scheme (Basic) is no key.
+    return [key for key in map(str.strip, sent) if key and " " not in key]
 
 
 def _mask(key: str) -> str:

@@ -2,9 +2,12 @@
 
 import functools
 import logging
+import re
+from typing import Any
 
 import msgspec
 from sanic import HTTPResponse, Request
+from sanic.compat import Header
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.context import context_of
@@ -15,32 +18,67 @@ logger = logging.getLogger("mlxnode.server")
 
 _IGNORED = "x-mlxnode-ignored"
 _MAX_HEADER = 500  # characters of x-mlxnode-ignored
+_OTHER_JSON = re.compile(r"text/json|application/[\w.-]+\+json")
+_NOT_FOR_PAGES = (
+    "",
+    "application/octet-stream",
+    "application/x-www-form-urlencoded",
+    "text/plain",
+)
 
 
 def read_body(request: Request, schema: type[BodyType]) -> BodyType:
     """The request's body as a ``schema``.
 
-    A response header names the unknown fields; with ``strict_fields`` they are refused.
+    A response header names the fields that change nothing; with ``strict_fields``, those that
+    nobody documents are refused.
 
     Raises:
         InvalidRequest: the body is not JSON, or not a valid ``schema``.
     """
-    content_type = request.headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise InvalidRequest(
-            f"Unsupported content type {content_type!r}: send 'Content-Type: application/json'",
-            code="unsupported_content_type",
-        )
-    body, unknown = validate(schema, parse_json(request.body))
-    if unknown and context_of(request).config.server.strict_fields:
-        raise InvalidRequest(
-            f"Unrecognized request argument supplied: {unknown[0]}",
-            param=unknown[0],
-            code="unknown_parameter",
-        )
-    if unknown:
-        name_ignored(request, unknown)
+    return validated(request, read_json(request), schema)
+
+
+def read_json(request: Request) -> dict[str, Any]:
+    """The JSON object in the body, for ``validated``.
+
+    Raises:
+        InvalidRequest: the body is not a JSON object.
+    """
+    _check_content_type(request.headers)
+    return parse_json(request.body)
+
+
+def validated(request: Request, raw: dict[str, Any], schema: type[BodyType]) -> BodyType:
+    """``raw``, of the body, as a ``schema``: see ``read_body``."""
+    strict = context_of(request).config.server.strict_fields
+    body, ignored = validate(schema, raw, strict=strict)
+    if ignored:
+        name_ignored(request, ignored)
     return body
+
+
+def _check_content_type(headers: Header) -> None:
+    """Check that the body is meant as JSON.
+
+    Tools that are not browsers often send JSON as another type: curl does unless it is told
+    not to. A web page may send the types of forms, and none, to any server without asking by
+    a preflight. The rules for origins would not hold then: from a page, JSON has to be named.
+    Every browser sends Origin with a POST.
+
+    Raises:
+        InvalidRequest: with the code ``unsupported_content_type``.
+    """
+    sent = headers.get("content-type", "")
+    content_type = sent.partition(";")[0].strip().lower()
+    if content_type == "application/json" or _OTHER_JSON.fullmatch(content_type):
+        return
+    if content_type in _NOT_FOR_PAGES and "origin" not in headers:
+        return
+    raise InvalidRequest(
+        f"Unsupported content type {sent!r}: send 'Content-Type: application/json'",
+        code="unsupported_content_type",
+    )
 
 
 def name_ignored(request: Request, names: list[str]) -> None:

@@ -1,22 +1,24 @@
 """Cross-origin requests from browsers: exact origins, never with credentials."""
 
 import re
+from collections.abc import Iterable, Mapping
 
 _ALWAYS_ALLOWED = ("authorization", "content-type")
-_ALLOWED_IF_REQUESTED = (
-    "accept",
-    "openai-beta",
-    "openai-organization",
-    "openai-project",
-    "user-agent",
-    "x-request-id",
-)
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]{1,64}", re.ASCII)  # a token of RFC 9110
+_MAX_NAMES = 64
 _EXPOSED = (
+    *(
+        f"anthropic-ratelimit-{kind}-{fact}"
+        for kind in ("requests", "tokens", "input-tokens", "output-tokens")
+        for fact in ("limit", "remaining", "reset")
+    ),
     "openai-processing-ms",
     "openai-version",
+    "request-id",
     "retry-after",
     "retry-after-ms",
     "x-mlxnode-ignored",
+    "x-mlxnode-max-tokens",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-requests",
@@ -46,28 +48,38 @@ class Cors:
             headers |= {"access-control-allow-origin": origin, **_EXPOSE}
         return headers
 
-    def preflight_headers(self, origin: str | None, requested: str) -> dict[str, str] | None:
+    def preflight_headers(self, headers: Mapping[str, str]) -> dict[str, str] | None:
         """The headers of the 204 to a preflight; None if there are no cross-origin rules.
 
-        ``requested`` is Access-Control-Request-Headers. The answer to an origin that is not
-        allowed has no permissions: the browser then refuses the request.
+        ``headers`` are those of the preflight. A page of an allowed origin may send any
+        header. The answer to an origin that is not allowed has no permissions: the browser
+        then refuses the request.
         """
         if not self._origins:
             return None
-        if "*" not in self._origins and origin not in self._origins:
+        if "*" not in self._origins and headers.get("origin") not in self._origins:
             return {}
-        names = [name.strip().lower() for name in requested.split(",")]
-        extra = [
-            name
-            for name in names
-            if name in _ALLOWED_IF_REQUESTED or re.fullmatch(r"x-stainless-[a-z0-9-]+", name)
-        ]
-        return {
-            "access-control-allow-methods": "GET, HEAD, POST, OPTIONS",
-            # By name: for a browser, "*" does not include authorization.
-            "access-control-allow-headers": ", ".join([*_ALWAYS_ALLOWED, *extra]),
+        permissions = {
+            "access-control-allow-methods": "GET, HEAD, POST, DELETE, OPTIONS",
+            "access-control-allow-headers": ", ".join(
+                _allowed_names(headers.get("access-control-request-headers", ""))
+            ),
             "access-control-max-age": str(_MAX_AGE),
         }
+        # Chromium asks before a page of the internet reaches a server of a private network.
+        if headers.get("access-control-request-private-network") == "true":
+            permissions["access-control-allow-private-network"] = "true"
+        return permissions
+
+
+def _allowed_names(requested: str) -> Iterable[str]:
+    """The names of headers that a preflight asks for, as far as they are names.
+
+    They are listed one by one: for a browser, ``*`` does not include authorization.
+    """
+    names = [name.strip().lower() for name in requested.split(",", _MAX_NAMES)[:_MAX_NAMES]]
+    valid = [name for name in names if name != "*" and _HEADER_NAME.fullmatch(name)]
+    return dict.fromkeys([*_ALWAYS_ALLOWED, *valid])
 
 
 _EXPOSE = {"access-control-expose-headers": ", ".join(_EXPOSED)}

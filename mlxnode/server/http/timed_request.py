@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 from sanic import Request
-from sanic.exceptions import PayloadTooLarge, RequestTimeout
+from sanic.exceptions import BadURL, PayloadTooLarge, RequestTimeout
 from sanic.http.http1 import Http
 
 from mlxnode.server.http.acceptor import is_surplus
@@ -14,6 +15,16 @@ _DISCARD_SECONDS = 5.0
 
 class TimedRequest(Request):
     """A request whose body has to arrive in time; Sanic's own timeout ends with the head."""
+
+    def __init__(self, url_bytes: bytes, *args: Any, **options: Any):
+        try:
+            super().__init__(url_bytes, *args, **options)
+        except BadURL:
+            if options["method"] != "NONE":
+                raise
+            # Sanic makes such a request of its own to answer an error before the request is
+            # read. The error is this URL.
+            super().__init__(b"*", *args, **options)
 
     async def receive_body(self) -> None:
         """Read the body.
@@ -28,7 +39,9 @@ class TimedRequest(Request):
             await _discard(http)
             return
         try:
-            await asyncio.wait_for(super().receive_body(), self.app.config.REQUEST_TIMEOUT)
+            # Not wait_for: if the body is complete when the client leaves, it loses the cancel.
+            async with asyncio.timeout(self.app.config.REQUEST_TIMEOUT):
+                await super().receive_body()
         except TimeoutError:
             _close_after_response(http)
             raise RequestTimeout("The request's body took too long to arrive") from None
@@ -55,8 +68,9 @@ async def _discard(http: Http) -> None:
     response.
     """
     http.request_max_size = float("inf")
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(_discard_body(http), _DISCARD_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            await _discard_body(http)
     _close_after_response(http)
 
 

@@ -9,10 +9,10 @@ from pydantic_core import ErrorDetails
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.body import ANY, Body
+from mlxnode.server.formats.loose import Path, mend
 from mlxnode.server.http.strict_json import type_name
 
 BodyType = TypeVar("BodyType", bound=Body)
-Path = list[int | str]  # the position of a field in a body: keys and indices
 
 # pydantic's types of errors, each with our words for it.
 _EXPECTED = {
@@ -26,6 +26,7 @@ _EXPECTED = {
     "model_type": "an object",
 }
 _BOUNDS = {
+    "greater_than": ("below_min_value", "gt", ">"),
     "greater_than_equal": ("below_min_value", "ge", ">="),
     "less_than_equal": ("above_max_value", "le", "<="),
 }
@@ -37,51 +38,88 @@ _LENGTHS = {
 }
 
 
-def validate(schema: type[BodyType], raw: dict[str, Any]) -> tuple[BodyType, list[str]]:
-    """``raw`` as a ``schema``, and the names of its unknown fields.
+def validate(
+    schema: type[BodyType], raw: dict[str, Any], *, strict: bool = False
+) -> tuple[BodyType, list[str]]:
+    """``raw`` as a ``schema``, and the names of its fields that change nothing.
+
+    ``strict``: fields that nobody documents are refused. Values in ``raw`` that are mended
+    (``formats.loose``) are replaced in it.
 
     Raises:
         InvalidRequest: naming the first invalid field, with the reason.
     """
-    try:
-        body = schema.model_validate(raw)
-    except ValidationError as error:
-        raise _explain(error, raw) from error
-    return body, list(_unknown_fields(body, raw, []))
+    own, sent = schema.respelled(raw)
+    body = _read(schema, own, sent)
+    fields = list(_other_fields(body, own, []))
+    if strict and (unknown := [name for name, is_known in fields if not is_known]):
+        raise InvalidRequest(
+            f"Unrecognized request argument supplied: {unknown[0]}",
+            param=unknown[0],
+            code="unknown_parameter",
+        )
+    unread = schema.unread(raw, own)
+    for name, field in unread.items():
+        _read(schema, own | {field: raw[name]}, {field: name})  # to be valid, if not used
+    return body, [*(name for name, _ in fields), *unread, *body.idle]
+
+
+def _read(schema: type[BodyType], own: dict[str, Any], sent: dict[str, str]) -> BodyType:
+    """``own`` as a ``schema``; ``sent``: see ``Body.respelled``."""
+    for is_last in (False, False, True):
+        try:
+            return schema.model_validate(own)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            located = [(_path(own, detail), detail) for detail in details]
+            failures = (
+                (path, detail["type"], detail["input"])
+                for path, detail in located
+                if path and path[0] not in schema.exact
+            )
+            if is_last or not mend(own, failures):
+                raise _explain(located, sent) from error
+    raise AssertionError("the last round returns or raises")
 
 
 # --- fields that a body does not declare ----------------------------------------------
 
 
-def _unknown_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[str]:
-    """The fields of ``raw``, at any depth, that are neither declared nor neutral.
+def _other_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[tuple[str, bool]]:
+    """The fields of ``raw``, at any depth, that change nothing; True: they are documented.
 
     Raises:
         InvalidRequest: a neutral field has a value that the server does not support.
     """
+    if body.model_config.get("extra") == "allow":
+        return  # a thing of an unknown kind, whose fields nobody knows
     declared = {field.alias or name: name for name, field in type(body).model_fields.items()}
     for name, value in raw.items():
         here = [*path, name]
         if name in declared:
-            yield from _unknown_fields_within(getattr(body, declared[name]), value, here)
+            yield from _other_fields_within(getattr(body, declared[name]), value, here)
+        elif name in body.harmless:
+            if value is not None and not _is_one_of(value, body.harmless[name]):
+                yield _format_path(here), True
         elif name not in body.neutral:
-            yield _format_path(here)
-        elif value is not None and not _is_neutral(value, body.neutral[name]):
+            yield _format_path(here), False
+        elif value is not None and not _is_one_of(value, body.neutral[name]):
             raise _unsupported(_format_path(here), body.neutral[name])
 
 
-def _unknown_fields_within(value: Any, raw: Any, path: Path) -> Iterator[str]:
+def _other_fields_within(value: Any, raw: Any, path: Path) -> Iterator[tuple[str, bool]]:
     if isinstance(value, Body):
-        yield from _unknown_fields(value, raw, path)
-    elif isinstance(value, list) and value and isinstance(value[0], Body):
+        yield from _other_fields(value, raw, path)
+    elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _unknown_fields(item, raw[index], [*path, index])
+            if isinstance(item, Body):
+                yield from _other_fields(item, raw[index], [*path, index])
 
 
-def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
+def _is_one_of(value: Any, listed: tuple[Any, ...]) -> bool:
     return any(
         known is ANY or (value == known and isinstance(value, bool) == isinstance(known, bool))
-        for known in neutral
+        for known in listed
     )
 
 
@@ -95,17 +133,17 @@ def _unsupported(name: str, neutral: tuple[Any, ...]) -> InvalidRequest:
 # --- pydantic's errors in OpenAI's words ----------------------------------------------
 
 
-def _explain(error: ValidationError, raw: dict[str, Any]) -> InvalidRequest:
-    """The OpenAI error for pydantic's.
+def _explain(located: list[tuple[Path, ErrorDetails]], sent: dict[str, str]) -> InvalidRequest:
+    """The OpenAI error for pydantic's, with their paths; ``sent``: see ``Body.respelled``.
 
     For a union, pydantic reports an error of each branch. The branch that got furthest into
     the value is the branch that the client meant. Branches that fail at the same path are
     reported together.
     """
-    located = [(_path(raw, detail), detail) for detail in error.errors()]
     path, _ = max(located, key=lambda pair: len(pair[0]))
     details = [detail for other, detail in located if other == path]
-    param = _format_path(path)
+    shown = [sent.get(str(part), part) for part in path[:1]] + path[1:]
+    param = _format_path(shown)
     message, code = _describe(param, details)
     return InvalidRequest(message, param=param, code=code)
 

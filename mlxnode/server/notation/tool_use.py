@@ -10,12 +10,16 @@ from mlxnode.server.notation.notation import PLAIN_CALLS, CallNotation
 
 @dataclass(frozen=True, kw_only=True)
 class Function:
-    """A function that the model may call; ``parameters`` is a JSON schema."""
+    """A function that the model may call; ``parameters`` is a JSON schema.
+
+    ``client_name``: its name in the request, if models cannot be trusted with that name.
+    """
 
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
     is_strict: bool = False  # calls must be valid under ``parameters``
+    client_name: str | None = None
     param: str  # the request parameter that holds ``parameters``, for error messages
 
 

@@ -62,7 +62,9 @@ class CallList:
         """Tell that a call has begun."""
         self._output.decide("content")
         self._output.skip_marker("\n")
-        self._output.add_call(CallDelta(self.num_calls, "", self._new_id(own_id), name))
+        function = self.functions.get(name)
+        told = name if function is None else function.client_name or name
+        self._output.add_call(CallDelta(self.num_calls, "", self._new_id(own_id), told))
         self.num_calls += 1
         return LiveCall(self.num_calls - 1, name, self._output)
 

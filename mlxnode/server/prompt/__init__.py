@@ -1,4 +1,4 @@
 """Text in: conversations, chat templates, tools and tokenizers.
 
-Knows no wire format. May import ``constraints``, ``notation`` and ``errors``.
+Knows no wire format. May import ``constraints``, ``notation``, ``json_text`` and ``errors``.
 """

@@ -11,11 +11,13 @@ class Prompt:
     """The token ids of a prompt, and the number of tokens that may be generated after them.
 
     ``borders``: the numbers of tokens after which other prompts may part, ascending.
+    ``is_clamped``: the request asked for more tokens than there is room for.
     """
 
     ids: list[int]
     max_tokens: int
     borders: Sequence[int] = ()
+    is_clamped: bool = False
 
 
 def fit_prompt(
@@ -29,21 +31,21 @@ def fit_prompt(
 ) -> Prompt:
     """The prompt with ``requested`` tokens after it; by default, ``default`` or all that fit.
 
-    ``param`` is the request parameter that holds the prompt.
+    Agents ask for tens of thousands of tokens, whatever the prompt: the answer gets those that
+    fit. A minimum of tokens (``min_tokens``) ends there, too. ``param`` is the parameter of the
+    request that holds the prompt.
 
     Raises:
-        InvalidRequest: the prompt, or the prompt with the requested tokens, is too long.
+        InvalidRequest: the prompt is too long: no token fits after it.
     """
     room = context_length - len(ids)
-    if room >= (requested or 1):
-        return Prompt(ids, requested or min(room, default or room), borders)
-    wanted = f"{len(ids)} in the {param}"
-    if requested is not None:
-        wanted += f", {requested} in the completion"
+    if room >= 1:
+        is_clamped = requested is not None and requested > room
+        return Prompt(ids, min(requested or default or room, room), borders, is_clamped)
     raise InvalidRequest(
-        f"This model's maximum context length is {context_length} tokens. However, you "
-        f"requested {len(ids) + (requested or 1)} tokens ({wanted}). Please reduce the length "
-        f"of the {param}{' or completion' if requested else ''}.",
+        f"This model's maximum context length is {context_length} tokens. However, your "
+        f"{param} resulted in {len(ids)} tokens, and the completion needs at least 1. Please "
+        f"reduce the length of the {param}.",
         param=param,
         code="context_length_exceeded",
     )

@@ -5,9 +5,9 @@ that name no call. Templates rely on all of it.
 """
 
 import itertools
-import json
 from typing import Any
 
+from mlxnode.server.json_text import load_json
 from mlxnode.server.prompt.conversation import Message, ToolCall
 
 _UNREADABLE = "arguments"  # the key of arguments that are no object: their text is kept
@@ -24,7 +24,7 @@ def arguments_of(value: Any) -> dict[str, Any]:
         if not isinstance(value, str):
             break
         try:
-            value = json.loads(value or "{}", strict=False)
+            value = load_json(value or "{}")
         except (ValueError, RecursionError):
             break
     if value is None or (isinstance(value, str) and not value.strip()):

@@ -151,7 +151,12 @@ class TextTokenizer:
     async def encode(self, texts: list[str]) -> list[list[int]]:
         """The token ids of plain prompts, with the special tokens at the start of a text."""
         size = sum(map(len, texts))
-        return await off_loop_if(size > LARGE_TEXT, self._encode, texts)
+        return await off_loop_if(size > LARGE_TEXT, self.prompt_ids, texts)
+
+    @property
+    def backend(self) -> Any:
+        """The tokenizer itself, of the tokenizers package; not to be changed."""
+        return self._tokenizer
 
     def detokenizer(self, prompt: list[int]) -> "Detokenizer":
         """A detokenizer for the text that continues ``prompt``."""
@@ -195,7 +200,8 @@ class TextTokenizer:
         )
         return ChatPrompt(encoding.ids, is_reasoning, borders)
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
+    def prompt_ids(self, texts: list[str]) -> list[list[int]]:
+        """The same as ``encode``, at once."""
         # Unlike ``encode``, ``encode_batch`` releases the GIL, so that streams go on.
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=True)
         encoded = [encoding.ids for encoding in encodings]

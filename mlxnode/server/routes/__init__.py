@@ -1,4 +1,4 @@
 """The endpoints: one file for each, from the HTTP request to its response.
 
-May import all rooms of ``server``, but not ``app`` and ``worker``.
+May import all rooms of ``server`` but ``app`` and ``worker``, ``messages`` and ``models``.
 """

@@ -39,5 +39,6 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
         token_bytes=None if body.num_logprobs is None else model.tokenizer.token_bytes,
         num_choices=body.num_choices,
         has_service_tier=body.service_tier is not None,
+        has_functions=body.has_functions,
     )
     return await generate(request, generation_request, writer, is_stream=bool(body.stream))

@@ -9,7 +9,8 @@ from mlxnode.server.formats.completions.answers import TextCompletion
 from mlxnode.server.formats.completions.request import encode_prompts
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.completions.writer import CompletionWriter
-from mlxnode.server.formats.constraint import guided_constraints, single_constraint
+from mlxnode.server.formats.constraint import single_constraint
+from mlxnode.server.formats.structured import structured_constraints
 from mlxnode.server.http.body import read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.prompt.context_length import fit_prompt
@@ -54,12 +55,12 @@ async def _to_generation_request(
             ids,
             model.served.context_length,
             requested=requested,
-            default=_DEFAULT_TOKENS,
+            default=None if body.is_unlimited else _DEFAULT_TOKENS,
             param="prompt",
         )
         for ids in await encode_prompts(body, model)
     ]
-    constraint = single_constraint(guided_constraints(body))
+    constraint = single_constraint(structured_constraints(body))
     grammar = await answer_grammar(constraint, None, closed=closed)
     settings = body.settings
     return GenerationRequest(

@@ -8,11 +8,11 @@ from sanic import Blueprint, HTTPResponse, Request
 from mlxnode.messages import Embedded
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.embeddings.answers import Embedding, EmbeddingList, EmbeddingUsage
+from mlxnode.server.formats.embeddings.request import encode_inputs
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
-from mlxnode.server.formats.inputs import TextOrTokens, as_texts, as_token_ids
 from mlxnode.server.http.body import json_response, read_body
 from mlxnode.server.http.context import context_of, registry_of
-from mlxnode.server.prompt.tokenizers import LARGE_TEXT, check_token_ids, off_loop_if
+from mlxnode.server.prompt.tokenizers import off_loop_if
 from mlxnode.server.registry import EmbeddingModel
 
 blueprint = Blueprint("embeddings")
@@ -33,7 +33,8 @@ async def embeddings(request: Request) -> HTTPResponse:
     model = registry_of(request).find_embedding(body.model)
     dimensions = _check_dimensions(model, body.dimensions)
     context.engine.check_connected()
-    inputs = await _encode_inputs(model, body.input)
+    _check_normalize(model, body.normalize)
+    inputs = await encode_inputs(body, model)
     num_tokens = sum(map(len, inputs))
     _check_total(num_tokens, context.config.server.max_embedding_tokens)
     key_id, model_id = request.ctx.key_id, model.served.id
@@ -42,22 +43,21 @@ async def embeddings(request: Request) -> HTTPResponse:
         embedded = await context.engine.embed(model_id, inputs, dimensions)
         reservation.tokens_used = num_tokens
     is_large = len(embedded.vectors) > 4 * _LARGE_ANSWER
-    return await off_loop_if(
-        is_large, _to_response, model_id, embedded, body.encoding_format, num_tokens
-    )
+    return await off_loop_if(is_large, _to_response, body, embedded, num_tokens)
 
 
-def _to_response(
-    model_id: str, embedded: Embedded, encoding_format: str | None, num_tokens: int
-) -> HTTPResponse:
+def _to_response(body: EmbeddingBody, embedded: Embedded, num_tokens: int) -> HTTPResponse:
     vectors = np.frombuffer(embedded.vectors, "<f4").reshape(-1, embedded.dimensions)
-    if encoding_format == "base64":
+    if body.normalize:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    if body.encoding_format == "base64":
         encoded = [base64.b64encode(vector.tobytes()).decode() for vector in vectors]
     else:
         encoded = vectors.tolist()
     data = [Embedding(index, vector) for index, vector in enumerate(encoded)]
     usage = EmbeddingUsage(num_tokens, num_tokens)
-    return json_response(EmbeddingList(model_id, data, usage))
+    return json_response(EmbeddingList(body.model, data, usage))
 
 
 def _check_dimensions(model: EmbeddingModel, requested: int | None) -> int | None:
@@ -85,6 +85,16 @@ def _check_dimensions(model: EmbeddingModel, requested: int | None) -> int | Non
     )
 
 
+def _check_normalize(model: EmbeddingModel, requested: bool | None) -> None:
+    """Raises InvalidRequest for vectors as they are of a model that normalizes its vectors."""
+    if requested is False and model.config.normalize:
+        raise InvalidRequest(
+            "Unsupported value: 'normalize' cannot be false: this model has it built in.",
+            param="normalize",
+            code="unsupported_value",
+        )
+
+
 def _check_total(num_tokens: int, limit: int) -> None:
     """Raises InvalidRequest for more tokens than one request may have."""
     if num_tokens > limit:
@@ -93,28 +103,3 @@ def _check_total(num_tokens: int, limit: int) -> None:
             param="input",
             code="max_tokens_per_request",
         )
-
-
-async def _encode_inputs(model: EmbeddingModel, value: TextOrTokens) -> list[list[int]]:
-    """The token ids of each input: of a text with special tokens, or as they were sent.
-
-    Raises:
-        InvalidRequest: naming the input that is empty, unknown or too long.
-    """
-    if texts := as_texts(value):
-        is_large = sum(map(len, texts)) > LARGE_TEXT
-        inputs = await off_loop_if(is_large, model.tokenizer.encode, texts)
-    else:
-        inputs = as_token_ids(value)
-        check_token_ids(inputs, model.config.vocabulary_size, "input")
-    is_single = isinstance(value, str) or isinstance(value[0], int)
-    for index, ids in enumerate(inputs):
-        if len(ids) > model.max_length:
-            problem = f"expected at most {model.max_length} tokens, got {len(ids)}"
-            raise _refuse(index, is_single, problem, "context_length_exceeded")
-    return inputs
-
-
-def _refuse(index: int, is_single: bool, problem: str, code: str) -> InvalidRequest:
-    path = "input" if is_single else f"input[{index}]"
-    return InvalidRequest(f"Invalid '{path}': {problem}.", param=path, code=code)

@@ -10,6 +10,8 @@ from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of
 
+_CLAMPED = "x-mlxnode-max-tokens"
+
 
 async def generate(
     http_request: Request,
@@ -20,7 +22,9 @@ async def generate(
 ) -> HTTPResponse | None:
     """Answer ``http_request`` with generated text; None if the answer was a stream.
 
-    Any early end aborts the sequences that are still running, and settles the reservation.
+    A stream begins after ``keep_alive_after`` seconds at the latest. A client without a stream
+    waits on an open connection, which only TCP keeps alive. Any early end aborts the sequences
+    that are still running, and settles the reservation.
 
     Raises:
         ApiError: the request is refused, or fails before anything was sent.
@@ -29,18 +33,30 @@ async def generate(
     model_id = request.model.served.id
     _check_number(request, context.config.engine.max_queue_size)
     async with context.rate_limiter.reserve(
-        http_request.ctx.key_id, model_id, request.max_total_tokens
+        http_request.ctx.key_id,
+        model_id,
+        request.num_prompt_tokens,
+        request.num_expected_tokens,
     ) as reservation:
         http_request.ctx.headers |= reservation.headers
+        if request.clamped_to is not None:
+            http_request.ctx.headers[_CLAMPED] = str(request.clamped_to)
         with context.engine.generate(
             model_id, request.prompts, request.stop_ids, request.samplings
         ) as call:
-            generation = Generation(call, request)
+            generation = Generation(call, request, reservation.use)
             try:
                 if is_stream:
-                    return await stream_answer(http_request, generation, writer)
+                    return await stream_answer(
+                        http_request,
+                        generation,
+                        writer,
+                        keep_alive_after=context.config.server.keep_alive_after,
+                    )
                 choices = await generation.finish()
-                return json_response(writer.response(choices, generation.usage))
+                answer = writer.response(choices, generation.usage)
+                await writer.before_end()
+                return json_response(answer)
             finally:
                 reservation.tokens_used = generation.tokens_used
 

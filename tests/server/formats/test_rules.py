@@ -8,9 +8,11 @@ import pytest
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.body import Body
-from mlxnode.server.formats.chat.schema import ChatBody, Message, ResponseFormat
+from mlxnode.server.formats.chat.messages import ContentPart, Message
+from mlxnode.server.formats.chat.schema import ChatBody
+from mlxnode.server.formats.chat.tools import NamedTool
 from mlxnode.server.formats.completions.schema import CompletionBody
-from mlxnode.server.formats.generation import StreamOptions
+from mlxnode.server.formats.response_format import ResponseFormat
 from mlxnode.server.http.validation import validate
 
 ABSENT = object()
@@ -39,14 +41,20 @@ def is_valid(schema: type[Body], raw: dict[str, Any]) -> bool:
 @pytest.mark.parametrize(
     ("schema", "base", "fields"),
     [
-        (StreamOptions, {}, {"include_obfuscation": FLAG}),
-        (ChatBody, CHAT, {"stream": FLAG, "stream_options": (ABSENT, None, {})}),
         (
-            ChatBody,
-            CHAT,
-            {"max_tokens": (ABSENT, None, 3), "max_completion_tokens": (ABSENT, None, 3)},
+            NamedTool,
+            {"type": "function"},
+            {"function": (ABSENT, None, {"name": "f"}), "name": (ABSENT, None, "f")},
         ),
-        (ChatBody, CHAT, {"logprobs": FLAG, "top_logprobs": (ABSENT, None, 0, 3)}),
+        (
+            ContentPart,
+            {},
+            {
+                "type": ("text", "output_text", "refusal"),
+                "text": (ABSENT, None, "a"),
+                "content": (ABSENT, None, "a"),
+            },
+        ),
         (
             Message,
             {},
@@ -60,8 +68,10 @@ def is_valid(schema: type[Body], raw: dict[str, Any]) -> bool:
             ResponseFormat,
             {},
             {
-                "type": ("text", "json_object", "json_schema"),
-                "json_schema": (ABSENT, None, {"name": "n", "schema": {}}),
+                "type": ("text", "json_object", "json_schema", "json", "regex", "grammar"),
+                "json_schema": (ABSENT, None, {"schema": {}}, {"type": "null"}),
+                "schema": (ABSENT, None, {"type": "null"}),
+                "grammar": (ABSENT, None, "x"),
             },
         ),
         (
@@ -90,31 +100,17 @@ def test_check_and_schema_agree(schema, base, fields):
     [
         (
             ChatBody,
-            {"stream_options": {}},
-            "stream_options",
+            {"functions": [{"name": "f"}], "tools": [{"function": {"name": "f"}}]},
+            "functions",
             CONTRADICTION,
-            "Invalid 'stream_options': stream is not true.",
+            "Invalid 'functions': tools is set.",
         ),
         (
             ChatBody,
-            {"stream": True, "stream_options": {"include_obfuscation": True}},
-            "stream_options.include_obfuscation",
-            "unsupported_value",
-            "Invalid 'stream_options.include_obfuscation': only false is supported.",
-        ),
-        (
-            ChatBody,
-            {"max_tokens": 3, "max_completion_tokens": 3},
-            "max_tokens",
+            {"function_call": {"name": "f"}},
+            "function_call",
             CONTRADICTION,
-            "Set max_completion_tokens or max_tokens, not both",
-        ),
-        (
-            ChatBody,
-            {"top_logprobs": 3},
-            "top_logprobs",
-            CONTRADICTION,
-            "Invalid 'top_logprobs': logprobs is not true.",
+            "Invalid 'function_call': functions is not set.",
         ),
         (
             ChatBody,
@@ -189,4 +185,8 @@ def test_requested_tokens():
     assert requested(ChatBody) is None and requested(CompletionBody) is None
     assert requested(ChatBody, max_tokens=3) == 3
     assert requested(ChatBody, max_completion_tokens=4) == 4
+    assert requested(ChatBody, max_tokens=3, max_completion_tokens=4) == 3
+    assert requested(ChatBody, max_tokens=5, max_completion_tokens=4) == 4
+    assert requested(ChatBody, max_tokens=5, max_completion_tokens=-1) == 5
+    assert requested(ChatBody, max_tokens=-1) is None
     assert requested(CompletionBody, max_tokens=0) == 0

@@ -1,4 +1,4 @@
-"""Bearer keys: none, wrong, and with models of their own."""
+"""API keys: none, wrong, in other headers, and with models of their own."""
 
 import httpx2 as httpx
 import openai
@@ -11,7 +11,7 @@ from mlxnode.server.http.auth import Keyring
 ASK = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic dTpw", "sk-x"])
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic dTpw"])
 def test_no_key(worker, authorization):
     headers = {} if authorization is None else {"authorization": authorization}
     response = httpx.get(f"{worker.url}/v1/models", headers=headers)
@@ -42,6 +42,43 @@ def test_short_wrong_key_is_hidden(worker):
 def test_each_key_in_any_case_of_bearer(worker, scheme, key):
     headers = {"authorization": f"{scheme} {key}"}
     assert httpx.get(f"{worker.url}/v1/models", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "X-API-Key", "api-key", "authorization"])
+def test_key_without_a_scheme(worker, name):
+    url = f"{worker.url}/v1/models"
+    assert httpx.get(url, headers={name: worker.key}).status_code == 200
+    response = httpx.get(url, headers={name: "sk-wrong-secret-middle-tail"})
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] == "invalid_api_key"
+    assert "sk-********tail" in response.text and "secret" not in response.text
+    narrow = httpx.get(url, headers={name: worker.narrow_key}).json()["data"]
+    assert [model["id"] for model in narrow] == ["org/tiny-text"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "models"),
+    [
+        ({"authorization": "Bearer {key}", "x-api-key": "{narrow}"}, 3),
+        ({"authorization": "Bearer {narrow}", "x-api-key": "{key}"}, 1),
+        ({"authorization": "Bearer EMPTY", "x-api-key": "{narrow}"}, 1),
+        ({"authorization": "Bearer {key}", "x-api-key": "wrong"}, 3),
+        ({"authorization": "Basic dTpw", "api-key": "{key}"}, 3),
+        ({"x-api-key": "", "api-key": "{narrow}"}, 1),
+    ],
+)
+def test_the_first_known_key_of_several_counts(worker, sent, models):
+    keys = {"key": worker.key, "narrow": worker.narrow_key}
+    headers = {name: value.format(**keys) for name, value in sent.items()}
+    response = httpx.get(f"{worker.url}/v1/models", headers=headers)
+    assert len(response.json()["data"]) == models
+
+
+def test_no_key_of_several_is_known(worker):
+    headers = {"authorization": "Bearer one", "x-api-key": "two", "api-key": "three"}
+    response = httpx.get(f"{worker.url}/v1/models", headers=headers)
+    assert response.status_code == 401
+    assert response.json()["error"]["message"] == "Incorrect API key provided: ***."
 
 
 def test_key_of_strange_bytes(worker):
@@ -76,15 +113,18 @@ def test_every_key_is_compared_whole(monkeypatch):
     monkeypatch.setattr(auth.hmac, "compare_digest", compare)
     keys = [ApiKey.unnamed(key) for key in ("sk-a", "sk-b", "sk-c")]
     keyring = Keyring(keys, required=True)
-    assert keyring.authenticate("Bearer sk-a") is keys[0]
+    assert keyring.authenticate(["sk-a"]) is keys[0]
     assert compared == [(keys[0].digest, key.digest) for key in keys]
+    compared.clear()
+    assert keyring.authenticate(["sk-b", "sk-x"]) is keys[1]
+    assert len(compared) == 6
 
 
 def test_keys_keep_their_names_where_none_is_required():
     key = ApiKey.unnamed("sk-a")
     keyring = Keyring([key], required=False)
-    assert keyring.authenticate("Bearer sk-a") is key
-    for other in (None, "Bearer sk-b", "Basic sk-a", "Bearer "):
+    assert keyring.authenticate(["sk-b", "sk-a"]) is key
+    for other in ([], ["sk-b"], ["Basic sk-a"]):
         assert keyring.authenticate(other) is auth.ANONYMOUS
 
 

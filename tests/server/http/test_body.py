@@ -5,6 +5,7 @@ import socket
 import time
 
 import pytest
+from support.contract import CHAT, CHATS, post
 
 TIMEOUT = 0.5  # seconds, of the worker under test
 POST = (
@@ -39,7 +40,10 @@ def exchange(worker, data: bytes) -> tuple[int, dict]:
     [
         (b"GARBAGE\r\n\r\n", 400),
         (b"GET /\xff HTTP/1.1\r\n\r\n", 400),
+        (b"GET v1/models HTTP/1.1\r\n\r\n", 400),
+        (b"GET ;/v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", 413),
+        (b"GET / HTTP/1.1\r\nCookie: " + b"a" * 20_000 + b"\r\n\r\n", 413),
         (POST + b"Content-Length: abc\r\n\r\n", 400),
         (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{", 400),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
@@ -79,3 +83,25 @@ def test_expect_continue(strict_worker):
     body = b'{"model": "tiny-chat", "prompt": "x"}'
     data = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     assert exchange(strict_worker, data)[0] == 200
+
+
+HALF = "half \ud800"
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": r'{"\udc00": 1}'}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"messages": [{"role": "user", "content": HALF}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": HALF}]}]},
+        {"tools": [{"type": "function", "function": {"name": "f", "description": HALF}}]},
+        {"messages": [{"role": "assistant", "tool_calls": [CALL]}]},
+        {"messages": [{"role": "tool", "tool_call_id": "1", "content": HALF}]},
+        {"stop": [HALF], "user": HALF, "metadata": {HALF: HALF}},
+        {HALF: HALF},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_half_a_character_is_served(worker, change, stream):
+    response = post(worker, CHATS, CHAT | change | {"stream": stream})
+    assert response.status_code == 200 and "error" not in response.text

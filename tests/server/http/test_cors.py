@@ -9,7 +9,7 @@ from mlxnode.server.http.cors import Cors
 ASK = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
 PREFLIGHT = {
     "access-control-request-method": "POST",
-    "access-control-request-headers": "authorization,content-type,x-stainless-os,x-evil",
+    "access-control-request-headers": "authorization,content-type,x-stainless-os",
 }
 # What Chromium asks for the openai package of npm, recorded.
 SDK_HEADERS = (
@@ -99,9 +99,23 @@ def test_preflight_in_firefox_s_order(worker):
 
 
 @pytest.mark.parametrize(
-    "asked", ["x-stainless-\u00e9", "x-stainless-a b", "X-Evil", ", ,", ""]
+    "asked",
+    [
+        "x-stainless-\u00e9",
+        "x-stainless-a b",
+        "*",
+        ", ,",
+        "",
+        "x:y",
+        "x=1",
+        "<script>",
+        "a\tb",
+        "x" * 65,
+        '"x"',
+        "a;b",
+    ],
 )
-def test_preflight_grants_no_header_that_it_does_not_know(worker, asked):
+def test_preflight_grants_nothing_that_is_not_a_name(worker, asked):
     headers = {
         b"origin": worker.origin.encode(),
         b"access-control-request-method": b"POST",
@@ -110,6 +124,53 @@ def test_preflight_grants_no_header_that_it_does_not_know(worker, asked):
     response = httpx.options(f"{worker.url}/v1/models", headers=headers)
     assert response.status_code == 204
     assert granted(response)["allow-headers"] == "authorization, content-type"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "http-referer,x-title",
+        "cache-control,x-requested-with",
+        "anthropic-dangerous-direct-browser-access,anthropic-version,anthropic-beta,x-api-key",
+        "X-Anything-At-All,_x~!#$%&'*+.^`|-",
+    ],
+)
+def test_preflight_grants_the_headers_that_a_page_asks_for(worker, asked):
+    headers = PREFLIGHT | {"origin": worker.origin, "access-control-request-headers": asked}
+    response = httpx.options(f"{worker.url}/v1/messages", headers=headers)
+    expected = ["authorization", "content-type", *asked.lower().split(",")]
+    assert granted(response)["allow-headers"].split(", ") == expected
+
+
+def test_preflight_grants_each_name_once_and_a_bounded_number():
+    cors = Cors(["http://a"])
+
+    def names(asked: str) -> list[str]:
+        sent = {"origin": "http://a", "access-control-request-headers": asked}
+        return cors.preflight_headers(sent)["access-control-allow-headers"].split(", ")
+
+    assert names("x-a, X-A,Authorization,,x-a") == ["authorization", "content-type", "x-a"]
+    many = names(",".join(f"x-{number}" for number in range(5000)))
+    assert len(many) < 100 and many[-1] != "x-4999"
+    assert names("x-a\r\nset-cookie: a=b") == ["authorization", "content-type"]
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_preflight_to_a_private_network(worker, is_allowed):
+    origin = worker.origin if is_allowed else "http://evil.example"
+    private = {"access-control-request-private-network": "true", "origin": origin}
+    response = httpx.options(f"{worker.url}/v1/models", headers=PREFLIGHT | private)
+    assert granted(response).get("allow-private-network") == ("true" if is_allowed else None)
+    plain = httpx.options(f"{worker.url}/v1/models", headers=PREFLIGHT | {"origin": origin})
+    assert "allow-private-network" not in granted(plain)
+
+
+@pytest.mark.parametrize("path", ["//v1/models/", "/chat/completions", "/v1/v1/models/a"])
+def test_preflight_of_another_spelling(worker, path):
+    headers = PREFLIGHT | {"origin": worker.origin, "access-control-request-method": "DELETE"}
+    response = httpx.options(worker.url + path, headers=headers)
+    assert response.status_code == 204
+    assert "DELETE" in granted(response)["allow-methods"]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +211,8 @@ def test_pages_can_read_the_limits_of_a_refusal(worker):
         "x-ratelimit-reset-requests",
     }
     assert sent | {"x-request-id", "openai-processing-ms", "x-should-retry"} <= exposed
+    assert {"request-id", "x-mlxnode-ignored", "x-mlxnode-max-tokens"} <= exposed
+    assert {"anthropic-ratelimit-requests-limit", "anthropic-ratelimit-tokens-reset"} <= exposed
 
 
 @pytest.mark.parametrize(
@@ -170,7 +233,8 @@ def test_cors_on_refusals_before_the_handler(worker, method, path, content, stat
 def test_every_origin_never_comes_with_credentials():
     cors = Cors(["*"])
     answers = [cors.headers_for("http://a"), cors.headers_for(None)]
-    preflight = cors.preflight_headers("http://a", "authorization")
+    asked = {"origin": "http://a", "access-control-request-headers": "authorization"}
+    preflight = cors.preflight_headers(asked)
     assert [answer["access-control-allow-origin"] for answer in answers] == ["*", "*"]
     assert preflight["access-control-allow-headers"].startswith("authorization")
     assert "access-control-allow-credentials" not in answers[0] | preflight

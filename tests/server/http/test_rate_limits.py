@@ -1,13 +1,27 @@
 import asyncio
+import concurrent.futures
+import contextlib
 import hashlib
+import random
 import threading
-import time
 
 import httpx2 as httpx
 import openai
 import pytest
+from support.bare_requests import chat
 
-from mlxnode.messages import Failed, Generate, Limit, Ping, Pong, Reserve, Reserved, Settle
+from mlxnode.messages import (
+    Abort,
+    Failed,
+    Generate,
+    Limit,
+    Ping,
+    Pong,
+    Reserve,
+    Reserved,
+    Settle,
+    Used,
+)
 from mlxnode.server.errors import RateLimited, Unavailable
 from mlxnode.server.http.rate_limits import RateLimiter, format_duration
 
@@ -52,7 +66,7 @@ def test_granted_requests_carry_the_limits(worker, stream):
     assert headers["x-ratelimit-remaining-tokens"] == "99000"
     assert headers["x-ratelimit-reset-tokens"] == "600ms"
     reserved = worker.reserved.get(timeout=10)
-    assert reserved.tokens == NUM_PROMPT + 50
+    assert (reserved.tokens, reserved.expected) == (NUM_PROMPT, 50)
     assert reserved.key == hashlib.sha256(worker.key.encode()).hexdigest()[:12]
     settled = worker.settled.get(timeout=10)
     assert (settled.ticket, settled.tokens) == (reserved.ticket, NUM_PROMPT + 7)
@@ -60,7 +74,8 @@ def test_granted_requests_carry_the_limits(worker, stream):
 
 def test_several_prompts_reserve_for_each(worker):
     worker.client().completions.create(model="tiny-chat", prompt=["a", "bb"], max_tokens=5)
-    assert worker.reserved.get(timeout=10).tokens == 3 + 2 * 5
+    reserved = worker.reserved.get(timeout=10)
+    assert (reserved.tokens, reserved.expected) == (3, 2 * 5)
     assert worker.settled.get(timeout=10).tokens == 3 + 2 * 5
 
 
@@ -79,13 +94,40 @@ def test_refused_requests_say_when_to_return(worker, kind, limit):
     assert worker.engine.received.empty() and worker.settled.empty()
 
 
-def test_a_request_over_the_whole_limit_is_not_retried(worker):
-    worker.refuse = Reserved(0, "tokens", 60.0, Limit(60, 60, 0.0), Limit(100, 100, 0.0))
-    started = time.monotonic()
-    with pytest.raises(openai.RateLimitError) as caught:
-        worker.client(max_retries=3).chat.completions.create(**ASK)
-    assert caught.value.response.headers["x-should-retry"] == "false"
-    assert time.monotonic() - started < 5
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_no_wait_can_cure_is_refused_for_good(worker, stream):
+    worker.refuse = Reserved(0, "tokens", None, Limit(60, 60, 0.0), Limit(17, 17, 0.0))
+    with pytest.raises(openai.BadRequestError) as caught:
+        worker.client(max_retries=3).chat.completions.create(**ASK, stream=stream)
+    assert (caught.value.type, caught.value.code) == (
+        "invalid_request_error",
+        "rate_limit_too_low",
+    )
+    assert str(NUM_PROMPT) in caught.value.message and "17" in caught.value.message
+    headers = caught.value.response.headers
+    assert "retry-after" not in headers and headers["x-ratelimit-limit-tokens"] == "17"
+    assert worker.reserved.qsize() == 1
+    assert worker.engine.received.empty() and worker.settled.empty()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_long_answer_is_reported_while_it_grows(worker, stream):
+    reported = []
+
+    def say(message: Generate) -> None:
+        for _ in range(3):
+            worker.engine.update(message.uid, "x" * 300)
+            reported.append(worker.used.get(timeout=10))
+        worker.engine.update(message.uid, "x" * 20, "length")
+
+    worker.engine.on_generate = lambda message: threading.Thread(
+        target=say, args=(message,), daemon=True
+    ).start()
+    list(worker.client().chat.completions.create(**ASK, stream=stream))
+    settled = worker.settled.get(timeout=10)
+    assert settled.tokens == NUM_PROMPT + 920
+    assert reported == [Used(settled.ticket, NUM_PROMPT + n) for n in (300, 600, 900)]
+    assert worker.used.empty()
 
 
 def test_the_sdk_comes_back_after_retry_after(worker):
@@ -137,6 +179,43 @@ def test_a_request_whose_engine_dies_is_settled_once(worker, stream):
         worker.connect_engine()
 
 
+def test_clients_that_leave_at_random_settle_each_reservation_once(worker):
+    chosen, finished = random.Random(0), set()
+
+    def say_some(message: Generate) -> None:
+        for _ in range(chosen.randrange(5)):
+            worker.engine.update(message.uid, "ab")
+        if chosen.random() < 0.3:
+            finished.add(message.uid)
+            worker.engine.update(message.uid, "", "stop")
+
+    def leave(seed: int) -> None:
+        own = random.Random(seed)
+        with chat(worker, stream=own.random() < 0.7) as connection:
+            connection.settimeout(own.choice([0.0001, 0.01, 0.1, 0.5]))
+            with contextlib.suppress(TimeoutError):
+                while connection.recv(4096):
+                    pass
+
+    worker.engine.on_generate = say_some
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        list(pool.map(leave, range(200)))
+    paused = threading.Event()
+    for _ in range(200):
+        if worker.settled.qsize() == worker.reserved.qsize():
+            break
+        paused.wait(0.05)
+    worker.send(Ping(0))
+    worker.wait_for(Pong)
+    settled = [settlement.ticket for settlement in worker.settled.queue]
+    assert len(settled) > 100
+    assert sorted(settled) == sorted(asked.ticket for asked in worker.reserved.queue)
+    received = list(worker.engine.received.queue)
+    running = {message.uid for message in received if isinstance(message, Generate)}
+    running -= finished | {message.uid for message in received if isinstance(message, Abort)}
+    assert not running
+
+
 def test_embeddings_reserve_and_settle_their_tokens(worker):
     worker.client().embeddings.create(model="tiny-embedding", input=["ab", "cde"])
     reserved = worker.reserved.get(timeout=10)
@@ -176,7 +255,7 @@ async def test_limits_give_back_what_nobody_waits_for(refused, answer_comes_firs
     with pytest.raises(asyncio.CancelledError):
         await task
     given_back = [] if refused else [Settle(1, 0)]
-    assert sent == [Reserve(1, "key", "m", 10), *given_back]
+    assert sent == [Reserve(1, "key", "m", 10, 0), *given_back]
 
 
 async def test_limits_settle_what_was_used():

@@ -103,7 +103,6 @@ def test_chat_takes_text_parts_and_all_roles(worker):
     [
         ({"model": "tiny-embedding"}, "model", "model_not_supported"),
         ({"model": "org/tiny-text"}, "model", "model_not_supported"),
-        ({"max_tokens": 1020}, "messages", "context_length_exceeded"),
         (
             {"messages": [{"role": "user", "content": "x" * 1100}]},
             "messages",
@@ -135,11 +134,13 @@ def test_chat_refuses(worker, options, param, code):
     assert worker.engine.received.empty()
 
 
-def test_chat_over_the_context_tells_the_numbers(worker):
+@pytest.mark.parametrize("length", [1024, 1025, 2000])
+def test_chat_over_the_context_tells_the_numbers(worker, length):
     with pytest.raises(openai.BadRequestError) as caught:
-        chat(worker, max_tokens=1020)
-    for number in (1024, NUM_PROMPT, 1020, NUM_PROMPT + 1020):
-        assert str(number) in caught.value.message
+        text = "x" * (length - NUM_PROMPT + len(ASK[0]["content"]))
+        chat(worker, messages=[{"role": "user", "content": text}], max_tokens=5)
+    for number in (1024, length):
+        assert f" {number} tokens" in caught.value.message
 
 
 def test_chat_unknown_model(worker):
@@ -224,7 +225,6 @@ def test_completion_default_length_fits_what_is_left(worker):
     [
         ({"prompt": ""}, "prompt"),
         ({"prompt": [5] * 1024}, "prompt"),
-        ({"prompt": [5] * 1012, "max_tokens": 13}, "prompt"),
         ({"prompt": [999]}, "prompt"),
         ({"prompt": [[1], [999]]}, "prompt[1]"),
         ({"logprobs": 6}, "logprobs"),
@@ -257,8 +257,8 @@ def test_one_failed_prompt_fails_the_request_and_aborts_the_others(worker):
 @pytest.mark.parametrize(
     ("content_type", "body", "status", "code"),
     [
-        ("text/plain", b"{}", 400, "unsupported_content_type"),
-        ("application/x-www-form-urlencoded", b"{}", 400, "unsupported_content_type"),
+        ("multipart/form-data; boundary=x", b"{}", 400, "unsupported_content_type"),
+        ("application/xml", b"{}", 400, "unsupported_content_type"),
         ("application/json", b"{", 400, None),
         ("application/json; charset=utf-8", b"[]", 400, None),
         ("application/json", b" " * 1_500_000, 413, "request_too_large"),

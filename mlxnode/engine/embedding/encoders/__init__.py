@@ -12,6 +12,7 @@ import mlx.core as mx
 from mlxnode.engine.embedding.encoders.bert import Bert
 from mlxnode.engine.embedding.encoders.checkpoint import load_weights
 from mlxnode.engine.embedding.encoders.decoder import open_decoder
+from mlxnode.engine.embedding.encoders.electra import Electra
 from mlxnode.engine.embedding.encoders.modernbert import ModernBert
 from mlxnode.engine.embedding.encoders.roberta import Roberta
 from mlxnode.errors import ModelError
@@ -31,6 +32,7 @@ class Encoder(Protocol):
 ENCODERS = {
     "bert": Bert,
     "camembert": Roberta,
+    "electra": Electra,
     "modernbert": ModernBert,
     "roberta": Roberta,
     "xlm-roberta": Roberta,
@@ -57,7 +59,9 @@ def open_encoder(served: ServedModel) -> Encoder:
         ModelError: an architecture, option or file is not supported.
     """
     if served.weights != served.folder:
-        raise ModelError(f"{served.weights}: an embedding model must be a safetensors folder")
+        raise ModelError(
+            f"{served.weights}: a {served.type} model must be a safetensors folder"
+        )
     config = json.loads((served.folder / "config.json").read_text(encoding="utf-8"))
     encoder_class = ENCODERS.get(served.architecture)
     if encoder_class is None:

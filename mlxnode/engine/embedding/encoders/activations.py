@@ -1,4 +1,4 @@
-"""Activation functions by the names that config.json files use."""
+"""Activation functions: by the names of config.json files, and by the classes of torch.nn."""
 
 from collections.abc import Callable
 
@@ -11,6 +11,15 @@ _ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "gelu_pytorch_tanh": nn.gelu_approx,
     "relu": nn.relu,
     "silu": nn.silu,
+}
+
+TORCH_ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
+    "Identity": lambda x: x,
+    "Tanh": mx.tanh,
+    "ReLU": nn.relu,
+    "GELU": nn.gelu,
+    "Sigmoid": mx.sigmoid,
+    "SiLU": nn.silu,
 }
 
 

@@ -52,12 +52,13 @@ class BertEmbeddings(nn.Module):
     def positions(self, ids: mx.array) -> mx.array:
         return mx.arange(ids.shape[1])
 
-    def __call__(self, ids: mx.array) -> mx.array:
+    def __call__(self, ids: mx.array, types: mx.array | None) -> mx.array:
         # Padding may reach past the table, where a lookup reads undefined memory.
         positions = mx.minimum(self.positions(ids), self._last_position)
         first_type = self.token_type_embeddings.weight[0]
+        kinds = first_type if types is None else self.token_type_embeddings(types)
         words = self.word_embeddings(ids)
-        return self.LayerNorm(words + self.position_embeddings(positions) + first_type)
+        return self.LayerNorm(words + self.position_embeddings(positions) + kinds)
 
 
 class BertSelfAttention(nn.Module):
@@ -139,10 +140,11 @@ class BertStack(nn.Module):
 
 
 class Bert(nn.Module):
-    """Token ids to hidden states.
+    """Token ids to hidden states. ``types`` tell two texts apart; None: there is one.
 
     Shapes:
-        ids [B, L] int, lengths [B] int, each at least 1 -> [B, L, hidden_size]
+        ids [B, L] int, lengths [B] int, each at least 1, types [B, L] int, 0 or 1
+        -> [B, L, hidden_size]
     """
 
     Config = BertConfig
@@ -159,12 +161,15 @@ class Bert(nn.Module):
 
     def __init__(self, config: BertConfig):
         super().__init__()
+        self.num_types = config.type_vocab_size
         self.embeddings = self.make_embeddings(config)
         self.encoder = BertStack(config)
 
     def make_embeddings(self, config: BertConfig) -> BertEmbeddings:
         return BertEmbeddings(config)
 
-    def __call__(self, ids: mx.array, lengths: mx.array) -> mx.array:
+    def __call__(
+        self, ids: mx.array, lengths: mx.array, types: mx.array | None = None
+    ) -> mx.array:
         _, L = ids.shape
-        return self.encoder(self.embeddings(ids), mask_padding(lengths, L))
+        return self.encoder(self.embeddings(ids, types), mask_padding(lengths, L))

@@ -1,5 +1,6 @@
-"""Decoders as embedding models (such as Qwen3-Embedding): mlx-lm models without the head."""
+"""Decoders that generate no text (such as Qwen3-Embedding): mlx-lm models without the head."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from mlx_lm.utils import _get_classes, load_model
 
 from mlxnode.engine import cpu
 from mlxnode.errors import ModelError
+
+_HEADS = ("lm_head.", "score.")  # what follows the backbone
 
 
 class Decoder:
@@ -22,6 +25,11 @@ class Decoder:
 
     def __init__(self, backbone: nn.Module):
         self._backbone = backbone
+
+    def embed_tokens(self, ids: mx.array) -> mx.array:
+        """The embeddings of token ids, [N] -> [N, D]: the rows of a tied head."""
+        embed: Callable[[mx.array], mx.array] = self._backbone["embed_tokens"]
+        return embed(ids)
 
     def parameters(self) -> dict[str, Any]:
         """The weights, as ``nn.Module`` returns them."""
@@ -68,7 +76,7 @@ def _embedder_classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
         def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
             if not any(name.startswith("model.") for name in weights):
                 weights = {f"model.{name}": array for name, array in weights.items()}
-            weights = {k: v for k, v in weights.items() if not k.startswith("lm_head.")}
+            weights = {k: v for k, v in weights.items() if not k.startswith(_HEADS)}
             inherited = getattr(super(), "sanitize", None)
             return inherited(weights) if inherited else weights
 

@@ -10,7 +10,8 @@ from msgspec import UNSET, Struct, UnsetType
 from mlxnode.messages import FinishReason
 from mlxnode.server.formats.usage import Usage
 
-ChatFinishReason = FinishReason | Literal["tool_calls"]
+# "function_call": the request has functions, which came before tools.
+ChatFinishReason = FinishReason | Literal["tool_calls", "function_call"]
 
 
 class TopLogprob(Struct):
@@ -55,6 +56,7 @@ class ChatMessage(Struct):
     refusal: None = None
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
+    function_call: CalledFunction | UnsetType = UNSET
 
 
 class ChatChoice(Struct):
@@ -97,6 +99,7 @@ class ChatDelta(Struct):
     refusal: UnsetType | None = UNSET
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+    function_call: CalledFunctionDelta | UnsetType = UNSET
 
 
 class ChatChunkChoice(Struct):

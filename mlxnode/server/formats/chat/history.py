@@ -34,7 +34,8 @@ def _to_message(message: wire.Message) -> Message:
 def _content_of(message: wire.Message) -> str:
     content = message.content
     if isinstance(content, list):
-        content = "".join(part.text or part.refusal or "" for part in content if part.is_text)
+        shown = (part for part in content if part.is_text)
+        content = "".join(part.text or part.content or part.refusal or "" for part in shown)
     return content or message.refusal or ""
 
 

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, Literal
 
 from mlxnode.server.formats.body import ANY, Body
-from mlxnode.server.formats.rules import Rule, none_of, one_of, required
+from mlxnode.server.formats.rules import Rule, given, none_of, one_of, required
 
 # What other servers and older clients write into the history as parts of a content.
 _TEXTS = ("text", "input_text", "output_text")
@@ -22,6 +22,7 @@ class ContentPart(Body):
         "reasoning",
     ]
     text: str | None = None
+    content: str | None = None  # some write the text here
     refusal: str | None = None
     thinking: str | list[dict[str, Any]] | None = None
     reasoning: str | None = None
@@ -35,7 +36,9 @@ class ContentPart(Body):
         "signature": (ANY,),
         "summary": (ANY,),
     }
-    rules: ClassVar[tuple[Rule, ...]] = (required("text", unless=none_of("type", *_TEXTS)),)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        given("text", "content", unless=none_of("type", *_TEXTS)),
+    )
 
     @property
     def is_text(self) -> bool:

@@ -1,16 +1,28 @@
 """How much the model is to reason: the fields of a chat request for that."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import Body
 from mlxnode.server.formats.fields import INT32_MAX
 from mlxnode.server.prompt.switches import Switches
 
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_NO_EFFORTS = ("", "auto", "default")  # what the model does without
+
+
+def _named_effort(value: Any) -> Any:
+    return None if isinstance(value, str) and value in _NO_EFFORTS else value
+
+
+Effort = Annotated[
+    Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
+    BeforeValidator(_named_effort),
+    WithJsonSchema({"enum": [*EFFORTS, *_NO_EFFORTS, None]}),
+]
 Limit = Annotated[int, Field(ge=-1, le=INT32_MAX)]  # tokens; -1: no limit
 MAX_KWARGS_SIZE = 16_000  # characters, as JSON
 # What is no variable of a request: a part of the conversation, or of the renderer.
@@ -55,9 +67,7 @@ def _check_size(kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs
 
 
-_KwargName = Annotated[
-    str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$"), AfterValidator(_check_name)
-]
+_KwargName = Annotated[str, Field(max_length=64), AfterValidator(_check_name)]
 # Variables of the chat template; those that a template does not have are ignored.
 TemplateKwargs = Annotated[
     dict[_KwargName, Any], Field(max_length=32), AfterValidator(_check_size)
@@ -67,7 +77,7 @@ TemplateKwargs = Annotated[
 class Reasoning(Body):
     """How much to reason, as OpenRouter asks for it."""
 
-    effort: Effort | None = None
+    effort: Effort = None
     enabled: bool | None = None
     max_tokens: Limit | None = None
 
@@ -75,19 +85,33 @@ class Reasoning(Body):
 class Thinking(Body):
     """How much to reason, as Anthropic and Z.ai ask for it."""
 
-    type: Literal["enabled", "disabled", "adaptive"]
+    type: Literal["enabled", "disabled", "adaptive", "auto"] | None = None
     budget_tokens: Limit | None = None
+
+    @property
+    def is_on(self) -> bool | None:
+        """None if the model decides."""
+        if self.type is None:
+            return True if self.budget_tokens else None
+        return {"enabled": True, "disabled": False}.get(self.type)
 
 
 class ReasoningFields(Body):
     """The fields of a body about reasoning. Where several say the same, the first wins."""
 
-    reasoning_effort: Effort | None = None
+    reasoning_effort: Effort = None
     reasoning: Reasoning | None = None
-    thinking: Thinking | None = None
+    thinking: Thinking | bool | None = None
     enable_thinking: bool | None = None
+    think: bool | Effort = None  # Ollama
     thinking_budget: Limit | None = None
     chat_template_kwargs: TemplateKwargs | None = None
+
+    spellings: ClassVar = {
+        "reasoning_budget_tokens": "thinking_budget",  # llama.cpp
+        "thinking_budget_tokens": "thinking_budget",  # llama.cpp
+        "thinking_token_budget": "thinking_budget",  # vLLM
+    }
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -97,6 +121,8 @@ class ReasoningFields(Body):
     def effort(self) -> str | None:
         """The effort that the request names, if any."""
         asked = self.reasoning_effort or (self.reasoning and self.reasoning.effort)
+        if asked is None and isinstance(self.think, str):
+            return self.think
         if asked is None and isinstance(named := self.kwargs.get("reasoning_effort"), str):
             return named
         return asked
@@ -104,23 +130,23 @@ class ReasoningFields(Body):
     @property
     def wants_thinking(self) -> bool | None:
         """Whether the request switches the reasoning on or off; None if it says nothing."""
-        if self.enable_thinking is not None:
-            return self.enable_thinking
-        for name in ("enable_thinking", "thinking"):
-            if isinstance(value := self.kwargs.get(name), bool):
-                return value
-        if self.thinking is not None and self.thinking.type != "adaptive":
-            return self.thinking.type == "enabled"
-        if self.reasoning is not None and self.reasoning.enabled is not None:
-            return self.reasoning.enabled
-        return None
+        thinking = self.thinking
+        wishes = (
+            self.enable_thinking,
+            self.think,
+            self.kwargs.get("enable_thinking"),
+            self.kwargs.get("thinking"),
+            thinking.is_on if isinstance(thinking, Thinking) else thinking,
+            self.reasoning and self.reasoning.enabled,
+        )
+        return next((wish for wish in wishes if isinstance(wish, bool)), None)
 
     @property
     def max_thinking_tokens(self) -> int | None:
         """The limit of the reasoning in tokens, if the request sets one."""
         limits = (
             self.reasoning and self.reasoning.max_tokens,
-            self.thinking and self.thinking.budget_tokens,
+            self.thinking.budget_tokens if isinstance(self.thinking, Thinking) else None,
             self.thinking_budget,
             self.kwargs.get("thinking_budget"),
         )
@@ -132,19 +158,23 @@ class ReasoningFields(Body):
 
 def without_effect(body: ReasoningFields, switches: Switches) -> list[str]:
     """The names of the fields that change nothing for a model with ``switches``."""
-    reasoning, thinking = body.reasoning or Reasoning(), body.thinking
+    reasoning, think = body.reasoning or Reasoning(), body.think
+    thinking = body.thinking if isinstance(body.thinking, Thinking) else Thinking()
     efforts = {
         "reasoning_effort": body.reasoning_effort,
         "reasoning.effort": reasoning.effort,
+        "think": think if isinstance(think, str) else None,
     }
     states = {
         "reasoning.enabled": reasoning.enabled,
-        "thinking.type": thinking and {"enabled": True, "disabled": False}.get(thinking.type),
+        "thinking.type": None if thinking.type is None else thinking.is_on,
+        "thinking": body.thinking if isinstance(body.thinking, bool) else None,
         "enable_thinking": body.enable_thinking,
+        "think": think if isinstance(think, bool) else None,
     }
     limits = {
         "reasoning.max_tokens": reasoning.max_tokens,
-        "thinking.budget_tokens": thinking and thinking.budget_tokens,
+        "thinking.budget_tokens": thinking.budget_tokens,
         "thinking_budget": body.thinking_budget,
     }
     names = [name for name, effort in efforts.items() if effort]

@@ -3,8 +3,16 @@
 from mlxnode.server.constraints.constraint import Constraint
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.chat.history import to_messages
-from mlxnode.server.formats.chat.schema import ChatBody, NamedTool
-from mlxnode.server.formats.constraint import guided_constraints, single_constraint
+from mlxnode.server.formats.chat.schema import ChatBody
+from mlxnode.server.formats.chat.tools import (
+    FunctionChoice,
+    NamedTool,
+    ToolChoice,
+    is_forced,
+    names_in,
+)
+from mlxnode.server.formats.constraint import single_constraint
+from mlxnode.server.formats.structured import structured_constraints
 from mlxnode.server.notation.tool_use import Function
 from mlxnode.server.prompt.conversation import Conversation
 
@@ -23,13 +31,14 @@ def to_conversation(body: ChatBody) -> Conversation:
             param="continue_final_message",
             code="invalid_parameter_combination",
         )
-    is_named = isinstance(body.tool_choice, NamedTool)
+    choice = body.function_call if body.has_functions else body.tool_choice
+    is_one = isinstance(choice, NamedTool) or body.has_functions
     return Conversation(
         to_messages(body.messages),
-        functions=_functions(body),
-        must_call=is_named or body.tool_choice == "required",
+        functions=_functions(body, choice),
+        must_call=is_forced(choice),
         # A named tool choice means exactly one call.
-        is_parallel=body.parallel_tool_calls is not False and not is_named,
+        is_parallel=body.parallel_tool_calls is not False and not is_one,
         constraint=constraint,
         variables=dict(body.kwargs),
         reasoning_effort=body.effort,
@@ -41,40 +50,35 @@ def to_conversation(body: ChatBody) -> Conversation:
 
 
 def constraint_of(body: ChatBody) -> Constraint | None:
-    """The constraint of ``response_format`` or of a ``guided_*`` parameter.
+    """The form of the answer, if a field sets one.
 
     Raises:
-        InvalidRequest: there are two constraints, or the constraint is too large.
+        InvalidRequest: there are two, or the constraint is too large.
     """
-    constraints = guided_constraints(body)
-    form = body.response_format
-    if form is not None and form.json_schema is not None:
-        constraint = Constraint.json(
-            form.json_schema.schema_,
-            "response_format.json_schema.schema",
-            strict=bool(form.json_schema.strict),
-        )
-        constraints.insert(0, constraint)
-    elif form is not None and form.type == "json_object":
-        constraints.insert(0, Constraint.json({"type": "object"}, "response_format"))
-    return single_constraint(constraints)
+    return single_constraint(structured_constraints(body))
 
 
-def _functions(body: ChatBody) -> list[Function]:
-    """The functions that may be called: all, the one that ``tool_choice`` names, or none."""
-    if body.tool_choice == "none":
+def _functions(body: ChatBody, choice: ToolChoice | FunctionChoice | None) -> list[Function]:
+    """The functions that may be called: all, those that ``choice`` names, or none."""
+    if choice == "none":
         return []
-    functions = [
-        Function(
-            name=tool.function.name,
-            description=tool.function.description,
-            parameters=tool.function.parameters,
-            is_strict=bool(tool.function.strict),
-            param=f"tools[{index}].function.parameters",
-        )
+    tools = [
+        (tool.function, f"tools[{index}].function.parameters")
         for index, tool in enumerate(body.tools or ())
     ]
-    if isinstance(body.tool_choice, NamedTool):
-        name = body.tool_choice.function.name
-        return [function for function in functions if function.name == name]
-    return functions
+    tools += [
+        (function, f"functions[{index}].parameters")
+        for index, function in enumerate(body.functions or ())
+    ]
+    names = names_in(choice)
+    return [
+        Function(
+            name=function.name,
+            description=function.description,
+            parameters=function.parameters,
+            is_strict=bool(function.strict),
+            param=param,
+        )
+        for function, param in tools
+        if names is None or function.name in names
+    ]

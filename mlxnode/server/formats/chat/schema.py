@@ -1,93 +1,67 @@
-"""The request body of ``/v1/chat/completions``: messages, tools and answer format."""
+"""The request body of ``/v1/chat/completions``."""
 
 import json
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from mlxnode.server.formats.body import ANY, Body
+from mlxnode.server.formats.body import ANY
 from mlxnode.server.formats.chat.messages import Message
 from mlxnode.server.formats.chat.reasoning import ReasoningFields
+from mlxnode.server.formats.chat.tools import (
+    MAX_TOOLS,
+    Function,
+    FunctionChoice,
+    Tool,
+    ToolChoice,
+    names_in,
+)
+from mlxnode.server.formats.fields import Note, TokenLimit
 from mlxnode.server.formats.generation import GenerationBody
-from mlxnode.server.formats.rules import Rule, needs, none_of, not_both, one_of, required
+from mlxnode.server.formats.rules import Rule, needs, none_of, one_of
 
-MAX_TOOLS = 128
+Choice = TypeVar("Choice", bound=ToolChoice | FunctionChoice | None)
 
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-Metadata = Annotated[
-    dict[
-        Annotated[str, StringConstraints(max_length=64)],
-        Annotated[str, StringConstraints(max_length=512)],
-    ],
-    Field(max_length=16),
-]
-
-
-class Function(Body):
-    """A function that the model may call; ``parameters`` is the schema of its arguments."""
-
-    name: Name
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class Tool(Body):
-    type: Literal["function"]
-    function: Function
-
-
-class FunctionName(Body):
-    name: str
-
-
-class NamedTool(Body):
-    type: Literal["function"]
-    function: FunctionName
-
-
-class JsonSchema(Body):
-    name: Name
-    description: str | None = None  # a note of the client; it changes nothing
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
-    strict: bool | None = None
-
-
-class ResponseFormat(Body):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        required("json_schema", unless=none_of("type", "json_schema")),
-        needs("json_schema", one_of("type", "json_schema"), "type is not json_schema"),
-    )
+_TIERS = ("auto", "default")  # that the server has
 
 
 class ChatBody(ReasoningFields, GenerationBody):
     """``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    response_format: ResponseFormat | None = None
-    logprobs: bool | None = None
+    max_completion_tokens: TokenLimit = None
+    # A number is that of the alternatives, as in text completions.
+    logprobs: bool | Annotated[int, Field(ge=1, le=20)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    functions: Annotated[list[Function], Field(max_length=MAX_TOOLS)] | None = None
+    function_call: FunctionChoice | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
-    metadata: Metadata | None = None  # notes of the client; the server does not store them
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: Note = None
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        *GenerationBody.rules,
-        not_both("max_completion_tokens", "max_tokens"),
-        needs("top_logprobs", one_of("logprobs", True), "logprobs is not true", neutral=(0,)),
         needs(
             "tool_choice",
             none_of("tools", [], None),
             "tools is not set",
+            neutral=("none", "auto"),
+            in_schema=False,
+        ),
+        needs(
+            "functions",
+            one_of("tools", [], None),
+            "tools is set",
+            neutral=([],),
+            in_schema=False,
+        ),
+        needs(
+            "function_call",
+            none_of("functions", [], None),
+            "functions is not set",
             neutral=("none", "auto"),
             in_schema=False,
         ),
@@ -101,10 +75,16 @@ class ChatBody(ReasoningFields, GenerationBody):
     )
     neutral: ClassVar = {
         "audio": (),
-        "function_call": ("none", "auto"),
-        "functions": ([],),
+        "best_of": (1,),
+        "echo": (False,),
         "modalities": (["text"],),
         "moderation": (),
+        "suffix": ("",),
+        "web_search_options": (),
+    }
+    harmless: ClassVar = {
+        **GenerationBody.harmless,
+        "metadata": (ANY,),
         "prediction": (),
         "prompt_cache_key": (ANY,),
         "prompt_cache_options": (),
@@ -112,28 +92,54 @@ class ChatBody(ReasoningFields, GenerationBody):
         "safety_identifier": (ANY,),
         "store": (False,),
         "verbosity": ("medium",),
-        "web_search_options": (),
     }
+    spellings: ClassVar = {**GenerationBody.spellings, **ReasoningFields.spellings}
 
     @field_validator("tool_choice")
     @classmethod
-    def _choose_an_offered_tool(
-        cls, value: str | NamedTool | None, info: ValidationInfo
-    ) -> str | NamedTool | None:
+    def _choose_an_offered_tool(cls, value: Choice, info: ValidationInfo) -> Choice:
         tools: list[Tool] = info.data.get("tools") or []
-        names = [tool.function.name for tool in tools]
-        if tools and isinstance(value, NamedTool) and value.function.name not in names:
-            raise PydanticCustomError(
-                "unsupported_value",
-                "no tool has the name {name}",
-                {"name": json.dumps(value.function.name)},
-            )
-        return value
+        return _checked(value, [tool.function.name for tool in tools])
+
+    @field_validator("function_call")
+    @classmethod
+    def _choose_an_offered_function(cls, value: Choice, info: ValidationInfo) -> Choice:
+        functions: list[Function] = info.data.get("functions") or []
+        return _checked(value, [function.name for function in functions])
 
     @property
     def requested_tokens(self) -> int | None:
-        return self.max_completion_tokens or self.max_tokens
+        """The smaller of the limits."""
+        limits = (self.max_completion_tokens, self.max_tokens)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def num_logprobs(self) -> int | None:
-        return (self.top_logprobs or 0) if self.logprobs else None
+        """``top_logprobs`` alone asks for log-probabilities, too."""
+        if self.logprobs is None or self.logprobs is True:
+            return (self.top_logprobs or 0) if self.logprobs else self.top_logprobs or None
+        if self.logprobs is False:
+            return None
+        return self.logprobs if self.top_logprobs is None else self.top_logprobs
+
+    @property
+    def has_functions(self) -> bool:
+        """True if calls are written as they were before there were tools."""
+        return bool(self.functions)
+
+    @property
+    def idle(self) -> list[str]:
+        found = ["top_logprobs"] if self.logprobs is False and self.top_logprobs else []
+        if self.service_tier is not None and self.service_tier not in _TIERS:
+            found.append("service_tier")
+        return found
+
+
+def _checked(choice: Choice, offered: list[str]) -> Choice:
+    """``choice``, which may name only functions that are offered, if any are."""
+    others = [name for name in names_in(choice) or () if name not in offered]
+    if offered and others:
+        raise PydanticCustomError(
+            "unsupported_value", "no tool has the name {name}", {"name": json.dumps(others[0])}
+        )
+    return choice

@@ -6,18 +6,10 @@ from msgspec import UNSET, UnsetType
 
 from mlxnode.models.served import ServedModel
 from mlxnode.server.answer.choice import ChoiceDelta, FinishedChoice, ScoredToken
-from mlxnode.server.answer.events import (
-    CallArguments,
-    CallBegun,
-    Event,
-    content_of,
-    reasoning_of,
-)
+from mlxnode.server.answer.events import Event, content_of, reasoning_of
 from mlxnode.server.answer.usage import TokenCounts
 from mlxnode.server.answer.writer import AnswerWriter
 from mlxnode.server.formats.chat.answers import (
-    CalledFunction,
-    CalledFunctionDelta,
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
@@ -26,9 +18,8 @@ from mlxnode.server.formats.chat.answers import (
     ChatFinishReason,
     ChatLogprobs,
     ChatMessage,
-    ToolCall,
-    ToolCallDelta,
 )
+from mlxnode.server.formats.chat.calls import FunctionCallWriter, ToolCallWriter
 from mlxnode.server.formats.chat.logprobs import LogprobWriter
 from mlxnode.server.formats.usage import Usage
 from mlxnode.server.formats.writer import AnswerIdentity
@@ -46,8 +37,13 @@ class ChatWriter(AnswerWriter):
         token_bytes: TokenBytes | None = None,
         num_choices: int = 1,
         has_service_tier: bool = False,
+        has_functions: bool = False,
     ):
-        """``token_bytes``: the bytes of tokens, if the answer reports log-probabilities."""
+        """``token_bytes``: the bytes of tokens, if the answer reports log-probabilities.
+
+        ``has_functions``: the request has functions instead of tools.
+        """
+        self._calls = FunctionCallWriter() if has_functions else ToolCallWriter()
         self._identity = AnswerIdentity.new("chatcmpl-", served)
         self._include_usage = include_usage
         self._logprob_writer = None if token_bytes is None else LogprobWriter(token_bytes)
@@ -60,8 +56,8 @@ class ChatWriter(AnswerWriter):
         written = [
             ChatChoice(
                 choice.index,
-                _message(choice.events),
-                choice.finish_reason,
+                self._message(choice.events),
+                self._calls.finish_reason(choice.finish_reason),
                 self._logprobs(choice.tokens),
             )
             for choice in choices
@@ -85,10 +81,11 @@ class ChatWriter(AnswerWriter):
         if delta.events or delta.tokens:
             logprobs = self._logprobs(delta.tokens)
             chunks.append(
-                self._choice_chunk(delta.index, _delta(delta.events), logprobs=logprobs)
+                self._choice_chunk(delta.index, self._delta(delta.events), logprobs=logprobs)
             )
         if delta.finish_reason is not None:
-            chunks.append(self._choice_chunk(delta.index, ChatDelta(), delta.finish_reason))
+            reason = self._calls.finish_reason(delta.finish_reason)
+            chunks.append(self._choice_chunk(delta.index, ChatDelta(), reason))
         return chunks
 
     def closing_chunks(self, usage: TokenCounts) -> list[ChatChunk]:
@@ -115,51 +112,24 @@ class ChatWriter(AnswerWriter):
             service_tier=self._service_tier,
         )
 
+    def _message(self, events: list[Event]) -> ChatMessage:
+        content = content_of(events)
+        message = ChatMessage(content)
+        if self._calls.add_to(message, events) and not content:
+            message.content = None
+        if reasoning := reasoning_of(events):
+            message.reasoning_content = reasoning
+        return message
+
+    def _delta(self, events: list[Event]) -> ChatDelta:
+        delta = ChatDelta()
+        if reasoning := reasoning_of(events):
+            delta.reasoning_content = reasoning
+        has_calls = self._calls.add_to_delta(delta, events)
+        content = content_of(events)
+        if content or not (reasoning or has_calls):
+            delta.content = content
+        return delta
+
     def _logprobs(self, tokens: list[ScoredToken]) -> ChatLogprobs | None:
         return None if self._logprob_writer is None else self._logprob_writer.write(tokens)
-
-
-def _message(events: list[Event]) -> ChatMessage:
-    content, calls = content_of(events), _tool_calls(events)
-    message = ChatMessage(None if calls and not content else content)
-    if reasoning := reasoning_of(events):
-        message.reasoning_content = reasoning
-    if calls:
-        message.tool_calls = calls
-    return message
-
-
-def _tool_calls(events: list[Event]) -> list[ToolCall]:
-    """The whole calls."""
-    calls: list[ToolCall] = []
-    for event in events:
-        if isinstance(event, CallBegun):
-            calls.append(ToolCall(event.id, CalledFunction(event.name, "")))
-        elif isinstance(event, CallArguments):
-            calls[-1].function.arguments += event.text
-    return calls
-
-
-def _delta(events: list[Event]) -> ChatDelta:
-    delta = ChatDelta()
-    if reasoning := reasoning_of(events):
-        delta.reasoning_content = reasoning
-    if calls := _call_deltas(events):
-        delta.tool_calls = calls
-    content = content_of(events)
-    if content or not (reasoning or calls):
-        delta.content = content
-    return delta
-
-
-def _call_deltas(events: list[Event]) -> list[ToolCallDelta]:
-    """What is new of the calls: one delta a call, with its name if it begins here."""
-    deltas: dict[int, ToolCallDelta] = {}
-    for event in events:
-        if isinstance(event, CallBegun):
-            function = CalledFunctionDelta("", event.name)
-            deltas[event.index] = ToolCallDelta(event.index, function, event.id, "function")
-        elif isinstance(event, CallArguments):
-            new = ToolCallDelta(event.index, CalledFunctionDelta(""))
-            deltas.setdefault(event.index, new).function.arguments += event.text
-    return list(deltas.values())

@@ -13,14 +13,14 @@ class CompletionBody(GenerationBody):
     """``POST /v1/completions``."""
 
     prompt: TextOrTokens[str]
-    max_tokens: Annotated[int, Field(ge=0)] | None = None  # 0: only score the prompt
-    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    # 0: only score the prompt; -1: no limit (LM Studio, llama.cpp)
+    max_tokens: Annotated[int, Field(ge=-1)] | None = None
+    logprobs: bool | Annotated[int, Field(ge=0, le=5)] | None = None
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     echo: bool | None = None
     suffix: str | None = None  # the text after the gap that the answer fills
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        *GenerationBody.rules,
         at_least("best_of", "n", max_other=MAX_CHOICES),
         needs(
             "best_of",
@@ -39,11 +39,22 @@ class CompletionBody(GenerationBody):
     )
 
     @property
+    def requested_tokens(self) -> int | None:
+        return None if self.is_unlimited else self.max_tokens
+
+    @property
+    def is_unlimited(self) -> bool:
+        """True if the answer may be as long as the model allows."""
+        return self.max_tokens == -1
+
+    @property
     def echoes(self) -> bool:
         return bool(self.echo)
 
     @property
     def num_logprobs(self) -> int | None:
+        if isinstance(self.logprobs, bool):
+            return 0 if self.logprobs else None  # as in chat
         return self.logprobs
 
     @property

@@ -1,0 +1,68 @@
+"""The request bodies of ``/v1/rerank`` (Jina's, Cohere's) and ``/v1/score`` (vLLM's)."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from mlxnode.server.formats.body import ANY, Body
+from mlxnode.server.formats.fields import INT32_MAX, MAX_INPUTS, NonEmpty, Note, TokenLimit
+
+_Tokens = Annotated[int, Field(ge=1, le=INT32_MAX)]
+_Several = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
+
+
+class ScoringBody(Body):
+    """Base of the bodies whose answers are scores.
+
+    Texts that are too long are cut, as rerankers usually are asked. ``truncate`` false
+    refuses them; ``truncate_prompt_tokens`` (-1: the model's maximum) cuts them shorter.
+    """
+
+    model: NonEmpty
+    instruction: NonEmpty | None = None  # what the query asks for
+    truncate: bool | None = None
+    truncate_prompt_tokens: TokenLimit = None
+    user: Note = None
+
+    exact: ClassVar = ("query", "documents", "text_1", "text_2")
+    spellings: ClassVar = {"instruct": "instruction", "truncation": "truncate"}
+
+
+class Document(Body):
+    text: NonEmpty
+
+
+class RerankBody(ScoringBody):
+    """``POST /v1/rerank``."""
+
+    query: NonEmpty
+    documents: Annotated[list[NonEmpty | Document], _Several]
+    top_n: _Tokens | None = None
+    return_documents: bool | None = None
+    max_tokens_per_doc: _Tokens | None = None
+
+    spellings: ClassVar = {**ScoringBody.spellings, "top_k": "top_n"}
+    # Cohere's: a longer document is cut, where Cohere once scored its parts.
+    harmless: ClassVar = {"max_chunks_per_doc": (1,), "priority": (ANY,)}
+    neutral: ClassVar = {"rank_fields": (["text"],)}
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the documents."""
+        return [
+            document if isinstance(document, str) else document.text
+            for document in self.documents
+        ]
+
+
+class ScoreBody(ScoringBody):
+    """``POST /v1/score``: one text against each of others, or as many against as many."""
+
+    text_1: NonEmpty | Annotated[list[NonEmpty], _Several]
+    text_2: NonEmpty | Annotated[list[NonEmpty], _Several]
+
+    spellings: ClassVar = {
+        **ScoringBody.spellings,
+        **dict.fromkeys(("query", "queries", "data_1"), "text_1"),
+        **dict.fromkeys(("document", "documents", "items", "data_2"), "text_2"),
+    }

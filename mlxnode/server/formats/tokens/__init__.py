@@ -1,0 +1,1 @@
+"""``/tokenize`` and ``/detokenize``: their request bodies and their answers."""

@@ -1,0 +1,22 @@
+"""Options of TCP connections."""
+
+import contextlib
+import socket
+import sys
+
+# A client that waits for a long answer without a stream gets no byte meanwhile. The probes keep
+# its connection in the tables of the routers between, and find a client that is gone without a
+# word: its request then ends.
+_IDLE = 30  # seconds without a byte until the first probe
+_INTERVAL = 15  # seconds between two probes
+_COUNT = 4  # probes without an answer until the connection is closed
+_IDLE_OPTION = socket.TCP_KEEPALIVE if sys.platform == "darwin" else socket.TCP_KEEPIDLE
+
+
+def probe_when_silent(connection: socket.socket) -> None:
+    """Let TCP probe the peer of a silent ``connection`` (RFC 9293, section 3.8.4)."""
+    with contextlib.suppress(OSError):  # macOS: the client has left already
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, _IDLE_OPTION, _IDLE)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _INTERVAL)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _COUNT)

@@ -1,0 +1,84 @@
+"""``POST /tokenize`` and ``POST /detokenize``."""
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from mlxnode.server.answer.conversation import ask
+from mlxnode.server.formats.chat.request import to_conversation
+from mlxnode.server.formats.tokens.answers import Detokenization, Piece, Tokenization
+from mlxnode.server.formats.tokens.schema import (
+    AnswerOptions,
+    ConversationBody,
+    TextBody,
+    TokensBody,
+)
+from mlxnode.server.http.body import json_response, read_body, read_json, validated
+from mlxnode.server.http.context import registry_of
+from mlxnode.server.prompt import inspection
+from mlxnode.server.prompt.tokenizers import LARGE_TEXT, check_token_ids, off_loop_if
+from mlxnode.server.registry import ServerModel, TextModel
+
+blueprint = Blueprint("tokens")
+
+_ALL = ("chat", "completion", "embedding", "rerank")
+
+
+@blueprint.post(
+    "/tokenize",
+    ctx_bodies=((TextBody, _ALL), (ConversationBody, ("chat",))),
+    ctx_answer=Tokenization,
+)
+async def tokenize(request: Request) -> HTTPResponse:
+    """The token ids of a text, or of the prompt that a conversation becomes."""
+    raw = read_json(request)
+    registry = registry_of(request)
+    if "messages" not in raw:
+        body = validated(request, raw, TextBody)
+        model = registry.find_any(body.model)
+        is_large = len(body.text) > LARGE_TEXT
+        ids = await off_loop_if(is_large, _text_ids, model, body)
+    else:
+        if raw.get("model") is None:
+            raw = raw | {"model": registry.find_any(None).served.id}
+        body = validated(request, raw, ConversationBody)
+        model = registry.find_chat(body.model)
+        ids = (await ask(to_conversation(body), model)).prompt.ids
+    return await off_loop_if(len(ids) > LARGE_TEXT, _tokenization, model, ids, body)
+
+
+@blueprint.post("/detokenize", ctx_models=_ALL, ctx_body=TokensBody, ctx_answer=Detokenization)
+async def detokenize(request: Request) -> HTTPResponse:
+    """The text of token ids, with special tokens."""
+    body = read_body(request, TokensBody)
+    model = registry_of(request).find_any(body.model)
+    if body.tokens:
+        check_token_ids([body.tokens], _vocabulary_size(model), "tokens")
+    is_large = len(body.tokens) > LARGE_TEXT
+    text = await off_loop_if(is_large, inspection.joined, model.tokenizer.backend, body.tokens)
+    return json_response(Detokenization(text, text))
+
+
+def _text_ids(model: ServerModel, body: TextBody) -> list[int]:
+    if isinstance(model, TextModel) and body.adds_special:
+        [ids] = model.tokenizer.prompt_ids([body.text])
+        return ids
+    return inspection.plain_ids(model.tokenizer.backend, body.text, special=body.adds_special)
+
+
+def _tokenization(model: ServerModel, ids: list[int], options: AnswerOptions) -> HTTPResponse:
+    tokenizer = model.tokenizer.backend
+    tokens: list[int | Piece] = [*ids]
+    if options.with_pieces:
+        pieces = inspection.texts(tokenizer, ids)
+        tokens = [Piece(id, piece) for id, piece in zip(ids, pieces, strict=True)]
+    entries = inspection.entries(tokenizer, ids) if options.return_token_strs else None
+    return json_response(Tokenization(len(ids), _max_length(model), tokens, entries))
+
+
+def _max_length(model: ServerModel) -> int:
+    return model.served.context_length if isinstance(model, TextModel) else model.max_length
+
+
+def _vocabulary_size(model: ServerModel) -> int:
+    if isinstance(model, TextModel):
+        return model.tokenizer.vocabulary_size
+    return model.config.vocabulary_size
