@@ -66,7 +66,7 @@ class Client:
     ``turns`` are the turns of its model. ``command`` is what runs in the project, with the
     variables of ``environment``; both get the base URL without a path. ``says`` is what it
     reads from its standard input. ``api`` is the path of its conversations. Without ``needs``
-    it is not installed.
+    it is not installed. ``is_replayed``: its requests mean something to another node.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Client:
     environment: Callable[[Workspace, str], Mapping[str, str]] = lambda *_: {}
     says: Callable[[Workspace], str] = lambda _: ""
     needs: Path = NODE_MODULES
+    is_replayed: bool = True
     least_cached: float = 0.95  # of the tokens of a prompt, from the second turn on
 
 
