@@ -22,17 +22,17 @@ serve: $(VENV)/.installed  ## set up, fetch the demo models once, and serve conf
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test: $(VENV)/.installed-dev  ## set up, and run the tests, with some cases of each long table
-	$(PYTEST) -m "not exhaustive and not models"
+	$(PYTEST) -m "not exhaustive and not models and not clients"
 
 test-all: $(VENV)/.installed-dev  ## all tests but those of make test-models
-	$(PYTEST) -m "not models"
+	$(PYTEST) -m "not models and not clients"
 
 test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; write docs/models.md
 	$(BIN)/python -m pytest --numprocesses 2 -m "models or families"; status=$$?; \
 		PYTHONPATH=tests $(BIN)/python -m support.models_table && exit $$status
 
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
-	$(PYTEST) -m "not slow and not exhaustive and not models"
+	$(PYTEST) -m "not slow and not exhaustive and not models and not clients"
 
 # With the benchmarks' dependencies, whose types are checked too.
 lint: $(VENV)/.installed-bench  ## check style, formatting, types and the sizes of the files

@@ -174,6 +174,8 @@ class ServerConfig(Table):
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
     # A stream begins at the latest after this time, before its first token.
     keep_alive_after: Annotated[float, Field(ge=0)] = 8.0
+    # Answers of /v1/responses that are kept for each key; 0: none.
+    response_store: Annotated[int, Field(ge=0, le=100_000)] = 0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
     hang_timeout: Annotated[float, Field(ge=2)] = 60.0  # then a silent process is replaced
     require_all_models: bool = False  # end the start if a model cannot be served

@@ -38,6 +38,7 @@ from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.descriptors import raise_descriptor_limit
 from mlxnode.process.failures import ModelFailures
 from mlxnode.process.ledger import Ledger
+from mlxnode.process.private_folder import PrivateFolder
 from mlxnode.process.signals import catch_signals, has_terminal
 from mlxnode.process.sleep import SleepBlocker
 from mlxnode.process.status import NodeStatus
@@ -81,12 +82,13 @@ class Supervisor:
         self._on_progress = on_progress
         self._events: queue.SimpleQueue[ChildEvent | signal.Signals] = queue.SimpleQueue()
         self._ledger = Ledger(config.api)
+        self._store = store = PrivateFolder() if config.server.response_store else None
         self._engine = Child("engine", engine_entry, (config, models), self._events.put)
         self._workers = [
             Child(
                 f"worker {i}",
                 worker_entry,
-                (i, listener, config, models, api_keys),
+                (i, listener, config, models, api_keys, store and store.path),
                 self._events.put,
             )
             for i in range(config.server.num_workers)
@@ -110,8 +112,9 @@ class Supervisor:
         catch_signals(self._events.put)
         self._status.open()
         try:
-            for child in self._children:
-                self._start(child)
+            if self._open_store():
+                for child in self._children:
+                    self._start(child)
             while self._exit_code is None:
                 self._handle_next()
                 self._tick(time.monotonic())
@@ -120,6 +123,8 @@ class Supervisor:
                 self._sleep_blocker.release()
             self._status.close()
             self._kill_all()
+            if self._store is not None:
+                self._store.close()
         return self._exit_code
 
     @property
@@ -169,6 +174,15 @@ class Supervisor:
         return self._ledger.reserve(
             _holder(worker), asked.ticket, asked.key, asked.model, asked.tokens, asked.expected
         )
+
+    def _open_store(self) -> bool:
+        try:
+            if self._store is not None:
+                self._store.open()
+        except OSError as error:
+            self._fail(f"server.response_store: {error}")
+            return False
+        return True
 
     def _start(self, child: Child) -> None:
         try:

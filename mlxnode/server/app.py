@@ -15,14 +15,36 @@ from sanic.response import BaseHTTPResponse
 from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable, from_exception
 from mlxnode.server.http.acceptor import is_surplus
 from mlxnode.server.http.auth import sent_keys
-from mlxnode.server.http.body import json_response
 from mlxnode.server.http.codings import decode_body
 from mlxnode.server.http.context import WorkerContext, context_of
+from mlxnode.server.http.envelope import error_response
 from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
-from mlxnode.server.routes import chat, completions, embeddings, info, rerank, tokens
+from mlxnode.server.routes import (
+    chat,
+    completions,
+    embeddings,
+    info,
+    messages,
+    rerank,
+    responses,
+    stored_responses,
+    tokens,
+)
 
 logger = logging.getLogger("mlxnode.server")
+
+_ROUTES = (
+    info,
+    chat,
+    completions,
+    responses,
+    stored_responses,
+    messages,
+    embeddings,
+    rerank,
+    tokens,
+)
 
 OPENAI_VERSION = "2020-10-01"  # the only date that OpenAI's API has sent so far
 _MAX_REQUEST_ID = 128
@@ -54,7 +76,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
     app.ctx.worker_context = context
     # Sanic sends an empty alt-svc header unless it knows that it serves only HTTP/1.1.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
-    for routes in (info, chat, completions, embeddings, rerank, tokens):
+    for routes in _ROUTES:
         app.blueprint(routes.blueprint)
     app.ctx.documents = {}  # /openapi.json, by the models that a key may use
     app.register_middleware(_admit, "request")
@@ -96,7 +118,7 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
     seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())
     response.headers.update(getattr(request.ctx, "headers", {}))
     response.headers.update(context.cors.headers_for(request.headers.get("origin")))
-    response.headers["x-request-id"] = getattr(request.ctx, "request_id", _request_id(""))
+    response.headers["x-request-id"] = response.headers["request-id"] = _id_of(request)
     response.headers["openai-processing-ms"] = str(round(seconds * 1000))
     response.headers["openai-version"] = OPENAI_VERSION
     if (context.is_draining or is_surplus(request)) and isinstance(request.stream, Http):
@@ -112,7 +134,7 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
 
 
 class _EnvelopeErrors(ErrorHandler):
-    """Answers every error, also Sanic's own, with OpenAI's envelope."""
+    """Answers every error, also Sanic's own, with the envelope that the client knows."""
 
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
         limit = request.app.config.REQUEST_MAX_SIZE
@@ -123,7 +145,14 @@ class _EnvelopeErrors(ErrorHandler):
             logger.error("%s %s", request.method, request.path, exc_info=exception)
         elif error.status >= 500:
             logger.warning("%s %s: %s", request.method, request.path, error)
-        return json_response(error.to_envelope(), error.status, error.headers)
+        return error_response(request, error, _id_of(request))
+
+
+def _id_of(request: Request) -> str:
+    """The id of ``request``, also of one that failed before it was admitted."""
+    if not hasattr(request.ctx, "request_id"):
+        request.ctx.request_id = _request_id("")
+    return request.ctx.request_id
 
 
 def _request_id(own: str) -> str:

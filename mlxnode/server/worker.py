@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import uvloop
 
@@ -36,6 +37,7 @@ from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.registry import Registry
+from mlxnode.server.response_store import ResponseStore
 from mlxnode.server.serving import Serving
 
 _EXIT_TIMEOUT = 2.0  # seconds from the order to stop until the process exits in any case
@@ -48,15 +50,19 @@ def run_worker(
     config: NodeConfig,
     models: list[ServedModel],
     api_keys: list[ApiKey],
+    store_folder: Path | None = None,
 ) -> None:
-    """Serve HTTP on ``listener`` until the supervisor orders a stop, or is gone."""
+    """Serve HTTP on ``listener`` until the supervisor orders a stop, or is gone.
+
+    ``store_folder`` is where all workers keep answers; None: answers are not stored.
+    """
     ignore_signals()
     # Without it, transformers warns in each worker that PyTorch, which is not used, is missing.
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     set_up_logging(config.server.log_level)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(control, listener, config, loop)
+    worker = Worker(control, listener, config, loop, store_folder)
     loop.run_until_complete(worker.run(f"mlxnode-{index}", models, api_keys))
 
 
@@ -69,10 +75,13 @@ class Worker:
         listener: socket.socket,
         config: NodeConfig,
         loop: asyncio.AbstractEventLoop,
+        store_folder: Path | None,
     ):
         self._listener = listener
         self._config = config
         self._loop = loop
+        capacity = config.server.response_store
+        self._store = ResponseStore(store_folder, capacity) if store_folder else None
         self._stopped = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
         self._serving: Serving | None = None  # None while the worker loads
@@ -107,6 +116,7 @@ class Worker:
             rate_limiter=self._rate_limiter,
             keyring=Keyring(api_keys, required=api.require_auth),
             cors=Cors(api.cors_origins if api.cors_enabled else []),
+            response_store=self._store,
         )
         garbage.freeze()
         self._serving = await Serving.start(name, self._listener, context)

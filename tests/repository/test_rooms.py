@@ -123,6 +123,7 @@ MAY_IMPORT = {
         "server.errors",
         "server.prompt",
     ],
+    "server.response_store": [],
     "server.client": ["messages", "process", "server.errors", "server.prompt"],
     "server.answer": [
         "messages",
@@ -153,6 +154,7 @@ MAY_IMPORT = {
         "server.formats",
         "server.json_text",
         "server.registry",
+        "server.response_store",
     ],
     "server.routes": [
         "messages",
@@ -174,6 +176,7 @@ MAY_IMPORT = {
         "server.errors",
         "server.http",
         "server.registry",
+        "server.response_store",
         "server.routes",
     ],
 }

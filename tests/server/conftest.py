@@ -138,7 +138,13 @@ class WorkerProcess:
     origin = ORIGIN
     headers: ClassVar = {"authorization": f"Bearer {KEY}"}
 
-    def __init__(self, config: NodeConfig, models: list[ServedModel], keys: list[ApiKey]):
+    def __init__(
+        self,
+        config: NodeConfig,
+        models: list[ServedModel],
+        keys: list[ApiKey],
+        store_folder: Path | None = None,
+    ):
         self.engine = FakeEngine(Tokenizer.from_file(str(models[0].folder / "tokenizer.json")))
         self.events: queue.Queue[ChildToSupervisor] = queue.Queue()
         self._clients: list[openai.OpenAI] = []
@@ -149,7 +155,8 @@ class WorkerProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
         self.process = context.Process(
-            target=run_worker, args=(theirs, 0, self._listener, config, models, keys)
+            target=run_worker,
+            args=(theirs, 0, self._listener, config, models, keys, store_folder),
         )
         self.process.start()
         theirs.close()
@@ -284,11 +291,12 @@ def started_worker(
     api: dict[str, Any],
     server: dict[str, Any] | None = None,
     until: type | None = Ready,
+    store_folder: Path | None = None,
 ) -> Iterator[WorkerProcess]:
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
     narrow = ApiKey("narrow", digest_of(NARROW_KEY), frozenset({"org/tiny-text"}))
     keys = [ApiKey.unnamed(KEY), ApiKey.unnamed("sk-another-key-0123456789"), narrow]
-    worker = WorkerProcess(config, models, keys)
+    worker = WorkerProcess(config, models, keys, store_folder)
     try:
         worker.started = until and worker.wait_for(until)
         yield worker

@@ -115,6 +115,7 @@ class TextRunner:
 
     def add_request(self, request: Request) -> Failed | None:
         """Queue a request, or return why it is refused."""
+        self._scheduler.shorten(request)
         refusal = self._scheduler.refusal(request)
         if refusal is None:
             self._grammars.compile(request)

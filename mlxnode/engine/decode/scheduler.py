@@ -1,7 +1,9 @@
 """Which request runs next. Plain Python, without mlx arrays."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from mlxnode.engine.decode.request import Request, Stage
 from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
@@ -60,15 +62,26 @@ class Scheduler:
         """The requests with a complete prompt and no sampled token."""
         return self._in_stage(Stage.PREFILLED)
 
+    def shorten(self, request: Request) -> None:
+        """Reduce the tokens of the answer to those that the memory holds beside the prompt.
+
+        A request may ask for all that the context has room for, and the context of a model can
+        be longer than the memory.
+        """
+        length, most = len(request.prompt), range(1, request.max_tokens + 1)
+        if self._alone(length, request.max_tokens) > self._budget.total:
+            longest = bisect_right(most, self._budget.total, key=partial(self._alone, length))
+            request.max_tokens = max(longest, 1)
+
     def refusal(self, request: Request) -> Failed | None:
         """Why the request cannot be queued, None if it can."""
-        uid, size = request.key.uid, self._needed([request], (0, 0))
+        uid, size = request.key.uid, self._alone(len(request.prompt), request.max_tokens)
         if size > self._budget.total:
             return Failed(
                 uid,
                 "too_large",
-                f"{len(request.prompt)} prompt tokens and max_tokens of {request.max_tokens} "
-                f"need {size / 1e9:.2f} GB of KV cache, copies included; this node has "
+                f"{len(request.prompt)} prompt tokens and an answer need {size / 1e9:.2f} GB "
+                "of KV cache, copies included; this node has "
                 f"{self._budget.total / 1e9:.2f} GB",
             )
         if len(self._waiting) >= self._max_queue_size:
@@ -174,6 +187,12 @@ class Scheduler:
 
     def _claim(self, requests: list[Request]) -> bool:
         return self._budget.claim(self, self._needed(requests, self._held()))
+
+    def _alone(self, prompt: int, answer: int) -> int:
+        """The bytes of a request without others, from the tokens of its prompt and answer."""
+        longest = prompt + answer
+        sizes = self._sizes
+        return sizes.batch(1, longest) + sizes.copy(1, longest) + sizes.own(prompt)
 
     def _needed(self, requests: list[Request], held: tuple[int, int]) -> int:
         # All rows of a batch allocate as many positions as the longest.

@@ -20,19 +20,22 @@ class ScoredToken(Struct, frozen=True):
 
     token: Token
     offset: int  # characters
+    is_reasoning: bool = False  # the thoughts and their markers
 
 
 class ChoiceDelta(Struct, frozen=True, kw_only=True):
     """New output of one choice. The delta with a ``finish_reason`` is the last one.
 
     ``tokens``, if requested, are all generated tokens since the last delta, with those of the
-    reasoning and of the tool calls.
+    reasoning and of the tool calls. ``stop_string`` is what has ended the choice, if it was one
+    of the request's stop strings.
     """
 
     index: int
     events: list[Event]
     finish_reason: FinishReason | None
     tokens: list[ScoredToken] = []
+    stop_string: str | None = None
 
 
 class FinishedChoice(ChoiceDelta, frozen=True, kw_only=True):
@@ -75,11 +78,13 @@ class Choice:
         for token in update.tokens:
             self.num_tokens += 1
             self.total_logprob += token.logprob or 0.0
-            if self._request.has_logprobs:
-                self._scored.append(ScoredToken(token, self._length))
+            offset, was_reasoning = self._length, self._parser.is_reasoning
             text, is_special = self._text_of(token.id)
             self._length += len(text)
             self._emit(self._parser.feed(text, is_special=is_special))
+            if self._request.has_logprobs:
+                is_reasoning = was_reasoning or self._parser.is_reasoning
+                self._scored.append(ScoredToken(token, offset, is_reasoning))
             if self.finish_reason is not None:
                 return
         if update.finish is not None:
@@ -96,14 +101,22 @@ class Choice:
         """The output since the last delta, as choice ``index`` of the answer."""
         events, scored = self._take()
         return ChoiceDelta(
-            index=index, events=events, finish_reason=self.finish_reason, tokens=scored
+            index=index,
+            events=events,
+            finish_reason=self.finish_reason,
+            tokens=scored,
+            stop_string=self._stops.matched,
         )
 
     def take_whole(self, index: int, finish_reason: FinishReason) -> FinishedChoice:
         """All the output, as choice ``index`` of the answer."""
         events, scored = self._take()
         return FinishedChoice(
-            index=index, events=events, finish_reason=finish_reason, tokens=scored
+            index=index,
+            events=events,
+            finish_reason=finish_reason,
+            tokens=scored,
+            stop_string=self._stops.matched,
         )
 
     @property

@@ -48,7 +48,9 @@ async def stream_answer(
             chunks = []
             if await generation.wait(stream.patience):
                 chunks = _chunks_of(await generation.receive(), writer)
-        await stream.end([*chunks, *writer.closing_chunks(generation.usage)], writer.end)
+        chunks += writer.closing_chunks(generation.usage)
+        await writer.before_end()
+        await stream.end(chunks, writer.end)
     except ApiError as error:
         logger.warning("stream %s ended early: %s", request.ctx.request_id, error.message)
         await stream.end([], writer.failure(error))

@@ -13,7 +13,11 @@ class StopStrings:
     def __init__(self, stops: list[str]):
         self._stops = stops
         self._held = ""  # the suffix of the text that may be the start of a stop string
-        self.is_matched = False
+        self.matched: str | None = None  # the stop string that has ended the text
+
+    @property
+    def is_matched(self) -> bool:
+        return self.matched is not None
 
     def feed(self, text: str) -> str:
         """Read the next part of the text; returns the text that can be shown now."""
@@ -22,11 +26,12 @@ class StopStrings:
         if self.is_matched:
             return ""
         held = self._held + text
-        found = [(at + len(stop), at) for stop in self._stops if (at := held.find(stop)) >= 0]
+        starts = ((held.find(stop), stop) for stop in self._stops)
+        found = [(at + len(stop), at, stop) for at, stop in starts if at >= 0]
         if found:
-            self.is_matched = True
+            _, at, self.matched = min(found)
             self._held = ""
-            return held[: min(found)[1]]
+            return held[:at]
         keep = max(overlap(held, stop) for stop in self._stops)
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]

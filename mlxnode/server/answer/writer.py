@@ -36,6 +36,9 @@ class AnswerWriter(ABC):
     def closing_chunks(self, usage: TokenCounts) -> Sequence[msgspec.Struct]:
         """The chunks after the end of the last choice."""
 
+    async def before_end(self) -> None:  # noqa: B027 (most formats have nothing to do)
+        """Called when the whole answer is written, before the end of it is sent."""
+
     def frame(self, chunk: msgspec.Struct) -> bytes:
         """``chunk`` as a server-sent event."""
         return b"data: %b\n\n" % msgspec.json.encode(chunk)

@@ -1,4 +1,4 @@
-"""The response bodies of ``/v1/models`` and ``/health``."""
+"""The response bodies of ``/v1/models``, ``/health`` and ``/``."""
 
 from typing import Literal
 
@@ -29,3 +29,8 @@ class Health(Struct):
     status: Literal["ok"]
     engine: Literal["ok"]
     failed_models: list[str]  # configured, but not served; /v1/models has the reasons
+
+
+class Root(Struct):
+    name: Literal["mlxnode"] = "mlxnode"
+    documentation: str = "/openapi.json"

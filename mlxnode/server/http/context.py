@@ -10,6 +10,7 @@ from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.registry import Registry
+from mlxnode.server.response_store import ResponseStore
 
 
 @dataclass
@@ -22,6 +23,7 @@ class WorkerContext:
     rate_limiter: RateLimiter
     keyring: Keyring
     cors: Cors
+    response_store: ResponseStore | None = None
     is_draining: bool = False
 
 

@@ -2,13 +2,17 @@
 
 Paths and methods come from Sanic's routes, request bodies from the pydantic schemas, answers
 from the msgspec structs. A route names them with ``ctx_body``, ``ctx_answer`` and, if it
-streams, ``ctx_event``; several bodies are ``ctx_bodies``. The docstring of the handler
-describes the operation. A route with ``ctx_is_alias`` is left out.
+streams, ``ctx_event``; if errors have an envelope of their own, with ``ctx_error``. Each of
+them is one struct, or several of which one is sent; a stream's events have names if there are
+several. Several bodies are ``ctx_bodies``. ``ctx_query`` is the struct of the query,
+``ctx_parameters`` are others beside the path. The docstring of the handler describes the
+operation. A route with ``ctx_is_alias`` is left out.
 """
 
 import itertools
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import msgspec
 from pydantic.json_schema import models_json_schema
@@ -45,6 +49,7 @@ _TEXT = {"type": "string"}
 _COUNT = {"type": "string", "pattern": "^[0-9]+$"}
 _HEADERS = {  # of every response
     "x-request-id": ("The client's own if it was printable and short.", _TEXT),
+    "request-id": ("The same, by Anthropic's name.", _TEXT),
     "openai-processing-ms": ("Milliseconds until the head of this response.", _COUNT),
     "openai-version": ("The version of OpenAI's API that this is.", _TEXT),
 }
@@ -65,11 +70,16 @@ def _limit_headers() -> dict[str, Any]:
         "remaining": ("What is left of it now.", _COUNT),
         "reset": ("Until it is full again, as Go writes durations (6m0s, 1.5s).", _TEXT),
     }
-    return {
-        f"x-ratelimit-{name}-{kind}": _header(f"{kind}: {text}", schema, required=False)
-        for kind in ("requests", "tokens")
-        for name, (text, schema) in about.items()
-    }
+    headers: dict[str, Any] = {}
+    for kind in ("requests", "tokens"):
+        for name, (text, schema) in about.items():
+            described = _header(f"{kind}: {text}", schema, required=False)
+            headers[f"x-ratelimit-{name}-{kind}"] = described
+            if name == "reset":
+                text = "When it is full again, as RFC 3339 writes times."
+            described = _header(f"{kind}: {text}", schema, required=False)
+            headers[f"anthropic-ratelimit-{kind}-{name}"] = described
+    return headers
 
 
 def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str, Any]:
@@ -78,22 +88,27 @@ def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str
     routes = sorted(named, key=lambda route: route.path)
     paths: dict[str, Any] = {}
     for route in routes:
-        paths[_path(route)] = _parameters(route, registry) | {
-            method.lower(): _operation(route, method, context)
+        # Methods of one path can have a route each.
+        paths.setdefault(_path(route), _parameters(route, registry)).update(
+            (method.lower(), _operation(route, method, context))
             for method in sorted(route.methods)
-        }
+        )
     document = {
         "openapi": "3.1.0",
         "info": {
             "title": "mlxnode",
             "version": mlxnode.__version__,
-            "description": "OpenAI's API over the models of this node.",
+            "description": "OpenAI's and Anthropic's APIs over the models of this node.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
         "components": {
             "schemas": _request_schemas(routes, context, registry) | _answer_schemas(routes),
-            "responses": {kind.__name__: _error(kind) for kind in ERRORS},
+            "responses": {
+                _response_name(kind, route): _error(kind, route)
+                for route in routes
+                for kind in ERRORS
+            },
         },
     }
     if context.config.api.require_auth:
@@ -114,13 +129,22 @@ def _bodies(route: Route) -> dict[type[Body], tuple[ModelType, ...]]:
 
 
 def _parameters(route: Route, registry: Registry) -> dict[str, Any]:
-    """The parameters of a path: each of them is the id of a model."""
-    ids = {"type": "string", "enum": list(registry.types)}
+    """The parameters of a path, and those beside it; the ids of models are known."""
+    kinds = {"model_id": {"type": "string", "enum": list(registry.types)}}
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": ids}
+        {"name": name, "in": "path", "required": True, "schema": kinds.get(name, _TEXT)}
         for name in re.findall(r"<(\w+)", route.path)
     ]
+    parameters += [other.described for other in getattr(route.ctx, "parameters", ())]
     return {"parameters": parameters} if parameters else {}
+
+
+def _query(query: type[msgspec.Struct]) -> list[dict[str, Any]]:
+    _, schemas = msgspec.json.schema_components([query])
+    properties = schemas[query.__name__]["properties"]
+    return [
+        {"name": name, "in": "query", "schema": schema} for name, schema in properties.items()
+    ]
 
 
 def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, Any]:
@@ -130,6 +154,8 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
         "summary": route.handler.__doc__,
         "responses": {"200": _answer(route, method, context)},
     }
+    if query := getattr(route.ctx, "query", None):
+        operation["parameters"] = _query(query)
     kinds = [errors.InvalidRequest, errors.EngineFailed, errors.Unavailable]
     if is_public:
         operation["security"] = []
@@ -148,7 +174,7 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
     elif "<" in route.path:
         kinds.append(errors.NotFound)
     for kind in sorted(kinds, key=lambda kind: kind.status):
-        reference = {"$ref": f"#/components/responses/{kind.__name__}"}
+        reference = {"$ref": f"#/components/responses/{_response_name(kind, route)}"}
         operation["responses"][str(kind.status)] = reference
     return operation
 
@@ -165,35 +191,63 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
             answer["headers"] |= _limit_headers()
     if method == "HEAD":
         return answer
-    schema = getattr(route.ctx, "answer", None)
-    schema = {"$ref": _SCHEMAS + schema.__name__} if schema else {"type": "object"}
-    answer["content"] = {"application/json": {"schema": schema}}
-    if event := getattr(route.ctx, "event", None):
+    answer["content"] = {"application/json": {"schema": _any_of(_structs(route, "answer"))}}
+    if _structs(route, "event"):
         clamped = "The most tokens of the answer, if the context has no room for all requested."
         answer["headers"]["x-mlxnode-max-tokens"] = _header(clamped, _COUNT, required=False)
-        answer["content"]["text/event-stream"] = {"schema": _event(event)}
+        answer["content"]["text/event-stream"] = {"schema": _event(route)}
     return answer
 
 
-def _event(chunk: type[msgspec.Struct]) -> dict[str, Any]:
+def _event(route: Route) -> dict[str, Any]:
     """One event of a stream, as OpenAPI 3.2 describes events."""
-    bodies = [{"$ref": _SCHEMAS + struct.__name__} for struct in (chunk, ErrorEnvelope)]
-    body = {"contentMediaType": "application/json", "contentSchema": {"anyOf": bodies}}
+    chunks = _structs(route, "event")
+    body = {
+        "contentMediaType": "application/json",
+        "contentSchema": _any_of([*chunks, *_structs(route, "error")]),
+    }
+    if len(chunks) == 1:
+        data = {"type": "string", "anyOf": [{"const": "[DONE]"}, body]}
+        return {"type": "object", "required": ["data"], "properties": {"data": data}}
+    names = [str(chunk.__struct_config__.tag) for chunk in chunks]
     return {
         "type": "object",
-        "required": ["data"],
-        "properties": {"data": {"type": "string", "anyOf": [{"const": "[DONE]"}, body]}},
+        "required": ["event", "data"],
+        "properties": {"event": {"enum": [*names, "error"]}, "data": {"type": "string"} | body},
     }
 
 
-def _error(kind: type[errors.ApiError]) -> dict[str, Any]:
+def _error(kind: type[errors.ApiError], route: Route) -> dict[str, Any]:
     headers = _HEADERS | _ERROR_HEADERS.get(kind, {})
-    schema = {"$ref": _SCHEMAS + ErrorEnvelope.__name__}
     return {
         "description": ERRORS[kind],
         "headers": {name: _header(*about) for name, about in headers.items()},
-        "content": {"application/json": {"schema": schema}},
+        "content": {"application/json": {"schema": _any_of(_structs(route, "error"))}},
     }
+
+
+def _response_name(kind: type[errors.ApiError], route: Route) -> str:
+    """The name of an error's description, which has the envelope of ``route``."""
+    envelopes = [envelope.__name__ for envelope in _structs(route, "error")]
+    is_usual = envelopes == [ErrorEnvelope.__name__]
+    return "".join([kind.__name__, *([] if is_usual else envelopes)])
+
+
+def _structs(route: Route, name: str) -> tuple[type[msgspec.Struct], ...]:
+    """The structs that ``route`` names as its answer, event or error: one, several or none."""
+    default = ErrorEnvelope if name == "error" else ()
+    value = getattr(route.ctx, name, default)
+    if isinstance(value, tuple):
+        return value
+    return get_args(value) or (value,)
+
+
+def _any_of(structs: Sequence[type[msgspec.Struct]]) -> dict[str, Any]:
+    """The schema of one of ``structs``; of any object if there are none."""
+    references = [{"$ref": _SCHEMAS + struct.__name__} for struct in structs]
+    if len(references) == 1:
+        return references[0]
+    return {"anyOf": references} if references else {"type": "object"}
 
 
 def _header(
@@ -234,7 +288,7 @@ def _request_schemas(
     _narrow(schemas, registry)
     if context.config.server.strict_fields:
         for value in schemas.values():
-            if "properties" in value:
+            if "properties" in value and not value.get("additionalProperties"):
                 value["additionalProperties"] = False
     return schemas
 
@@ -251,15 +305,13 @@ def _narrow(schemas: dict[str, Any], registry: Registry) -> None:
 
 def _answer_schemas(routes: list[Route]) -> dict[str, Any]:
     structs = {
-        getattr(route.ctx, name)
+        struct
         for route in routes
-        for name in ("answer", "event")
-        if hasattr(route.ctx, name)
+        for name in ("answer", "event", "error")
+        for struct in _structs(route, name)
     }
     ordered = sorted(structs, key=lambda struct: struct.__name__)
-    _, schemas = msgspec.json.schema_components(
-        [*ordered, ErrorEnvelope], ref_template=_SCHEMAS + "{name}"
-    )
+    _, schemas = msgspec.json.schema_components(ordered, ref_template=_SCHEMAS + "{name}")
     for schema in schemas.values():
         # An answer always has the fields with a default; only UNSET fields can be absent.
         present = {name for name, value in schema["properties"].items() if "default" in value}

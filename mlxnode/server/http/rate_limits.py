@@ -7,6 +7,7 @@ only the used tokens are charged.
 
 import asyncio
 import contextlib
+import datetime
 import itertools
 import math
 from collections.abc import AsyncIterator, Callable
@@ -94,15 +95,26 @@ class RateLimiter:
 
 
 def _limit_headers(answer: Reserved) -> dict[str, str]:
+    """What is left, by the names that OpenAI's and Anthropic's packages know."""
     headers = {}
+    now = datetime.datetime.now(datetime.UTC)
     for kind, limit in (("requests", answer.requests), ("tokens", answer.tokens)):
         if limit is not None:
             headers |= {
                 f"x-ratelimit-limit-{kind}": str(limit.limit),
                 f"x-ratelimit-remaining-{kind}": str(limit.remaining),
                 f"x-ratelimit-reset-{kind}": format_duration(limit.reset),
+                f"anthropic-ratelimit-{kind}-limit": str(limit.limit),
+                f"anthropic-ratelimit-{kind}-remaining": str(limit.remaining),
+                f"anthropic-ratelimit-{kind}-reset": _time(now, limit.reset),
             }
     return headers
+
+
+def _time(now: datetime.datetime, seconds: float) -> str:
+    """The time after ``seconds``, as RFC 3339 writes it; not before it."""
+    then = now + datetime.timedelta(seconds=math.ceil(seconds))
+    return then.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _refusal(answer: Reserved, tokens: int, headers: dict[str, str]) -> ApiError:

@@ -39,7 +39,9 @@ class TimedRequest(Request):
             await _discard(http)
             return
         try:
-            await asyncio.wait_for(super().receive_body(), self.app.config.REQUEST_TIMEOUT)
+            # Not wait_for: if the body is complete when the client leaves, it loses the cancel.
+            async with asyncio.timeout(self.app.config.REQUEST_TIMEOUT):
+                await super().receive_body()
         except TimeoutError:
             _close_after_response(http)
             raise RequestTimeout("The request's body took too long to arrive") from None
@@ -66,8 +68,9 @@ async def _discard(http: Http) -> None:
     response.
     """
     http.request_max_size = float("inf")
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(_discard_body(http), _DISCARD_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            await _discard_body(http)
     _close_after_response(http)
 
 

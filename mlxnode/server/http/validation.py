@@ -91,6 +91,8 @@ def _other_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[tuple
     Raises:
         InvalidRequest: a neutral field has a value that the server does not support.
     """
+    if body.model_config.get("extra") == "allow":
+        return  # a thing of an unknown kind, whose fields nobody knows
     declared = {field.alias or name: name for name, field in type(body).model_fields.items()}
     for name, value in raw.items():
         here = [*path, name]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.prompt.conversation import CalledFunction, Message, ToolCall
+from mlxnode.server.prompt.conversation import Breakpoint, CalledFunction, Message, ToolCall
 from mlxnode.server.prompt.encoding import EncodedText
 
 # The text of a conversation, without an open answer at its end.
@@ -36,8 +36,9 @@ class Border(NamedTuple):
 class BorderFinder:
     """Finds the borders of the prompts of one template. Safe to call from several threads.
 
-    The borders before a question are known at the next prompts of the conversation. Without
-    that, a prompt would take up to four renderings more than its own.
+    The borders before a question and at breakpoints are known at the next prompts of the
+    conversation. Without that, a prompt would take up to four renderings more than its own,
+    and one more for each breakpoint.
     """
 
     def __init__(self):
@@ -52,34 +53,35 @@ class BorderFinder:
         *,
         variables: str,
         function: str | None,
+        breakpoints: Sequence[Breakpoint] = (),
     ) -> list[Border]:
         """The borders of ``text``, the prompt of ``messages``, in ascending order.
 
-        They are the end of system message and tools, the start of the last question, and the
-        end of what the next turns keep: with an answer and, where an answer drops thoughts of
-        the turn, with one more call of ``function``, if the template has calls. ``variables``
-        are what else decides about the text, as a text. A conversation that the template does
-        not accept has no border.
+        They are the end of system message and tools, the start of the last question, the
+        ``breakpoints``, and the end of what the next turns keep: with an answer and, where an
+        answer drops thoughts of the turn, with one more call of ``function``, if the template
+        has calls. ``variables`` are what else decides about the text, as a text. A
+        conversation that the template does not accept has no border.
         """
-        borders = [
-            self._before_question(text, messages[:place], render, variables)
-            for place in _questions(messages)
-        ]
+        openings = [[*messages[:place], _QUESTION] for place in _questions(messages)]
+        openings += _up_to(breakpoints, messages)
+        borders = [self._end_of(text, opening, render, variables) for opening in openings]
         next_turn = _compare(text, _next_turn(messages), render)
         borders.append(next_turn)
         if function is not None and next_turn and next_turn.length < len(text) - _MAX_TAIL:
             borders.append(_compare(text, [*messages, *_call(function)], render))
         return sorted({border for border in borders if border is not None})
 
-    def _before_question(
-        self, text: str, history: list[Message], render: Render, variables: str
+    def _end_of(
+        self, text: str, opening: list[Message], render: Render, variables: str
     ) -> Border | None:
-        key = hash((repr(history), variables))
+        """Where ``text`` parts from ``opening``, which ends with the probe."""
+        key = hash((repr(opening), variables))
         if (known := self._known.get(key)) is not None:
             border, prefix = known
             if hash(text[: border.length]) == prefix:
                 return border
-        border = _compare(text, [*history, _QUESTION], render)
+        border = _compare(text, opening, render)
         if border is not None:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
@@ -143,6 +145,23 @@ def _questions(messages: list[Message]) -> list[int]:
     if "user" in roles:
         places.add(len(roles) - 1 - roles[::-1].index("user"))
     return sorted(places)
+
+
+def _up_to(breakpoints: Sequence[Breakpoint], messages: list[Message]) -> list[list[Message]]:
+    """The conversations that part from ``messages`` at the ``breakpoints``.
+
+    The end of the last message is none of them: other prompts go on after the answer.
+    """
+    openings: list[list[Message]] = []
+    for index, head in breakpoints:
+        place = len(messages) + index
+        message = messages[place]
+        if head != message["content"]:
+            cut: Message = {**message, "content": head + _PROBE}
+            openings.append([*messages[:place], cut])
+        elif index != -1:
+            openings.append([*messages[: place + 1], _QUESTION])
+    return openings
 
 
 def _next_turn(messages: list[Message]) -> list[Message]:

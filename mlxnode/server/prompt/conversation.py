@@ -1,7 +1,7 @@
 """A request to a chat model, free of any wire format."""
 
 from dataclasses import dataclass, field
-from typing import Any, Required, TypedDict
+from typing import Any, NamedTuple, Required, TypedDict
 
 from mlxnode.server.constraints.constraint import Constraint
 from mlxnode.server.notation.tool_use import Function
@@ -36,6 +36,17 @@ class Message(TypedDict, total=False):
     tool_call_id: str
 
 
+class Breakpoint(NamedTuple):
+    """A place where the client says that its other prompts may part from this one.
+
+    ``message`` counts from the end, -1 is the last message: a message may still be put before
+    the first one. ``head`` is the start of the message's content, up to the place.
+    """
+
+    message: int
+    head: str
+
+
 @dataclass(frozen=True)
 class Conversation:
     """The messages, and how the model has to answer them.
@@ -56,3 +67,4 @@ class Conversation:
     thinking_budget: int | None = None  # tokens of reasoning, at most
     continues: bool = False
     starts_answer: bool = True
+    breakpoints: tuple[Breakpoint, ...] = ()

@@ -29,8 +29,17 @@ def rewrite(
         name: change(value) if isinstance(value, str) else value
         for name, value in conversation.variables.items()
     }
+    breakpoints = tuple(
+        place._replace(head=_content(place.head, role, change, kept))
+        for place in conversation.breakpoints
+        for role in [conversation.messages[place.message]["role"]]
+    )
     conversation = dataclasses.replace(
-        conversation, messages=messages, functions=functions, variables=variables
+        conversation,
+        messages=messages,
+        functions=functions,
+        variables=variables,
+        breakpoints=breakpoints,
     )
     return conversation, tools and dataclasses.replace(tools, functions=functions)
 
@@ -40,13 +49,19 @@ def _message(message: Message, change: Change, kept: Markers | None) -> Message:
     for name, value in message.items():
         if name == "role":
             changed[name] = value
-        elif name == "content" and message["role"] == "assistant" and kept is not None:
-            changed[name] = _around(message["content"], kept, change)
+        elif name == "content":
+            changed[name] = _content(message["content"], message["role"], change, kept)
         elif name == "tool_calls":
             changed[name] = [_call(call, change) for call in message.get("tool_calls") or ()]
         else:
             changed[name] = _nested(value, change)
     return cast(Message, changed)
+
+
+def _content(text: str, role: str, change: Change, kept: Markers | None) -> str:
+    if role == "assistant" and kept is not None:
+        return _around(text, kept, change)
+    return change(text)
 
 
 def _call(call: Any, change: Change) -> dict[str, Any]:

@@ -121,6 +121,7 @@ class ChatTemplate:
             render,
             variables=f"{variables}{tools and tools.lines}",
             function=offered and offered.functions[0].name,
+            breakpoints=conversation.breakpoints,
         )
 
     def _render(self, conversation: Conversation, tools: ToolUse | None) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from mlxnode.server.prompt.conversation import Conversation, Message
+from mlxnode.server.prompt.conversation import SYSTEM, Conversation, Message
 
 _MAX_HEAD = 1000  # characters, so that a pattern takes no long time on any text
 
@@ -23,13 +23,19 @@ class VolatileHeads:
         quote such a text.
         """
         messages = [self._clean(message) for message in conversation.messages]
-        return dataclasses.replace(conversation, messages=messages)
+        breakpoints = tuple(
+            place._replace(head=self._clean_text(place.head, messages[place.message]["role"]))
+            for place in conversation.breakpoints
+        )
+        return dataclasses.replace(conversation, messages=messages, breakpoints=breakpoints)
 
     def _clean(self, message: Message) -> Message:
-        if message["role"] not in ("system", "developer"):
-            return message
-        content = message["content"]
+        return {**message, "content": self._clean_text(message["content"], message["role"])}
+
+    def _clean_text(self, content: str, role: str) -> str:
+        if role not in SYSTEM:
+            return content
         for pattern in self._patterns:
             if found := pattern.match(content, 0, _MAX_HEAD):
                 content = content[found.end() :]
-        return {**message, "content": content}
+        return content

@@ -54,7 +54,9 @@ async def generate(
                         keep_alive_after=context.config.server.keep_alive_after,
                     )
                 choices = await generation.finish()
-                return json_response(writer.response(choices, generation.usage))
+                answer = writer.response(choices, generation.usage)
+                await writer.before_end()
+                return json_response(answer)
             finally:
                 reservation.tokens_used = generation.tokens_used
 

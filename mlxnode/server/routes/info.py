@@ -1,4 +1,4 @@
-"""The models and the state of the server: ``/v1/models``, ``/openapi.json``, ``/health``."""
+"""The server itself: ``/v1/models``, ``/openapi.json``, ``/health`` and ``/``."""
 
 from urllib.parse import unquote
 
@@ -6,10 +6,15 @@ import msgspec
 from msgspec import UNSET
 from sanic import Blueprint, HTTPResponse, Request
 
-from mlxnode.server.formats.info import Health, Model, ModelList
+from mlxnode.server.errors import ErrorEnvelope
+from mlxnode.server.formats.info import Health, Model, ModelList, Root
+from mlxnode.server.formats.messages.errors import MessagesErrorEnvelope
+from mlxnode.server.formats.messages.models import ModelInfo, ModelPage
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of, registry_of
+from mlxnode.server.http.envelope import VERSION_PARAMETER, speaks_anthropic
 from mlxnode.server.http.openapi import describe
+from mlxnode.server.http.paging import MODEL_PARAMETERS, read_page
 from mlxnode.server.registry import Registry
 
 blueprint = Blueprint("info")
@@ -17,20 +22,42 @@ blueprint = Blueprint("info")
 _READ = ["GET", "HEAD"]
 
 
-@blueprint.route("/v1/models", methods=_READ, ctx_answer=ModelList)
+@blueprint.route("/", methods=_READ, ctx_public=True, ctx_answer=Root)
+async def root(request: Request) -> HTTPResponse:
+    """What this is; needs no key. Clients ask for it to see whether somebody answers."""
+    return json_response(Root())
+
+
+@blueprint.route(
+    "/v1/models",
+    methods=_READ,
+    ctx_answer=(ModelList, ModelPage),
+    ctx_error=(ErrorEnvelope, MessagesErrorEnvelope),
+    ctx_parameters=(*MODEL_PARAMETERS, VERSION_PARAMETER),
+)
 async def list_models(request: Request) -> HTTPResponse:
-    """The configured models, and which of them failed."""
-    registry = registry_of(request)
-    return json_response(ModelList([_to_model(registry, id) for id in registry.types]))
+    """The configured models, and which of them failed; in Anthropic's shape if asked so."""
+    registry, page = registry_of(request), read_page(request)
+    models = [_to_model(registry, id) for id in registry.types]
+    if speaks_anthropic(request):
+        return json_response(page.of(models))
+    return json_response(ModelList(models))
 
 
 # Ids have slashes, plain or as %2F.
-@blueprint.route("/v1/models/<model_id:path>", methods=_READ, ctx_answer=Model)
+@blueprint.route(
+    "/v1/models/<model_id:path>",
+    methods=_READ,
+    ctx_answer=(Model, ModelInfo),
+    ctx_error=(ErrorEnvelope, MessagesErrorEnvelope),
+    ctx_parameters=(VERSION_PARAMETER,),
+)
 async def show_model(request: Request, model_id: str) -> HTTPResponse:
-    """One model."""
+    """One model; in Anthropic's shape if asked so."""
     registry, model_id = registry_of(request), unquote(model_id)
     registry.check_known(model_id)
-    return json_response(_to_model(registry, model_id))
+    model = _to_model(registry, model_id)
+    return json_response(ModelInfo.of(model) if speaks_anthropic(request) else model)
 
 
 @blueprint.route("/openapi.json", methods=_READ)

@@ -5,7 +5,7 @@ import importlib
 import mlx.core as mx
 import pytest
 from mlx import nn
-from support.running import collect, ids_of, make, make_runner, mixed, run, step
+from support.running import collect, ids_of, make, make_runner, mixed, run, step, updates
 
 from mlxnode.kernels.backend import METAL, OPS
 from mlxnode.messages import Failed
@@ -147,9 +147,21 @@ def test_runner_fail_returns_every_request_and_starts_afresh(model):
 
 def test_runner_refuses_what_the_memory_cannot_hold(model):
     runner = make_runner(model, budget=100_000)
-    refusal = runner.add_request(make(0, max_tokens=400))
+    refusal = runner.add_request(make(0, prompt=400))
     assert refusal.reason == "too_large"
     assert not runner.has_work
+
+
+@pytest.mark.parametrize("max_tokens", [400, 10**9])
+def test_runner_shortens_an_answer_to_what_the_memory_can_hold(model, max_tokens):
+    budget = 200_000
+    runner, free = make_runner(model, budget=budget), make_runner(model)
+    request = make(0, max_tokens=max_tokens)
+    [*_, last] = updates(runner, request)
+    assert 1 < len(request.tokens) < 400 and last.finish == "length"
+    assert request.tokens == run(free, make(0, max_tokens=len(request.tokens)))[0]
+    longer = make(1, max_tokens=len(request.tokens) + 1)
+    assert runner._scheduler._alone(12, longer.max_tokens) > budget
 
 
 SMALL = {

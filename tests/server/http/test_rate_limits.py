@@ -1,12 +1,17 @@
 import asyncio
+import concurrent.futures
+import contextlib
 import hashlib
+import random
 import threading
 
 import httpx2 as httpx
 import openai
 import pytest
+from support.bare_requests import chat
 
 from mlxnode.messages import (
+    Abort,
     Failed,
     Generate,
     Limit,
@@ -172,6 +177,43 @@ def test_a_request_whose_engine_dies_is_settled_once(worker, stream):
     finally:
         worker.engine.reset()
         worker.connect_engine()
+
+
+def test_clients_that_leave_at_random_settle_each_reservation_once(worker):
+    chosen, finished = random.Random(0), set()
+
+    def say_some(message: Generate) -> None:
+        for _ in range(chosen.randrange(5)):
+            worker.engine.update(message.uid, "ab")
+        if chosen.random() < 0.3:
+            finished.add(message.uid)
+            worker.engine.update(message.uid, "", "stop")
+
+    def leave(seed: int) -> None:
+        own = random.Random(seed)
+        with chat(worker, stream=own.random() < 0.7) as connection:
+            connection.settimeout(own.choice([0.0001, 0.01, 0.1, 0.5]))
+            with contextlib.suppress(TimeoutError):
+                while connection.recv(4096):
+                    pass
+
+    worker.engine.on_generate = say_some
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        list(pool.map(leave, range(200)))
+    paused = threading.Event()
+    for _ in range(200):
+        if worker.settled.qsize() == worker.reserved.qsize():
+            break
+        paused.wait(0.05)
+    worker.send(Ping(0))
+    worker.wait_for(Pong)
+    settled = [settlement.ticket for settlement in worker.settled.queue]
+    assert len(settled) > 100
+    assert sorted(settled) == sorted(asked.ticket for asked in worker.reserved.queue)
+    received = list(worker.engine.received.queue)
+    running = {message.uid for message in received if isinstance(message, Generate)}
+    running -= finished | {message.uid for message in received if isinstance(message, Abort)}
+    assert not running
 
 
 def test_embeddings_reserve_and_settle_their_tokens(worker):

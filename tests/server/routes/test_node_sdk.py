@@ -1,4 +1,4 @@
-"""The openai package of npm, where Node and the package can be had."""
+"""The packages of OpenAI and Anthropic for Node, where Node and the packages can be had."""
 
 import json
 import shutil
@@ -14,15 +14,15 @@ SOURCE = Path(__file__).parents[2] / "node"
 
 @pytest.fixture(scope="session")
 def node_project(tmp_path_factory) -> Path:
-    """A folder with the package installed; skips where that is not possible."""
+    """A folder with the packages installed; skips where that is not possible."""
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout
     if int(version.lstrip("v").partition(".")[0]) < 20:
-        pytest.skip(f"the package needs Node 20, this is {version.strip()}")
+        pytest.skip(f"the packages need Node 20, this is {version.strip()}")
     folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "flows.mjs"):
+    for name in ("package.json", "flows.mjs", "messages.mjs"):
         shutil.copy(SOURCE / name, folder)
     command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
     try:
@@ -40,20 +40,24 @@ def node_project(tmp_path_factory) -> Path:
     return folder
 
 
+def run_flow(folder: Path, *arguments: str):
+    done = subprocess.run(
+        ["node", *arguments], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.fixture
 def run(node_project, worker):
-    def run_flow(name: str):
-        done = subprocess.run(
-            ["node", "flows.mjs", f"{worker.url}/v1", worker.key, name],
-            cwd=node_project,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+    return lambda name: run_flow(
+        node_project, "flows.mjs", f"{worker.url}/v1", worker.key, name
+    )
 
-    return run_flow
+
+@pytest.fixture
+def run_messages(node_project, worker):
+    return lambda name: run_flow(node_project, "messages.mjs", worker.url, worker.key, name)
 
 
 def test_node_models(run):
@@ -111,3 +115,68 @@ def test_node_broken_stream_is_an_error(run, worker):
 
     worker.engine.on_generate = break_off
     assert run("brokenStream") == {"content": "abc", "kind": "APIError", "type": "server_error"}
+
+
+# --- Anthropic's package ----------------------------------------------------------------------
+
+
+def test_node_messages_models(run_messages):
+    models = ["tiny-chat", "org/tiny-text", "tiny-embedding"]
+    assert run_messages("models") == {
+        "listed": models,
+        "one": "org/tiny-text",
+        "created": "2023-11-14T22:13:20Z",
+    }
+
+
+def test_node_messages_create(run_messages):
+    answer = run_messages("create")
+    assert answer["content"] == [{"type": "text", "text": "Hello!"}]
+    assert answer["reason"] == "end_turn" and answer["usage"]["output_tokens"] == 7
+    assert answer["headers"]["anthropic-ratelimit-requests-limit"] == "60"
+
+
+def test_node_messages_stream(run_messages):
+    answer = run_messages("stream")
+    assert answer["text"] == answer["final"] == "Hello!"
+    assert answer["usage"]["output_tokens"] == 7 and answer["id"].startswith("req_")
+
+
+def test_node_messages_raw_stream(run_messages):
+    kinds = run_messages("rawStream")
+    assert kinds[0] == "message_start" and kinds[-2:] == ["message_delta", "message_stop"]
+
+
+def test_node_messages_tools_make_a_round_trip(run_messages, worker):
+    worker.engine.answer = '<tool_call>{"name": "f", "arguments": {"city": "Bern"}}</tool_call>'
+    answer = run_messages("tools")
+    assert (answer["reason"], answer["name"]) == ("tool_use", "f")
+    assert answer["input"] == {"city": "Bern"} and answer["next"][0]["type"] == "tool_use"
+
+
+def test_node_messages_count(run_messages):
+    assert run_messages("count")["input_tokens"] > 0
+
+
+def test_node_messages_errors_are_typed(run_messages):
+    caught = run_messages("errors")
+    facts = {name: (e["kind"], e["status"], e["type"]) for name, e in caught.items()}
+    assert facts == {
+        "badRequest": ("BadRequestError", 400, "invalid_request_error"),
+        "badStream": ("BadRequestError", 400, "invalid_request_error"),
+        "notFound": ("NotFoundError", 404, "not_found_error"),
+        "noModel": ("NotFoundError", 404, "not_found_error"),
+        "unauthorized": ("AuthenticationError", 401, "authentication_error"),
+    }
+    assert all(error["requestID"].startswith("req_") for error in caught.values())
+
+
+def test_node_messages_broken_stream_is_an_error(run_messages, worker):
+    def break_off(message) -> None:
+        worker.engine.update(message.uid, "abc")
+        worker.engine.send(Failed(message.uid, "internal", "broken"))
+
+    worker.engine.on_generate = break_off
+    answer = run_messages("brokenStream")
+    assert (answer["text"], answer["type"]) == ("abc", "api_error")
+    assert "broken" in answer["message"]

@@ -1,0 +1,141 @@
+"""``POST /v1/responses``, and the number of tokens of such a request."""
+
+import functools
+from typing import Any
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from mlxnode.server.answer.conversation import ask, chat_request
+from mlxnode.server.answer.request import GenerationRequest
+from mlxnode.server.answer.truncation import without_oldest_turns
+from mlxnode.server.errors import InvalidRequest, NotFound
+from mlxnode.server.formats.chat.logprobs import LogprobWriter
+from mlxnode.server.formats.chat.reasoning import without_effect
+from mlxnode.server.formats.responses.answers import InputTokenCount, Response
+from mlxnode.server.formats.responses.draft import draft_of
+from mlxnode.server.formats.responses.events import EVENTS
+from mlxnode.server.formats.responses.history import unread
+from mlxnode.server.formats.responses.items import Item, ReferenceItem
+from mlxnode.server.formats.responses.output import ItemForms
+from mlxnode.server.formats.responses.request import to_conversation
+from mlxnode.server.formats.responses.schema import ResponsesBody
+from mlxnode.server.formats.responses.stored import read_items, to_stored
+from mlxnode.server.formats.responses.tools import Offer, chosen, offers_of
+from mlxnode.server.formats.responses.writer import ResponsesWriter
+from mlxnode.server.http.body import json_response, name_ignored, read_body
+from mlxnode.server.http.context import context_of, registry_of
+from mlxnode.server.http.stored_responses import key_store, required_store
+from mlxnode.server.prompt.conversation import Conversation
+from mlxnode.server.registry import TextModel
+from mlxnode.server.routes.generate import generate
+
+blueprint = Blueprint("responses")
+
+
+@blueprint.post(
+    "/v1/responses",
+    ctx_models=("chat",),
+    ctx_body=ResponsesBody,
+    ctx_answer=Response,
+    ctx_event=EVENTS,
+)
+async def responses(request: Request) -> HTTPResponse | None:
+    """Answer a conversation of items, whole or as a stream of events."""
+    body = read_body(request, ResponsesBody)
+    model = registry_of(request).find_chat(body.model)
+    context_of(request).engine.check_connected()
+    store = None if body.store is False else key_store(request)
+    _name_ignored(request, body, model)
+    before, items = await _history(request, body)
+    offers = offers_of(body.tools or [])
+    conversation = to_conversation(body, items, chosen(offers, body.tool_choice))
+    generation_request = await _generation_request(request, body, conversation, model)
+    draft = draft_of(body, model, is_stored=store is not None)
+    keep = None
+    if store is not None:
+        stored = [*before, *to_stored(items[len(before) :], draft.id)]
+        keep = functools.partial(store.keep, input=stored)
+    writer = ResponsesWriter(draft, _forms(body, model, offers), keep)
+    return await generate(request, generation_request, writer, is_stream=bool(body.stream))
+
+
+@blueprint.post(
+    "/v1/responses/input_tokens",
+    ctx_models=("chat",),
+    ctx_body=ResponsesBody,
+    ctx_answer=InputTokenCount,
+)
+async def count_input_tokens(request: Request) -> HTTPResponse:
+    """Count the tokens that the model would get."""
+    body = read_body(request, ResponsesBody)
+    model = registry_of(request).find_chat(body.model)
+    _name_ignored(request, body, model)
+    _, items = await _history(request, body)
+    offers = chosen(offers_of(body.tools or []), body.tool_choice)
+    asked = await ask(to_conversation(body, items, offers), model)
+    return json_response(InputTokenCount(len(asked.prompt.ids)))
+
+
+def _name_ignored(request: Request, body: ResponsesBody, model: TextModel) -> None:
+    switches = model.tokenizer.chat_template.switches
+    ignored = [*unread(body.items), *without_effect(body, switches)]
+    if body.store and key_store(request) is None:
+        ignored.append("store")
+    if ignored:
+        name_ignored(request, ignored)
+
+
+async def _history(
+    request: Request, body: ResponsesBody
+) -> tuple[list[dict[str, Any]], list[Item]]:
+    """The stored items that ``body`` goes on from, and all items, references resolved.
+
+    Raises:
+        InvalidRequest: there is no such answer, or the node stores none.
+        NotFound: there is no such item.
+    """
+    before: list[dict[str, Any]] = []
+    if body.previous_response_id is not None:
+        store = required_store(request, "previous_response_id")
+        try:
+            before = (await store.find(body.previous_response_id)).conversation
+        except NotFound as error:
+            raise InvalidRequest(
+                f"Previous response with id '{body.previous_response_id}' not found.",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            ) from error
+    items = read_items(before)
+    for index, item in enumerate(body.items):
+        if isinstance(item, ReferenceItem):
+            param = f"input[{index}]"
+            store = required_store(request, param)
+            items += read_items([await store.find_item(item.id, param)])
+        else:
+            items.append(item)
+    return before, items
+
+
+async def _generation_request(
+    request: Request, body: ResponsesBody, conversation: Conversation, model: TextModel
+) -> GenerationRequest:
+    """Raises InvalidRequest: see ``chat_request``."""
+    closed = context_of(request).config.server.closed_objects
+    settings = body.settings
+    try:
+        return await chat_request(conversation, settings, model, closed=closed)
+    except InvalidRequest as error:
+        if error.code != "context_length_exceeded" or body.truncation != "auto":
+            raise
+    shorter = await without_oldest_turns(conversation, model, settings.max_tokens)
+    return await chat_request(shorter, settings, model, closed=closed)
+
+
+def _forms(body: ResponsesBody, model: TextModel, offers: list[Offer]) -> ItemForms:
+    has_logprobs = body.num_logprobs is not None
+    return ItemForms(
+        summarises=body.reasoning is not None and body.reasoning.wants_summary,
+        seals=body.wants_sealed_thoughts,
+        tools={offer.function.name: offer.address for offer in offers},
+        logprobs=LogprobWriter(model.tokenizer.token_bytes) if has_logprobs else None,
+    )

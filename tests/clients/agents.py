@@ -1,0 +1,224 @@
+"""The agents, binaries that come from npm."""
+
+import json
+from pathlib import Path
+
+from clients.loop import KEY, NODE_MODULES, Client, Workspace
+from support.reading_model import Turn
+
+BIN = NODE_MODULES / ".bin"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _codex_turns(workspace: Workspace) -> list[Turn]:
+    def shell(command: str):
+        return "exec_command", {"cmd": command}
+
+    listing, reading = f"ls {workspace.folder}", f"cat {workspace.file}"
+    return workspace.turns(shell(listing), shell(reading))
+
+
+def _codex(workspace: Workspace, url: str) -> list[str | Path]:
+    _write(
+        workspace.home / ".codex" / "config.toml",
+        f"""
+model = "codex"
+model_provider = "node"
+approval_policy = "never"
+sandbox_mode = "danger-full-access"
+check_for_update_on_startup = false
+model_context_window = 100000
+[analytics]
+enabled = false
+[model_providers.node]
+name = "node"
+base_url = "{url}/v1"
+env_key = "NODE_KEY"
+wire_api = "responses"
+""",
+    )
+    return [BIN / "codex", "exec", "--skip-git-repo-check", workspace.question]
+
+
+CODEX = Client(
+    "codex",
+    "/v1/responses",
+    _codex_turns,
+    _codex,
+    lambda *_: {"NODE_KEY": KEY},
+)
+
+
+def _claude_turns(workspace: Workspace) -> list[Turn]:
+    return workspace.turns(
+        ("Bash", {"command": f"ls {workspace.folder}"}),
+        ("Read", {"file_path": str(workspace.file)}),
+    )
+
+
+CLAUDE_CODE = Client(
+    "claude-code",
+    "/v1/messages",
+    _claude_turns,
+    lambda workspace, _: [
+        BIN / "claude",
+        "--print",
+        "--allowed-tools=Bash,Read",
+        "--",
+        workspace.question,
+    ],
+    lambda _, url: {
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_MODEL": "claude-code",
+        "ANTHROPIC_SMALL_FAST_MODEL": "claude-code",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "DISABLE_TELEMETRY": "1",
+    },
+)
+
+
+def _opencode_turns(workspace: Workspace) -> list[Turn]:
+    return workspace.turns(
+        ("bash", {"command": f"ls {workspace.folder}", "description": "Lists the folder"}),
+        ("read", {"filePath": str(workspace.file)}),
+    )
+
+
+def _opencode(workspace: Workspace, url: str) -> list[str | Path]:
+    config = {
+        "provider": {
+            "node": {
+                "npm": "@ai-sdk/openai-compatible",
+                "options": {"baseURL": f"{url}/v1", "apiKey": KEY},
+                "models": {"opencode": {"name": "opencode"}},
+            }
+        },
+        "model": "node/opencode",
+        "small_model": "node/opencode",
+        "autoupdate": False,
+        "share": "disabled",
+        "permission": {"external_directory": "allow"},
+    }
+    _write(workspace.home / ".config" / "opencode" / "opencode.json", json.dumps(config))
+    return [BIN / "opencode", "run", workspace.question]
+
+
+OPENCODE = Client(
+    "opencode",
+    "/v1/chat/completions",
+    _opencode_turns,
+    _opencode,
+    lambda *_: {
+        "OPENCODE_DISABLE_AUTOUPDATE": "1",
+        "OPENCODE_DISABLE_MODELS_FETCH": "1",
+        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+    },
+)
+
+
+def _qwen_turns(workspace: Workspace) -> list[Turn]:
+    return workspace.turns(
+        (
+            "run_shell_command",
+            {"command": f"ls {workspace.folder}", "is_background": False},
+        ),
+        ("read_file", {"file_path": str(workspace.file)}),
+    )
+
+
+def _qwen(workspace: Workspace, url: str) -> list[str | Path]:
+    settings = {
+        "privacy": {"usageStatisticsEnabled": False},
+        "telemetry": {"enabled": False},
+        "general": {"disableAutoUpdate": True, "enableAutoUpdate": False},
+        "security": {"auth": {"selectedType": "openai"}},
+    }
+    _write(workspace.home / ".qwen" / "settings.json", json.dumps(settings))
+    return [BIN / "qwen", "--yolo", "--auth-type", "openai", workspace.question]
+
+
+QWEN_CODE = Client(
+    "qwen-code",
+    "/v1/chat/completions",
+    _qwen_turns,
+    _qwen,
+    lambda _, url: {
+        "OPENAI_BASE_URL": f"{url}/v1",
+        "OPENAI_API_KEY": KEY,
+        "OPENAI_MODEL": "qwen-code",
+    },
+)
+
+
+def _cline_turns(workspace: Workspace) -> list[Turn]:
+    return workspace.turns(
+        ("run_commands", {"commands": [f"ls {workspace.folder}"]}),
+        ("read_files", {"files": [{"path": str(workspace.file)}]}),
+    )
+
+
+def _cline(workspace: Workspace, url: str) -> list[str | Path]:
+    provider = "openai-compatible"
+    settings = {"provider": provider, "apiKey": KEY, "model": "cline", "baseUrl": f"{url}/v1"}
+    known = {
+        "version": 1,
+        "lastUsedProvider": provider,
+        "modes": {},
+        "providers": {
+            provider: {
+                "settings": settings,
+                "updatedAt": "2026-01-01T00:00:00.000Z",
+                "tokenSource": "manual",
+            }
+        },
+    }
+    _write(workspace.home / ".cline/data/settings/providers.json", json.dumps(known))
+    return [BIN / "cline", "--auto-approve", "true", workspace.question]
+
+
+CLINE = Client("cline", "/v1/chat/completions", _cline_turns, _cline)
+
+
+def _continue_turns(workspace: Workspace) -> list[Turn]:
+    return workspace.turns(
+        ("List", {"dirpath": str(workspace.folder)}),
+        ("Read", {"filepath": str(workspace.file)}),
+    )
+
+
+def _continue(workspace: Workspace, url: str) -> list[str | Path]:
+    config = workspace.home / "continue.yaml"
+    _write(
+        config,
+        f"""
+name: node
+version: 1.0.0
+schema: v1
+models:
+  - name: continue
+    provider: openai
+    model: continue
+    apiBase: {url}/v1
+    apiKey: {KEY}
+    roles: [chat]
+    capabilities: [tool_use]
+""",
+    )
+    return [BIN / "cn", "--config", config, "--auto", "--print", workspace.question]
+
+
+CONTINUE = Client(
+    "continue",
+    "/v1/chat/completions",
+    _continue_turns,
+    _continue,
+    lambda *_: {"CONTINUE_TELEMETRY_ENABLED": "0", "CONTINUE_CLI_AUTO_UPDATED": "1"},
+)
+
+AGENTS = [CODEX, CLAUDE_CODE, OPENCODE, QWEN_CODE, CLINE, CONTINUE]
