@@ -157,7 +157,8 @@ GROUPS = (
     r"^/v1/chat/",
     r"^/v1/messages",
     r"^/v1/responses",
-    r"^/(v1/(rerank|score)|(de)?tokenize)$",
+    r"^/v1/(rerank|score)$",
+    r"^/(de)?tokenize$",
 )
 
 
