@@ -47,6 +47,13 @@ def test_named_tests_exist():
         assert named(document, TEST) <= known, document.name
 
 
+def test_each_row_of_the_compatibility_names_its_test():
+    text = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.endswith("| test |")]
+    assert rows and all(re.search(r"\| `test_\w+` \|$", row) for row in rows)
+
+
 def test_paths_of_the_trace_exist():
     """The trace names files of one room without their folder."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")

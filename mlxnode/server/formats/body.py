@@ -37,7 +37,7 @@ class Body(BaseModel):
 
     ``neutral``: fields with the values that are accepted; others are refused. ``harmless``:
     fields of which every value is accepted; all but the listed ones are named in the header.
-    ``spellings``: other names of own fields. ``exact``: fields in which no value of another
+    ``spellings``: other names of own fields. ``exact``: fields within which no value of another
     type is understood. Only the body of a whole request has these two.
     """
 

@@ -14,6 +14,8 @@ from mlxnode.server.http.strict_json import type_name
 
 BodyType = TypeVar("BodyType", bound=Body)
 
+_MAX_ERRORS = 1000  # of one body; to describe more would hold up the event loop
+
 # pydantic's types of errors, each with our words for it.
 _EXPECTED = {
     "string_type": "a string",
@@ -70,12 +72,17 @@ def _read(schema: type[BodyType], own: dict[str, Any], sent: dict[str, str]) -> 
         try:
             return schema.model_validate(own)
         except ValidationError as error:
+            if error.error_count() > _MAX_ERRORS:
+                raise InvalidRequest(
+                    f"The body has {error.error_count()} values that are invalid",
+                    code="too_many_errors",
+                ) from error
             details = error.errors(include_url=False)
             located = [(_path(own, detail), detail) for detail in details]
             failures = (
                 (path, detail["type"], detail["input"])
                 for path, detail in located
-                if path and path[0] not in schema.exact
+                if len(path) == 1 or (path and path[0] not in schema.exact)
             )
             if is_last or not mend(own, failures):
                 raise _explain(located, sent) from error

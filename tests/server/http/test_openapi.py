@@ -161,6 +161,7 @@ GROUPS = (
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("fixture", "phases"),
     [("keyed_worker", "coverage,fuzzing,stateful"), ("strict_worker", "fuzzing")],
@@ -188,7 +189,7 @@ def test_schemathesis_finds_nothing(request, tmp_path, fixture, phases, paths):
         env={"SCHEMATHESIS_HOOKS": str(CHECKS)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

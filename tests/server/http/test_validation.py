@@ -95,6 +95,12 @@ def test_validate_refuses_what_would_change_the_answer(name, value):
     assert (error.param, error.code) == (name, "unsupported_parameter")
 
 
+def test_validate_does_not_describe_all_errors_of_a_body_of_errors():
+    error = refuse(ChatBody, messages=[3] * 1001)
+    assert (error.param, error.code) == (None, "too_many_errors")
+    assert refuse(ChatBody, messages=[3] * 1000).param == "messages[0]"
+
+
 def test_validate_takes_documented_parameters_at_their_neutral_value():
     neutral = {
         "n": 1,
