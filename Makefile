@@ -8,7 +8,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test test-all test-models test-quick lint sizes bench bench-engine bench-kernels \
+.PHONY: help serve test test-all test-models test-clients test-quick lint sizes bench bench-engine bench-kernels \
 	mac-report release clean
 .DEFAULT_GOAL := help
 
@@ -30,6 +30,10 @@ test-all: $(VENV)/.installed-dev  ## all tests but those of make test-models
 test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; write docs/models.md
 	$(BIN)/python -m pytest --numprocesses 2 -m "models or families"; status=$$?; \
 		PYTHONPATH=tests $(BIN)/python -m support.models_table && exit $$status
+
+# One at a time: each client gets the whole machine.
+test-clients: $(VENV)/.installed-dev build/clients/.installed  ## agents and SDKs at work against a node
+	$(BIN)/python -m pytest -m clients tests/clients
 
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
 	$(PYTEST) -m "not slow and not exhaustive and not models and not clients"
@@ -73,6 +77,11 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.packages-dev
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
 	@mkdir -p build
+	@touch $@
+
+build/clients/.installed: $(wildcard tests/clients/packages/*) | $(VENV)/.created
+	@command -v npm >/dev/null || { echo "The clients need Node and npm."; exit 1; }
+	sh tests/clients/packages/install.sh build/clients $(PYTHON)
 	@touch $@
 
 $(VENV)/.created:

@@ -52,7 +52,7 @@ AIDER_CHAT = Client(
     _command,
     lambda workspace, _: {"FOLDER": str(workspace.folder)},
     says=_says,
-    # Each prompt ends with the same reminder of 3,000 letters, a third of it, which is before the
-    # new messages: no later prompt begins like that.
+    needs=AIDER,
+    # A third of each prompt is a reminder at its end, which no later prompt has in that place.
     least_cached=0.6,
 )

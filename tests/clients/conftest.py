@@ -16,7 +16,8 @@ CONFIG = f"""
 address = "127.0.0.1:0"
 api_key = "{KEY}"
 [server]
-workers = 1
+workers = 2
+response_store = 100
 """
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import random
 import signal
@@ -66,7 +65,8 @@ class Client:
 
     ``turns`` are the turns of its model. ``command`` is what runs in the project, with the
     variables of ``environment``; both get the base URL without a path. ``says`` is what it
-    reads from its standard input. ``api`` is the path of its conversations.
+    reads from its standard input. ``api`` is the path of its conversations. Without ``needs``
+    it is not installed. ``is_replayed``: its requests mean something to another node.
     """
 
     name: str
@@ -75,6 +75,8 @@ class Client:
     command: Callable[[Workspace, str], Sequence[str | Path]]
     environment: Callable[[Workspace, str], Mapping[str, str]] = lambda *_: {}
     says: Callable[[Workspace], str] = lambda _: ""
+    needs: Path = NODE_MODULES
+    is_replayed: bool = True
     least_cached: float = 0.95  # of the tokens of a prompt, from the second turn on
 
 
@@ -138,5 +140,5 @@ def _surroundings(workspace: Workspace) -> dict[str, str]:
 
 def _word() -> str:
     """A word that no text has."""
-    letters = zip(random.choices("bdfgklmnprstvz", k=5), random.choices("aeiou", k=5))
-    return "q" + "".join(itertools.chain(*letters)) + "x"
+    syllables = [random.choice("bdfgklmnprstvz") + random.choice("aeiou") for _ in range(5)]
+    return f"q{''.join(syllables)}x"

@@ -1,14 +1,15 @@
 """The AI SDK, a script that Node runs."""
 
-from clients.loop import KEY, NODE_MODULES, ROOT, Client
+from clients.loop import KEY, NODE_MODULES, Client
 from clients.python_sdks import INSTRUCTIONS, PATHS, SCRIPTS, folder_turns
 
 
 def _client(api: str) -> Client:
+    """``api``: one of ``PATHS``, "compatible" (chat), or "stored" (responses)."""
     name = f"ai-sdk-{api}"
     return Client(
         name,
-        PATHS.get(api, PATHS["chat"]),
+        {**PATHS, "compatible": PATHS["chat"], "stored": PATHS["responses"]}[api],
         folder_turns,
         lambda workspace, url: [
             "node",
@@ -21,7 +22,8 @@ def _client(api: str) -> Client:
             NODE_MODULES.parent,
         ],
         lambda *_: {"NODE_KEY": KEY, "AI_SDK_LOG_WARNINGS": "false"},
+        is_replayed=api != "stored",  # no other node has the answers that it refers to
     )
 
 
-NODE_SDKS = [_client(api) for api in ("responses", "chat", "compatible", "messages")]
+NODE_SDKS = [_client(api) for api in ("responses", "stored", "chat", "compatible", "messages")]

@@ -57,6 +57,7 @@ def _client(
             api,
         ],
         lambda *_: {"NODE_KEY": KEY, "PYTHONDONTWRITEBYTECODE": "1"},
+        needs=ROOT / environment,
     )
 
 

@@ -70,7 +70,7 @@ class Exchange:
 
 
 class Recorder:
-    """Passes on what comes to ``url``, and keeps it in ``exchanges`` in the order of arrival."""
+    """Passes on what comes to ``url``; ``exchanges`` keeps it in the order of arrival."""
 
     def __init__(self, target: str):
         self.exchanges: list[Exchange] = []
@@ -95,9 +95,9 @@ class Recorder:
         )
         headers = {k: v for k, v in exchange.headers.items() if k not in _HOP}
         body = exchange.body or None
-        if (asked := exchange.json) and asked.get("stream") and "messages" in asked:
-            if exchange.path.endswith("/chat/completions"):
-                body = json.dumps(asked | {"stream_options": {"include_usage": True}}).encode()
+        if exchange.path.endswith("/chat/completions") and exchange.json.get("stream"):
+            asked = exchange.json | {"stream_options": {"include_usage": True}}
+            body = json.dumps(asked).encode()
         with contextlib.closing(connection):
             connection.request(exchange.method, exchange.path, body, headers)
             with connection.getresponse() as response:

@@ -14,6 +14,7 @@ LONGEST = 240  # letters of a text; the middle of a longer one is left out
 # Of one connection, or of one machine.
 _LEFT_OUT = {"authorization", "x-api-key", "host", "content-length", "connection"}
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NO_UUID = "00000000-0000-4000-8000-000000000000"
 _CALL = re.compile(r"(call|toolu|msg|resp|fc|rs|item)_[0-9a-f]{24,}")
 _HEX = re.compile(r"\b[0-9a-f]{32,}\b")
 _DATE = re.compile(r"\b20\d\d-\d\d-\d\d\b")
@@ -22,20 +23,31 @@ _TIME = re.compile(r"\b\d\d?:\d\d:\d\d(\.\d+)?( [AP]M)?\b")
 
 
 def record(client: Client, workspace: Workspace, exchanges: Sequence[Exchange]) -> Path:
-    """Write the requests of ``client``; those that differ only in a later turn are kept, too."""
+    """Write the requests of ``client``, one a line.
+
+    Of those with the same fields, the last one, which holds the turns before it.
+    """
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{client.name}.json"
-    requests = [_request(exchange, _Impersonal(workspace)) for exchange in exchanges]
-    path.write_text(json.dumps(requests, indent=1, ensure_ascii=False) + "\n")
+    path = FOLDER / f"{client.name}.jsonl"
+    impersonal = _Impersonal(workspace)
+    last = {
+        (exchange.method, exchange.path, *sorted(exchange.json or ())): exchange
+        for exchange in exchanges
+    }
+    lines = [
+        json.dumps(_request(exchange, impersonal), ensure_ascii=False)
+        for exchange in last.values()
+    ]
+    path.write_text("".join(f"{line}\n" for line in lines))
     return path
 
 
 def _request(exchange: Exchange, impersonal: "_Impersonal") -> dict[str, Any]:
-    headers = {k: impersonal.text(v) for k, v in exchange.headers.items() if k not in _LEFT_OUT}
+    headers = {k: _UUID.sub(_NO_UUID, v) for k, v in exchange.headers.items()}
     return {
         "method": exchange.method,
         "path": exchange.path,
-        "headers": headers,
+        "headers": {k: v for k, v in headers.items() if k not in _LEFT_OUT},
         "body": impersonal.value(exchange.json),
         "ignored": exchange.ignored,
     }
@@ -69,7 +81,7 @@ class _Impersonal:
     def text(self, text: str) -> str:
         for place, instead in self._places.items():
             text = text.replace(place, instead)
-        text = _UUID.sub("00000000-0000-4000-8000-000000000000", text)
+        text = _UUID.sub(_NO_UUID, text)
         text = _CALL.sub(lambda found: f"{found[1]}_{_number(found[0]):08x}", text)
         text = _HEX.sub("0" * 32, text)
         text = _DATE.sub("2026-01-01", text)

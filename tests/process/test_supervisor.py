@@ -259,3 +259,24 @@ def test_child_that_loads_may_be_silent_for_longer():
     finally:
         child.kill()
         child.reap()
+
+
+def test_supervisor_keeps_answers_in_a_private_folder_that_ends_with_it(
+    start, folder, monkeypatch
+):
+    monkeypatch.setenv("MLXNODE_CACHE", str(folder / "cache"))
+    node = start(response_store=1)
+    node.wait_ready()
+    (kept,) = (folder / "cache" / "private").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o700
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(TIMEOUT) == 0
+    assert not kept.exists()
+
+
+def test_supervisor_says_why_answers_cannot_be_kept(start, folder, monkeypatch):
+    monkeypatch.setenv("MLXNODE_CACHE", str(folder / "cache"))
+    (folder / "cache").touch()
+    node = start(response_store=1)
+    assert node.process.wait(TIMEOUT) == 1
+    assert "server.response_store" in node.process.stderr.read()

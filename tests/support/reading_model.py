@@ -1,15 +1,15 @@
 """A chat model that reads its prompt, and answers by what it finds there.
 
-``ScriptedModel`` decides by the length of a prompt, which no test knows of an agent: its prompts
-hold dates, paths and ids. This model has one turn for each clue, a word that a prompt holds only
-after a tool has found it. The last turn whose clue the prompt holds is the answer. So the model
-says what a file holds only if the content of the file came back to it.
+``ScriptedModel`` decides by the length of a prompt, which no test knows of an agent: its
+prompts hold dates, paths and ids. This model has one turn for each clue, a word that a prompt
+holds only after a tool has found it. The last turn whose clue the prompt holds is the answer.
+So the model says what a file holds only if the content of the file came back to it.
 
-It is a llama of one layer, written with numpy alone. Its attention finds the strongest clue, and
-its value is the turn of that clue. Each piece of a turn is a token of its own, whose embedding
-tells which piece follows. A grammar spells what it forces with other tokens, and the model finds
-its way back: the last of them tells whether an answer or a string begins, and the mask of the
-grammar leaves one of the strings of the turn.
+It is a llama of one layer, written with numpy alone. Its attention finds the strongest clue,
+and its value is the turn of that clue. Each piece of a turn is a token of its own, whose
+embedding tells which piece follows. A grammar spells what it forces with other tokens, and the
+model finds its way back: the last of them tells whether an answer or a string begins, and the
+mask of the grammar leaves one of the strings of the turn.
 """
 
 import functools
@@ -242,7 +242,7 @@ class ReadingModel:
             head[self._id(token), FORCED] = part
 
     def _followers(self) -> dict[int, dict[int, int]]:
-        """The token that follows each token in each turn, by their ids and the turn's number."""
+        """The token after each token, by its id and the number of the turn."""
         followers: dict[int, dict[int, int]] = defaultdict(dict)
         for number, tokens in enumerate(self._turns):
             for before, after in itertools.pairwise(map(self._id, tokens)):

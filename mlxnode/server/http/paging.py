@@ -28,7 +28,8 @@ def read_page(request: Request) -> Page:
         InvalidRequest: the limit is no number from 1 to 1000.
     """
     arguments = request.get_args(keep_blank_values=True)
-    text = arguments.get("limit", str(DEFAULT_PAGE))
+    given = arguments.get("limit")
+    text = str(DEFAULT_PAGE) if given is None else given
     is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PAGE))
     if not is_number or not 1 <= int(text) <= MAX_PAGE:
         raise InvalidRequest(

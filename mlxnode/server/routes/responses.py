@@ -26,10 +26,13 @@ from mlxnode.server.http.body import json_response, name_ignored, read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.stored_responses import key_store, required_store
 from mlxnode.server.prompt.conversation import Conversation
+from mlxnode.server.prompt.tokenizers import off_loop_if
 from mlxnode.server.registry import TextModel
 from mlxnode.server.routes.generate import generate
 
 blueprint = Blueprint("responses")
+
+_MANY_ITEMS = 100  # more would block the event loop
 
 
 @blueprint.post(
@@ -105,7 +108,7 @@ async def _history(
                 param="previous_response_id",
                 code="previous_response_not_found",
             ) from error
-    items = read_items(before)
+    items = await off_loop_if(len(before) > _MANY_ITEMS, read_items, before)
     for index, item in enumerate(body.items):
         if isinstance(item, ReferenceItem):
             param = f"input[{index}]"

@@ -21,6 +21,7 @@ const models = {
   compatible: () => createOpenAICompatible({ ...options, name: "node", includeUsage: true })(model),
   messages: () => createAnthropic(options)(model),
   responses: () => createOpenAI(options).responses(model),
+  stored: () => createOpenAI(options).responses(model),
 };
 const path = z.object({ path: z.string() });
 const answer = streamText({
@@ -39,8 +40,8 @@ const answer = streamText({
       execute: async ({ path }) => readFileSync(path, "utf8"),
     }),
   },
-  // The node keeps no answers unless it is told to.
-  providerOptions: { openai: { store: false } },
+  // By default, it refers to the answers that the node keeps, if the node keeps any.
+  providerOptions: { openai: { store: api === "stored" } },
   stopWhen: stepCountIs(5),
   maxRetries: 0,
   onError: ({ error }) => {

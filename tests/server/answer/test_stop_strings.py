@@ -54,3 +54,21 @@ def test_stops_show_nothing_after_a_match():
     assert watcher.feed("axb") == "a"
     assert watcher.feed("more") == ""
     assert watcher.flush() == ""
+
+
+@pytest.mark.parametrize(
+    ("stops", "text", "matched"),
+    [
+        (["END"], "a END b", "END"),
+        (["two", "one"], "one two", "one"),
+        (["long one", "one"], "a long one", "long one"),
+        (["END"], "a EN", None),
+        ([], "a", None),
+    ],
+)
+def test_the_stop_string_that_matched_is_told(stops, text, matched):
+    for pieces in cuttings(text):
+        watcher = StopStrings(stops)
+        for piece in pieces:
+            watcher.feed(piece)
+        assert watcher.matched == matched

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, models
 
 from mlxnode.server.notation.tool_use import Function
 from mlxnode.server.prompt import borders
-from mlxnode.server.prompt.conversation import Conversation, Message
+from mlxnode.server.prompt.conversation import Breakpoint, Conversation, Message
 from mlxnode.server.prompt.encoding import PromptEncoder
 from mlxnode.server.prompt.tokenizers import ChatPrompt, TextTokenizer
 from mlxnode.server.prompt.tools import tool_use
@@ -201,3 +201,79 @@ def test_a_token_that_the_next_text_changes_is_after_the_border():
     assert borders.in_tokens([kept], text, encoding, encode, added) == [23]
     # Without an added token nearby, the last token is given up in any case.
     assert borders.in_tokens([kept], text, encoding, encode, frozenset()) == [22]
+
+
+# --- breakpoints: where the client says that other prompts may part ---------------------------
+
+
+def marked(*breakpoints: Breakpoint) -> Conversation:
+    return Conversation(LOOP, functions=[TOOL], breakpoints=breakpoints)
+
+
+def prompt_of(tokenizer: TextTokenizer, conversation: Conversation) -> ChatPrompt:
+    tools = tool_use(conversation, tokenizer.chat_template.notation)
+    return tokenizer._encode_chat(conversation, tools)
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+@pytest.mark.parametrize(("index", "length"), [(-8, 200), (-7, 60), (-5, 100), (-1, 120)])
+def test_a_breakpoint_within_a_message_is_a_border(families, family, index, length):
+    tokenizer = families[family]
+    head = LOOP[index]["content"][:length]
+    plain = prompt_of(tokenizer, marked())
+    found = prompt_of(tokenizer, marked(Breakpoint(index, head)))
+    assert found.ids == plain.ids, "a mark changes no token"
+    other = [dict(message) for message in LOOP]
+    other[index]["content"] = head + "\ua66d and so on"
+    parted = prompt_of(tokenizer, Conversation(other, functions=[TOOL]))
+    common = sum(
+        1
+        for _ in takewhile(
+            lambda pair: pair[0] == pair[1], zip(plain.ids, parted.ids, strict=False)
+        )
+    )
+    assert any(common - 2 <= border <= common for border in found.borders)
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_a_breakpoint_at_the_end_of_a_message_is_a_border(families, family):
+    tokenizer = families[family]
+    place = Breakpoint(-7, LOOP[-7]["content"])  # the first question, whole
+    found = prompt_of(tokenizer, marked(place)).borders
+    parted = prompt_of(tokenizer, Conversation([*LOOP[:2], user("Who?")], functions=[TOOL]))
+    ids = prompt_of(tokenizer, marked()).ids
+    common = sum(
+        1
+        for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, parted.ids, strict=False))
+    )
+    assert any(common - NEAR <= border <= common for border in found)
+
+
+def test_the_end_of_the_last_message_is_no_breakpoint(families):
+    for tokenizer in families.values():
+        place = Breakpoint(-1, LOOP[-1]["content"])
+        plain, found = (prompt_of(tokenizer, c) for c in (marked(), marked(place)))
+        assert found.borders == plain.borders
+
+
+def test_a_breakpoint_is_rendered_once_for_a_conversation():
+    renderings = []
+
+    def render(messages: list[Message]) -> str:
+        renderings.append(messages)
+        return "|".join(str(message["content"]) for message in messages)
+
+    finder = borders.BorderFinder()
+    for messages in (LOOP, [*LOOP, answer("This."), user("Why?")]):
+        places = [Breakpoint(-len(messages), SYSTEM["content"][:50])]
+        renderings.clear()
+        finder.find(
+            render(messages),
+            messages,
+            render,
+            variables="",
+            function=None,
+            breakpoints=places,
+        )
+    cut = [messages for messages in renderings if len(messages) == 1]
+    assert cut == [], "the start of the system message is known at the second turn"

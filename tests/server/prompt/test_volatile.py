@@ -3,7 +3,7 @@ import time
 import pytest
 
 from mlxnode.config.tables import ServerConfig
-from mlxnode.server.prompt.conversation import Conversation
+from mlxnode.server.prompt.conversation import Breakpoint, Conversation
 from mlxnode.server.prompt.volatile import VolatileHeads
 
 BILLING = "x-anthropic-billing-header: cc_version=2.1.9.3a3; cc_entrypoint=cli; cch=0aaa9;"
@@ -65,3 +65,15 @@ def test_the_shipped_patterns_take_no_time_on_hostile_texts(piece):
 
 def test_a_pattern_sees_a_bounded_head_only():
     assert cleaned("a" * 5000, heads=VolatileHeads(["a*"])) == "a" * 4000
+
+
+def test_breakpoints_lose_the_same_text():
+    system = {"role": "system", "content": f"{BILLING}\n\nYou are kind. Be brief."}
+    places = tuple(
+        Breakpoint(-1, system["content"][:end])
+        for end in (10, len(BILLING), len(BILLING) + 2, len(BILLING) + 15)
+    )
+    clean = SHIPPED.without(Conversation([system], breakpoints=places))
+    heads = [place.head for place in clean.breakpoints]
+    assert heads[1:] == ["", "", "You are kind."]
+    assert not clean.messages[0]["content"].startswith("x-")

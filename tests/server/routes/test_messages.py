@@ -344,6 +344,13 @@ def test_tools_change_within_the_conversation(native, blocks, told):
     messages = [USER, {"role": "system", "content": blocks}, USER]
     prompt = prompt_of(native, messages=messages, tools=[TOOL, OTHER | {"defer_loading": True}])
     assert {name for name in "fgh" if f'"name": "{name}"' in prompt} == set(told)
+    assert "<|im_start|>system\n<|im_end|>" not in prompt
+
+
+@pytest.mark.parametrize("content", ["", []])
+def test_messages_that_say_nothing_are_answered(native, content):
+    for role in ("system", "user", "assistant"):
+        ask(native, messages=[{"role": role, "content": content}])
 
 
 def test_a_reference_to_a_tool_is_told(native):

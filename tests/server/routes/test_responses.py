@@ -244,7 +244,7 @@ def test_items_of_unknown_tools_are_named_and_change_nothing(native):
         (
             {
                 "response_format": {"type": "json_object"},
-                "text": {"format": {"type": "json_object"}},
+                "text": {"format": {"type": "json_schema", "schema": {"type": "array"}}},
             },
             "response_format",
             None,

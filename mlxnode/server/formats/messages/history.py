@@ -34,6 +34,8 @@ def to_messages(body: PromptBody) -> tuple[list[Message], tuple[Breakpoint, ...]
     drafts = [*_system(body.system)]
     for message in body.messages:
         drafts += _to_drafts(message)
+    # A message of the system may only add or remove tools.
+    drafts = [d for d in drafts if d["content"] or d["role"] != "system"] or drafts
     messages = link_results(cast(list[Message], drafts))
     breakpoints: list[Breakpoint] = []
     for index, message in enumerate(messages):
@@ -66,7 +68,7 @@ def _to_drafts(message: WireMessage) -> Iterator[_Cut]:
 
 def _asked(role: str, blocks: list[Block]) -> Iterator[_Cut]:
     """Results of tools, and what the user says beside them."""
-    for is_result, group in itertools.groupby(blocks, lambda block: _is_result(block)):
+    for is_result, group in itertools.groupby(blocks, _is_result):
         if is_result:
             yield from map(_result, group)
         else:

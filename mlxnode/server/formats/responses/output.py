@@ -122,5 +122,5 @@ class Output:
 def _is_complete(arguments: str) -> bool:
     try:
         return isinstance(json.loads(arguments), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

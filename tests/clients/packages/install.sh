@@ -1,0 +1,23 @@
+#!/bin/sh
+# Install the clients, with the versions that are pinned beside this file, into a folder.
+# Usage: install.sh FOLDER PYTHON
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$1"
+cp "$here/package.json" "$here/package-lock.json" "$1"
+npm ci --prefix "$1" --no-audit --no-fund --loglevel=error
+
+environment() {
+	"$2" -m venv --clear "$1/$3"
+	"$1/$3/bin/python" -m pip install --quiet --requirement "$here/$3.txt"
+}
+
+environment "$1" "$2" agents
+environment "$1" "$2" instructor
+# aider's own dependencies have no wheels for newer Pythons.
+for python in python3.12 python3.11 python3.10; do
+	if command -v $python >/dev/null 2>&1; then
+		environment "$1" $python aider
+		break
+	fi
+done
