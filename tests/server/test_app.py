@@ -9,7 +9,7 @@ import pytest
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "unknown_url"),
+        ("GET", "/nothing", 404, "unknown_url"),
         ("GET", "/v1/unknown", 404, "unknown_url"),
         ("POST", "/v1/chat/completions/x", 404, "unknown_url"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),

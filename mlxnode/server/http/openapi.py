@@ -5,7 +5,7 @@ from the msgspec structs. A route names them with ``ctx_body``, ``ctx_answer`` a
 streams, ``ctx_event``; if errors have an envelope of their own, with ``ctx_error``. Each of
 them is one struct, or several of which one is sent; a stream's events have names if there are
 several. Several bodies are ``ctx_bodies``. ``ctx_query`` is the struct of the query,
-``ctx_parameters`` are others beside the path. The docstring of the handler describes the
+``ctx_parameters`` are headers. The docstring of the handler describes the
 operation. A route with ``ctx_is_alias`` is left out.
 """
 

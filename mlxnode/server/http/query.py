@@ -19,7 +19,8 @@ def read_query(request: Request, schema: type[Query]) -> Query:
     Raises:
         InvalidRequest: naming the parameter.
     """
-    sent = {name: values[0] for name, values in request.args.items()}
+    arguments = request.get_args(keep_blank_values=True)
+    sent = {name: values[0] for name, values in arguments.items()}
     known = schema.__struct_fields__
     if others := [name for name in sent if name not in known]:
         name_ignored(request, others)

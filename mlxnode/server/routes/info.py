@@ -9,12 +9,12 @@ from sanic import Blueprint, HTTPResponse, Request
 from mlxnode.server.errors import ErrorEnvelope
 from mlxnode.server.formats.info import Health, Model, ModelList, Root
 from mlxnode.server.formats.messages.errors import MessagesErrorEnvelope
-from mlxnode.server.formats.messages.models import ModelInfo, ModelPage
+from mlxnode.server.formats.messages.models import ModelInfo, ModelPage, PageQuery
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.envelope import VERSION_PARAMETER, speaks_anthropic
 from mlxnode.server.http.openapi import describe
-from mlxnode.server.http.paging import MODEL_PARAMETERS, read_page
+from mlxnode.server.http.query import read_query
 from mlxnode.server.registry import Registry
 
 blueprint = Blueprint("info")
@@ -33,14 +33,15 @@ async def root(request: Request) -> HTTPResponse:
     methods=_READ,
     ctx_answer=(ModelList, ModelPage),
     ctx_error=(ErrorEnvelope, MessagesErrorEnvelope),
-    ctx_parameters=(*MODEL_PARAMETERS, VERSION_PARAMETER),
+    ctx_query=PageQuery,
+    ctx_parameters=(VERSION_PARAMETER,),
 )
 async def list_models(request: Request) -> HTTPResponse:
     """The configured models, and which of them failed; in Anthropic's shape if asked so."""
-    registry, page = registry_of(request), read_page(request)
+    registry, query = registry_of(request), read_query(request, PageQuery)
     models = [_to_model(registry, id) for id in registry.types]
     if speaks_anthropic(request):
-        return json_response(page.of(models))
+        return json_response(query.page(models))
     return json_response(ModelList(models))
 
 

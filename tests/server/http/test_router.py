@@ -74,18 +74,16 @@ def test_routes_outside_the_base_url(worker, http, path):
         "/api/models",
         "/openai/models",
         "/v1/api/v1/models",
-        "/v1/../v1/models/..",
+        "/v1;a=b/models",
         "/v1/%6dodels",
         "/v1" * 20 + "/nothing",
         "/" * 5000 + "nothing",
         "/nothing" + "/" * 5000,
-        "/v1" * 2000,
+        "/v1" * 2000 + "/nothing",
     ],
 )
 def test_other_urls_are_unknown(worker, http, path):
-    # A client for humans would resolve the dots itself.
-    url = httpx.URL(worker.url, raw_path=path.encode())
-    response = http.get(url, headers=worker.headers)
+    response = http.get(worker.url + path, headers=worker.headers)
     assert response.status_code == 404
     assert error_of(response)["code"] == "unknown_url"
 

@@ -1,13 +1,11 @@
 """The models of this server, in the shape of Anthropic's ``/v1/models``."""
 
 import datetime
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from mlxnode.server.formats.info import Model
-
-MAX_PAGE = 1000
-DEFAULT_PAGE = 20
 
 
 class ModelInfo(Struct, tag_field="type", tag="model"):
@@ -41,26 +39,26 @@ class ModelPage(Struct):
     last_id: str | None
 
 
-class Page(Struct):
+class PageQuery(Struct):
     """Which models are asked for: those after one, or just before one, or the first ones."""
 
-    limit: int = DEFAULT_PAGE
-    after_id: str | None = None
-    before_id: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 20
+    after_id: str = ""
+    before_id: str = ""
 
-    def of(self, models: list[Model]) -> ModelPage:
-        """The models of the page, in the order of ``models``.
+    def page(self, models: list[Model]) -> ModelPage:
+        """The models that are asked for, in the order of ``models``.
 
         After, or before, an id that no model has, there is none.
         """
         ids = [model.id for model in models]
-        if self.before_id is not None:
+        if self.before_id:
             end = ids.index(self.before_id) if self.before_id in ids else 0
             start = max(end - self.limit, 0)
             has_more = start > 0
         else:
             start = 0
-            if self.after_id is not None:
+            if self.after_id:
                 known = self.after_id in ids
                 start = ids.index(self.after_id) + 1 if known else len(ids)
             end = start + self.limit
