@@ -25,11 +25,16 @@ NOT_IMPORTED = {
     "basedpyright": "a command: make lint",
 }
 
-# Scripts that another environment runs; they make fixtures or measure another server.
+# Scripts that another environment runs; they make fixtures, measure another server, or are
+# clients of the node.
 OTHER_ENVIRONMENTS = {
     "benchmarks/embedding_peer.py",
     "tests/fixtures/embeddings/make_fixtures.py",
     "tests/fixtures/gguf/make_tokens.py",
+    *(
+        file.relative_to(ROOT).as_posix()
+        for file in ROOT.glob("tests/clients/scripts/*_loop.py")
+    ),
 }
 
 

@@ -5,7 +5,8 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 cp "$here/package.json" "$here/package-lock.json" "$1"
-npm ci --prefix "$1" --no-audit --no-fund --loglevel=error
+# Not `npm ci`: the lock file has the optional packages of one platform only.
+npm install --prefix "$1" --no-save --no-audit --no-fund --loglevel=error
 
 environment() {
 	"$2" -m venv --clear "$1/$3"
