@@ -31,6 +31,7 @@ OTHER_ENVIRONMENTS = {
     "benchmarks/embedding_peer.py",
     "tests/fixtures/embeddings/make_fixtures.py",
     "tests/fixtures/gguf/make_tokens.py",
+    "tests/fixtures/rerankers/make_fixtures.py",
     *(
         file.relative_to(ROOT).as_posix()
         for file in ROOT.glob("tests/clients/scripts/*_loop.py")
