@@ -22,6 +22,7 @@ SLOW_FIXTURES = {
     "open_worker",
     "start_engine",
     "start_worker",
+    "tool_worker",
 }
 
 

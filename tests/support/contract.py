@@ -4,6 +4,7 @@ import json
 
 import httpx2 as httpx
 
+from mlxnode.messages import Generate
 from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
@@ -23,6 +24,7 @@ ENDPOINTS = {
     VECTORS: (EmbeddingBody, EMBEDDING),
 }
 ALWAYS = ("x-request-id", "openai-processing-ms", "openai-version")
+IGNORED = "x-mlxnode-ignored"  # names the fields that change nothing
 
 
 def chat(worker, **options):
@@ -39,6 +41,35 @@ def post(worker, path, body, **headers):
     headers = worker.headers | {"content-type": "application/json"} | headers
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return httpx.post(worker.url + path, content=content, headers=headers)
+
+
+def accepted(worker, path, body) -> httpx.Response:
+    response = post(worker, path, body)
+    assert response.status_code == 200, response.text
+    return response
+
+
+def refused(worker, path, body) -> httpx.Response:
+    response = post(worker, path, body)
+    assert response.status_code == 400, response.text
+    return response
+
+
+def asked(worker, path=CHATS, body=CHAT, **fields) -> tuple[Generate, str | None]:
+    """What the engine is asked for a request with ``fields``, and the ignored ones."""
+    response = accepted(worker, path, body | fields)
+    return worker.engine.next(Generate), response.headers.get(IGNORED)
+
+
+def grammar_of(worker, path=CHATS, body=CHAT, **fields) -> str | None:
+    message, ignored = asked(worker, path, body, **fields)
+    assert ignored is None
+    return message.sampling.grammar
+
+
+def prompt_of(worker) -> str:
+    """The prompt of the next request that the engine gets."""
+    return worker.engine.text(worker.engine.next(Generate).prompt)
 
 
 def error_of(response) -> dict:

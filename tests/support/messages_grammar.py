@@ -6,7 +6,6 @@ with ``content_block_start``, deltas of its own type and ``content_block_stop``;
 ``error`` ends a stream at any place after the start. The name of each event is its type.
 """
 
-import json
 from typing import Any
 
 # Each type of block: its fields at the start, and the deltas that it may have.
@@ -43,18 +42,6 @@ _ERRORS = {
 }
 
 
-def events_of(text: str) -> list[tuple[str, dict[str, Any]]]:
-    """The events of a body of a stream: name and data."""
-    *frames, rest = text.split("\n\n")
-    assert rest == "", f"the stream ends within an event: {rest!r}"
-    events = []
-    for frame in frames:
-        first, second = frame.split("\n")
-        assert first.startswith("event: ") and second.startswith("data: "), frame
-        events.append((first.removeprefix("event: "), json.loads(second[len("data: ") :])))
-    return events
-
-
 class MessageStream:
     """Reads the events of one stream; raises AssertionError for what may not come.
 
@@ -69,11 +56,11 @@ class MessageStream:
         self._json: list[str] = []
         self._has_delta = self._is_over = False
 
-    def read(self, events: list[tuple[str, dict[str, Any]]]) -> "MessageStream":
-        for name, data in events:
-            assert data["type"] == name
+    def read(self, events: list[dict[str, Any]]) -> "MessageStream":
+        for event in events:
+            name = event["type"]
             assert not self._is_over, f"{name} after the end"
-            getattr(self, f"_on_{name}")(data)
+            getattr(self, f"_on_{name}")(event)
         assert self._is_over, "the stream has no end"
         return self
 

@@ -4,7 +4,6 @@ Written from OpenAI's reference of the streaming events. Each event also has to 
 the type of that name in OpenAI's package.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -19,19 +18,6 @@ LAST = {
     "response.incomplete": "incomplete",
     "response.failed": "failed",
 }
-
-
-def read_events(stream: bytes) -> list[Json]:
-    """The events of a stream: each has a name, which is its type, and one line of data."""
-    text = stream.decode()
-    assert text.endswith("\n\n"), text[-100:]
-    events = []
-    for block in text.removesuffix("\n\n").split("\n\n"):
-        name, data = block.split("\n")
-        event = json.loads(data.removeprefix("data: "))
-        assert data.startswith("data: ") and name == f"event: {event['type']}", block
-        events.append(event)
-    return events
 
 
 def check_stream(events: list[Json]) -> Json:

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from support.responses_grammar import check_stream, read_events
+from support.named_events import read_events
+from support.responses_grammar import check_stream
 
 from mlxnode.server.answer.choice import ChoiceDelta
 from mlxnode.server.answer.events import (
@@ -16,11 +17,7 @@ from mlxnode.server.answer.events import (
 )
 from mlxnode.server.answer.usage import TokenCounts
 from mlxnode.server.errors import EngineFailed
-from mlxnode.server.formats.responses.answers import (
-    Response,
-    ResponseReasoning,
-    ResponseText,
-)
+from mlxnode.server.formats.responses.answers import Response, ResponseReasoning, ResponseText
 from mlxnode.server.formats.responses.output import ItemForms
 from mlxnode.server.formats.responses.thoughts import seal, unseal
 from mlxnode.server.formats.responses.writer import ResponsesWriter

@@ -5,13 +5,10 @@ import json
 
 import pytest
 from support import tiny
-from support.contract import CHAT, chat, post
+from support.contract import CHAT, IGNORED, chat, post, prompt_of
 from support.picky_templates import PICKY
 
-from mlxnode.messages import Generate
-
 PATH = "/v1/chat/completions"
-IGNORED = "x-mlxnode-ignored"
 TOOLS = [
     {"type": "function", "function": {"name": "find", "description": "Sucht überall"}},
     {"type": "function", "function": {"name": "now"}},
@@ -20,45 +17,20 @@ CALL = '<tool_call>\n{"name": "find", "arguments": {"what": "Öl"}}\n</tool_call
 CALL_NOW = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
 
 
-def served_with(start_worker, served_models, folder, template):
-    model = dataclasses.replace(
-        served_models[0],
-        folder=tiny.make_chat_model(folder, template=template),
-        context_length=8192,
-    )
-    return start_worker([model], {"require_auth": False})
-
-
 @pytest.fixture(scope="module")
-def thinking_worker(start_worker, served_models, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "thinking"
-    with served_with(start_worker, served_models, folder, tiny.TOOL_TEMPLATE) as worker:
-        worker.connect_engine()
-        yield worker
-
-
-@pytest.fixture(scope="module")
-def gemma_worker(start_worker, served_models, tmp_path_factory):
+def gemma_worker(start_worker, tool_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "gemma"
-    with served_with(start_worker, served_models, folder, PICKY["gemma"]) as worker:
+    tiny.make_chat_model(folder, template=PICKY["gemma"])
+    model = dataclasses.replace(tool_model, folder=folder)
+    with start_worker([model], {"require_auth": False}) as worker:
         worker.connect_engine()
         yield worker
-
-
-@pytest.fixture
-def thinking(thinking_worker):
-    thinking_worker.settle()
-    return thinking_worker
 
 
 @pytest.fixture
 def gemma(gemma_worker):
     gemma_worker.settle()
     return gemma_worker
-
-
-def prompt_of(worker) -> str:
-    return worker.engine.text(worker.engine.next(Generate).prompt)
 
 
 @pytest.mark.parametrize(
@@ -105,11 +77,11 @@ def test_wishes_about_reasoning_without_effect_are_named(plain_worker, fields, i
         {"chat_template_kwargs": {"reasoning_effort": "none"}},
     ],
 )
-def test_each_way_to_switch_the_reasoning_off(thinking, fields):
-    response = post(thinking, PATH, CHAT | fields)
+def test_each_way_to_switch_the_reasoning_off(native, fields):
+    response = post(native, PATH, CHAT | fields)
     assert response.status_code == 200, response.text
     assert response.headers.get(IGNORED) is None
-    assert prompt_of(thinking).endswith("<|im_start|>assistant\n<think></think>")
+    assert prompt_of(native).endswith("<|im_start|>assistant\n<think></think>")
 
 
 @pytest.mark.parametrize(
@@ -121,12 +93,12 @@ def test_each_way_to_switch_the_reasoning_off(thinking, fields):
         {"enable_thinking": True, "reasoning_effort": "none"},
     ],
 )
-def test_each_way_to_switch_the_reasoning_on(thinking, fields):
-    post(thinking, PATH, CHAT | fields)
-    assert prompt_of(thinking).endswith("<|im_start|>assistant\n")
+def test_each_way_to_switch_the_reasoning_on(native, fields):
+    post(native, PATH, CHAT | fields)
+    assert prompt_of(native).endswith("<|im_start|>assistant\n")
 
 
-def test_thoughts_are_given_back_by_any_name(thinking):
+def test_thoughts_are_given_back_by_any_name(native):
     details = [{"type": "reasoning.text", "text": "Hm"}, {"type": "reasoning.encrypted"}]
     parts = [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "Yes"}]
     for fields in (
@@ -137,9 +109,9 @@ def test_thoughts_are_given_back_by_any_name(thinking):
         {"content": parts},
     ):
         messages = [*CHAT["messages"], {"role": "assistant", **fields}, *CHAT["messages"]]
-        response = post(thinking, PATH, CHAT | {"messages": messages})
+        response = post(native, PATH, CHAT | {"messages": messages})
         assert response.status_code == 200, response.text
-        assert "<|im_start|>assistant\n<think>Hm</think>Yes<|im_end|>" in prompt_of(thinking)
+        assert "<|im_start|>assistant\n<think>Hm</think>Yes<|im_end|>" in prompt_of(native)
 
 
 def test_an_agent_loop_of_two_tools_on_a_model_of_two_roles(gemma):

@@ -9,9 +9,12 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 from support import tiny
-from support.messages_grammar import MessageStream, events_of
+from support.chat_deltas import joined
+from support.contract import IGNORED
+from support.messages_grammar import MessageStream
+from support.named_events import read_events
 from support.notation_templates import FAMILIES
-from support.responses_grammar import check_stream, read_events
+from support.responses_grammar import check_stream
 
 RECORDED = Path(__file__).parents[2] / "clients" / "recorded"
 RECORDS = [
@@ -51,7 +54,7 @@ def test_recorded_request_is_served(client_worker, record):
         timeout=30,
     )
     assert answer.status_code == 200, answer.text
-    assert answer.headers.get("x-mlxnode-ignored", "") == record["ignored"]
+    assert answer.headers.get(IGNORED, "") == record["ignored"]
     if body and "model" in body:
         told = streamed(record["path"], answer) if body.get("stream") else answer.json()
         assert list(calls_of(told)) == ([call] if call else [])
@@ -108,7 +111,7 @@ def streamed(path: str, answer: httpx.Response) -> dict[str, Any]:
     if "/responses" in path:
         return check_stream(read_events(answer.content))
     if "/messages" in path:
-        return MessageStream().read(events_of(answer.text)).message
+        return MessageStream().read(read_events(answer.content)).message
     return chat_message(answer.text)
 
 
@@ -122,11 +125,4 @@ def chat_message(text: str) -> dict[str, Any]:
     assert choices[0]["delta"]["role"] == "assistant"
     finishes = [choice["finish_reason"] for choice in choices]
     assert finishes[-1] in ("stop", "tool_calls") and set(finishes[:-1]) <= {None}
-    calls: dict[int, dict[str, Any]] = {}
-    for call in (call for choice in choices for call in choice["delta"].get("tool_calls", ())):
-        if "id" in call:
-            calls[call["index"]] = {"function": {"name": "", "arguments": ""}}
-        function = calls[call["index"]]["function"]
-        for name, part in call["function"].items():
-            function[name] += part or ""
-    return {"tool_calls": list(calls.values())}
+    return joined([choice["delta"] for choice in choices])

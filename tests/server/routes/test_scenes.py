@@ -1,32 +1,12 @@
 """What a model writes, as clients of the chat endpoint get it: whole, and as a stream."""
 
-import dataclasses
 import json
 from typing import Any
 
 import pytest
-from support import tiny
+from support.chat_deltas import joined
 from support.contract import CHAT, CHATS, post
 from support.scenes import SCENES, Scene
-
-
-@pytest.fixture(scope="module")
-def scene_worker(start_worker, served_models, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "scenes"
-    model = dataclasses.replace(
-        served_models[0],
-        folder=tiny.make_chat_model(folder, template=tiny.TOOL_TEMPLATE),
-        context_length=8192,
-    )
-    with start_worker([model], {"require_auth": False}) as worker:
-        worker.connect_engine()
-        yield worker
-
-
-@pytest.fixture
-def stage(scene_worker):
-    scene_worker.settle()
-    return scene_worker
 
 
 def request_of(scene: Scene) -> dict[str, Any]:
@@ -58,9 +38,9 @@ def check(scene: Scene, message: dict[str, Any], ending: str) -> None:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
-def test_scene_whole(stage, scene):
-    scene.play(stage)
-    response = post(stage, CHATS, request_of(scene))
+def test_scene_whole(native, scene):
+    scene.play(native)
+    response = post(native, CHATS, request_of(scene))
     if scene.ending == "failure":
         assert response.status_code == 500
         return
@@ -69,9 +49,9 @@ def test_scene_whole(stage, scene):
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
-def test_scene_streamed(stage, scene):
-    scene.play(stage)
-    response = post(stage, CHATS, request_of(scene) | {"stream": True})
+def test_scene_streamed(native, scene):
+    scene.play(native)
+    response = post(native, CHATS, request_of(scene) | {"stream": True})
     if scene.ending == "failure" and not scene.text:
         assert response.status_code == 500
         return
@@ -86,19 +66,3 @@ def test_scene_streamed(stage, scene):
         assert data.pop() == "[DONE]"
         ending = json.loads(data[-1])["choices"][0]["finish_reason"]
     check(scene, joined([json.loads(chunk)["choices"][0]["delta"] for chunk in data]), ending)
-
-
-def joined(deltas: list[dict[str, Any]]) -> dict[str, Any]:
-    """The message that the deltas of a stream add up to."""
-    message: dict[str, Any] = {"content": "", "reasoning_content": "", "tool_calls": []}
-    for delta in deltas:
-        message["content"] += delta.get("content") or ""
-        message["reasoning_content"] += delta.get("reasoning_content") or ""
-        for part in delta.get("tool_calls", ()):
-            if "id" in part:
-                assert part["index"] == len(message["tool_calls"])
-                message["tool_calls"].append({"function": dict(part["function"])})
-            else:
-                call = message["tool_calls"][part["index"]]["function"]
-                call["arguments"] += part["function"]["arguments"]
-    return message

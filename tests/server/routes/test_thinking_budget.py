@@ -15,13 +15,10 @@ MESSAGE = "I have to answer."
 
 
 @pytest.fixture(scope="module")
-def thinking_worker(start_worker, served_models, tmp_path_factory):
+def thinking_worker(start_worker, served_models, tool_model, tmp_path_factory):
     """Serves "thinker" without a limit, "limited" with one, and "plain" without thoughts."""
-    folder = tiny.make_chat_model(
-        tmp_path_factory.mktemp("models") / "thinker", template=tiny.TOOL_TEMPLATE
-    )
     plain = dataclasses.replace(served_models[0], id="plain", thinking_budget=30)
-    thinker = dataclasses.replace(served_models[0], id="thinker", folder=folder)
+    thinker = dataclasses.replace(served_models[0], id="thinker", folder=tool_model.folder)
     limited = dataclasses.replace(
         thinker, id="limited", thinking_budget=30, thinking_budget_message=MESSAGE
     )

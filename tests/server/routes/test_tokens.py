@@ -19,11 +19,11 @@ def tokenize(worker, path: str = TOKENIZE, **body):
 
 
 @pytest.fixture(scope="module")
-def small_worker(start_worker, tmp_path_factory):
+def small_worker(start_worker, tool_model, tmp_path_factory):
     """One model that generates text, and two others."""
     folder = tmp_path_factory.mktemp("tokens")
     made = {
-        "chat": tiny.make_chat_model(folder / "chat", template=tiny.TOOL_TEMPLATE),
+        "chat": tool_model.folder,
         "embedding": tiny.make_cross_encoder(folder / "cross"),
         "rerank": folder / "cross",
     }

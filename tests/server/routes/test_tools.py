@@ -1,14 +1,12 @@
 """Tools and reasoning over HTTP: what the model is told, and what comes back."""
 
-import dataclasses
 import json
 
 import openai
 import pytest
 from openai.lib.streaming.chat import ChunkEvent
 from pydantic import BaseModel
-from support import tiny
-from support.contract import CHAT, chat, post
+from support.contract import CHAT, chat, post, prompt_of
 
 from mlxnode.messages import Abort, Generate
 
@@ -28,28 +26,6 @@ WEATHER = {
 NOW = {"type": "function", "function": {"name": "now"}}
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bern"}}\n</tool_call>'
 CALL_NOW = '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
-
-
-@pytest.fixture(scope="module")
-def tool_worker(start_worker, served_models, tmp_path_factory):
-    """Serves "tiny-chat", but with a template that knows tools and thinking."""
-    folder = tiny.make_chat_model(
-        tmp_path_factory.mktemp("models") / "tools", template=tiny.TOOL_TEMPLATE
-    )
-    model = dataclasses.replace(served_models[0], folder=folder, context_length=4096)
-    with start_worker([model], {"require_auth": False}) as worker:
-        worker.connect_engine()
-        yield worker
-
-
-@pytest.fixture
-def native(tool_worker):
-    tool_worker.settle()
-    return tool_worker
-
-
-def prompt_of(worker) -> str:
-    return worker.engine.text(worker.engine.next(Generate).prompt)
 
 
 # --- tools ------------------------------------------------------------------------------

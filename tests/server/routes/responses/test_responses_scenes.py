@@ -1,35 +1,14 @@
 """What a model writes, as clients of the Responses endpoint get it: whole, and as a stream."""
 
-import dataclasses
 import json
 from typing import Any
 
 import pytest
-from support import tiny
 from support.contract import post
-from support.responses_grammar import check_stream, read_events
+from support.named_events import read_events
+from support.responses_grammar import check_stream
+from support.responses_requests import PATH
 from support.scenes import SCENES, Scene
-
-PATH = "/v1/responses"
-
-
-@pytest.fixture(scope="module")
-def scene_worker(start_worker, served_models, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "scenes"
-    model = dataclasses.replace(
-        served_models[0],
-        folder=tiny.make_chat_model(folder, template=tiny.TOOL_TEMPLATE),
-        context_length=8192,
-    )
-    with start_worker([model], {"require_auth": False}) as worker:
-        worker.connect_engine()
-        yield worker
-
-
-@pytest.fixture
-def stage(scene_worker):
-    scene_worker.settle()
-    return scene_worker
 
 
 def request_of(scene: Scene) -> dict[str, Any]:
@@ -76,10 +55,10 @@ def comparable(response: dict[str, Any]) -> dict[str, Any]:
     return json.loads(text)
 
 
-def play(stage, scene: Scene, **options: Any) -> dict[str, Any] | None:
+def play(native, scene: Scene, **options: Any) -> dict[str, Any] | None:
     """The last response of the stream of a scene; None if the request fails at once."""
-    scene.play(stage)
-    response = post(stage, PATH, request_of(scene) | {"stream": True} | options)
+    scene.play(native)
+    response = post(native, PATH, request_of(scene) | {"stream": True} | options)
     if scene.ending == "failure" and not scene.text:
         assert response.status_code == 500
         return None
@@ -89,14 +68,14 @@ def play(stage, scene: Scene, **options: Any) -> dict[str, Any] | None:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
-def test_scene_is_the_same_whole_and_streamed(stage, scene):
-    streamed = play(stage, scene)
+def test_scene_is_the_same_whole_and_streamed(native, scene):
+    streamed = play(native, scene)
     if streamed is not None and scene.ending == "failure":
         assert streamed["error"]["code"] == "server_error"
         return
-    stage.settle()
-    scene.play(stage)
-    response = post(stage, PATH, request_of(scene))
+    native.settle()
+    scene.play(native)
+    response = post(native, PATH, request_of(scene))
     if streamed is None:
         assert response.status_code == 500
         return
@@ -107,8 +86,8 @@ def test_scene_is_the_same_whole_and_streamed(stage, scene):
 @pytest.mark.parametrize(
     "scene", [scene for scene in SCENES if scene.reasoning], ids=lambda scene: scene.name
 )
-def test_scene_with_summaries(stage, scene):
-    final = play(stage, scene, reasoning={"summary": "auto"})
+def test_scene_with_summaries(native, scene):
+    final = play(native, scene, reasoning={"summary": "auto"})
     assert final is not None
     if scene.ending != "failure":
         check(scene, final, "summary")

@@ -1,36 +1,16 @@
 """What a model writes, as clients of Anthropic's API get it: whole, and as a stream."""
 
-import dataclasses
 import json
 from typing import Any
 
 import pytest
-from support import tiny
 from support.contract import post
-from support.messages_grammar import MessageStream, events_of
+from support.messages_grammar import MessageStream
+from support.messages_requests import MESSAGES
+from support.named_events import read_events
 from support.scenes import SCENES, Scene
 
-MESSAGES = "/v1/messages"
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
-
-
-@pytest.fixture(scope="module")
-def scene_worker(start_worker, served_models, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "scenes"
-    model = dataclasses.replace(
-        served_models[0],
-        folder=tiny.make_chat_model(folder, template=tiny.TOOL_TEMPLATE),
-        context_length=8192,
-    )
-    with start_worker([model], {"require_auth": False}) as worker:
-        worker.connect_engine()
-        yield worker
-
-
-@pytest.fixture
-def stage(scene_worker):
-    scene_worker.settle()
-    return scene_worker
 
 
 def request_of(scene: Scene) -> dict[str, Any]:
@@ -81,17 +61,17 @@ def without_ids(message: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def whole(stage, scene: Scene) -> dict[str, Any]:
-    response = post(stage, MESSAGES, request_of(scene))
+def whole(native, scene: Scene) -> dict[str, Any]:
+    response = post(native, MESSAGES, request_of(scene))
     assert response.status_code == 200, response.text
     return response.json()
 
 
-def streamed(stage, scene: Scene) -> MessageStream:
-    response = post(stage, MESSAGES, request_of(scene) | {"stream": True})
+def streamed(native, scene: Scene) -> MessageStream:
+    response = post(native, MESSAGES, request_of(scene) | {"stream": True})
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/event-stream")
-    stream = MessageStream().read(events_of(response.text))
+    stream = MessageStream().read(read_events(response.content))
     for block in stream.message["content"]:
         if block["type"] == "tool_use":
             block["input"] = json.loads(block["input"])
@@ -101,27 +81,27 @@ def streamed(stage, scene: Scene) -> MessageStream:
 @pytest.mark.parametrize(
     "scene", [s for s in SCENES if s.ending != "failure"], ids=lambda scene: scene.name
 )
-def test_scene_streamed_is_the_scene_whole(stage, scene):
-    scene.play(stage)
-    told = streamed(stage, scene)
+def test_scene_streamed_is_the_scene_whole(native, scene):
+    scene.play(native)
+    told = streamed(native, scene)
     assert told.error is None
     check(scene, told.message)
-    assert without_ids(told.message) == without_ids(whole(stage, scene))
+    assert without_ids(told.message) == without_ids(whole(native, scene))
 
 
 @pytest.mark.parametrize(
     "scene", [s for s in SCENES if s.ending == "failure"], ids=lambda scene: scene.name
 )
-def test_scene_that_fails_ends_with_the_error(stage, scene):
-    scene.play(stage)
-    response = post(stage, MESSAGES, request_of(scene))
+def test_scene_that_fails_ends_with_the_error(native, scene):
+    scene.play(native)
+    response = post(native, MESSAGES, request_of(scene))
     assert response.status_code == 500
     assert response.json()["error"]["type"] == "api_error"
-    response = post(stage, MESSAGES, request_of(scene) | {"stream": True})
+    response = post(native, MESSAGES, request_of(scene) | {"stream": True})
     if not scene.text:
         assert response.status_code == 500
         return
-    stream = MessageStream().read(events_of(response.text))
+    stream = MessageStream().read(read_events(response.content))
     assert stream.error["type"] == "api_error"
     texts = [block.get("text", "") for block in stream.message["content"]]
     assert "".join(texts) == scene.content

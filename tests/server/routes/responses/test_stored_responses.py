@@ -1,35 +1,29 @@
 """Stored answers: found by every worker, each key its own, continued without their history."""
 
-import dataclasses
 import json
 
 import openai
 import pytest
-from support import tiny
-from support.contract import error_of, post
-from support.responses_grammar import check_stream, read_events
+from support.contract import error_of, post, prompt_of
+from support.named_events import read_events
+from support.responses_grammar import check_stream
+from support.responses_requests import BASE, PATH
 
-from mlxnode.messages import Generate
+from mlxnode.messages import Failed, Generate
 
-PATH = "/v1/responses"
-BASE = {"model": "tiny-chat", "input": "hi"}
 OTHER_KEY = "sk-another-key-0123456789"
 LOOK = {"type": "function", "name": "look", "parameters": {"type": "object"}}
 CALL = '<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call>'
 
 
 @pytest.fixture(scope="module")
-def workers(start_worker, served_models, tmp_path_factory):
+def workers(start_worker, tool_model, tmp_path_factory):
     """Two workers of one node that keeps six answers of each key."""
-    folder = tiny.make_chat_model(
-        tmp_path_factory.mktemp("models") / "stored", template=tiny.TOOL_TEMPLATE
-    )
-    model = dataclasses.replace(served_models[0], folder=folder, context_length=4096)
     store = tmp_path_factory.mktemp("store")
     server = {"response_store": 6}
     with (
-        start_worker([model], {}, server, store_folder=store) as one,
-        start_worker([model], {}, server, store_folder=store) as two,
+        start_worker([tool_model], {}, server, store_folder=store) as one,
+        start_worker([tool_model], {}, server, store_folder=store) as two,
     ):
         one.connect_engine()
         two.connect_engine()
@@ -41,10 +35,6 @@ def pair(workers):
     for worker in workers:
         worker.settle()
     return workers
-
-
-def prompt_of(worker) -> str:
-    return worker.engine.text(worker.engine.next(Generate).prompt)
 
 
 def test_a_conversation_goes_on_at_another_worker(pair):
@@ -189,8 +179,6 @@ def test_a_stored_answer_is_neither_streamed_again_nor_cancelled(pair):
 
 
 def test_a_failed_answer_is_not_stored(pair):
-    from mlxnode.messages import Failed
-
     one, two = pair
 
     def fail(message: Generate) -> None:
