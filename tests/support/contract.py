@@ -44,12 +44,14 @@ def post(worker, path, body, **headers):
 
 
 def accepted(worker, path, body) -> httpx.Response:
+    """Post ``body``, which is answered."""
     response = post(worker, path, body)
     assert response.status_code == 200, response.text
     return response
 
 
 def refused(worker, path, body) -> httpx.Response:
+    """Post ``body``, which is an invalid request."""
     response = post(worker, path, body)
     assert response.status_code == 400, response.text
     return response

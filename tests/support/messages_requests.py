@@ -27,9 +27,9 @@ def prompt_of(worker, **body) -> str:
     return contract.prompt_of(worker)
 
 
-def message_of(response: httpx.Response) -> dict[str, Any]:
+def message_of(response: httpx.Response, stream: bool) -> dict[str, Any]:
     """The message of an answer, whole or streamed."""
-    if response.headers["content-type"].startswith("text/event-stream"):
+    if stream:
         return MessageStream().read(read_events(response.content)).message
     return response.json()
 

@@ -5,7 +5,7 @@ import math
 import shutil
 
 import pytest
-from support import tiny
+from support import contract, tiny
 from support.contract import EMBEDDING, VECTORS, error_of, post
 from tokenizers import Tokenizer, processors
 
@@ -47,8 +47,7 @@ def framed(framed_worker):
 
 def embedded(worker, **fields) -> list[list[int]]:
     """The token ids that the engine gets for a request."""
-    response = post(worker, VECTORS, EMBEDDING | fields)
-    assert response.status_code == 200, response.text
+    response = contract.accepted(worker, VECTORS, EMBEDDING | fields)
     assert "x-mlxnode-ignored" not in response.headers
     inputs = worker.engine.next(Embed).inputs
     assert response.json()["usage"]["prompt_tokens"] == sum(map(len, inputs))
@@ -56,8 +55,7 @@ def embedded(worker, **fields) -> list[list[int]]:
 
 
 def refused(worker, **fields) -> dict:
-    response = post(worker, VECTORS, EMBEDDING | fields)
-    assert response.status_code == 400, response.text
+    response = contract.refused(worker, VECTORS, EMBEDDING | fields)
     assert worker.engine.received.empty()
     return error_of(response)
 

@@ -10,7 +10,6 @@ from mlxnode.config.tables import THINKING_BUDGET_MESSAGE
 from mlxnode.engine.decode.markers import Marker
 from mlxnode.messages import Generate, ThinkingLimit
 
-NOW = {"type": "function", "function": {"name": "now"}}
 MESSAGE = "I have to answer."
 
 

@@ -24,7 +24,7 @@ def test_thoughts_that_are_omitted_come_back_by_their_signature(native, stream):
     native.engine.answer = "<think>Well, 世界.</think>Yes."
     thinking = {"type": "adaptive", "display": "omitted"}
     response = ask(native, thinking=thinking, stream=stream)
-    message = message_of(response)
+    message = message_of(response, stream)
     assert "Well" not in response.text
     [thought, _] = message["content"]
     assert thought["thinking"] == "" and thought["signature"]
@@ -91,7 +91,7 @@ def test_what_changes_nothing_for_a_model_is_named(worker):
 )
 def test_a_stop_sequence_is_told(worker, stream, stops, told, reason, stop):
     response = ask(worker, stop_sequences=stops, stream=stream)
-    message = message_of(response)
+    message = message_of(response, stream)
     assert message["content"][0]["text"] == told
     assert (message["stop_reason"], message["stop_sequence"]) == (reason, stop)
 
@@ -126,7 +126,7 @@ def test_cached_tokens_are_no_input_tokens(worker, stream):
 
     worker.engine.on_generate = say
     response = ask(worker, stream=stream)
-    message = message_of(response)
+    message = message_of(response, stream)
     usage = message["usage"]
     assert usage["cache_read_input_tokens"] == 5 and usage["output_tokens"] == 7
     assert usage["input_tokens"] == len(worker.engine.next(Generate).prompt) - 5

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from support.contract import post
+from support.contract import accepted, post
 from support.messages_grammar import MessageStream
 from support.messages_requests import MESSAGES
 from support.named_events import read_events
@@ -62,14 +62,11 @@ def without_ids(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole(native, scene: Scene) -> dict[str, Any]:
-    response = post(native, MESSAGES, request_of(scene))
-    assert response.status_code == 200, response.text
-    return response.json()
+    return accepted(native, MESSAGES, request_of(scene)).json()
 
 
 def streamed(native, scene: Scene) -> MessageStream:
-    response = post(native, MESSAGES, request_of(scene) | {"stream": True})
-    assert response.status_code == 200, response.text
+    response = accepted(native, MESSAGES, request_of(scene) | {"stream": True})
     assert response.headers["content-type"].startswith("text/event-stream")
     stream = MessageStream().read(read_events(response.content))
     for block in stream.message["content"]:

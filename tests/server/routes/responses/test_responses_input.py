@@ -177,7 +177,7 @@ def test_items_of_unknown_tools_are_named_and_change_nothing(native):
         ({"truncation": "some"}, "truncation", "unsupported_value"),
         ({"input": "x" * 9000}, "input", "context_length_exceeded"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:80],
 )
 def test_what_cannot_be_done_is_refused_by_name(native, options, param, code):
     named, found, _ = refused(native, **options)
