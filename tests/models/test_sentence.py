@@ -157,6 +157,25 @@ def test_read_sentence_config_prompts(folder):
     assert read_sentence_config(folder).default_prompt == "query: "
 
 
+@pytest.mark.parametrize(
+    ("prompts", "default", "expected"),
+    [
+        ({"query": "q: ", "document": "d: "}, None, ("q: ", "d: ")),
+        ({"query": "q: ", "passage": "p: ", "corpus": "c: "}, None, ("q: ", "p: ")),
+        ({"query": "q: "}, "query", ("q: ", "q: ")),
+        ({"other": "o: "}, "other", ("o: ", "o: ")),
+        ({"query": "", "document": None, "other": "o: "}, "other", ("", "")),
+        ({}, None, ("", "")),
+    ],
+)
+def test_read_sentence_config_prompts_of_a_search(folder, prompts, default, expected):
+    """As encode_query and encode_document of sentence-transformers choose them."""
+    settings = {"prompts": prompts, "default_prompt_name": default}
+    write(folder, "config_sentence_transformers.json", settings)
+    config = read_sentence_config(folder)
+    assert (config.query_prompt, config.document_prompt) == expected
+
+
 def test_read_sentence_config_refuses_broken_prompts(folder):
     settings = {"prompts": {"query": "query: "}, "default_prompt_name": "other"}
     write(folder, "config_sentence_transformers.json", settings)
@@ -225,6 +244,16 @@ def test_tokenizer_puts_the_default_prompt_first(folder):
     write(folder, "config_sentence_transformers.json", settings)
     prompted = SentenceTokenizer(folder, read_sentence_config(folder))
     assert prompted.encode(["ab"]) == plain.encode(["query: ab"])
+
+
+def test_tokenizer_puts_the_prompts_of_a_search_first(folder):
+    plain = SentenceTokenizer(folder, read_sentence_config(folder))
+    settings = {"prompts": {"query": "query: ", "passage": "passage: "}}
+    write(folder, "config_sentence_transformers.json", settings)
+    prompted = SentenceTokenizer(folder, read_sentence_config(folder))
+    assert prompted.encode_queries(["ab"]) == plain.encode(["query: ab"])
+    assert prompted.encode_documents(["ab", "c"]) == plain.encode(["passage: ab", "passage: c"])
+    assert prompted.encode(["ab"]) == plain.encode(["ab"])
 
 
 def test_tokenizer_lowercases_when_the_model_says_so(folder):

@@ -109,7 +109,7 @@ def _read_prompts(folder: Path) -> tuple[str, str, str]:
     query = prompts.get("query", default)
     names = ("document", "passage", "corpus")
     document = next((prompts[name] for name in names if name in prompts), default)
-    return default, query, document
+    return default, query or "", document or ""
 
 
 def max_length_of(folder: Path, model: dict[str, Any], transformer: dict[str, Any]) -> int:

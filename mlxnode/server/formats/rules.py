@@ -4,6 +4,7 @@ In a rule, an absent field and a null field are the same: both have the value No
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -107,6 +108,14 @@ class AnyOf(Rule):
 
 
 @dataclass(frozen=True)
+class Spelled(AnyOf):
+    """The first condition holds; in the schema, the others are spellings of the same field."""
+
+    def holds(self, body: Any) -> bool:
+        return self.conditions[0].holds(body)
+
+
+@dataclass(frozen=True)
 class AtLeast(Rule):
     """The number ``param``, if set, is not below the number ``other``; unset, that is 1."""
 
@@ -156,6 +165,13 @@ def required(*names: str, unless: Condition | None = None) -> Rule:
     if unless is not None:
         conditions = (unless, *conditions)
     return AnyOf(names[0], "missing", "Field required", True, conditions)
+
+
+def required_in(name: str, spellings: Mapping[str, str]) -> Rule:
+    """The field ``name`` is set, by its own name or by another of ``Body.spellings``."""
+    others = (other for other, own in spellings.items() if own == name)
+    conditions = tuple(none_of(spelling, None) for spelling in (name, *others))
+    return Spelled(name, "missing", "Field required", True, conditions)
 
 
 def given(name: str, *others: str, unless: Condition) -> Rule:

@@ -283,6 +283,8 @@ def _request_schemas(
             texts = [str(size) for size in sorted(sizes)]  # numbers may be sent as text
             properties["dimensions"] = {"enum": [*sorted(sizes), *texts, None]}
         properties |= {other: properties[own] for other, own in body.spellings.items()}
+        for name in properties.keys() - getattr(body, "documented", properties.keys()):
+            del properties[name]
     _narrow(schemas, registry)
     if context.config.server.strict_fields:
         for value in schemas.values():

@@ -14,7 +14,7 @@ from mlxnode.server.http.strict_json import type_name
 
 BodyType = TypeVar("BodyType", bound=Body)
 
-_MAX_ERRORS = 1000  # of one body; to describe more would hold up the event loop
+_MAX_ERRORS = 2000  # of one body; to describe more would hold up the event loop
 
 # pydantic's types of errors, each with our words for it.
 _EXPECTED = {

@@ -75,9 +75,7 @@ async def score_pairs(request: Request) -> HTTPResponse:
     body = read_body(request, ScoreBody)
     model = registry_of(request).find_scorer(body.model)
     context_of(request).engine.check_connected()
-    first, second = map(_as_list, (body.text_1, body.text_2))
-    if len(first) == 1:
-        first *= len(second)
+    first, second = body.pairs
     if len(first) != len(second):
         raise InvalidRequest(
             f"Invalid 'text_2': expected as many texts as in text_1 ({len(first)}), got "
@@ -89,7 +87,7 @@ async def score_pairs(request: Request) -> HTTPResponse:
         queries=first,
         documents=second,
         params=("text_1", "text_2"),
-        singles=tuple(n for n in ("text_1", "text_2") if isinstance(getattr(body, n), str)),
+        singles=body.singles,
         instruction=body.instruction,
         max_tokens=body.truncate_prompt_tokens,
         may_cut=body.truncate is not False,
@@ -104,10 +102,6 @@ async def score_pairs(request: Request) -> HTTPResponse:
             usage=_usage(scored.num_tokens),
         )
     )
-
-
-def _as_list(texts: str | list[str]) -> list[str]:
-    return [texts] if isinstance(texts, str) else texts
 
 
 def _usage(num_tokens: int) -> ScoringUsage:

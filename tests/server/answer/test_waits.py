@@ -1,6 +1,7 @@
 """Streams whose first token takes long: what the client gets meanwhile."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -23,9 +24,33 @@ from mlxnode.server.errors import ApiError, Unavailable
 
 CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 TEXT = {"model": "tiny-chat", "prompt": "x", "stream": True}
-BODIES = {"/v1/chat/completions": CHAT, "/v1/completions": TEXT}
+MESSAGES = CHAT | {"max_tokens": 9}
+RESPONSES = {"model": "tiny-chat", "input": "hi", "stream": True}
+BODIES = {
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": TEXT,
+    "/v1/messages": MESSAGES,
+    "/v1/responses": RESPONSES,
+}
 # What comes before any token; a completion has only a head.
-OPENING = {"/v1/chat/completions": b'"role":"assistant"', "/v1/completions": b"\r\n\r\n"}
+OPENING = {
+    "/v1/chat/completions": b'"role":"assistant"',
+    "/v1/completions": b"\r\n\r\n",
+    "/v1/messages": b"event: message_start\n",
+    "/v1/responses": b"event: response.created\n",
+}
+LAST = {
+    "/v1/chat/completions": b"data: [DONE]\n\n",
+    "/v1/completions": b"data: [DONE]\n\n",
+    "/v1/messages": b"event: message_stop\n",
+    "/v1/responses": b"event: response.completed\n",
+}
+KEPT = {
+    "/v1/chat/completions": b": keep-alive\n\n",
+    "/v1/completions": b": keep-alive\n\n",
+    "/v1/messages": b"event: ping\n",
+    "/v1/responses": b"event: response.in_progress\n",
+}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +92,9 @@ def test_wait_a_stream_begins_without_a_token(early, path):
         early.engine.update(message.uid, "abc")
         early.engine.update(message.uid, [], "stop")
         rest = read_until(connection, b"0\r\n\r\n")
-        assert b"[DONE]" in rest and rest.count(b'"role":"assistant"') == 0
+        assert LAST[path] in rest
+        if path != "/v1/completions":
+            assert OPENING[path] not in rest
 
 
 def test_wait_the_sdk_gets_the_whole_answer(early):
@@ -93,10 +120,10 @@ def test_wait_a_failure_after_the_head_is_the_last_event(early, path, reason):
         begun = read_until(connection, OPENING[path])
         early.engine.send(Failed(uid, reason, "because"))
         answer = (begun + read_until(connection, b"0\r\n\r\n")).decode()
-    assert answer.startswith("HTTP/1.1 200") and "[DONE]" not in answer
-    last = answer.rpartition("data: ")[2].partition("\n\n")[0]
-    error = json.loads(last)["error"]
-    assert set(error) == {"message", "type", "param", "code"} and "because" in error["message"]
+    assert answer.startswith("HTTP/1.1 200") and LAST[path].decode() not in answer
+    last = json.loads(answer.rpartition("data: ")[2].partition("\n\n")[0])
+    error = last["response"]["error"] if path == "/v1/responses" else last["error"]
+    assert "because" in error["message"]
 
 
 def test_wait_an_engine_that_goes_away_meanwhile_is_an_event(early):
@@ -126,16 +153,19 @@ def test_wait_a_client_that_leaves_ends_its_request(early, plain_worker, stream,
 
 
 @pytest.mark.slow
-def test_wait_a_silent_stream_is_kept_alive(early):
-    """The real time: an event after ten seconds."""
-    with post(early, "/v1/chat/completions", **CHAT) as connection:
-        uid = early.engine.next(Generate).uid
-        read_until(connection, OPENING["/v1/chat/completions"])
-        started = time.monotonic()
-        assert b": keep-alive\n\n" in read_until(connection, b"\n\n\r\n")
-        assert 9 < time.monotonic() - started < 15
-        early.engine.update(uid, "abc", "stop")
-        assert b"[DONE]" in read_until(connection, b"0\r\n\r\n")
+def test_wait_silent_streams_are_kept_alive(early):
+    """The real time: an event after ten seconds, as each format writes it."""
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        streams = {
+            path: stack.enter_context(post(early, path, **body))
+            for path, body in BODIES.items()
+        }
+        for path, connection in streams.items():
+            begun = read_until(connection, OPENING[path])
+            while KEPT[path] not in (begun := begun[-200:] + connection.recv(65536)):
+                pass
+            assert 9 < time.monotonic() - started < 30
 
 
 # --- one stream ---------------------------------------------------------------------
@@ -228,7 +258,7 @@ async def stream_of(*script, keep_alive_after: float = 10.0, error=None) -> Resp
     return response
 
 
-KEPT = ": keep-alive"
+COMMENT = ": keep-alive"
 
 
 @pytest.fixture
@@ -248,8 +278,8 @@ async def test_stream_is_kept_alive_before_and_between_tokens(quick):
     response = await stream_of(0.19, [["a"]], 0.13, [["b"]], keep_alive_after=0.02)
     assert response.events[0] == "opening"
     before, after = response.events.index("a"), response.events.index("b")
-    assert set(response.events[1:before]) == {KEPT}
-    assert set(response.events[before + 1 : after]) == {KEPT}
+    assert set(response.events[1:before]) == {COMMENT}
+    assert set(response.events[before + 1 : after]) == {COMMENT}
     assert response.events[after:] == ["b", "closing", "end"]
 
 
@@ -257,9 +287,9 @@ async def test_stream_is_kept_alive_while_output_is_held_back(quick):
     """Tokens come all the time, and none completes anything to write."""
     held = [step for _ in range(20) for step in (0.01, [])]
     response = await stream_of([["a"]], *held, [["b"]])
-    kept = response.events.count(KEPT)
+    kept = response.events.count(COMMENT)
     assert kept >= 1
-    assert response.events == ["opening", "a", *[KEPT] * kept, "b", "closing", "end"]
+    assert response.events == ["opening", "a", *[COMMENT] * kept, "b", "closing", "end"]
 
 
 async def test_stream_that_may_begin_at_once_does_so():

@@ -19,7 +19,7 @@ class BlockStart(Struct, tag_field="type", tag="content_block_start"):
     content_block: AnswerBlock
 
 
-class TextDelta(Struct, tag_field="type", tag="text_delta"):
+class BlockTextDelta(Struct, tag_field="type", tag="text_delta"):
     text: str
 
 
@@ -37,7 +37,7 @@ class InputDelta(Struct, tag_field="type", tag="input_json_delta"):
     partial_json: str
 
 
-BlockDeltaBody = TextDelta | ThinkingDelta | SignatureDelta | InputDelta
+BlockDeltaBody = BlockTextDelta | ThinkingDelta | SignatureDelta | InputDelta
 
 
 class BlockDelta(Struct, tag_field="type", tag="content_block_delta"):

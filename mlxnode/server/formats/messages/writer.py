@@ -27,6 +27,7 @@ from mlxnode.server.formats.messages.events import (
     BlockDeltaBody,
     BlockStart,
     BlockStop,
+    BlockTextDelta,
     InputDelta,
     MessageDelta,
     MessageStart,
@@ -35,7 +36,6 @@ from mlxnode.server.formats.messages.events import (
     SignatureDelta,
     Stop,
     StreamEvent,
-    TextDelta,
     ThinkingDelta,
 )
 from mlxnode.server.formats.messages.thoughts import signature_of
@@ -127,7 +127,7 @@ class MessagesWriter(AnswerWriter):
         elif isinstance(event, Content):
             if self._open is not Text:
                 self._begin(Text(""), chunks)
-            chunks.append(self._delta(TextDelta(event.text)))
+            chunks.append(self._delta(BlockTextDelta(event.text)))
         elif self._display is not Display.LEFT_OUT:
             if self._open is not Thoughts:
                 self._begin(Thoughts("", ""), chunks)
@@ -165,7 +165,7 @@ def _added_up(chunks: list[StreamEvent]) -> list[AnswerBlock]:
             texts.append([])
         elif isinstance(chunk, BlockDelta):
             match chunk.delta:
-                case TextDelta(text) | ThinkingDelta(text) | InputDelta(text):
+                case BlockTextDelta(text) | ThinkingDelta(text) | InputDelta(text):
                     texts[-1].append(text)
                 case SignatureDelta(signature):
                     assert isinstance(blocks[-1], Thoughts)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mlxnode.server.formats.body import ANY, Body
 from mlxnode.server.formats.fields import INT32_MAX, MAX_INPUTS, NonEmpty, Note, TokenLimit
+from mlxnode.server.formats.rules import Rule, required_in
 
 _Tokens = Annotated[int, Field(ge=1, le=INT32_MAX)]
 _Several = Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)
@@ -55,14 +56,37 @@ class RerankBody(ScoringBody):
         ]
 
 
+_Texts = NonEmpty | Annotated[list[NonEmpty], _Several]
+_SPELLINGS = {
+    **ScoringBody.spellings,
+    **dict.fromkeys(("query", "queries", "data_1"), "text_1"),
+    **dict.fromkeys(("document", "documents", "items", "data_2"), "text_2"),
+}
+
+
 class ScoreBody(ScoringBody):
     """``POST /v1/score``: one text against each of others, or as many against as many."""
 
-    text_1: NonEmpty | Annotated[list[NonEmpty], _Several]
-    text_2: NonEmpty | Annotated[list[NonEmpty], _Several]
+    text_1: _Texts | None = None
+    text_2: _Texts | None = None
 
-    spellings: ClassVar = {
-        **ScoringBody.spellings,
-        **dict.fromkeys(("query", "queries", "data_1"), "text_1"),
-        **dict.fromkeys(("document", "documents", "items", "data_2"), "text_2"),
-    }
+    spellings: ClassVar = _SPELLINGS
+    rules: ClassVar[tuple[Rule, ...]] = (
+        required_in("text_1", _SPELLINGS),
+        required_in("text_2", _SPELLINGS),
+    )
+
+    @property
+    def pairs(self) -> tuple[list[str], list[str]]:
+        """The first and the second texts; a single first text is one for each of the second."""
+        first, second = map(_as_list, (self.text_1, self.text_2))
+        return (first * len(second) if len(first) == 1 else first), second
+
+    @property
+    def singles(self) -> tuple[str, ...]:
+        """The fields that hold one text, not in a list."""
+        return tuple(n for n in ("text_1", "text_2") if isinstance(getattr(self, n), str))
+
+
+def _as_list(texts: str | list[str] | None) -> list[str]:
+    return [texts] if isinstance(texts, str) else texts or []

@@ -69,7 +69,7 @@ class InputTokensDetails(Struct):
     cache_write_tokens: int = 0  # nobody pays for what is written to it
 
 
-class OutputTokensDetails(Struct):
+class ResponseOutputTokensDetails(Struct):
     reasoning_tokens: int = 0
 
 
@@ -79,7 +79,7 @@ class ResponseUsage(Struct):
     input_tokens: int
     input_tokens_details: InputTokensDetails
     output_tokens: int
-    output_tokens_details: OutputTokensDetails
+    output_tokens_details: ResponseOutputTokensDetails
     total_tokens: int
 
     @classmethod
@@ -88,7 +88,7 @@ class ResponseUsage(Struct):
             counts.prompt,
             InputTokensDetails(counts.cached),
             counts.completion,
-            OutputTokensDetails(counts.reasoning),
+            ResponseOutputTokensDetails(counts.reasoning),
             counts.total,
         )
 

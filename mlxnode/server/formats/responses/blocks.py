@@ -89,12 +89,14 @@ class MessageBlock(Block):
     def add(self, text: str, logprobs: list[TokenLogprob] | None = None) -> list[events.Event]:
         self._texts.append(text)
         self.logprobs += logprobs or []
-        return [events.TextDelta(delta=text, logprobs=logprobs or [], **self.place.content)]
+        return [
+            events.OutputTextDelta(delta=text, logprobs=logprobs or [], **self.place.content)
+        ]
 
     def end(self, status: ItemStatus) -> list[events.Event]:
         part = OutputText(self.text, self.logprobs)
         return [
-            events.TextDone(text=part.text, logprobs=self.logprobs, **self.place.content),
+            events.OutputTextDone(text=part.text, logprobs=self.logprobs, **self.place.content),
             events.PartDone(part=part, **self.place.content),
             *super().end(status),
         ]

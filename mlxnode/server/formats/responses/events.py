@@ -82,13 +82,17 @@ class PartDone(_ContentPart, tag_field="type", tag="response.content_part.done")
     pass
 
 
-class TextDelta(_WithinItem, kw_only=True, tag_field="type", tag="response.output_text.delta"):
+class OutputTextDelta(
+    _WithinItem, kw_only=True, tag_field="type", tag="response.output_text.delta"
+):
     content_index: int
     delta: str
     logprobs: list[TokenLogprob]
 
 
-class TextDone(_WithinItem, kw_only=True, tag_field="type", tag="response.output_text.done"):
+class OutputTextDone(
+    _WithinItem, kw_only=True, tag_field="type", tag="response.output_text.done"
+):
     content_index: int
     text: str
     logprobs: list[TokenLogprob]
@@ -156,8 +160,8 @@ EVENTS = (
     InProgress,
     ItemAdded,
     PartAdded,
-    TextDelta,
-    TextDone,
+    OutputTextDelta,
+    OutputTextDone,
     ThoughtDelta,
     ThoughtDone,
     SummaryPartAdded,

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from mlxnode.server.formats.body import Body
+from mlxnode.server.formats.chat.reasoning import ReasoningFields
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.fields import NonEmpty, TokenId
 from mlxnode.server.formats.rules import Rule, required
@@ -44,10 +45,22 @@ class TextBody(AnswerOptions):
 
 
 class ConversationBody(AnswerOptions, ChatBody):
-    """A conversation, with all that changes its prompt in ``/v1/chat/completions``."""
+    """A conversation, as in ``/v1/chat/completions``.
+
+    ``documented`` are the fields that change its prompt; the others may be sent as well.
+    """
 
     # The template writes the special tokens.
     neutral: ClassVar = {**ChatBody.neutral, "add_special_tokens": (False,)}
+    documented: ClassVar = frozenset(
+        {
+            *AnswerOptions.model_fields,
+            *ReasoningFields.model_fields,
+            *("model", "messages", "continue_final_message", "add_generation_prompt"),
+            *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
+            "add_special_tokens",
+        }
+    )
 
 
 class TokensBody(Body):
