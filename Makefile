@@ -8,8 +8,8 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test test-all test-models test-clients test-quick lint sizes bench bench-engine bench-kernels \
-	mac-report release clean
+.PHONY: help serve test test-all test-models test-clients test-quick lint sizes bench bench-engine \
+	bench-kernels mac-report release clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -31,9 +31,11 @@ test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; w
 	$(BIN)/python -m pytest --numprocesses 2 -m "models or families"; status=$$?; \
 		PYTHONPATH=tests $(BIN)/python -m support.models_table && exit $$status
 
-# One at a time: each client gets the whole machine.
+# One at a time: each client gets the whole machine. What fails runs once more: these are programs
+# of others, with clocks of their own.
+CLIENTS := $(BIN)/python -m pytest -m clients tests/clients
 test-clients: $(VENV)/.installed-dev build/clients/.installed  ## agents and SDKs at work against a node
-	$(BIN)/python -m pytest -m clients tests/clients
+	$(CLIENTS) || $(CLIENTS) --last-failed
 
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
 	$(PYTEST) -m "not slow and not exhaustive and not models and not clients"
@@ -80,6 +82,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	@touch $@
 
 build/clients/.installed: $(wildcard tests/clients/packages/*) | $(VENV)/.created
+	@[ "$$(uname -s)" != Linux ] || sh .ci/packages.sh node=nodejs npm=npm git=git
 	@command -v npm >/dev/null || { echo "The clients need Node and npm."; exit 1; }
 	sh tests/clients/packages/install.sh build/clients $(PYTHON)
 	@touch $@

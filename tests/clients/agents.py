@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from clients.loop import KEY, NODE_MODULES, Client, Workspace
+from clients.loop import INSTRUCTIONS, KEY, NODE_MODULES, Client, Workspace
 from support.reading_model import Turn
 
 BIN = NODE_MODULES / ".bin"
@@ -210,7 +210,8 @@ models:
     capabilities: [tool_use]
 """,
     )
-    return [BIN / "cn", "--config", config, "--auto", "--print", workspace.question]
+    options = ["--config", config, "--rule", INSTRUCTIONS, "--auto", "--print"]
+    return [BIN / "cn", *options, workspace.question]
 
 
 CONTINUE = Client(

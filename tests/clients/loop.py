@@ -19,6 +19,8 @@ QUESTION = "Which word does the file in {folder} hold? List the folder and read 
 NOWHERE = "http://127.0.0.1:9"  # the way to the rest of the world: nothing listens there
 ROOT = Path(__file__).parents[2] / "build" / "clients"
 NODE_MODULES = ROOT / "node_modules"
+# For clients with short prompts, which would be mostly what a turn adds.
+INSTRUCTIONS = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 
 @dataclasses.dataclass(frozen=True)

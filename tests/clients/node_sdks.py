@@ -1,7 +1,7 @@
 """The AI SDK, a script that Node runs."""
 
-from clients.loop import KEY, NODE_MODULES, Client
-from clients.python_sdks import INSTRUCTIONS, PATHS, SCRIPTS, folder_turns
+from clients.loop import INSTRUCTIONS, KEY, NODE_MODULES, Client
+from clients.python_sdks import PATHS, SCRIPTS, folder_turns
 
 
 def _client(api: str) -> Client:

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from clients.loop import KEY, ROOT, Client, Workspace
+from clients.loop import INSTRUCTIONS, KEY, ROOT, Client, Workspace
 from support.notation_pieces import Call
 from support.reading_model import Turn
 
 SCRIPTS = Path(__file__).parent / "scripts"
-INSTRUCTIONS = Path(__file__).parents[2] / "docs" / "architecture.md"  # as long as an agent's
 PATHS = {
     "chat": "/v1/chat/completions",
     "responses": "/v1/responses",

@@ -60,7 +60,6 @@ def conversation() -> Conversation:
         [{"role": "user", "content": "hi"}],
         functions=[],
         must_call=False,
-        is_parallel=True,
         constraint=None,
         variables={},
         reasoning_effort=None,

@@ -194,7 +194,7 @@ NOW: Called = ("now", {})
 
 def use_of(notation: Notation, **options: Any) -> ToolUse:
     """The use of ``FUNCTIONS``; nothing is enforced unless ``options`` say so."""
-    options = {"functions": FUNCTIONS, "must_call": False, "is_parallel": True, **options}
+    options = {"functions": FUNCTIONS, "must_call": False, **options}
     return ToolUse(calls=notation.calls or PLAIN_CALLS, **options)
 
 

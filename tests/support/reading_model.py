@@ -12,7 +12,6 @@ model finds its way back: the last of them tells whether an answer or a string b
 mask of the grammar leaves one of the strings of the turn.
 """
 
-import functools
 import itertools
 import json
 import math
@@ -26,7 +25,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from support.notation_pieces import Call, Family
 from support.scripted import END
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from support.word_tokenizer import spelled, word_tokenizer, words, write_word_tokenizer
 
 from mlxnode.server.notation.notation import PLAIN_CALLS, CallNotation
 from mlxnode.server.notation.write import write_calls
@@ -48,8 +47,6 @@ WANTED = {"value": 1.0, "key": 0.98, "name": 0.96}
 # parts of the logit of what the model wants to write, and above those of all else.
 FALLBACKS = {END: 0.90, '"': 0.89, "}": 0.88, "]": 0.87}
 PIECE = 6  # letters, or more where these are a token already
-NUM_WORDS = 4096  # the tokens of ordinary text
-_ROOT = Path(__file__).parents[2]
 
 
 class Turn(NamedTuple):
@@ -72,15 +69,15 @@ class ReadingModel:
         self.folder = folder
         self._context = context
         self._family = family
-        self._vocabulary, self._merges = _words()
+        self._vocabulary, self._merges = words()
         for turn in turns:
             self._add_clue(turn.clue)
-        _write_tokenizer(folder, family, self._vocabulary, self._merges)
+        write_word_tokenizer(folder, family, self._vocabulary, self._merges)
         calls = TextTokenizer(folder).chat_template.notation.calls or PLAIN_CALLS
         self._wanted: dict[str, float] = {}  # of the first pieces of strings
         self._known: dict[str, list[str]] = {}  # the tokens of each part of a turn
         self._turns = [self._written(turn, calls) for turn in turns]
-        tokenizer = _write_tokenizer(folder, family, self._vocabulary, self._merges)
+        tokenizer = write_word_tokenizer(folder, family, self._vocabulary, self._merges)
         self._id = tokenizer.token_to_id
         self._clues = {
             self._id(mark + turn.clue): strength
@@ -93,7 +90,7 @@ class ReadingModel:
 
     def _add_clue(self, clue: str) -> None:
         """Make ``clue`` one token, at the start of a word and after a space."""
-        base = _tokenizer(self._vocabulary, self._merges)
+        base = word_tokenizer(self._vocabulary, self._merges)
         for word in (clue, f" {clue}") if clue else ():
             pieces = base.encode(word).tokens
             for joined, piece in zip(itertools.accumulate(pieces), pieces[1:], strict=False):
@@ -122,15 +119,15 @@ class ReadingModel:
     def _new_pieces(self, text: str) -> Iterator[str]:
         while text:
             piece = self._first_piece(text)
-            self._vocabulary[_letters(piece)] = len(self._vocabulary)
-            yield _letters(piece)
+            self._vocabulary[spelled(piece)] = len(self._vocabulary)
+            yield spelled(piece)
             text = text[len(piece) :]
 
     def _first_piece(self, text: str) -> str:
         """The shortest piece that is no token yet and leaves no short rest."""
         for end in range(min(PIECE, len(text)), len(text) + 1):
             is_short = 0 < len(text) - end < PIECE
-            if not is_short and _letters(text[:end]) not in self._vocabulary:
+            if not is_short and spelled(text[:end]) not in self._vocabulary:
                 return text[:end]
         raise ValueError(f"every piece of {text!r} is a token already")
 
@@ -160,7 +157,8 @@ class ReadingModel:
         turns = _directions(random, len(self._turns))
         embedding = self._embedding(turns)
         head = np.zeros((self._size, WIDTH), np.float32)
-        self._place(embedding, head, turns, random)
+        free = self._place(embedding, head, turns, random)
+        self._lead(embedding, head, turns, free)
         squares = (embedding**2).sum(axis=1)
         embedding[:, SLACK] = np.sqrt(squares.max() - squares)  # all are of the same length
         scale = math.sqrt(squares.max() / WIDTH)  # by which the norm divides
@@ -202,12 +200,12 @@ class ReadingModel:
         head: np.ndarray,
         turns: np.ndarray,
         random: np.random.Generator,
-    ) -> None:
-        """Write where each token of a turn is found, and which place follows each token."""
+    ) -> list[np.ndarray]:
+        """Write where each token of a turn is found; returns directions that are free."""
         at_answer, in_string, elsewhere, *free = _directions(random, HALF)
         embedding[:, BEFORE] = elsewhere
         for token, id in self._vocabulary.items():
-            if token.endswith(_letters("\n")):
+            if token.endswith(spelled("\n")):
                 embedding[id, BEFORE] = at_answer
             elif token.endswith('"'):
                 embedding[id, BEFORE] = in_string
@@ -224,6 +222,18 @@ class ReadingModel:
             first = self._id(tokens[0])
             head[first, TURN] += turn
             head[first, BEFORE] = at_answer
+        for token, part in FALLBACKS.items():
+            head[self._id(token), FORCED] = part
+        return free
+
+    def _lead(
+        self,
+        embedding: np.ndarray,
+        head: np.ndarray,
+        turns: np.ndarray,
+        free: list[np.ndarray],
+    ) -> None:
+        """Write which place follows each token of a turn."""
         for before, followers in self._followers().items():
             if len(set(followers.values())) == 1:
                 [after] = set(followers.values())
@@ -238,8 +248,6 @@ class ReadingModel:
             for number, after in followers.items():
                 if abs(head[after, TURN] @ turns[number]) < 0.5:
                     head[after, TURN] += turns[number]
-        for token, part in FALLBACKS.items():
-            head[self._id(token), FORCED] = part
 
     def _followers(self) -> dict[int, dict[int, int]]:
         """The token after each token, by its id and the number of the turn."""
@@ -286,63 +294,3 @@ def _strings_of(value: Any) -> Iterator[tuple[Literal["key", "value"], str]]:
 def _directions(random: np.random.Generator, count: int) -> np.ndarray:
     """``count`` directions at right angles. Shape [count, HALF]."""
     return np.linalg.qr(random.normal(size=(HALF, count)))[0].T.astype(np.float32)
-
-
-def _letters(text: str) -> str:
-    """``text`` as a byte-level vocabulary spells it."""
-    [(letters, _)] = pre_tokenizers.ByteLevel(
-        add_prefix_space=False, use_regex=False
-    ).pre_tokenize_str(text)
-    return letters
-
-
-def _words() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of ordinary text, for the caller to change."""
-    trained = json.loads(_trained())
-    return dict(trained["vocab"]), [(left, right) for left, right in trained["merges"]]
-
-
-@functools.cache
-def _trained() -> str:
-    """A byte-level BPE of this project's own documents and code."""
-    tokenizer = _tokenizer({}, [])
-    trainer = trainers.BpeTrainer(
-        vocab_size=NUM_WORDS,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    files = [*_ROOT.glob("docs/*.md"), *_ROOT.glob("mlxnode/server/**/*.py")]
-    tokenizer.train([str(file) for file in sorted(files)], trainer)
-    return json.dumps(json.loads(tokenizer.to_str())["model"])
-
-
-def _tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
-def _write_tokenizer(
-    folder: Path,
-    family: Family,
-    vocabulary: dict[str, int],
-    merges: list[tuple[str, str]],
-) -> Tokenizer:
-    """The tokenizer with END and the tokens of ``family``, of which calls are not special."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(vocabulary, merges)
-    tokenizer.add_special_tokens([END])
-    for token in family.tokens:
-        is_special = "tool_call" not in token and "think" not in token
-        tokenizer.add_tokens([AddedToken(token, special=is_special, normalized=False)])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": END,
-        "bos_token": family.tokens[0],
-        "chat_template": family.template,
-        "clean_up_tokenization_spaces": False,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return tokenizer

@@ -96,7 +96,7 @@ def prove(notation: Notation) -> None:
     calls = notation.calls
     if calls is None:
         return
-    tools = ToolUse(functions=_FUNCTIONS, calls=calls, must_call=False, is_parallel=True)
+    tools = ToolUse(functions=_FUNCTIONS, calls=calls, must_call=False)
     texts = [[_FULL], [_EMPTY]] + ([[_FULL, _EMPTY]] if calls.has_several else [])
     for called in texts:
         text = _thought(notation) + write_calls(calls, called)

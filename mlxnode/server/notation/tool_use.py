@@ -25,12 +25,20 @@ class Function:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolUse:
-    """The functions that the model may call in one answer, and the notation of the calls."""
+    """The functions that the model may call in one answer, and the notation of the calls.
+
+    The answer ends with the call that is the last of ``max_calls``, if they are limited.
+    """
 
     functions: list[Function]
     calls: CallNotation
     must_call: bool
-    is_parallel: bool
+    max_calls: int | None = None
+
+    @property
+    def is_parallel(self) -> bool:
+        """True if one answer may have several calls."""
+        return self.max_calls != 1
 
     @property
     def is_enforced(self) -> bool:

@@ -85,7 +85,7 @@ class CallList:
     def _end(self, name: str, arguments: str) -> None:
         if self._tools.must_call:
             self._seen.add(_key(name, arguments))
-        self.is_finished = not self._tools.is_parallel
+        self.is_finished = self.num_calls == self._tools.max_calls
 
     def _new_id(self, own_id: str | None) -> str:
         is_short = self._tools.calls.short_ids

@@ -59,7 +59,7 @@ class Conversation:
     messages: list[Message]
     functions: list[Function] = field(default_factory=list)
     must_call: bool = False
-    is_parallel: bool = True  # several calls in one answer are allowed
+    max_calls: int | None = None  # in one answer
     constraint: Constraint | None = None
     variables: dict[str, Any] = field(default_factory=dict)
     reasoning_effort: str | None = None

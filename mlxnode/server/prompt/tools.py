@@ -34,7 +34,7 @@ def tool_use(conversation: Conversation, notation: Notation) -> ToolUse | None:
         functions=conversation.functions,
         calls=notation.calls or PLAIN_CALLS,
         must_call=conversation.must_call,
-        is_parallel=conversation.is_parallel,
+        max_calls=conversation.max_calls,
     )
 
 

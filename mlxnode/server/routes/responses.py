@@ -112,6 +112,10 @@ async def _history(
     for index, item in enumerate(body.items):
         if isinstance(item, ReferenceItem):
             param = f"input[{index}]"
+            if item.is_thought and key_store(request) is None:
+                # The AI SDK sends it by default. The model can go on without its old thought.
+                name_ignored(request, [f"{param} (reasoning)"])
+                continue
             store = required_store(request, param)
             items += read_items([await store.find_item(item.id, param)])
         else:

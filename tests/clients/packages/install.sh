@@ -16,9 +16,9 @@ environment() {
 environment "$1" "$2" agents
 environment "$1" "$2" instructor
 # aider's own dependencies have no wheels for newer Pythons.
-for python in python3.12 python3.11 python3.10; do
-	if command -v $python >/dev/null 2>&1; then
-		environment "$1" $python aider
+for python in "$2" python3.12 python3.11 python3.10; do
+	if "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 13))' 2>/dev/null; then
+		environment "$1" "$python" aider
 		break
 	fi
 done

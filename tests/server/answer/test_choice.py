@@ -80,7 +80,7 @@ def test_choice_ends_for_one_reason(text, finish, reason, content):
 
 
 def test_choice_is_finished_with_its_only_call():
-    choice = choice_of(HERMES, is_parallel=False)
+    choice = choice_of(HERMES, max_calls=1)
     output = feed(choice, f"{CALL}{CALL} more")
     assert choice.finish_reason == "tool_calls" and len(output.calls) == 1
 

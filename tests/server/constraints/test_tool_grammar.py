@@ -173,7 +173,7 @@ async def test_another_call_follows_where_several_are_allowed(model: Model, is_p
         )
         if tokens is not None:
             # Without a limit on what is read: equal calls count as well.
-            free = dataclasses.replace(tools, must_call=False, is_parallel=True)
+            free = dataclasses.replace(tools, must_call=False, max_calls=None)
             counts.add(len(check_calls(model.read(tokens, free))))
     assert counts and (has_several or counts == {1})
 

@@ -32,7 +32,6 @@ def test_output_of_a_family_is_read_wherever_it_is_cut(name, sample: Sample):
         functions=FUNCTIONS,
         calls=notation.calls or PLAIN_CALLS,
         must_call=False,
-        is_parallel=True,
     )
     for at in range(len(sample.output) + 1):
         parser = OutputParser(notation, tools=tools, is_thinking=sample.is_thinking)

@@ -56,7 +56,9 @@ def test_damaged_outputs_have_one_result(name):
     for _ in range(40):
         before = rng.choice(["", "I look. ", "<think>Hm.</think>", "<think>Hm.", "Hm.</think>"])
         text = damaged(before + first + second + rng.choice(["", " Done.", first]), rng)
-        tools = use_of(notation, must_call=rng.random() < 0.3, is_parallel=rng.random() < 0.8)
+        tools = use_of(
+            notation, must_call=rng.random() < 0.3, max_calls=None if rng.random() < 0.8 else 1
+        )
         is_cut = rng.random() < 0.4
         results = []
         for parts in ([text], list(text), random_parts(text, rng)):

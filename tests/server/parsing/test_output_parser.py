@@ -144,7 +144,7 @@ def test_an_object_that_is_no_call_is_not_held():
 
 def test_without_parallel_calls_the_first_is_the_last():
     for name, (notation, first, second) in SAMPLES.items():
-        parser = OutputParser(notation, tools=use_of(notation, is_parallel=False))
+        parser = OutputParser(notation, tools=use_of(notation, max_calls=1))
         output = parser.feed(f"{first}{second} more")
         if name != "listed":  # a list is read as a whole
             assert parser.is_finished

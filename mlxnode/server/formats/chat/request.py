@@ -38,7 +38,7 @@ def to_conversation(body: ChatBody) -> Conversation:
         functions=_functions(body, choice),
         must_call=is_forced(choice),
         # A named tool choice means exactly one call.
-        is_parallel=body.parallel_tool_calls is not False and not is_one,
+        max_calls=1 if is_one or body.parallel_tool_calls is False else None,
         constraint=constraint,
         variables=dict(body.kwargs),
         reasoning_effort=body.effort,

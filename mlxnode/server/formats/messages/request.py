@@ -27,6 +27,7 @@ def to_conversation(body: PromptBody) -> Conversation:
     """
     messages, breakpoints = to_messages(body)
     choice = body.tool_choice or ToolChoice(type="auto")
+    is_alone = choice.disable_parallel_tool_use or choice.type == "tool"
     thinking = body.thinking
     continues = messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]
     return Conversation(
@@ -34,7 +35,7 @@ def to_conversation(body: PromptBody) -> Conversation:
         functions=_functions(body, choice),
         must_call=choice.type in ("any", "tool"),
         # A tool that is named is called once.
-        is_parallel=not choice.disable_parallel_tool_use and choice.type != "tool",
+        max_calls=1 if is_alone else None,
         constraint=_constraint(body),
         reasoning_effort=body.output_config and body.output_config.effort,
         wants_thinking=thinking and {"enabled": True, "disabled": False}.get(thinking.type),

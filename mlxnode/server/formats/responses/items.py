@@ -102,6 +102,10 @@ class ReferenceItem(Body):
     type: Literal["item_reference"] | None = None
     id: NonEmpty
 
+    @property
+    def is_thought(self) -> bool:
+        return self.id.startswith("rs_")
+
 
 _KINDS = {
     "message": "a message",

@@ -38,7 +38,7 @@ def to_conversation(
         functions=[offer.function for offer in offers],
         must_call=must_call,
         # A named tool choice means exactly one call.
-        is_parallel=body.parallel_tool_calls is not False and not is_named,
+        max_calls=1 if is_named or body.parallel_tool_calls is False else body.max_tool_calls,
         constraint=constraint_of(body),
         variables=dict(body.kwargs),
         reasoning_effort=body.effort,

@@ -146,7 +146,5 @@ class ResponsesBody(ReasoningFields, GenerationBody):
     @property
     def idle(self) -> list[str]:
         names = [*super().idle, *unserved(self.tools or [])]
-        if self.max_tool_calls is not None:  # of tools that run on the server, which has none
-            names.append("max_tool_calls")
         known = (LOGPROBS, SEALED_THOUGHTS)
         return names + [f"include ({name})" for name in self.include or () if name not in known]
