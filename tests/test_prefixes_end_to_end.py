@@ -45,7 +45,7 @@ class Served:
 
     def ask(self, messages: list[dict], **parameters):
         """An answer of ``NUM_ANSWERED`` times the same letter, which is always text."""
-        [[letter]] = self.tokenizer._encode(["e"])
+        [[letter]] = self.tokenizer.prompt_ids(["e"])
         return self.client.chat.completions.create(
             model=self.name,
             messages=messages,
@@ -99,7 +99,7 @@ def check_cached(model: Served, before: list[dict], after: list[dict], **paramet
     """Ask twice: the second prompt finds nearly all that it has in common with the first."""
     first = model.ask(before, **parameters)
     ids = model.ids(after, **parameters)
-    letter = model.tokenizer._encode(["e"])[0]
+    letter = model.tokenizer.prompt_ids(["e"])[0]
     known = [*model.ids(before, **parameters), *letter * NUM_ANSWERED]
     pairs = zip(known, ids, strict=False)
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

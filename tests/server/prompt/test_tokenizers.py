@@ -142,7 +142,7 @@ def test_stop_ids_have_the_ends_that_the_template_writes_after_calls(tmp_path):
 
 
 def test_detokenizer_gives_whole_characters_and_loses_nothing(tokenizer):
-    [ids] = tokenizer._encode([HARD])
+    [ids] = tokenizer.prompt_ids([HARD])
     detokenizer = tokenizer.detokenizer([])
     pieces = [detokenizer.feed(token) for token in ids]
     assert "".join(pieces) == HARD
@@ -150,20 +150,20 @@ def test_detokenizer_gives_whole_characters_and_loses_nothing(tokenizer):
 
 
 def test_detokenizer_keeps_the_space_that_begins_a_continuation(tokenizer):
-    [prompt] = tokenizer._encode(["The capital of France is"])
+    [prompt] = tokenizer.prompt_ids(["The capital of France is"])
     detokenizer = tokenizer.detokenizer(prompt)
-    [ids] = tokenizer._encode([" Paris"])
+    [ids] = tokenizer.prompt_ids([" Paris"])
     assert "".join(map(detokenizer.feed, ids)) == " Paris"
 
 
 def test_detokenizer_drops_special_tokens_and_half_characters(tokenizer):
-    [ids] = tokenizer._encode(["ok👍"])
+    [ids] = tokenizer.prompt_ids(["ok👍"])
     detokenizer = tokenizer.detokenizer([])
     assert "".join(map(detokenizer.feed, [0, *ids[:-1]])) == "ok"
 
 
 def test_detokenizer_never_shows_the_prompt(tokenizer):
-    [ids] = tokenizer._encode(["日本👍"])
+    [ids] = tokenizer.prompt_ids(["日本👍"])
     for cut in range(len(ids)):
         detokenizer = tokenizer.detokenizer(ids[:cut])
         text = "".join(map(detokenizer.feed, ids[cut:]))
@@ -171,8 +171,8 @@ def test_detokenizer_never_shows_the_prompt(tokenizer):
 
 
 def test_detokenizer_shows_what_is_no_utf8(tokenizer):
-    [ids] = tokenizer._encode(["é"])
-    [letter] = tokenizer._encode(["a"])
+    [ids] = tokenizer.prompt_ids(["é"])
+    [letter] = tokenizer.prompt_ids(["a"])
     detokenizer = tokenizer.detokenizer([])
     assert "".join(map(detokenizer.feed, [ids[1], ids[1], *letter])) == "\ufffd\ufffda"
 
