@@ -192,3 +192,13 @@ def test_store_that_is_off_is_told(native):
     id = response.json()["id"]
     with pytest.raises(openai.NotFoundError, match="response_store"):
         native.client().responses.retrieve(id)
+
+
+def test_a_reference_to_an_old_thought_is_left_out_where_nothing_is_stored(native):
+    """The AI SDK sends it by default; one to a text would change the answer."""
+    question = {"role": "user", "content": "Hm?"}
+    response = ask(native, input=[question, {"type": "item_reference", "id": "rs_1"}])
+    assert response.status_code == 200
+    assert response.headers[IGNORED] == "input[1] (reasoning)"
+    references = [question, {"type": "item_reference", "id": "msg_1"}]
+    assert refused(native, input=references)[0] == "input[1]"

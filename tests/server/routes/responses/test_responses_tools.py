@@ -117,3 +117,12 @@ def test_tools_as_chat_completions_have_them_are_understood(native):
     function = {key: value for key, value in LOOK.items() if key != "type"}
     answer = ask(native, tools=[{"type": "function", "function": function}]).json()
     assert answer["tools"] == [LOOK] and answer["output"][0]["name"] == "get_weather"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_the_calls_of_an_answer_can_be_limited(native, limit):
+    cities = ["Bern", "Genf", "Chur"]
+    native.engine.answer = "\n".join(CALL.replace("Bern", city) for city in cities)
+    response = ask(native, tools=[LOOK], max_tool_calls=limit).json()
+    called = [json.loads(item["arguments"])["city"] for item in response["output"]]
+    assert called == cities[:limit] and response["status"] == "completed"
