@@ -90,7 +90,7 @@ def test_parameters_are_echoed_as_they_were_used(native):
     for name in (*list(options)[:10], "max_tool_calls"):
         assert answer[name] == options[name], name
     assert answer["service_tier"] == "default" and answer["object"] == "response"
-    named = "service_tier, text.verbosity, max_tool_calls, include (web_search_call.results)"
+    named = "service_tier, text.verbosity, include (web_search_call.results)"
     assert response.headers[IGNORED] == named
     message = native.engine.next(Generate)
     assert message.max_tokens == 50 and message.sampling.temperature == 0.25
