@@ -62,10 +62,12 @@ def valid_requests_are_served(ctx, response, case):
     )
     # The choice of a tool that is not offered; a variable that the template does not have.
     choices = ("tool_choice", "function_call")
-    is_reference = error["code"] == "unsupported_value" and error["param"] in choices
+    # The vectors of a model, which may be normalized in any case.
+    vectors = ("dimensions", "normalize")
+    is_reference = error["code"] == "unsupported_value" and error["param"] in choices + vectors
     is_variable = (error.get("param") or "").startswith("chat_template_kwargs.")
-    # A regex is a text, and a schema an object.
-    is_form = error.get("param") == "response_format.value"
+    # A regex is a text, and a schema an object; a model adds tokens, which have to stay.
+    is_form = error.get("param") in ("response_format.value", "truncate_prompt_tokens")
     is_known = is_combined or is_reference or is_variable or is_form
     if error["code"] is None or (
         error["code"] not in _BEYOND_SCHEMAS

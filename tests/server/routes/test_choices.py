@@ -195,10 +195,11 @@ def test_sampling_parameters_reach_the_engine(worker):
 
 def test_choices_are_reserved_and_counted_together(worker):
     chat(worker, n=4, max_tokens=10)
-    reserved = worker.reserved.get(timeout=10)
+    four = worker.reserved.get(timeout=10)
     worker.reset()
     chat(worker, max_tokens=10)
-    assert reserved.tokens == worker.reserved.get(timeout=10).tokens + 30
+    one = worker.reserved.get(timeout=10)
+    assert (four.tokens, four.expected) == (one.tokens, one.expected + 30)
 
 
 def test_token_bytes_of_sentencepiece_vocabularies():
