@@ -157,7 +157,8 @@ def _explain(located: list[tuple[Path, ErrorDetails]], sent: dict[str, str]) -> 
 
 def _describe(param: str, details: list[ErrorDetails]) -> tuple[str, str]:
     """Message and code for the errors that pydantic found in the field ``param``."""
-    first = details[0]
+    # Of a union, the branch that has the type of the value says what is wrong with the value.
+    first = next((d for d in details if d["type"] not in _EXPECTED), details[0])
     kind, value, context = first["type"], first["input"], first.get("ctx", {})
     if kind == "missing":
         return f"Missing required parameter: '{param}'.", "missing_required_parameter"
