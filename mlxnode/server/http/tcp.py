@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import sys
 
 # A client that waits for a long answer without a stream gets no byte meanwhile. The probes keep
 # its connection in the tables of the routers between, and find a client that is gone without a
@@ -10,7 +9,8 @@ import sys
 _IDLE = 30  # seconds without a byte until the first probe
 _INTERVAL = 15  # seconds between two probes
 _COUNT = 4  # probes without an answer until the connection is closed
-_IDLE_OPTION = socket.TCP_KEEPALIVE if sys.platform == "darwin" else socket.TCP_KEEPIDLE
+_IDLE_OPTIONS = ("TCP_KEEPIDLE", "TCP_KEEPALIVE")  # its name on Linux, and on macOS
+_IDLE_OPTION: int = next(getattr(socket, o) for o in _IDLE_OPTIONS if hasattr(socket, o))
 
 
 def probe_when_silent(connection: socket.socket) -> None:
