@@ -19,8 +19,8 @@ from mlxnode.server.answer.usage import TokenCounts
 from mlxnode.server.errors import EngineFailed
 from mlxnode.server.formats.responses.answers import Response, ResponseReasoning, ResponseText
 from mlxnode.server.formats.responses.output import ItemForms
-from mlxnode.server.formats.responses.thoughts import seal, unseal
 from mlxnode.server.formats.responses.writer import ResponsesWriter
+from mlxnode.server.formats.thoughts import seal, unseal
 
 USAGE = TokenCounts(prompt=3, cached=1, completion=2, reasoning=0)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 from mlxnode.server.formats.messages.blocks import Block, ResultPart, Source, TextPart
 from mlxnode.server.formats.messages.blocks import Message as WireMessage
 from mlxnode.server.formats.messages.schema import PromptBody
-from mlxnode.server.formats.messages.thoughts import hidden_in
+from mlxnode.server.formats.thoughts import unseal
 from mlxnode.server.prompt.conversation import Breakpoint, Message, ToolCall
 from mlxnode.server.prompt.history import arguments_of, link_results
 
@@ -96,7 +96,7 @@ def _answer(blocks: list[Block]) -> _Cut:
     """An earlier answer. Its texts are parts of one, as the model wrote it."""
     text = _joined(((b.text or "", b.cache_control is not None) for b in blocks), "")
     answer = _draft("assistant", text)
-    thoughts = (b.thinking or hidden_in(b.signature or "") for b in blocks)
+    thoughts = (b.thinking or unseal(b.signature or "") or "" for b in blocks)
     if reasoning := "".join(thoughts):
         answer["reasoning_content"] = reasoning
     calls = [_call(block) for block in blocks if block.type == "tool_use"]

@@ -38,7 +38,7 @@ from mlxnode.server.formats.messages.events import (
     StreamEvent,
     ThinkingDelta,
 )
-from mlxnode.server.formats.messages.thoughts import signature_of
+from mlxnode.server.formats.thoughts import seal
 from mlxnode.server.formats.writer import AnswerIdentity
 
 _REASONS: dict[str, StopReason] = {
@@ -145,7 +145,7 @@ class MessagesWriter(AnswerWriter):
     def _close(self, chunks: list[StreamEvent]) -> None:
         """End the block that is open, if one is."""
         if self._open is Thoughts:
-            chunks.append(self._delta(SignatureDelta(signature_of("".join(self._hidden)))))
+            chunks.append(self._delta(SignatureDelta(seal("".join(self._hidden)))))
             self._hidden = []
         if self._open is not None:
             chunks.append(BlockStop(self._num_blocks - 1))

@@ -18,7 +18,7 @@ from mlxnode.server.formats.responses.answers import (
     ReasoningText,
     SummaryText,
 )
-from mlxnode.server.formats.responses.thoughts import seal
+from mlxnode.server.formats.thoughts import seal
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from mlxnode.server.formats.responses.items import (
     ResultItem,
     TextPart,
 )
-from mlxnode.server.formats.responses.thoughts import unseal
 from mlxnode.server.formats.responses.tools import name_within
+from mlxnode.server.formats.thoughts import unseal
 from mlxnode.server.prompt.conversation import Message, ToolCall
 from mlxnode.server.prompt.history import arguments_of, link_results
 

@@ -1,4 +1,4 @@
-"""A thought in the form that clients keep and send back: ``encrypted_content``.
+"""A thought in the form that clients keep and send back: ``encrypted_content``, ``signature``.
 
 A client can write any thought as plain text, so there is nothing to protect: the form only has
 to be opaque, and never to be taken for that of another server.
@@ -12,7 +12,7 @@ _MARK = "mlxnode1."
 
 def seal(text: str) -> str:
     """``text`` in the opaque form."""
-    return _MARK + base64.urlsafe_b64encode(text.encode()).decode()
+    return _MARK + base64.urlsafe_b64encode(text.encode("utf-8", "replace")).decode()
 
 
 def unseal(sealed: str) -> str | None:
