@@ -157,7 +157,6 @@ MAY_IMPORT = {
         "server.response_store",
     ],
     "server.routes": [
-        "messages",
         "models",
         "server.answer",
         "server.constraints",

@@ -5,13 +5,13 @@ from sanic import HTTPResponse, Request
 from mlxnode.server.errors import ApiError
 from mlxnode.server.formats.messages.errors import to_envelope
 from mlxnode.server.http.body import json_response
-from mlxnode.server.http.parameters import Parameter
+from mlxnode.server.http.parameters import HeaderParameter
 from mlxnode.server.http.router import canonical
 
 _ANTHROPIC = "/v1/messages"
 _VERSION = "anthropic-version"
-VERSION_PARAMETER = Parameter(
-    _VERSION, "header", "With any version, the answer has the shape of Anthropic's API."
+VERSION_PARAMETER = HeaderParameter(
+    _VERSION, "With any version, the answer has the shape of Anthropic's API."
 )
 
 

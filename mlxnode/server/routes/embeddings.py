@@ -5,7 +5,6 @@ import base64
 import numpy as np
 from sanic import Blueprint, HTTPResponse, Request
 
-from mlxnode.messages import Embedded
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.embeddings.answers import Embedding, EmbeddingList, EmbeddingUsage
 from mlxnode.server.formats.embeddings.request import encode_inputs
@@ -14,6 +13,7 @@ from mlxnode.server.http.body import json_response, read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.prompt.tokenizers import off_loop_if
 from mlxnode.server.registry import EmbeddingModel
+from mlxnode.server.routes.embed import embed, normalized
 
 blueprint = Blueprint("embeddings")
 
@@ -37,20 +37,14 @@ async def embeddings(request: Request) -> HTTPResponse:
     inputs = await encode_inputs(body, model)
     num_tokens = sum(map(len, inputs))
     _check_total(num_tokens, context.config.server.max_embedding_tokens)
-    key_id, model_id = request.ctx.key_id, model.served.id
-    async with context.rate_limiter.reserve(key_id, model_id, num_tokens) as reservation:
-        request.ctx.headers |= reservation.headers
-        embedded = await context.engine.embed(model_id, inputs, dimensions)
-        reservation.tokens_used = num_tokens
-    is_large = len(embedded.vectors) > 4 * _LARGE_ANSWER
-    return await off_loop_if(is_large, _to_response, body, embedded, num_tokens)
+    vectors = await embed(request, model.served.id, inputs, dimensions)
+    is_large = vectors.size > _LARGE_ANSWER
+    return await off_loop_if(is_large, _to_response, body, vectors, num_tokens)
 
 
-def _to_response(body: EmbeddingBody, embedded: Embedded, num_tokens: int) -> HTTPResponse:
-    vectors = np.frombuffer(embedded.vectors, "<f4").reshape(-1, embedded.dimensions)
+def _to_response(body: EmbeddingBody, vectors: np.ndarray, num_tokens: int) -> HTTPResponse:
     if body.normalize:
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+        vectors = normalized(vectors)
     if body.encoding_format == "base64":
         encoded = [base64.b64encode(vector.tobytes()).decode() for vector in vectors]
     else:

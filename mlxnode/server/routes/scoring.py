@@ -1,4 +1,4 @@
-"""Scores pairs of texts for an endpoint: encode, reserve, compute, settle."""
+"""Scores pairs of texts for an endpoint: encode, compute."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from sanic import Request
 
-from mlxnode.messages import Embedded
 from mlxnode.models.rerank.tokenizer import Pair, PairTokenizer, Texts, first_tokens
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.context import context_of
 from mlxnode.server.prompt.tokenizers import LARGE_TEXT, off_loop_if
 from mlxnode.server.registry import EmbeddingModel, RerankModel
+from mlxnode.server.routes.embed import embed, normalized
 
 _SLICE = 64  # pairs that are encoded before their tokens are counted
 # More tokens of a query than this beyond the longest input cannot change the input.
@@ -75,19 +75,14 @@ async def score(
     Raises:
         ApiError: texts that the model cannot take, a reached limit, or a failed engine.
     """
-    context = context_of(request)
     size = sum(map(len, chain(comparison.queries, comparison.documents)))
-    limit = context.config.server.max_embedding_tokens
+    limit = context_of(request).config.server.max_embedding_tokens
     encoded = await off_loop_if(size > LARGE_TEXT, _encode, model, comparison, limit)
     num_tokens = sum(map(len, encoded.inputs))
-    key_id, model_id = request.ctx.key_id, model.served.id
-    async with context.rate_limiter.reserve(key_id, model_id, num_tokens) as reservation:
-        request.ctx.headers |= reservation.headers
-        embedded = await context.engine.embed(model_id, encoded.inputs, starts=encoded.starts)
-        reservation.tokens_used = num_tokens
+    vectors = await embed(request, model.served.id, encoded.inputs, starts=encoded.starts)
     if isinstance(model, RerankModel):
-        return Scored(_vectors(embedded)[:, 0].tolist(), num_tokens)
-    return Scored(_similarities(_vectors(embedded), encoded.pairs), num_tokens)
+        return Scored(vectors[:, 0].tolist(), num_tokens)
+    return Scored(_similarities(vectors, encoded.pairs), num_tokens)
 
 
 def _encode(
@@ -199,11 +194,6 @@ def _distinct(texts: Sequence[str]) -> list[str]:
 
 def _similarities(vectors: np.ndarray, pairs: Sequence[tuple[int, int]]) -> list[float]:
     """The cosine of each pair of rows. Shapes: vectors [N, dimensions]"""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+    vectors = normalized(vectors)
     first, second = np.array(pairs).T
     return (vectors[first] * vectors[second]).sum(axis=1).tolist()
-
-
-def _vectors(embedded: Embedded) -> np.ndarray:
-    return np.frombuffer(embedded.vectors, "<f4").reshape(-1, embedded.dimensions)

@@ -1,0 +1,39 @@
+"""Embeds inputs for an endpoint: reserve, embed, settle."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sanic import Request
+
+from mlxnode.server.http.context import context_of
+
+
+async def embed(
+    request: Request,
+    model_id: str,
+    inputs: list[list[int]],
+    dimensions: int | None = None,
+    starts: Sequence[int] = (),
+) -> np.ndarray:
+    """The vectors of ``inputs``, which are token ids; a reranker's are their scores.
+
+    ``starts``: as ``messages.Embed`` has them. Shape: [N, dimensions], float32
+
+    Raises:
+        ApiError: a limit is reached, or the engine refused the request, failed or went away.
+    """
+    context = context_of(request)
+    num_tokens = sum(map(len, inputs))
+    async with context.rate_limiter.reserve(
+        request.ctx.key_id, model_id, num_tokens
+    ) as reservation:
+        request.ctx.headers |= reservation.headers
+        embedded = await context.engine.embed(model_id, inputs, dimensions, starts=starts)
+        reservation.tokens_used = num_tokens
+    return np.frombuffer(embedded.vectors, "<f4").reshape(-1, embedded.dimensions)
+
+
+def normalized(vectors: np.ndarray) -> np.ndarray:
+    """Each row of ``vectors`` [N, dimensions] with the length 1; a row of zeros stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
