@@ -76,14 +76,23 @@ class Node(LocalServer):
 
 
 @contextlib.contextmanager
-def start_node(folder: Path, *, has_embeddings: bool = False) -> Iterator[Node]:
-    """Run mlxnode until the block ends, with the chat model in ``folder``."""
+def start_node(
+    folder: Path,
+    *,
+    has_embeddings: bool = False,
+    access: str = "require_auth = false",
+    tables: str = "",
+) -> Iterator[Node]:
+    """Run mlxnode until the block ends, with the chat model in ``folder``.
+
+    ``access`` are lines of ``[api]``, ``tables`` further tables of the configuration.
+    """
     port = _free_port()
     with tempfile.TemporaryDirectory() as scratch:
         config = Path(scratch) / "config.toml"
         config.write_text(
-            f'[api]\naddress = "127.0.0.1:{port}"\nrequire_auth = false\n'
-            f'[api.models.bench]\npath = "{folder}"\ntype = "chat"\n'
+            f'[api]\naddress = "127.0.0.1:{port}"\n{access}\n'
+            f'[api.models.bench]\npath = "{folder}"\ntype = "chat"\n{tables}'
         )
         if has_embeddings:
             with config.open("a") as file:
