@@ -1,8 +1,8 @@
 """What other clients of a worker notice while somebody attacks it.
 
-One worker and one engine. Before each attack and beside it, a client with a key of its own sends
-requests for ten tokens, one after the other, and reads a stream. Figures are ratios of the worst
-beside the attack to the usual value of the same run; the memory is that of the node's processes.
+One worker and one engine. Before each attack and beside it, a client with a key of its own
+sends requests for ten tokens, one after the other, and reads a stream. The worst beside the
+attack is compared with the usual value of the same run; the memory is that of all processes.
 
     python benchmarks/hostile.py --json build/hostile.json
     python benchmarks/hostile.py --only keys flood
@@ -28,7 +28,6 @@ from models import export
 from servers import Node, start_node
 
 VICTIM, ATTACKER = "sk-victim", "sk-attacker"
-ACCESS = ""
 TABLES = f"""
 [api.keys.victim]
 key = "{VICTIM}"
@@ -149,7 +148,7 @@ def main() -> None:
         folder = export(Path(scratch) / "cut", LAYERS)
         print(HEADER, flush=True)
         for name in options.only:
-            with start_node(folder, has_embeddings=True, access=ACCESS, tables=TABLES) as node:
+            with start_node(folder, has_embeddings=True, access="", tables=TABLES) as node:
                 try:
                     result = asyncio.run(measure(name, ATTACKS[name], node))
                 except (httpx.HTTPError, OSError) as error:

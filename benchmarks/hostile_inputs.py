@@ -136,7 +136,7 @@ async def _dripped(target: Target) -> Counter[str]:
     data = target.head(CHAT, 10)
 
     async def one() -> str:
-        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", target.port)
         try:
             deadline = time.monotonic() + _DRIP
             for at in range(len(data)):

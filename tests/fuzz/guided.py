@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of one target, by atheris (libFuzzer); ends with 0 if it finds nothing.
+"""Fuzzing of one target, guided by coverage: atheris (libFuzzer). 0 if it finds nothing.
 
 Usage: python -m fuzz.guided TARGET [--seconds 600]
 """
@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 
 import atheris
-
 from fuzz.targets import TARGETS, import_modules
 
 SLOW = 10  # seconds for one input: a finding

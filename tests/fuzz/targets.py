@@ -176,3 +176,7 @@ TARGETS = {
 def import_modules(target: Target) -> list[ModuleType]:
     """The modules of ``target``, with what they import."""
     return [importlib.import_module(name) for name in target.modules]
+
+
+if __name__ == "__main__":
+    print(*TARGETS)

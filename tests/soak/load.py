@@ -1,4 +1,4 @@
-"""Mixed load on a node: all endpoints, streams, clients that leave, requests that are refused."""
+"""Mixed load on a node: all endpoints, streams, clients that leave, refused requests."""
 
 import asyncio
 import json

@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 
 from fuzz.node import CONFIG, attacked_node, port_of
-from support.node_process import API_KEY, NodeProcess
-
 from soak.load import Load
 from soak.sampling import Sample, sample, wait_idle
+from support.node_process import API_KEY, NodeProcess
 
 # Prefixes fill their memory in the first minutes.
 SOAKED = f"{CONFIG}[engine]\nkv_cache_gb = 0.02\n"
