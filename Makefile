@@ -8,8 +8,8 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	python$$version -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	command -v python$$version && break; done)
 
-.PHONY: help serve test test-all test-models test-clients test-quick lint sizes bench bench-engine \
-	bench-kernels mac-report release clean
+.PHONY: help serve test test-all test-models test-clients test-quick fuzz soak lint sizes bench \
+	bench-engine bench-hostile bench-kernels mac-report release clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -40,6 +40,18 @@ test-clients: $(VENV)/.installed-dev build/clients/.installed  ## agents and SDK
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
 	$(PYTEST) -m "not slow and not exhaustive and not models and not clients"
 
+# Each target of guided fuzzing runs for FUZZ_SECONDS. atheris has wheels for Linux alone.
+FUZZ_REQUESTS ?= 100000
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.installed-fuzz  ## attack a node and its readers with generated input, for an hour
+	cd tests && ../$(BIN)/python -m fuzz.requests --count $(FUZZ_REQUESTS)
+	cd tests && for target in $$(../$(BIN)/python -m fuzz.targets); do \
+		../$(BIN)/python -m fuzz.guided $$target --seconds $(FUZZ_SECONDS) || exit 1; done
+
+SOAK_MINUTES ?= 30
+soak: $(VENV)/.installed-dev  ## mixed load for half an hour: memory stays flat, nothing stays held
+	cd tests && ../$(BIN)/python -m soak.run --minutes $(SOAK_MINUTES)
+
 # With the benchmarks' dependencies, whose types are checked too.
 lint: $(VENV)/.installed-bench  ## check style, formatting, types and the sizes of the files
 	$(BIN)/ruff check .
@@ -55,6 +67,9 @@ bench: $(VENV)/.installed-bench  ## throughput and latency over HTTP beside mlx_
 
 bench-engine: $(VENV)/.installed-bench  ## a decode step without HTTP
 	$(BIN)/python benchmarks/engine.py --json build/engine.json
+
+bench-hostile: $(VENV)/.installed-bench  ## what other clients notice of each attack
+	$(BIN)/python benchmarks/hostile.py --json build/hostile.json
 
 bench-kernels: $(VENV)/.installed-bench  ## sampling: kernel, operations and mlx-lm's samplers
 	$(BIN)/python benchmarks/sampling.py --json build/kernels.json --plot build/kernels.svg
@@ -79,6 +94,10 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.packages-dev
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
 	@mkdir -p build
+	@touch $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[dev,fuzz]'
 	@touch $@
 
 build/clients/.installed: $(wildcard tests/clients/packages/*) | $(VENV)/.created

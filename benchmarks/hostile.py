@@ -112,7 +112,7 @@ async def measure(name: str, attack: Attack, node: Node) -> Result:
 
         target = Target(node.url, "bench", ATTACKER)
         started = time.perf_counter()
-        work = asyncio.create_task(attack(target))
+        work = asyncio.ensure_future(attack(target))
         worst = 0.0
         while not work.done():
             worst = max(worst, await short_request(client))

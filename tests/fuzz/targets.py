@@ -180,3 +180,7 @@ def import_modules(target: Target) -> list[ModuleType]:
 
 if __name__ == "__main__":
     print(*TARGETS)
+
+
+if __name__ == "__main__":
+    print(*TARGETS)

@@ -21,7 +21,7 @@ from support.node_process import API_KEY, NodeProcess
 # Prefixes fill their memory in the first minutes.
 SOAKED = f"{CONFIG}[engine]\nkv_cache_gb = 0.02\n"
 WARM_UP = 0.25  # of the time
-# What a process may have grown by from the end of the warm-up to the end: the allocator's noise.
+# What a process may have grown by since the warm-up: the allocator's noise.
 MAX_GROWTH, FREE_GROWTH = 1.05, 8_000_000  # as a ratio, and in bytes
 SPARE_DESCRIPTORS = 2
 
