@@ -55,6 +55,7 @@ class HeadReader:
         self._fields: list[tuple[bytes, bytes]] = []
         self._line: re.Match[bytes] | None = None
         self._num_fed = 0
+        self._may_skip = True
         self._is_complete = self._keep_alive = False
         self._parser = httptools.HttpRequestParser(self)
 
@@ -69,15 +70,19 @@ class HeadReader:
             NotSupported: its method or its transfer coding is unknown.
             VersionNotSupported: its version is.
         """
-        if self._num_fed == 0 and not _skip_empty_line(buffer):
-            return None
+        if self._may_skip and buffer:
+            if buffer == b"\r":
+                return None
+            if buffer.startswith(b"\r\n"):  # some clients send it after a body (RFC 9112, 2.2)
+                del buffer[:2]
+            self._may_skip = False
         while self._num_fed < len(buffer):
             end = buffer.find(b"\n", self._num_fed) + 1 or len(buffer)
             if end > self._max_bytes:
                 raise self._too_large()
-            if self._line is None:
-                self._read_request_line(bytes(buffer[:end]))
-            self._feed(bytes(buffer[self._num_fed : end]), bytes(buffer[:end]))
+            if self._line is None and not self._read_request_line(bytes(buffer[:end])):
+                return None
+            self._feed(bytes(buffer[self._num_fed : end]))
             self._num_fed = end
             if self._is_complete:
                 head = self._check(bytes(buffer[:end]))
@@ -96,9 +101,10 @@ class HeadReader:
 
     # --- the request line -----------------------------------------------------------
 
-    def _read_request_line(self, line: bytes) -> None:
-        if not line.endswith(b"\n"):
-            return
+    def _read_request_line(self, line: bytes) -> bool:
+        """False if the line is good so far, and has no end yet."""
+        if not line.endswith(b"\n") and _METHOD.match(line):
+            return False
         self._line = _REQUEST_LINE.fullmatch(line)
         if self._line is None:
             raise InvalidRequest(
@@ -109,17 +115,15 @@ class HeadReader:
         version = self._line[3].decode()
         if version not in _VERSIONS:
             raise VersionNotSupported(f"HTTP/{version} is not supported: send HTTP/1.1")
+        return True
 
-    def _feed(self, piece: bytes, so_far: bytes) -> None:
+    def _feed(self, piece: bytes) -> None:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             pass  # the request asks for another protocol; HTTP/1.1 goes on (RFC 9110, 7.8)
         except httptools.HttpParserInvalidMethodError as error:
-            method = _METHOD.match(so_far)
-            if method and so_far[method.end() : method.end() + 1] in (b"", b" "):
-                raise NotSupported("The method of the request is not supported") from error
-            raise InvalidRequest("The request is not HTTP/1.1") from error
+            raise NotSupported("The method of the request is not supported") from error
         except httptools.HttpParserError as error:
             raise InvalidRequest(f"The request is not valid HTTP/1.1: {error}") from error
 
@@ -149,15 +153,6 @@ class HeadReader:
         host = _checked_host(head)
         head.target = _checked_target(head, host)
         return head
-
-
-def _skip_empty_line(buffer: bytearray) -> bool:
-    """Drop the empty line that some clients send after a body; False: more bytes are needed."""
-    if buffer == b"\r":
-        return False
-    if buffer.startswith(b"\r\n"):
-        del buffer[:2]
-    return True
 
 
 def _text(value: bytes) -> str:
