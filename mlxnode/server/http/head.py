@@ -17,9 +17,9 @@ from mlxnode.server.errors import (
     VersionNotSupported,
 )
 
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_METHOD = re.compile(_TOKEN)
-_REQUEST_LINE = re.compile(rb"(%s) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n" % _TOKEN)
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_TOKEN_CHAR = re.compile(_TOKEN)
+_REQUEST_LINE = re.compile(rb"(%b+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n" % _TOKEN)
 _MAX_FIELDS = 100  # of a head
 _VERSIONS = ("1.0", "1.1")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
@@ -67,7 +67,7 @@ class HeadReader:
         Raises:
             InvalidRequest: the head is malformed, or has two meanings.
             UriTooLong, HeadersTooLarge: it has more than ``max_bytes`` bytes.
-            NotSupported: its method or its transfer coding is unknown.
+            NotSupported: its transfer coding is unknown, or it is for a proxy.
             VersionNotSupported: its version is.
         """
         if self._may_skip and buffer:
@@ -77,12 +77,16 @@ class HeadReader:
                 del buffer[:2]
             self._may_skip = False
         while self._num_fed < len(buffer):
-            end = buffer.find(b"\n", self._num_fed) + 1 or len(buffer)
+            line_end = buffer.find(b"\n", self._num_fed) + 1
+            end = line_end or len(buffer)
             if end > self._max_bytes:
                 raise self._too_large()
-            if self._line is None and not self._read_request_line(bytes(buffer[:end])):
-                return None
-            self._feed(bytes(buffer[self._num_fed : end]))
+            if self._line is None:
+                if not line_end and _TOKEN_CHAR.match(buffer[:1]):
+                    return None
+                self._read_request_line(bytes(buffer[:end]))
+            else:
+                self._feed(bytes(buffer[self._num_fed : end]))
             self._num_fed = end
             if self._is_complete:
                 head = self._check(bytes(buffer[:end]))
@@ -101,10 +105,7 @@ class HeadReader:
 
     # --- the request line -----------------------------------------------------------
 
-    def _read_request_line(self, line: bytes) -> bool:
-        """False if the line is good so far, and has no end yet."""
-        if not line.endswith(b"\n") and _METHOD.match(line):
-            return False
+    def _read_request_line(self, line: bytes) -> None:
         self._line = _REQUEST_LINE.fullmatch(line)
         if self._line is None:
             raise InvalidRequest(
@@ -115,15 +116,16 @@ class HeadReader:
         version = self._line[3].decode()
         if version not in _VERSIONS:
             raise VersionNotSupported(f"HTTP/{version} is not supported: send HTTP/1.1")
-        return True
+        if self._line[1] == b"CONNECT":
+            raise NotSupported("CONNECT is not supported: this server is no proxy")
+        # llhttp knows some methods, and protocols that begin with them. The router knows ours.
+        self._feed(b"POST %b HTTP/%b\r\n" % (self._line[2], self._line[3]))
 
     def _feed(self, piece: bytes) -> None:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             pass  # the request asks for another protocol; HTTP/1.1 goes on (RFC 9110, 7.8)
-        except httptools.HttpParserInvalidMethodError as error:
-            raise NotSupported("The method of the request is not supported") from error
         except httptools.HttpParserError as error:
             raise InvalidRequest(f"The request is not valid HTTP/1.1: {error}") from error
 
@@ -189,8 +191,6 @@ def _checked_host(head: Head) -> str:
 def _checked_target(head: Head, host: str) -> str:
     """The path and the query (RFC 9112, section 3.2)."""
     target = head.target
-    if head.method == "CONNECT":
-        raise NotSupported("CONNECT is not supported: this server is no proxy")
     if "#" in target:
         raise InvalidRequest("The URL of a request must not have a fragment, '#'")
     if target.startswith("/") or (target == "*" and head.method == "OPTIONS"):
