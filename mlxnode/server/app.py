@@ -12,7 +12,13 @@ from sanic.http import Http
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 
-from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable, from_exception
+from mlxnode.server.errors import (
+    SHUTTING_DOWN,
+    ApiError,
+    InvalidRequest,
+    Unavailable,
+    from_exception,
+)
 from mlxnode.server.http.acceptor import is_surplus
 from mlxnode.server.http.auth import sent_keys
 from mlxnode.server.http.codings import decode_body
@@ -68,7 +74,6 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
         AUTO_EXTEND=False,
         KEEP_ALIVE_TIMEOUT=server.keep_alive_timeout,
         MOTD=False,
-        REQUEST_MAX_HEADER_SIZE=Http.HEADER_CEILING,  # browsers send the cookies of all ports
         REQUEST_MAX_SIZE=server.max_body_bytes,
         REQUEST_TIMEOUT=server.request_timeout,
         RESPONSE_TIMEOUT=_NEVER,
@@ -95,6 +100,8 @@ async def _admit(request: Request) -> HTTPResponse | None:
         allowed = context.cors.preflight_headers(headers)
         if allowed is not None:
             return HTTPResponse(status=204, headers=allowed)
+    if request.method == "OPTIONS" and request.path == "*":  # a ping (RFC 9110, section 9.3.7)
+        return HTTPResponse(status=204, headers={"allow": "GET, HEAD, POST, DELETE, OPTIONS"})
     if context.is_draining:
         raise Unavailable(SHUTTING_DOWN)
     # Whoever asks whether the node is alive gets an answer, however many connections it has.
@@ -143,7 +150,7 @@ class _EnvelopeErrors(ErrorHandler):
             logger.debug("%s %s: the client has left", request.method, request.path)
         elif not isinstance(exception, ApiError) and error.status >= 500:
             logger.error("%s %s", request.method, request.path, exc_info=exception)
-        elif error.status >= 500:
+        elif error.status >= 500 and error.type != InvalidRequest.type:
             logger.warning("%s %s: %s", request.method, request.path, error)
         return error_response(request, error, _id_of(request))
 

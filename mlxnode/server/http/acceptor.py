@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sanic import Request, Sanic
-from sanic.server.protocols.http_protocol import HttpProtocol
 
 from mlxnode.server.errors import ApiError
-from mlxnode.server.http.http1 import Http1
+from mlxnode.server.http.half_close import HalfClosable
 from mlxnode.server.http.tcp import probe_when_silent
 
 logger = logging.getLogger("mlxnode.server")
@@ -25,10 +24,9 @@ _QUIET = 60.0  # seconds between two lines in the log about it
 _AT_ONCE = 16  # connections accepted before other work has its turn
 
 
-class Connection(HttpProtocol):
+class Connection(HalfClosable):
     """One connection. ``is_surplus``: it is beyond the limit, for one answer only."""
 
-    HTTP_CLASS = Http1
     __slots__ = ("_on_lost", "is_surplus")
 
     def __init__(
