@@ -16,6 +16,7 @@ from sanic.response import BaseHTTPResponse
 from mlxnode.server.errors import (
     SHUTTING_DOWN,
     ApiError,
+    InvalidRequest,
     TooLarge,
     Unavailable,
     from_exception,
@@ -77,7 +78,6 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
         AUTO_EXTEND=False,
         KEEP_ALIVE_TIMEOUT=server.keep_alive_timeout,
         MOTD=False,
-        REQUEST_MAX_HEADER_SIZE=Http.HEADER_CEILING,  # browsers send the cookies of all ports
         REQUEST_MAX_SIZE=server.max_body_bytes,
         REQUEST_TIMEOUT=server.request_timeout,
         RESPONSE_TIMEOUT=_NEVER,
@@ -104,6 +104,8 @@ async def _begin(request: Request) -> HTTPResponse | None:
         allowed = context.cors.preflight_headers(headers)
         if allowed is not None:
             return HTTPResponse(status=204, headers=allowed)
+    if request.method == "OPTIONS" and request.path == "*":  # a ping (RFC 9110, section 9.3.7)
+        return HTTPResponse(status=204, headers={"allow": "GET, HEAD, POST, DELETE, OPTIONS"})
     _admit(request)
     return None
 
@@ -197,7 +199,7 @@ class _EnvelopeErrors(ErrorHandler):
                 request.path,
                 exc_info=exception,
             )
-        elif error.status >= 500:
+        elif error.status >= 500 and error.type != InvalidRequest.type:
             # The same for every request while it lasts.
             line = "%s %s: %s", request.method, request.path, error
             self._log.log(logging.WARNING, error.message, *line)

@@ -11,13 +11,12 @@ from typing import Any
 from sanic import Request, Sanic
 from sanic.exceptions import RequestTimeout
 from sanic.http import Stage
-from sanic.server.protocols.http_protocol import HttpProtocol
 
 from mlxnode.server.errors import ApiError
 from mlxnode.server.http.addresses import network_of
 from mlxnode.server.http.bytes_in_flight import Share
 from mlxnode.server.http.deadlines import Deadlines
-from mlxnode.server.http.http1 import Http1
+from mlxnode.server.http.half_close import HalfClosable
 from mlxnode.server.http.tcp import probe_when_silent
 
 logger = logging.getLogger("mlxnode.server")
@@ -32,10 +31,9 @@ _AT_ONCE = 16  # connections accepted before other work has its turn
 _GREEDY = 8  # surplus connections for addresses that have all that they may have
 
 
-class Connection(HttpProtocol):
+class Connection(HalfClosable):
     """One connection. ``is_surplus``: it is beyond the limit, for one answer only."""
 
-    HTTP_CLASS = Http1
     __slots__ = ("_deadlines", "_on_lost", "_written", "address", "is_surplus", "share")
 
     def __init__(
