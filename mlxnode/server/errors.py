@@ -5,6 +5,7 @@
     ApiError
     ├── InvalidRequest    400  the request cannot be served as it is
     ├── Unauthorized      401  no key, or a wrong one
+    ├── Forbidden         403  this key is not for this URL, or the Host is not this node
     ├── NotFound          404  no such model or URL
     ├── MethodRefused     405  the URL does not have this method
     ├── TooLate           408  the request did not arrive in time
@@ -88,6 +89,11 @@ class Unauthorized(ApiError):
         super().__init__(message, code=code, headers={"www-authenticate": "Bearer"})
 
 
+class Forbidden(ApiError):
+    status = 403
+    type = "invalid_request_error"
+
+
 class NotFound(ApiError):
     status = 404
     type = "invalid_request_error"
@@ -106,6 +112,12 @@ class TooLate(ApiError):
 class TooLarge(ApiError):
     status = 413
     type = "invalid_request_error"
+
+    @classmethod
+    def of_body(cls, limit: int) -> "TooLarge":
+        """The body has more than ``limit`` bytes."""
+        message = f"The request is too large: at most {limit} bytes of body are accepted"
+        return cls(message, code="request_too_large")
 
 
 class UriTooLong(ApiError):
@@ -196,8 +208,7 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
         message = f"Unknown request URL: {method} {path}{_OLLAMA if _is_ollama(path) else ''}"
         return NotFound(message, code="unknown_url")
     if isinstance(error, exceptions.PayloadTooLarge):
-        message = f"The request is too large: at most {max_bytes} bytes of body are accepted"
-        return TooLarge(message, code="request_too_large")
+        return TooLarge.of_body(max_bytes)
     if isinstance(error, exceptions.RequestTimeout):
         return TooLate(str(error), code="request_timeout")
     if isinstance(error, exceptions.ServiceUnavailable):

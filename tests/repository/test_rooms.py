@@ -124,6 +124,7 @@ MAY_IMPORT = {
         "server.prompt",
     ],
     "server.response_store": [],
+    "server.seldom": [],
     "server.client": ["messages", "process", "server.errors", "server.prompt"],
     "server.answer": [
         "messages",
@@ -134,6 +135,7 @@ MAY_IMPORT = {
         "server.parsing",
         "server.prompt",
         "server.registry",
+        "server.seldom",
     ],
     "server.formats": [
         "messages",
@@ -155,6 +157,7 @@ MAY_IMPORT = {
         "server.json_text",
         "server.registry",
         "server.response_store",
+        "server.seldom",
     ],
     "server.routes": [
         "models",
@@ -177,6 +180,7 @@ MAY_IMPORT = {
         "server.registry",
         "server.response_store",
         "server.routes",
+        "server.seldom",
     ],
 }
 

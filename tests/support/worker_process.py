@@ -167,6 +167,7 @@ def started_worker(
     until: type | None = Ready,
     store_folder: Path | None = None,
 ) -> Iterator[WorkerProcess]:
+    api = {"allowed_hosts": ["x"]} | api  # as bare requests call the worker
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
     narrow = ApiKey("narrow", digest_of(NARROW_KEY), frozenset({"org/tiny-text"}))
     keys = [ApiKey.unnamed(KEY), ApiKey.unnamed("sk-another-key-0123456789"), narrow]

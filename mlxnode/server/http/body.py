@@ -12,9 +12,11 @@ from sanic.compat import Header
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.context import context_of
 from mlxnode.server.http.strict_json import parse_json
+from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.http.validation import BodyType, validate
+from mlxnode.server.seldom import SeldomLog
 
-logger = logging.getLogger("mlxnode.server")
+seldom = SeldomLog(logging.getLogger("mlxnode.server"))
 
 _IGNORED = "x-mlxnode-ignored"
 _MAX_HEADER = 500  # characters of x-mlxnode-ignored
@@ -46,7 +48,10 @@ def read_json(request: Request) -> dict[str, Any]:
         InvalidRequest: the body is not a JSON object.
     """
     _check_content_type(request.headers)
-    return parse_json(request.body)
+    raw = parse_json(request.body)
+    if isinstance(request, TimedRequest):
+        request.release_body()
+    return raw
 
 
 def validated(request: Request, raw: dict[str, Any], schema: type[BodyType]) -> BodyType:
@@ -94,7 +99,8 @@ def name_ignored(request: Request, names: list[str]) -> None:
 @functools.lru_cache(maxsize=1024)
 def _log_ignored(path: str, names: str) -> None:
     """Log the fields once, not with every request of a client that always sends them."""
-    logger.info("POST %s: ignored fields that change nothing: %s", path, names)
+    line = "POST %s: ignored fields that change nothing: %s"
+    seldom.log(logging.INFO, f"{path} {names}", line, path, names)
 
 
 def json_response(
