@@ -4,7 +4,7 @@ import logging
 import time
 import uuid
 
-from sanic import HTTPResponse, Request, Sanic
+from sanic import HTTPResponse, Request
 from sanic.application.state import ApplicationServerInfo
 from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
@@ -14,10 +14,12 @@ from sanic.response import BaseHTTPResponse
 
 from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable, from_exception
 from mlxnode.server.http.acceptor import is_surplus
+from mlxnode.server.http.accounting import account_of
 from mlxnode.server.http.auth import sent_keys
 from mlxnode.server.http.codings import decode_body
 from mlxnode.server.http.context import WorkerContext, context_of
 from mlxnode.server.http.envelope import error_response
+from mlxnode.server.http.logged_app import LoggedApp
 from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.routes import (
@@ -51,9 +53,9 @@ _MAX_REQUEST_ID = 128
 _NEVER = 10 * 365 * 86_400.0  # seconds; the first token of a long prompt may take minutes
 
 
-def build_app(name: str, context: WorkerContext) -> Sanic:
+def build_app(name: str, context: WorkerContext) -> LoggedApp:
     """The application of one worker, before it serves."""
-    app = Sanic(
+    app = LoggedApp(
         name,
         router=LenientRouter(),
         request_class=TimedRequest,
@@ -145,6 +147,7 @@ class _EnvelopeErrors(ErrorHandler):
             logger.error("%s %s", request.method, request.path, exc_info=exception)
         elif error.status >= 500:
             logger.warning("%s %s: %s", request.method, request.path, error)
+        account_of(request).note_error(error)
         return error_response(request, error, _id_of(request))
 
 

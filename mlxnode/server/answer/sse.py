@@ -27,12 +27,12 @@ async def stream_answer(
     writer: AnswerWriter,
     *,
     keep_alive_after: float,
-) -> None:
+) -> ApiError | None:
     """Answer ``request`` with events; all that arrived together goes into one write.
 
     The stream begins with the first update of the engine, or after ``keep_alive_after``
     seconds. A failure before that is an HTTP status. A later failure is the last event, without
-    ``end``: clients take a stream that only ends for a complete one.
+    ``end``: clients take a stream that only ends for a complete one. Returns that failure.
 
     Raises:
         ApiError: the engine refused the request or failed before the stream began.
@@ -54,12 +54,15 @@ async def stream_answer(
     except ApiError as error:
         logger.warning("stream %s ended early: %s", request.ctx.request_id, error.message)
         await stream.end([], writer.failure(error))
+        return error
     except SanicException:
         raise  # the client has left
     except Exception:
         logger.exception("stream %s failed", request.ctx.request_id)
         error = ApiError("The server had an error while processing the request")
         await stream.end([], writer.failure(error))
+        return error
+    return None
 
 
 class _EventStream:
