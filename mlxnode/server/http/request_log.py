@@ -53,7 +53,7 @@ class RequestLog:
     """Writes entries from ``open`` to ``close``; ``file`` None is standard output."""
 
     def __init__(self, form: RequestLogForm, file: str | None):
-        self._encode = msgspec.json.encode if form == "json" else _as_text
+        self._to_text = _as_json if form == "json" else _as_text
         self._file = file
         self._output = _STANDARD_OUTPUT if file is None else None
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -75,7 +75,7 @@ class RequestLog:
     def write(self, entry: Entry) -> None:
         """Queue one line; never waits."""
         if self._lines.qsize() < _MAX_QUEUED:
-            self._lines.put(self._encode(entry) + b"\n")
+            self._lines.put(self._to_text(entry).encode() + b"\n")
         else:
             self._lose("they come faster than they can be written")
 
@@ -121,14 +121,19 @@ class RequestLog:
         logger.warning("lines of the request log are lost, so far %d: %s", lost, why)
 
 
-def _as_text(entry: Entry) -> bytes:
+def _as_json(entry: Entry) -> str:
+    """In ASCII: some readers end lines at other characters, too."""
+    return json.dumps(msgspec.structs.asdict(entry), separators=(",", ":"))
+
+
+def _as_text(entry: Entry) -> str:
     """``name=value`` for each known value; what is not plain is quoted as JSON."""
     parts = [
         f"{name}={value if _PLAIN.fullmatch(str(value)) else json.dumps(str(value))}"
         for name, value in msgspec.structs.asdict(entry).items()
         if value is not None
     ]
-    return " ".join(parts).encode()
+    return " ".join(parts)
 
 
 def _is_at(descriptor: int, path: str) -> bool:
