@@ -55,11 +55,13 @@ class RequestLog:
     def __init__(self, form: RequestLogForm, file: str | None):
         self._to_text = _as_json if form == "json" else _as_text
         self._file = file
-        self._output = _STANDARD_OUTPUT if file is None else None
+        self._output: int | None = None
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._is_torn = False  # the last line has no end
-        self._lock = threading.Lock()  # of what is lost
-        self._num_lost = 0
+        self._num_refused = 0  # lines, since the queue was full; counted by the event loop
+        self._num_failed = 0  # lines, since they were not written; counted by the thread
+        self._num_told = 0  # of both
+        self._why = "they come faster than they can be written"
         self._quiet_until = 0.0
         self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
 
@@ -77,7 +79,7 @@ class RequestLog:
         if self._lines.qsize() < _MAX_QUEUED:
             self._lines.put(self._to_text(entry).encode() + b"\n")
         else:
-            self._lose("they come faster than they can be written")
+            self._num_refused += 1
 
     def close(self, timeout: float) -> None:
         """Write what is queued, for at most ``timeout`` seconds."""
@@ -87,15 +89,28 @@ class RequestLog:
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
             try:
-                self._append(b"\n" + line if self._is_torn else line)
+                # A line is one write: other workers write to the same file or pipe.
+                data = b"\n" + line if self._is_torn else line
+                self._is_torn = os.write(self._open_file(), data) < len(data)
+                if self._is_torn:
+                    self._fail("there is no room left")
             except OSError as error:
-                self._lose(str(error))
+                self._fail(str(error))
+            self._warn()
+        self._quiet_until = 0.0
+        self._warn()
 
-    def _append(self, line: bytes) -> None:
-        # A line is one write: other workers write to the same file or pipe.
-        self._is_torn = os.write(self._open_file(), line) < len(line)
-        if self._is_torn:
-            self._lose("there is no room left")
+    def _fail(self, why: str) -> None:
+        self._num_failed += 1
+        self._why = why
+
+    def _warn(self) -> None:
+        """Tell of lost lines: at once, then once a minute. Only the thread may wait."""
+        lost = self._num_refused + self._num_failed
+        if lost > self._num_told and time.monotonic() >= self._quiet_until:
+            logger.warning("%d lines of the request log are lost so far: %s", lost, self._why)
+            self._num_told = lost
+            self._quiet_until = time.monotonic() + _QUIET
 
     def _open_file(self) -> int:
         """The descriptor to write to; that of a new file if the last one was moved away."""
@@ -108,17 +123,6 @@ class RequestLog:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self._output = os.open(self._file, flags, 0o600)
         return self._output
-
-    def _lose(self, why: str) -> None:
-        """Count a lost line; a warning tells the number at once, then once a minute."""
-        with self._lock:
-            self._num_lost += 1
-            now = time.monotonic()
-            if now < self._quiet_until:
-                return
-            lost, self._num_lost = self._num_lost, 0
-            self._quiet_until = now + _QUIET
-        logger.warning("lines of the request log are lost, so far %d: %s", lost, why)
 
 
 def _as_json(entry: Entry) -> str:
