@@ -1,4 +1,4 @@
-"""The command line: ``mlxnode serve``, ``status``, ``models``, ``check`` and ``doctor``."""
+"""The command line: ``serve``, ``status``, ``usage``, ``models``, ``check`` and ``doctor``."""
 
 import argparse
 import contextlib
@@ -12,6 +12,7 @@ from mlxnode.config.file import LoadedConfig, load_config, parse_address
 from mlxnode.config.tables import LogLevel
 from mlxnode.errors import ModelError, NodeError
 from mlxnode.process.logging import set_up_logging
+from mlxnode.process.usage_command import add_usage_options, show_usage
 
 if TYPE_CHECKING:
     from mlxnode.models.resolve import Resolved
@@ -22,6 +23,7 @@ EXAMPLES = """examples:
   mlxnode models                        what is registered, and whether it is on disk
   mlxnode check --deep && mlxnode serve
   mlxnode status                        what the running node does, and the memory it uses
+  mlxnode usage --by key                what each key has used in the last 30 days
   mlxnode doctor                        does everything work on this machine?
 
 The configuration is looked for at --config, $MLXNODE_CONFIG, ./config.toml and
@@ -67,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", _status, "Show what the running node does, and its memory.")
     status.add_argument("--address", metavar="HOST:PORT", help="the node that listens there")
     status.add_argument("--json", action="store_true", help="all figures as JSON")
+    usage = add(
+        "usage", show_usage, "Show the requests and tokens of each key, by day and model."
+    )
+    add_usage_options(usage)
     add("models", _models, "List the configured models, and whether they are on disk.")
     check = add("check", _check, "Check the configuration and the models without serving.")
     check.add_argument(

@@ -6,7 +6,8 @@
     ├── ConfigError        the configuration is wrong; the command exits with 2
     ├── ModelError         a model cannot be fetched, read or served; exits with 1
     ├── AddressError       the server cannot listen on the address; exits with 1
-    └── StatusError        no running node tells its figures; exits with 1
+    ├── StatusError        no running node tells its figures; exits with 1
+    └── UsageError         the usage of the keys cannot be read; exits with 1
 """
 
 
@@ -32,6 +33,10 @@ class AddressError(NodeError):
 
 class StatusError(NodeError):
     """No running node tells its figures."""
+
+
+class UsageError(NodeError):
+    """The usage of the keys cannot be read."""
 
 
 def reason_of(error: Exception) -> str:

@@ -289,10 +289,22 @@ class Settle(Message, frozen=True):
     tokens: int
 
 
+class Usage(Message, frozen=True):
+    """A request of ``key`` to ``model`` has ended, and has used these numbers of tokens."""
+
+    key: str  # the id of the key, not the key
+    model: str
+    prompt: int
+    cached: int  # of the prompt
+    completion: int
+
+
 class Busy(Message, frozen=True):
     """Requests run in this worker from now on, or none does."""
 
     is_busy: bool
 
 
-ChildToSupervisor = Pong | Progress | Ready | Connected | Fatal | Reserve | Used | Settle | Busy
+ChildToSupervisor = (
+    Pong | Progress | Ready | Connected | Fatal | Reserve | Used | Settle | Usage | Busy
+)

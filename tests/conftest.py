@@ -1,6 +1,8 @@
 """Markers of the test tiers; custom kernels in the emulator; the demo models, fetched once."""
 
+import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,11 +28,16 @@ SLOW_FIXTURES = {
 }
 
 
-def pytest_configure() -> None:
-    """Nodes of the tests start as from a terminal, also where the tests run in the background.
+def pytest_configure(config: pytest.Config) -> None:
+    """No test writes to the user's own usage file.
+
+    Nodes of the tests start as from a terminal, also where the tests run in the background.
 
     There, signals may be ignored, which children inherit: a node stays then as under nohup.
     """
+    folder = tempfile.TemporaryDirectory(prefix="mlxnode-state-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["MLXNODE_STATE"] = folder.name
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -60,6 +60,7 @@ UNIONS = {
         m.Reserve(1, "anonymous", "a/b", 100, 1024),
         m.Used(1, 300),
         m.Settle(1, 0),
+        m.Usage("anonymous", "a/b", 100, 40, 7),
         m.Busy(is_busy=True),
     ],
 }

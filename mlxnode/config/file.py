@@ -70,7 +70,7 @@ def load_config(
         _check_exposure(config.api, source.file, host, keys)
     except ConfigError as error:
         raise ConfigError(f"{source.where}: {error}") from error
-    return LoadedConfig(source.file, config, host, port, keys)
+    return LoadedConfig(source.file, _with_absolute_files(config, source), host, port, keys)
 
 
 def find_config(environ: Mapping[str, str]) -> Path | None:
@@ -133,6 +133,22 @@ def _validate(tables: dict[str, Any], where: str) -> NodeConfig:
     except ValidationError as error:
         lines = [f"{where}: {_explain(details)}" for details in error.errors()]
         raise ConfigError("\n".join(lines)) from None
+
+
+def _with_absolute_files(config: NodeConfig, source: ConfigSource) -> NodeConfig:
+    """``config`` with the files that a node writes as absolute paths, for all processes.
+
+    Raises:
+        ConfigError: a path begins with the home folder of nobody.
+    """
+    files = {}
+    for name in ("usage_file", "request_log_file"):
+        if file := getattr(config.server, name):
+            try:
+                files[name] = str((source.folder / Path(file).expanduser()).absolute())
+            except RuntimeError as error:
+                raise ConfigError(f"{source.where}: server.{name}: {error}") from error
+    return config.model_copy(update={"server": config.server.model_copy(update=files)})
 
 
 def _explain(error: Mapping[str, Any]) -> str:

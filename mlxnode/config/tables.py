@@ -19,6 +19,7 @@ from pydantic import (
 
 ModelType = Literal["chat", "completion", "embedding", "rerank"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+RequestLogForm = Literal["off", "text", "json"]
 Backend = Literal["auto", "metal", "ops"]  # the same as kernels.backend.Backend
 _KINDS: dict[ModelType, str] = {  # in errors
     "chat": "a chat model",
@@ -205,6 +206,11 @@ class ServerConfig(Table):
         _BILLING_LINE
     ]
     allow_control_tokens: bool = False  # in the text of conversations
+    # Of every key, over restarts; None: in mlxnode's state folder; "": not kept.
+    usage_file: str | None = None
+    usage_days: Annotated[int, Field(ge=1)] = 400  # the newest ones with usage are kept
+    request_log: RequestLogForm = "off"  # a line for each request, without its content
+    request_log_file: str | None = None  # None: standard output
     log_level: LogLevel = "info"
 
     @model_validator(mode="after")
@@ -213,6 +219,12 @@ class ServerConfig(Table):
             raise ValueError(
                 f"max_buffered_bytes must be at least max_body_bytes ({self.max_body_bytes})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _request_log_has_a_form(self) -> "ServerConfig":
+        if self.request_log_file is not None and self.request_log == "off":
+            raise ValueError('request_log_file needs request_log = "text" or "json"')
         return self
 
     @property

@@ -45,7 +45,9 @@ class Pipe:
         self._decoder = msgspec.msgpack.Decoder(receives)
         self._on_message = on_message
         self._on_close = on_close
-        self._outbox: queue.SimpleQueue[tuple[bytes, int | None] | None] = queue.SimpleQueue()
+        # An event is set when all that is queued before it is written.
+        self._outbox: queue.SimpleQueue[tuple[bytes, int | None] | threading.Event | None]
+        self._outbox = queue.SimpleQueue()
         self._max_queued = max_queued
         self._closed = threading.Event()
         # After a close, the number of the descriptor can belong to another file.
@@ -72,6 +74,12 @@ class Pipe:
             return False
         self._outbox.put((msgspec.msgpack.encode(message), fd))
         return True
+
+    def flush(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until all that is queued is written; True if it is."""
+        written = threading.Event()
+        self._outbox.put(written)
+        return not self._closed.is_set() and written.wait(timeout)
 
     def receive_fd(self) -> int:
         """The descriptor that follows the current message. Call only in ``on_message``."""
@@ -108,6 +116,9 @@ class Pipe:
     def _write(self) -> None:
         try:
             while (item := self._outbox.get()) is not None:
+                if isinstance(item, threading.Event):
+                    item.set()
+                    continue
                 data, fd = item
                 self._connection.send_bytes(data)
                 if fd is not None:

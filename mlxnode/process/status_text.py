@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mlxnode.figures import EngineFigures, ModelFigures, NodeFigures, ProcessFigures
+from mlxnode.process.text_table import aligned
 
 _PROCESS_HEADER = ("PROCESS", "PID", "STATE", "UP", "STARTS")
 _MODEL_HEADER = (
@@ -24,14 +25,17 @@ def status_text(figures: NodeFigures) -> str:
         f"mlxnode {figures.version} at {figures.address}, {state}, pid {figures.pid}, "
         f"at most {figures.descriptor_limit} open files a process",
         "",
-        *_table([_PROCESS_HEADER, *map(_process_row, figures.processes)], left=1),
+        *aligned([_PROCESS_HEADER, *map(_process_row, figures.processes)], left=1),
         "",
     ]
     if figures.engine is None:
         lines += ["The engine has reported no figures yet."]
     else:
-        lines += _table(_memory_rows(figures.engine), left=3)
-        lines += ["", *_table([_MODEL_HEADER, *map(_model_row, figures.engine.models)], left=1)]
+        lines += aligned(_memory_rows(figures.engine), left=3)
+        lines += [
+            "",
+            *aligned([_MODEL_HEADER, *map(_model_row, figures.engine.models)], left=1),
+        ]
     if figures.failed_models:
         failed = [f"{id}: {reason}" for id, reason in figures.failed_models.items()]
         lines += ["", "FAILED MODELS", *failed]
@@ -78,19 +82,6 @@ def _model_row(model: ModelFigures) -> Sequence[str]:
         work.prefix_entries,
     )
     return (model.id, _size(model.weight_bytes), *map(str, counts))
-
-
-def _table(rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Aligned columns: the first ``left`` ones to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def _size(size: int) -> str:

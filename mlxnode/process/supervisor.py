@@ -31,6 +31,7 @@ from mlxnode.messages import (
     Reserved,
     Settle,
     Stop,
+    Usage,
     Used,
 )
 from mlxnode.models.served import ServedModel
@@ -42,6 +43,7 @@ from mlxnode.process.private_folder import PrivateFolder
 from mlxnode.process.signals import catch_signals, has_terminal
 from mlxnode.process.sleep import SleepBlocker
 from mlxnode.process.status import NodeStatus
+from mlxnode.process.usage_keeper import UsageKeeper
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -82,6 +84,7 @@ class Supervisor:
         self._on_progress = on_progress
         self._events: queue.SimpleQueue[ChildEvent | signal.Signals] = queue.SimpleQueue()
         self._ledger = Ledger(config.api)
+        self._usage = UsageKeeper(config.server)
         self._store = store = PrivateFolder() if config.server.response_store else None
         self._engine = Child("engine", engine_entry, (config, models), self._events.put)
         self._workers = [
@@ -111,6 +114,7 @@ class Supervisor:
         raise_descriptor_limit()
         catch_signals(self._events.put)
         self._status.open()
+        self._usage.open()
         try:
             if self._open_store():
                 for child in self._children:
@@ -123,6 +127,7 @@ class Supervisor:
                 self._sleep_blocker.release()
             self._status.close()
             self._kill_all()
+            self._usage.close()
             if self._store is not None:
                 self._store.close()
         return self._exit_code
@@ -167,6 +172,8 @@ class Supervisor:
                 self._ledger.use(_holder(child), ticket, tokens)
             case Settle(ticket, tokens):
                 self._ledger.settle(_holder(child), ticket, tokens)
+            case Usage():
+                self._usage.add(message)
             case Busy(is_busy):
                 (self._busy.add if is_busy else self._busy.discard)(child)
 

@@ -5,7 +5,7 @@ import time
 import traceback
 import uuid
 
-from sanic import HTTPResponse, Request, Sanic
+from sanic import HTTPResponse, Request
 from sanic.application.state import ApplicationServerInfo
 from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
@@ -22,11 +22,13 @@ from mlxnode.server.errors import (
     from_exception,
 )
 from mlxnode.server.http.acceptor import is_surplus
+from mlxnode.server.http.accounting import account_of
 from mlxnode.server.http.auth import ANONYMOUS, sent_keys
 from mlxnode.server.http.bytes_in_flight import BytesInFlight
 from mlxnode.server.http.codings import codings_of
 from mlxnode.server.http.context import WorkerContext, context_of
 from mlxnode.server.http.envelope import error_response
+from mlxnode.server.http.logged_app import LoggedApp
 from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.routes import (
@@ -61,9 +63,9 @@ _MAX_REQUEST_ID = 128
 _NEVER = 10 * 365 * 86_400.0  # seconds; the first token of a long prompt may take minutes
 
 
-def build_app(name: str, context: WorkerContext) -> Sanic:
+def build_app(name: str, context: WorkerContext) -> LoggedApp:
     """The application of one worker, before it serves."""
-    app = Sanic(
+    app = LoggedApp(
         name,
         router=LenientRouter(),
         request_class=TimedRequest,
@@ -203,6 +205,7 @@ class _EnvelopeErrors(ErrorHandler):
             # The same for every request while it lasts.
             line = "%s %s: %s", request.method, request.path, error
             self._log.log(logging.WARNING, error.message, *line)
+        account_of(request).note_error(error)
         return error_response(request, error, _id_of(request))
 
 

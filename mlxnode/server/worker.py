@@ -36,11 +36,14 @@ from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.rate_limits import RateLimiter
+from mlxnode.server.http.request_log import RequestLog
 from mlxnode.server.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 from mlxnode.server.serving import Serving
 
 _EXIT_TIMEOUT = 2.0  # seconds from the order to stop until the process exits in any case
+
+_FLUSH_TIMEOUT = 0.5  # seconds for what is still to be written
 
 
 def run_worker(
@@ -82,6 +85,12 @@ class Worker:
         self._loop = loop
         capacity = config.server.response_store
         self._store = ResponseStore(store_folder, capacity) if store_folder else None
+        server = config.server
+        self._request_log = (
+            RequestLog(server.request_log, server.request_log_file).open()
+            if server.request_log != "off"
+            else None
+        )
         self._stopped = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
         self._serving: Serving | None = None  # None while the worker loads
@@ -116,12 +125,17 @@ class Worker:
             rate_limiter=self._rate_limiter,
             keyring=Keyring(api_keys, required=api.require_auth),
             cors=Cors(api.cors_origins if api.cors_enabled else []),
+            report_usage=self._control.send,
             response_store=self._store,
+            request_log=self._request_log,
         )
         garbage.freeze()
         self._serving = await Serving.start(name, self._listener, context)
         self._control.send(Ready(registry.failed))
         await self._stopped.wait()
+        self._control.flush(_FLUSH_TIMEOUT)  # the usage of the last requests
+        if self._request_log is not None:
+            self._request_log.close(_FLUSH_TIMEOUT)
 
     # --- the control pipe: called on its reader thread ------------------------------
 

@@ -25,17 +25,22 @@ class Node:
         descriptors: tuple[int, int] | None = None,
         command: tuple[str, ...] = (),
         terminal: int | None = None,
+        file_size: int | None = None,
         **server: object,
     ):
         """``descriptors``: the soft and hard limits that the supervisor starts with.
 
         ``command`` runs the supervisor. ``terminal`` is the terminal that it is started from.
+        ``file_size``: bytes that a file can have, as where the disk is full.
         """
         self.folder = folder
 
         def prepare() -> None:
             if descriptors is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)
+            if file_size is not None:
+                hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, hard))
             if terminal is not None:
                 fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 

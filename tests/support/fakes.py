@@ -28,6 +28,7 @@ from mlxnode.messages import (
     Settle,
     Stop,
     SupervisorToChild,
+    Usage,
 )
 from mlxnode.process.pipe import Pipe
 
@@ -72,6 +73,8 @@ class Fake:
     def _handle(self, message: object) -> None:
         match message:
             case Ping(sequence):
+                if self._is_ordered("use"):
+                    self._use()
                 if not self._is_ordered("hang"):
                     self._control.send(Pong(sequence))
             case Connect(pipe_id):
@@ -91,6 +94,9 @@ class Fake:
                 self._report(f"told-{','.join(reasons) or 'none'}")
             case Drain():
                 self._report("drained")
+                if self._is_ordered("use"):
+                    self._use()
+                self._control.flush(10)
                 if not self._is_ordered("linger"):
                     self._ended.set()
             case Stop():
@@ -101,6 +107,14 @@ class Fake:
         """The models that this child cannot serve: those of files ``<name>-fails-<model>``."""
         found = self._folder.glob(f"{self._name}-fails-*")
         return {file.name.split("-fails-")[1]: f"{self._name} says so" for file in found}
+
+    def _use(self) -> None:
+        """Report the usage of as many requests as the order says, once."""
+        order = self._folder / f"{self._name}-use"
+        count = int(order.read_text())
+        order.unlink()
+        for _ in range(count):
+            self._control.send(Usage("alice", "model", 10, 4, 3))
 
     def _vanish(self, pipe_id: int) -> None:
         """Exit without an answer, after the engine has its end of the pipe."""

@@ -31,6 +31,7 @@ from mlxnode.messages import (
     Reserve,
     Reserved,
     Settle,
+    Usage,
     Used,
 )
 from mlxnode.models.served import ServedModel
@@ -87,6 +88,7 @@ class WorkerProcess:
         self.settled: queue.Queue[Settle] = queue.Queue()
         self.reserved: queue.Queue[Reserve] = queue.Queue()
         self.used: queue.Queue[Used] = queue.Queue()
+        self.usages: queue.Queue[Usage] = queue.Queue()
         self.engine.reset()
 
     def settle(self) -> None:
@@ -148,6 +150,8 @@ class WorkerProcess:
             self.settled.put(message)
         elif isinstance(message, Used):
             self.used.put(message)
+        elif isinstance(message, Usage):
+            self.usages.put(message)
         else:
             self.events.put(message)
 

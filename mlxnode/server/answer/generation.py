@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from mlxnode.server.answer.choice import Choice, ChoiceDelta, FinishedChoice
 from mlxnode.server.answer.request import GenerationRequest
-from mlxnode.server.answer.usage import TokenCounts
+from mlxnode.server.answer.usage import NOTHING, TokenCounts
 from mlxnode.server.client import EngineCall
 
 
@@ -53,14 +53,14 @@ class Generation:
         )
 
     @property
-    def tokens_used(self) -> int:
+    def charged(self) -> TokenCounts:
         """The tokens to charge: none if the engine refused the request or lost it at once.
 
         A client that leaves before the first token pays for its prompt, which was computed.
         """
         # A prompt that was only scored has an end, but no tokens of its own.
         has_started = any(choice.num_tokens or choice.finish_reason for choice in self._choices)
-        return self.usage.total if has_started or not self._call.has_failed else 0
+        return self.usage if has_started or not self._call.has_failed else NOTHING
 
     async def wait(self, seconds: float) -> bool:
         """True as soon as there is something to receive; False if there is not in time."""
@@ -106,7 +106,7 @@ class Generation:
             choice.feed(update)
             if choice.finish_reason is not None:
                 self._call.abort(index)  # has an effect only if the engine still generates
-        self._note_tokens(self.tokens_used)
+        self._note_tokens(self.charged.total)
         return fed
 
     def _best(self, candidates: list[FinishedChoice]) -> list[FinishedChoice]:

@@ -28,12 +28,12 @@ async def stream_answer(
     writer: AnswerWriter,
     *,
     keep_alive_after: float,
-) -> None:
+) -> ApiError | None:
     """Answer ``request`` with events; all that arrived together goes into one write.
 
     The stream begins with the first update of the engine, or after ``keep_alive_after``
     seconds. A failure before that is an HTTP status. A later failure is the last event, without
-    ``end``: clients take a stream that only ends for a complete one.
+    ``end``: clients take a stream that only ends for a complete one. Returns that failure.
 
     Raises:
         ApiError: the engine refused the request or failed before the stream began.
@@ -56,6 +56,7 @@ async def stream_answer(
         line = "stream %s ended early: %s", request.ctx.request_id, error.message
         seldom.log(logging.WARNING, error.message, *line)
         await stream.end([], writer.failure(error))
+        return error
     except SanicException:
         raise  # the client has left
     except Exception as error:
@@ -63,6 +64,8 @@ async def stream_answer(
         seldom.log(logging.ERROR, kind, line, request.ctx.request_id, exc_info=error)
         failure = ApiError("The server had an error while processing the request")
         await stream.end([], writer.failure(failure))
+        return failure
+    return None
 
 
 class _EventStream:

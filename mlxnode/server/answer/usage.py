@@ -18,3 +18,6 @@ class TokenCounts:
     @property
     def total(self) -> int:
         return self.prompt + self.completion
+
+
+NOTHING = TokenCounts(prompt=0, cached=0, completion=0, reasoning=0)

@@ -1,15 +1,18 @@
 """The objects that all request handlers of a worker share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sanic import Request
 
 from mlxnode.config.tables import NodeConfig
+from mlxnode.messages import Usage
 from mlxnode.server.client import EngineClient
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.hosts import Hosts
 from mlxnode.server.http.rate_limits import RateLimiter
+from mlxnode.server.http.request_log import RequestLog
 from mlxnode.server.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 
@@ -24,8 +27,10 @@ class WorkerContext:
     rate_limiter: RateLimiter
     keyring: Keyring
     cors: Cors
+    report_usage: Callable[[Usage], object]  # to the supervisor
     response_store: ResponseStore | None = None
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
+    request_log: RequestLog | None = None
     is_draining: bool = False
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from sanic import Request
 
+from mlxnode.server.http.accounting import account_of, charge
 from mlxnode.server.http.context import context_of
 
 
@@ -23,13 +24,17 @@ async def embed(
         ApiError: a limit is reached, or the engine refused the request, failed or went away.
     """
     context = context_of(request)
+    account = account_of(request)
+    account.model = model_id
     num_tokens = sum(map(len, inputs))
     async with context.rate_limiter.reserve(
         request.ctx.key_id, model_id, num_tokens
     ) as reservation:
         request.ctx.headers |= reservation.headers
+        account.ask_engine(model_id)
         embedded = await context.engine.embed(model_id, inputs, dimensions, starts=starts)
         reservation.tokens_used = num_tokens
+        charge(request, model_id, num_tokens)
     return np.frombuffer(embedded.vectors, "<f4").reshape(-1, embedded.dimensions)
 
 

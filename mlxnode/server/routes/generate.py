@@ -7,6 +7,7 @@ from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.sse import stream_answer
 from mlxnode.server.answer.writer import AnswerWriter
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.http.accounting import account_of, charge
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of
 
@@ -30,7 +31,8 @@ async def generate(
         ApiError: the request is refused, or fails before anything was sent.
     """
     context = context_of(http_request)
-    model_id = request.model.served.id
+    account = account_of(http_request)
+    account.model = model_id = request.model.served.id
     _check_number(request, context.config.engine.max_queue_size)
     async with context.rate_limiter.reserve(
         http_request.ctx.key_id,
@@ -41,24 +43,29 @@ async def generate(
         http_request.ctx.headers |= reservation.headers
         if request.clamped_to is not None:
             http_request.ctx.headers[_CLAMPED] = str(request.clamped_to)
+        account.ask_engine(model_id)
         with context.engine.generate(
             model_id, request.prompts, request.stop_ids, request.samplings
         ) as call:
-            generation = Generation(call, request, reservation.use)
+            generation = Generation(call, request, account.noting(reservation.use))
             try:
                 if is_stream:
-                    return await stream_answer(
-                        http_request,
-                        generation,
-                        writer,
-                        keep_alive_after=context.config.server.keep_alive_after,
+                    after = context.config.server.keep_alive_after
+                    account.note_error(
+                        await stream_answer(
+                            http_request, generation, writer, keep_alive_after=after
+                        )
                     )
+                    return None
                 choices = await generation.finish()
                 answer = writer.response(choices, generation.usage)
                 await writer.before_end()
                 return json_response(answer)
             finally:
-                reservation.tokens_used = generation.tokens_used
+                used = generation.charged
+                reservation.tokens_used = used.total
+                if used.total > 0:
+                    charge(http_request, model_id, used.prompt, used.cached, used.completion)
 
 
 def _check_number(request: GenerationRequest, limit: int) -> None:

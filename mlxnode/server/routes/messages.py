@@ -9,6 +9,7 @@ from mlxnode.server.formats.messages.events import StreamEvent
 from mlxnode.server.formats.messages.request import settings_of, to_conversation, without_effect
 from mlxnode.server.formats.messages.schema import MessagesBody, PromptBody, Thinking
 from mlxnode.server.formats.messages.writer import Display, MessagesWriter
+from mlxnode.server.http.accounting import charge
 from mlxnode.server.http.body import json_response, name_ignored, read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.registry import TextModel
@@ -52,7 +53,9 @@ async def messages(request: Request) -> HTTPResponse | None:
 async def count_tokens(request: Request) -> HTTPResponse:
     """The exact number of tokens of a prompt, without an answer to it."""
     body = read_body(request, PromptBody)
-    asked = await ask(to_conversation(body), _model(request, body))
+    model = _model(request, body)
+    asked = await ask(to_conversation(body), model)
+    charge(request, model.served.id)
     return json_response(TokenCount(len(asked.prompt.ids)))
 
 

@@ -22,6 +22,7 @@ from mlxnode.server.formats.responses.schema import ResponsesBody
 from mlxnode.server.formats.responses.stored import read_items, to_stored
 from mlxnode.server.formats.responses.tools import Offer, chosen, offers_of
 from mlxnode.server.formats.responses.writer import ResponsesWriter
+from mlxnode.server.http.accounting import charge
 from mlxnode.server.http.body import json_response, name_ignored, read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.stored_responses import key_store, required_store
@@ -76,6 +77,7 @@ async def count_input_tokens(request: Request) -> HTTPResponse:
     _, items = await _history(request, body)
     offers = chosen(offers_of(body.tools or []), body.tool_choice)
     asked = await ask(to_conversation(body, items, offers), model)
+    charge(request, model.served.id)
     return json_response(InputTokenCount(len(asked.prompt.ids)))
 
 

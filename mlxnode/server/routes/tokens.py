@@ -11,6 +11,7 @@ from mlxnode.server.formats.tokens.schema import (
     TextBody,
     TokensBody,
 )
+from mlxnode.server.http.accounting import charge
 from mlxnode.server.http.body import json_response, read_body, read_json, validated
 from mlxnode.server.http.context import registry_of
 from mlxnode.server.prompt import inspection
@@ -42,6 +43,7 @@ async def tokenize(request: Request) -> HTTPResponse:
         body = validated(request, raw, ConversationBody)
         model = registry.find_chat(body.model)
         ids = (await ask(to_conversation(body), model)).prompt.ids
+    charge(request, model.served.id)
     return await off_loop_if(len(ids) > LARGE_TEXT, _tokenization, model, ids, body)
 
 
@@ -54,6 +56,7 @@ async def detokenize(request: Request) -> HTTPResponse:
         check_token_ids([body.tokens], _vocabulary_size(model), "tokens")
     is_large = len(body.tokens) > LARGE_TEXT
     text = await off_loop_if(is_large, inspection.joined, model.tokenizer.backend, body.tokens)
+    charge(request, model.served.id)
     return json_response(Detokenization(text, text))
 
 

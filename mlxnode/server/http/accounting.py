@@ -1,0 +1,76 @@
+"""What one request has used, and how it ended: for the usage of its key and the request log."""
+
+import time
+from collections.abc import Callable
+
+from sanic import Request
+
+from mlxnode.messages import Usage
+from mlxnode.server.errors import ApiError
+from mlxnode.server.http.context import context_of
+
+
+class Account:
+    """Of one request, from its head to the end of its answer.
+
+    ``usage`` is None if the request counts nowhere: it was refused, or failed before its model
+    had begun. ``error`` is the code of the error that the client got. Times are in seconds:
+    ``received_at`` since 1970, the others since the head had arrived.
+    """
+
+    def __init__(self):
+        self.received_at = time.time()
+        self._began = time.monotonic()
+        self.model: str | None = None  # once it is known that the key may use it
+        self.usage: Usage | None = None
+        self.error: str | None = None
+        self.asked_engine: float | None = None
+        self.first_output: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The time until now."""
+        return time.monotonic() - self._began
+
+    def ask_engine(self, model: str) -> None:
+        """The request for ``model`` goes to the engine now."""
+        self.model = model
+        self.asked_engine = self.seconds
+
+    def noting(self, use: Callable[[int], object]) -> Callable[[int], object]:
+        """``use``, which is called with each output of the engine; the first one is noted."""
+
+        def note(tokens: int) -> object:
+            if self.first_output is None:
+                self.first_output = self.seconds
+            return use(tokens)
+
+        return note
+
+    def note_error(self, error: ApiError | None) -> None:
+        """The client got ``error``, or none."""
+        self.error = error and (error.code or error.type)
+
+
+def account_of(request: Request) -> Account:
+    """The account of ``request``, which begins with the first call."""
+    if not has_account(request):
+        request.ctx.account = Account()
+    return request.ctx.account
+
+
+def has_account(request: Request) -> bool:
+    return hasattr(request.ctx, "account")
+
+
+def charge(
+    request: Request, model: str, prompt: int = 0, cached: int = 0, completion: int = 0
+) -> None:
+    """Count ``request``, once, with the tokens that it has used of ``model``.
+
+    The supervisor adds them to the usage of the key.
+    """
+    account = account_of(request)
+    account.model = model
+    account.usage = Usage(request.ctx.key_id, model, prompt, cached, completion)
+    context_of(request).report_usage(account.usage)

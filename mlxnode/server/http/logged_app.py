@@ -1,0 +1,83 @@
+"""Sanic's application, with one entry in the request log for each request."""
+
+from datetime import UTC, datetime
+
+from sanic import Request, Sanic
+from sanic.http import Http, Stage
+
+from mlxnode.server.http.accounting import account_of, has_account
+from mlxnode.server.http.context import context_of
+from mlxnode.server.http.request_log import Entry, Outcome
+
+
+class LoggedApp(Sanic):
+    """Writes the entry when the answer has ended, whether well, with an error or not at all."""
+
+    async def handle_request(self, request: Request) -> None:
+        """Answer a request whose head is read."""
+        account_of(request)  # its time begins
+        try:
+            await super().handle_request(request)
+        finally:
+            _log(request)
+
+    async def handle_exception(
+        self, request: Request, exception: BaseException, run_middleware: bool = True
+    ) -> None:
+        """Answer with an error, also to a head that cannot be read and thus is no request."""
+        is_first = not has_account(request)
+        account_of(request)
+        try:
+            await super().handle_exception(request, exception, run_middleware)
+        finally:
+            if is_first:
+                _log(request)
+
+
+def _log(request: Request) -> None:
+    log = context_of(request).request_log
+    if log is not None:
+        log.write(entry_of(request))
+
+
+def entry_of(request: Request) -> Entry:
+    """The entry of ``request``, whose answer has ended."""
+    account = account_of(request)
+    usage = account.usage
+    http = request.stream if isinstance(request.stream, Http) else None
+    status = http.response.status if http is not None and http.response else None
+    received = datetime.fromtimestamp(account.received_at, UTC)
+    return Entry(
+        time=received.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        id=getattr(request.ctx, "request_id", None),
+        key=getattr(request.ctx, "key_id", None),
+        method=request.method if request.route else None,
+        path=f"/{request.route.path}" if request.route else None,
+        model=account.model,
+        status=status,
+        outcome=_outcome(http, status, account.error),
+        error=account.error,
+        prompt_tokens=usage.prompt if usage else 0,
+        cached_tokens=usage.cached if usage else 0,
+        completion_tokens=usage.completion if usage else 0,
+        asked_s=_rounded(account.asked_engine),
+        first_token_s=_rounded(account.first_output),
+        total_s=_rounded(account.seconds),
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
+
+
+def _outcome(http: Http | None, status: int | None, error: str | None) -> Outcome:
+    if http is None or http.stage is not Stage.IDLE:  # the answer has no end
+        return "left" if http is None or _has_left(http) else "cut"
+    if status is None or status >= 500 or (error and status < 400):
+        return "failed"
+    return "refused" if status >= 400 else "done"
+
+
+def _has_left(http: Http) -> bool:
+    transport, info = http.protocol.transport, http.protocol.conn_info
+    return transport is None or transport.is_closing() or (info is not None and info.lost)
