@@ -6,14 +6,20 @@ import uuid
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.application.state import ApplicationServerInfo
-from sanic.exceptions import RequestCancelled
+from sanic.exceptions import NotFound, RequestCancelled
 from sanic.handlers import ErrorHandler
 from sanic.http import Http
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 
-from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable, from_exception
-from mlxnode.server.http.acceptor import is_surplus
+from mlxnode.server.errors import (
+    SHUTTING_DOWN,
+    ApiError,
+    InvalidRequest,
+    Unavailable,
+    from_exception,
+)
+from mlxnode.server.http.acceptor import is_mistaken, is_surplus
 from mlxnode.server.http.auth import sent_keys
 from mlxnode.server.http.codings import decode_body
 from mlxnode.server.http.context import WorkerContext, context_of
@@ -21,6 +27,7 @@ from mlxnode.server.http.envelope import error_response
 from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.routes import (
+    admin,
     chat,
     completions,
     embeddings,
@@ -44,6 +51,7 @@ _ROUTES = (
     embeddings,
     rerank,
     tokens,
+    admin,
 )
 
 OPENAI_VERSION = "2020-10-01"  # the only date that OpenAI's API has sent so far
@@ -78,7 +86,7 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     for routes in _ROUTES:
         app.blueprint(routes.blueprint)
-    app.ctx.documents = {}  # /openapi.json, by the models that a key may use
+    app.ctx.documents = {}  # /openapi.json, by what a key may use
     app.register_middleware(_admit, "request")
     app.register_middleware(_sign, "response")
     return app
@@ -91,6 +99,10 @@ async def _admit(request: Request) -> HTTPResponse | None:
     request.ctx.request_id = _request_id(request.headers.get("x-request-id", ""))
     request.ctx.headers = {}
     headers = request.headers
+    if is_mistaken(request):
+        raise InvalidRequest(
+            "This server speaks HTTPS: use https:// in its URL", code="not_tls"
+        )
     if request.method == "OPTIONS" and "access-control-request-method" in headers:
         allowed = context.cors.preflight_headers(headers)
         if allowed is not None:
@@ -102,8 +114,11 @@ async def _admit(request: Request) -> HTTPResponse | None:
     if is_surplus(request) and not is_public:
         raise Unavailable("The server has as many connections as it can serve; try again soon")
     if request.route is not None and not is_public:
-        key = context.keyring.authenticate(sent_keys(headers))
-        request.ctx.key_id = key.id
+        for_admin = getattr(request.route.ctx, "admin", False)
+        if for_admin and not context.keyring.has_admin:
+            raise NotFound()
+        key = context.keyring.authenticate(sent_keys(headers), for_admin=for_admin)
+        request.ctx.api_key, request.ctx.key_id = key, key.id
         request.ctx.registry = context.registry.restricted_to(key.models)
         # After the key: inflation takes time.
         codings = headers.getall("content-encoding", [])
@@ -121,7 +136,8 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
     response.headers["x-request-id"] = response.headers["request-id"] = _id_of(request)
     response.headers["openai-processing-ms"] = str(round(seconds * 1000))
     response.headers["openai-version"] = OPENAI_VERSION
-    if (context.is_draining or is_surplus(request)) and isinstance(request.stream, Http):
+    is_last = context.is_draining or is_surplus(request) or is_mistaken(request)
+    if is_last and isinstance(request.stream, Http):
         request.stream.keep_alive = False
     logger.debug(
         "%s %s %s %s %d",

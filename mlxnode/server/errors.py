@@ -5,6 +5,7 @@
     ApiError
     ├── InvalidRequest    400  the request cannot be served as it is
     ├── Unauthorized      401  no key, or a wrong one
+    ├── Forbidden         403  this key is not for this URL
     ├── NotFound          404  no such model or URL
     ├── MethodRefused     405  the URL does not have this method
     ├── TooLate           408  the request did not arrive in time
@@ -82,6 +83,11 @@ class Unauthorized(ApiError):
 
     def __init__(self, message: str, *, code: str | None = None):
         super().__init__(message, code=code, headers={"www-authenticate": "Bearer"})
+
+
+class Forbidden(ApiError):
+    status = 403
+    type = "invalid_request_error"
 
 
 class NotFound(ApiError):

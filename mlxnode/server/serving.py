@@ -35,7 +35,7 @@ class Serving:
         # It finishes the routes, and never creates its own server.
         await AsyncioServer(app, asyncio.get_running_loop(), None, set()).startup()
         limit = connection_limit(context.config.server.max_connections)
-        acceptor = Acceptor(app, listener, limit)
+        acceptor = Acceptor(app, listener, limit, context.tls)
         acceptor.start()
         return cls(context, acceptor)
 

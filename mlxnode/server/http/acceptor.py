@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from sanic import Request, Sanic
+from sanic.http import Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from mlxnode.server.errors import ApiError
 from mlxnode.server.http.http1 import Http1
 from mlxnode.server.http.tcp import probe_when_silent
+from mlxnode.server.http.tls import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, Tls, speaks_tls
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -26,16 +28,20 @@ _AT_ONCE = 16  # connections accepted before other work has its turn
 
 
 class Connection(HttpProtocol):
-    """One connection. ``is_surplus``: it is beyond the limit, for one answer only."""
+    """One connection. ``is_surplus``: it is beyond the limit, for one answer only.
+
+    ``is_encrypted``: it speaks TLS. ``is_mistaken``: it does not, and has to.
+    """
 
     HTTP_CLASS = Http1
-    __slots__ = ("_on_lost", "is_surplus")
+    __slots__ = ("_on_lost", "is_encrypted", "is_mistaken", "is_surplus")
 
     def __init__(
         self, *, is_surplus: bool, on_lost: Callable[["Connection"], None], **options: Any
     ):
         super().__init__(**options)
         self.is_surplus = is_surplus
+        self.is_encrypted = self.is_mistaken = False
         self._on_lost = on_lost
         if is_surplus:
             self.keep_alive_timeout = self.request_timeout = _SURPLUS_TIMEOUT
@@ -46,6 +52,27 @@ class Connection(HttpProtocol):
         if self._task is not None and self.http is not None:
             self.http.exception = error
             self._task.cancel()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close the connection, with the rest of its answer sent.
+
+        Sanic's own aborts a TLS connection at once, for it does not see the bytes that wait
+        below TLS.
+        """
+        if not self.is_encrypted:
+            super().close(timeout)
+            return
+        if self._callback_check_timeouts:
+            self._callback_check_timeouts.cancel()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+
+    def close_if_idle(self) -> bool:
+        """Close the connection if no request runs. Nothing waits to be sent then."""
+        if self.http is not None and self.http.stage is not Stage.IDLE:
+            return False
+        super().close()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -58,6 +85,12 @@ def is_surplus(request: Request) -> bool:
     return isinstance(protocol, Connection) and protocol.is_surplus
 
 
+def is_mistaken(request: Request) -> bool:
+    """True if ``request`` came in plain text to a node that speaks TLS."""
+    protocol = getattr(request.stream, "protocol", None)
+    return isinstance(protocol, Connection) and protocol.is_mistaken
+
+
 class Acceptor:
     """The connections of one worker: at most ``limit``, and for a moment ``SURPLUS`` more.
 
@@ -67,7 +100,8 @@ class Acceptor:
     without an answer (``uv__emfile_trick``).
     """
 
-    def __init__(self, app: Sanic, listener: socket.socket, limit: int):
+    def __init__(self, app: Sanic, listener: socket.socket, limit: int, tls: Tls):
+        self._tls = tls
         self.connections: set[Connection] = set()
         self._limit = limit
         self._num_surplus = 0
@@ -94,6 +128,9 @@ class Acceptor:
         self._stop()
         self._is_closed = True
         self._listener.close()
+        if self._tls.context is not None:
+            for task in self._tasks:  # the handshakes: no request can have come yet
+                task.cancel()
 
     @property
     def _num_free(self) -> int:
@@ -146,11 +183,27 @@ class Acceptor:
 
     async def _attach(self, client: socket.socket, connection: Connection) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: connection, client)
-        except OSError as error:  # the client has left already
+            await self._hand_over(client, connection)
+        except (OSError, asyncio.CancelledError) as error:  # the client has left already
             logger.debug("a connection ended as it began: %s", error)
             client.close()
             self._forget(connection)
+
+    async def _hand_over(self, client: socket.socket, connection: Connection) -> None:
+        """Make the connection, after the handshake if the node speaks TLS."""
+        options: dict[str, Any] = {}
+        if (context := self._tls.context) is not None:
+            connection.is_encrypted = await speaks_tls(client)
+            connection.is_mistaken = not connection.is_encrypted
+        if context is not None and connection.is_encrypted:
+            options = {
+                "ssl": context,
+                "ssl_handshake_timeout": HANDSHAKE_TIMEOUT,
+                "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
+            }
+        await self._loop.connect_accepted_socket(lambda: connection, client, **options)
+        if options and connection.conn_info is None:  # lost in the handshake without an error
+            raise ConnectionAbortedError("the client left in the handshake")
 
     def _forget(self, connection: Connection) -> None:
         if connection in self.connections:

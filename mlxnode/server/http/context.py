@@ -1,14 +1,17 @@
 """The objects that all request handlers of a worker share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sanic import Request
 
 from mlxnode.config.tables import NodeConfig
+from mlxnode.figures import NodeFigures
 from mlxnode.server.client import EngineClient
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.rate_limits import RateLimiter
+from mlxnode.server.http.tls import Tls
 from mlxnode.server.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 
@@ -23,6 +26,8 @@ class WorkerContext:
     rate_limiter: RateLimiter
     keyring: Keyring
     cors: Cors
+    tls: Tls
+    read_figures: Callable[[], NodeFigures]  # of the node; raises Unavailable
     response_store: ResponseStore | None = None
     is_draining: bool = False
 
