@@ -39,15 +39,8 @@ class Certificate:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.set_alpn_protocols(["http/1.1"])
-        try:
-            with _as_file(self.chain) as chain, _as_file(self.key) as key:
-                context.load_cert_chain(chain, key, password=_refuse_password)
-        except OSError as error:  # SSLError is one
-            reason = getattr(error, "reason", None)
-            if reason in _OTHER_KEY:
-                raise ConfigError(f"{_KEY}: the key of another certificate") from error
-            text = (reason or "unreadable PEM").lower().replace("_", " ")
-            raise ConfigError(f"{_CERTIFICATE}, {_KEY}: cannot be used: {text}") from error
+        with _as_file(self.chain) as chain, _as_file(self.key) as key:
+            _load_pair(context, chain, key)
         return context
 
 
@@ -64,10 +57,25 @@ def load_certificate(api: ApiConfig, folder: Path) -> Certificate | None:
         return None
     chain = _read(_CERTIFICATE, api.tls_certificate, folder, b"-----BEGIN CERTIFICATE-----")
     key = _read(_KEY, api.tls_key, folder, b"PRIVATE KEY-----")
+    # From the files themselves first: of a pipe, Python tells no reason.
+    files = (folder / Path(name).expanduser() for name in (api.tls_certificate, api.tls_key))
+    _load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), *map(str, files))
     certificate = Certificate(chain, key)
     if (problem := _problem_of_dates(certificate)) is not None:
         raise ConfigError(f'{_CERTIFICATE} = "{api.tls_certificate}": {problem}')
     return certificate
+
+
+def _load_pair(context: ssl.SSLContext, chain: str, key: str) -> None:
+    """Raises ConfigError if OpenSSL does not take the pair of files."""
+    try:
+        context.load_cert_chain(chain, key, password=_refuse_password)
+    except OSError as error:  # SSLError is one
+        reason = getattr(error, "reason", None)
+        if reason in _OTHER_KEY:
+            raise ConfigError(f"{_KEY}: the key of another certificate") from error
+        text = (reason or "unreadable PEM").lower().replace("_", " ")
+        raise ConfigError(f"{_CERTIFICATE}, {_KEY}: cannot be used: {text}") from error
 
 
 def _problem_of_dates(certificate: Certificate) -> str | None:
