@@ -91,16 +91,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    loaded = load_config(
-        options.config,
-        overrides={
-            "api.address": options.address,
-            "server.workers": options.workers,
-            "server.log_level": options.log_level,
-        },
-    )
+    overrides = {
+        "api.address": options.address,
+        "server.workers": options.workers,
+        "server.log_level": options.log_level,
+    }
+    loaded = load_config(options.config, overrides=overrides)
     config = loaded.config
     set_up_logging(config.server.log_level)
+    _warn(loaded)
     if not config.api.enabled:
         print(
             f"mlxnode: {loaded.where}: api.enabled = false: nothing to serve", file=sys.stderr
@@ -109,6 +108,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     # Imported here, as in the other commands: spawned children import this module again.
     from mlxnode.models.resolve import failure_text
+    from mlxnode.process.access import AccessWatch, access_of
     from mlxnode.process.listener import listen, url_of
     from mlxnode.process.ready import ready_text
     from mlxnode.process.supervisor import Supervisor
@@ -117,14 +117,16 @@ def _serve(options: argparse.Namespace) -> int:
     models, failed = _resolve(loaded)
     if failed and (not models or config.server.require_all_models):
         raise ModelError(f"{loaded.where}: {failure_text(config, failed)}")
+    url = url_of(listener, "http" if loaded.certificate is None else "https")
     return Supervisor(
-        config,
+        config.without_secrets(),
         models,
-        loaded.api_keys,
+        access_of(loaded),
         listener,
         failed=failed,
+        watch=AccessWatch(loaded, lambda: load_config(loaded.file, overrides=overrides)),
         on_progress=_say,
-        on_ready=lambda failed: _say(ready_text(url_of(listener), models, failed, loaded)),
+        on_ready=lambda failed: _say(ready_text(url, models, failed, loaded)),
     ).run()
 
 
@@ -169,6 +171,7 @@ def _check(options: argparse.Namespace) -> int:
     from mlxnode.process.weigh import load_once, notations, weigh
 
     loaded = load_config(options.config)
+    _warn(loaded)
     models, failed = _resolve(loaded)
     engine = loaded.config.engine
     found = weigh(models, engine)
@@ -209,6 +212,11 @@ def _resolve(loaded: LoadedConfig) -> "Resolved":
         return resolve_each(loaded.config, _say, folder=loaded.folder)
     except NodeError as error:
         raise type(error)(f"{loaded.where}: {error}") from error
+
+
+def _warn(loaded: LoadedConfig) -> None:
+    for warning in loaded.warnings:
+        _say(f"mlxnode: {loaded.where}: warning: {warning}")
 
 
 def _say(text: str) -> None:

@@ -15,6 +15,8 @@ from typing import Literal
 
 import msgspec
 
+from mlxnode.config.certificate import Certificate
+from mlxnode.config.keys import ApiKey
 from mlxnode.figures import EngineFigures
 
 FinishReason = Literal["stop", "length"]
@@ -225,7 +227,18 @@ class FailedModels(Message, frozen=True):
     reasons: dict[str, str]
 
 
-SupervisorToChild = Ping | Connect | Drain | Stop | Reserved | FailedModels
+class Access(Message, frozen=True, kw_only=True):
+    """To a worker: who may enter from now on, and the certificate of new connections.
+
+    ``is_limited``: a rate limit can refuse a request. ``certificate`` None: plain HTTP.
+    """
+
+    keys: list[ApiKey]
+    is_limited: bool = False
+    certificate: Certificate | None = None
+
+
+SupervisorToChild = Ping | Connect | Drain | Stop | Reserved | FailedModels | Access
 
 
 # --- child to supervisor ------------------------------------------------------------

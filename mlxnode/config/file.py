@@ -1,7 +1,6 @@
 """The configuration file: find, read and check it, with error messages for the user."""
 
 import difflib
-import ipaddress
 import json
 import os
 import re
@@ -13,9 +12,11 @@ from typing import Any, get_args
 import tomli
 from pydantic import BaseModel, ValidationError
 
+from mlxnode.config.certificate import Certificate, load_certificate
 from mlxnode.config.demo import demo_tables
-from mlxnode.config.keys import EXAMPLE_KEY, ApiKey, digest_of, load_api_keys
-from mlxnode.config.tables import ApiConfig, NodeConfig
+from mlxnode.config.exposure import check_address, check_files, secret_files
+from mlxnode.config.keys import ApiKey, load_api_keys
+from mlxnode.config.tables import NodeConfig
 from mlxnode.errors import ConfigError
 
 
@@ -38,12 +39,25 @@ class ConfigSource:
 
 @dataclass(frozen=True)
 class LoadedConfig(ConfigSource):
-    """A valid configuration, with its address parsed and its keys read."""
+    """A valid configuration, with its address parsed, its keys and its certificate read.
+
+    ``warnings`` say what is allowed and unwise.
+    """
 
     config: NodeConfig
     host: str
     port: int
     api_keys: list[ApiKey]
+    certificate: Certificate | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def access_files(self) -> list[Path]:
+        """The files that say who may enter: a change of them counts while the node runs."""
+        api = self.config.api
+        names = [*secret_files(api).values(), api.tls_certificate]
+        files = [self.folder / Path(name).expanduser() for name in names if name is not None]
+        return [self.file, *files] if self.file is not None else files
 
 
 def load_config(
@@ -67,10 +81,13 @@ def load_config(
     try:
         host, port = parse_address(config.api.address)
         keys = load_api_keys(config.api, source.folder, environ)
-        _check_exposure(config.api, source.file, host, keys)
+        certificate = load_certificate(config.api, source.folder)
+        check_address(config.api, source.file, host, keys)
+        warnings = check_files(config.api, source.file, source.folder, host)
     except ConfigError as error:
         raise ConfigError(f"{source.where}: {error}") from error
-    return LoadedConfig(source.file, _with_absolute_files(config, source), host, port, keys)
+    config = _with_absolute_files(config, source)
+    return LoadedConfig(source.file, config, host, port, keys, certificate, tuple(warnings))
 
 
 def find_config(environ: Mapping[str, str]) -> Path | None:
@@ -98,14 +115,6 @@ def parse_address(address: str) -> tuple[str, int]:
             'to 65535, as "127.0.0.1:8080" or "[::1]:8080"'
         )
     return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """True if only this machine can reach ``host``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -182,23 +191,3 @@ def _known_keys(location: list[str]) -> list[str]:
         else:  # dict[str, Table]: any name is a key
             table = get_args(table)[1]
     return list(table.model_fields)
-
-
-def _check_exposure(api: ApiConfig, file: Path | None, host: str, keys: list[ApiKey]) -> None:
-    """An address that other machines can reach needs a secret key, or require_auth = false.
-
-    Raises:
-        ConfigError: other machines can reach the address, and neither is configured.
-    """
-    if is_loopback(host):
-        return
-    if file is None:
-        raise ConfigError(
-            f'api.address = "{api.address}" can be reached from other machines: '
-            "write a configuration file with a key, or with require_auth = false"
-        )
-    if api.require_auth and digest_of(EXAMPLE_KEY) in [key.digest for key in keys]:
-        raise ConfigError(
-            "the key is still the example's, and api.address = "
-            f'"{api.address}" can be reached from other machines: choose a key of your own'
-        )

@@ -22,12 +22,14 @@ class ApiKey:
 
     ``id`` names the key in the log and in the ledger: the name of its ``[api.keys.<name>]``,
     else the first digits of its digest. ``models`` are the only models that the key may use;
-    None allows all models.
+    None allows all models. ``is_admin``: the key is for the routes of the administrator, and
+    for no other.
     """
 
     id: str
     digest: bytes  # SHA-256
     models: frozenset[str] | None = None
+    is_admin: bool = False
 
     @classmethod
     def unnamed(cls, key: str) -> "ApiKey":
@@ -43,7 +45,7 @@ def digest_of(key: str) -> bytes:
 
 
 def load_api_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> list[ApiKey]:
-    """The keys of ``[api]``, of its key file, of the environment and of ``[api.keys]``.
+    """The keys of ``[api]``, of its key files, of the environment and of ``[api.keys]``.
 
     Relative paths are relative to ``folder``.
 
@@ -58,19 +60,43 @@ def load_api_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> l
         sources[key.digest] = source
     for name, table in api.keys.items():
         source = f"api.keys.{_check_name(name)}"
-        digest = _digest_of_table(table, source, folder)
-        if digest in keys:
-            raise ConfigError(f"{source}: the same key as {sources[digest]}")
         _check_models(table, source, api)
         allowed = None if table.models is None else frozenset(table.models)
-        keys[digest] = ApiKey(name, digest, allowed)
-        sources[digest] = source
+        for digest in _digests_of_table(table, source, folder):
+            if digest in keys:
+                raise ConfigError(f"{source}: the same key as {sources[digest]}")
+            keys[digest] = ApiKey(name, digest, allowed)
+            sources[digest] = source
+    _check_there_is_a_key(api, keys)
+    return [*keys.values(), *_admin_keys(api, folder, environ, sources)]
+
+
+def _admin_keys(
+    api: ApiConfig, folder: Path, environ: Mapping[str, str], sources: Mapping[bytes, str]
+) -> list[ApiKey]:
+    """``sources`` are those of the other keys, by digest."""
+    keys: dict[bytes, ApiKey] = {}
+    secrets = list(_read_secrets("api.admin_key", api.admin_key, api.admin_key_file, folder))
+    if api.admin_key_file is not None and not any("file" in source for source, _ in secrets):
+        raise ConfigError(
+            f'api.admin_key_file = "{api.admin_key_file}": expected a line with a key'
+        )
+    if "MLXNODE_ADMIN_KEY" in environ:
+        secrets.append(("$MLXNODE_ADMIN_KEY", environ["MLXNODE_ADMIN_KEY"]))
+    for source, secret in secrets:
+        digest = digest_of(_check_secret(secret, source))
+        if digest in sources:
+            raise ConfigError(f"{source}: the same key as {sources[digest]}")
+        keys[digest] = ApiKey(f"admin-{digest.hex()[:_ID_LENGTH]}", digest, is_admin=True)
+    return list(keys.values())
+
+
+def _check_there_is_a_key(api: ApiConfig, keys: Mapping[bytes, ApiKey]) -> None:
     if api.require_auth and not keys:
         raise ConfigError(
             "api.require_auth = true, but there is no key: set api.api_key, "
             "api.api_key_file, api.keys.<name> or MLXNODE_API_KEY"
         )
-    return list(keys.values())
 
 
 def _unnamed_keys(
@@ -82,20 +108,18 @@ def _unnamed_keys(
         yield "$MLXNODE_API_KEY", environ["MLXNODE_API_KEY"]
 
 
-def _digest_of_table(table: KeyConfig, source: str, folder: Path) -> bytes:
+def _digests_of_table(table: KeyConfig, source: str, folder: Path) -> list[bytes]:
+    """One digest; several if the file holds the next key beside the one that it replaces."""
     if table.sha256 is not None:
         digest = bytes.fromhex(table.sha256)
         if digest == digest_of(""):  # $KEY was not set; a request without a key would match
             raise ConfigError(f"{source}.sha256: this is the SHA-256 of nothing")
-        return digest
-    secrets = list(_read_secrets(f"{source}.key", table.key, table.key_file, folder))
-    if len(secrets) != 1:  # only a key file can hold no key, or several
-        raise ConfigError(
-            f'{source}.key_file = "{table.key_file}": expected one line with the key, '
-            f"got {len(secrets)}"
-        )
-    [(source, secret)] = secrets
-    return digest_of(_check_secret(secret, source))
+        return [digest]
+    secrets = _read_secrets(f"{source}.key", table.key, table.key_file, folder)
+    digests = [digest_of(_check_secret(secret, source)) for source, secret in secrets]
+    if not digests:
+        raise ConfigError(f'{source}.key_file = "{table.key_file}": expected a line with a key')
+    return list(dict.fromkeys(digests))
 
 
 def _read_secrets(

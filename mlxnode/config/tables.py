@@ -96,8 +96,8 @@ class ModelConfig(RateLimits):
 class KeyConfig(RateLimits):
     """``[api.keys.<name>]``: one key, with its own limits and models.
 
-    The table holds the key, or the name of a file with the key as its only line, or the
-    SHA-256 of the key.
+    The table holds the key, or the name of a file with the key in a line, or the SHA-256 of the
+    key. While a key is replaced, the file holds the old and the new one.
     """
 
     key: SecretStr | None = None
@@ -158,7 +158,11 @@ class ApiConfig(RateLimits):
     require_auth: bool = True
     # Names of this node that the machine does not know as its own, where no key is required.
     allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = []
+    admin_key: SecretStr | None = None
+    admin_key_file: str | None = None
     keys: dict[str, KeyConfig] = {}
+    tls_certificate: str | None = None
+    tls_key: str | None = None
     cors_enabled: bool = False
     cors_origins: list[Annotated[str, AfterValidator(_check_origin)]] = []
     models: dict[str, ModelConfig] = {}
@@ -167,6 +171,12 @@ class ApiConfig(RateLimits):
     def _cors_has_origins(self) -> "ApiConfig":
         if self.cors_enabled and not self.cors_origins:
             raise ValueError("cors_enabled = true, but cors_origins is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_has_both_files(self) -> "ApiConfig":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("set both tls_certificate and tls_key, or neither")
         return self
 
     @property
@@ -272,3 +282,12 @@ class NodeConfig(Table):
     api: ApiConfig = ApiConfig()
     server: ServerConfig = ServerConfig()
     engine: EngineConfig = EngineConfig()
+
+    def without_secrets(self) -> "NodeConfig":
+        """The same without any key: for the processes that need none."""
+        keys = {
+            name: table.model_copy(update={"key": None})
+            for name, table in self.api.keys.items()
+        }
+        api = self.api.model_copy(update={"api_key": None, "admin_key": None, "keys": keys})
+        return self.model_copy(update={"api": api})

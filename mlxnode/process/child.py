@@ -61,7 +61,7 @@ class Child:
     ):
         self.name = name
         self._entry = entry
-        self._arguments = arguments
+        self.arguments = arguments  # of the next incarnation
         self._on_event = on_event
         self.incarnation = 0  # the number of starts
         self.is_ready = False
@@ -96,7 +96,7 @@ class Child:
         ours, theirs = _spawn.Pipe(duplex=True)
         with theirs:  # an open copy of the child's end would hide the death of the child
             process = _spawn.Process(
-                target=_run, args=(self._entry, theirs, *self._arguments), name=self.name
+                target=_run, args=(self._entry, theirs, *self.arguments), name=self.name
             )
             with held_signals():
                 resource_tracker.ensure_running()  # which lets go of some signals

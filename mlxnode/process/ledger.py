@@ -13,7 +13,7 @@ limit, and other keys have buckets of their own.
 
 import math
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +44,11 @@ class Bucket:
         if amount > self.limit:
             return math.inf
         return max(0.0, (amount - self.level(now)) * 60 / self.limit)
+
+    def set_limit(self, limit: int, now: float) -> None:
+        """Hold at most ``limit`` from now on. What has been taken stays taken."""
+        self._level, self._updated = self.level(now) - self.limit + limit, now
+        self.limit = limit
 
     def snapshot(self, now: float) -> Limit:
         level = self.level(now)
@@ -144,6 +149,17 @@ class Ledger:
         if claim is not None:
             claim.change(tokens, self._clock())
 
+    def replace(self, api: ApiConfig, keys: Collection[str]) -> None:
+        """Apply the limits of ``api`` from now on. ``keys`` are the ids of all keys."""
+        self._api = api
+        now = self._clock()
+        for (key, model, kind), bucket in list(self._buckets.items()):
+            limit = self._limit_of(key, model, kind)
+            if limit is None or key not in keys:
+                del self._buckets[key, model, kind]
+            else:
+                bucket.set_limit(limit, now)
+
     def forget(self, holder: Hashable) -> None:
         """Drop the reservations of a dead holder."""
         for name in [name for name in self._reservations if name[0] == holder]:
@@ -153,17 +169,21 @@ class Ledger:
         self, kind: Kind, amount: int, expected: int, key: str, model: str, now: float
     ) -> Claim:
         """The claim of a request of ``key`` to ``model``, on the buckets of both."""
-        of_key = _limit(self._api.keys.get(key), kind) or _limit(self._api, kind)
-        of_model = _limit(self._api.models.get(model), kind)
         buckets = [
             self._buckets.setdefault((key, name, kind), Bucket(limit, now))
-            for name, limit in ((None, of_key), (model, of_model))
-            if limit is not None
+            for name in (None, model)
+            if (limit := self._limit_of(key, name, kind)) is not None
         ]
         room = min((bucket.limit - amount for bucket in buckets), default=0)
         amount += max(min(expected, room), 0)
         buckets.sort(key=lambda b: (b.wait_for(amount, now), -b.level(now)), reverse=True)
         return Claim(kind, amount, buckets)
+
+    def _limit_of(self, key: str, model: str | None, kind: Kind) -> int | None:
+        """The limit of ``key`` for ``model``, or for all models together."""
+        if model is not None:
+            return _limit(self._api.models.get(model), kind)
+        return _limit(self._api.keys.get(key), kind) or _limit(self._api, kind)
 
 
 def _limit(table: RateLimits | None, kind: Kind) -> int | None:

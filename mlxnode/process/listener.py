@@ -47,10 +47,10 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
     """The URL of a listening socket, with its actual port."""
     host, port = listener.getsockname()[:2]
-    return f"http://{_join(host, port)}"
+    return f"{scheme}://{_join(host, port)}"
 
 
 def _check_unused(listener: socket.socket, host: str, port: int) -> None:

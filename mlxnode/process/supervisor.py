@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from multiprocessing import Pipe as make_pipe
 from multiprocessing.connection import Connection
 
-from mlxnode.config.keys import ApiKey
+from mlxnode.config.file import LoadedConfig
 from mlxnode.config.tables import NodeConfig
 from mlxnode.messages import (
+    Access,
     Busy,
     ChildToSupervisor,
     Connect,
@@ -35,6 +36,7 @@ from mlxnode.messages import (
     Used,
 )
 from mlxnode.models.served import ServedModel
+from mlxnode.process.access import AccessWatch, hand_out
 from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.descriptors import raise_descriptor_limit
 from mlxnode.process.failures import ModelFailures
@@ -55,6 +57,7 @@ MAX_FAILED_STARTS = 3  # of a child that was never ready
 
 ENGINE = "mlxnode.engine.entry:run_engine"
 WORKER = "mlxnode.server.worker:run_worker"
+_Event = ChildEvent | signal.Signals | LoadedConfig
 
 
 class Supervisor:
@@ -64,10 +67,11 @@ class Supervisor:
         self,
         config: NodeConfig,
         models: list[ServedModel],
-        api_keys: list[ApiKey],
+        access: Access,
         listener: socket.socket,
         *,
         failed: Mapping[str, str] | None = None,
+        watch: AccessWatch | None = None,
         on_ready: Callable[[dict[str, str]], None] = lambda failed: None,
         on_progress: Callable[[str], None] = lambda text: None,
         engine_entry: str = ENGINE,
@@ -75,14 +79,16 @@ class Supervisor:
     ):
         """``failed`` has the configured models that are not in ``models``, with the reasons.
 
-        ``on_ready`` is called with all failed models, once the others are served.
+        ``watch`` finds new keys. ``on_ready`` is called with all failed models, once the others
+        are served.
         """
         self._config = config
         self._failures = ModelFailures(config.api.models, failed or {})
         self._listener = listener
         self._on_ready = on_ready
         self._on_progress = on_progress
-        self._events: queue.SimpleQueue[ChildEvent | signal.Signals] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._watch = watch
         self._ledger = Ledger(config.api)
         self._usage = UsageKeeper(config.server)
         self._store = store = PrivateFolder() if config.server.response_store else None
@@ -91,7 +97,7 @@ class Supervisor:
             Child(
                 f"worker {i}",
                 worker_entry,
-                (i, listener, config, models, api_keys, store and store.path),
+                (i, listener, config, models, access, store and store.path),
                 self._events.put,
             )
             for i in range(config.server.num_workers)
@@ -115,6 +121,8 @@ class Supervisor:
         catch_signals(self._events.put)
         self._status.open()
         self._usage.open()
+        if self._watch is not None:
+            self._watch.start(self._events.put)
         try:
             if self._open_store():
                 for child in self._children:
@@ -145,6 +153,8 @@ class Supervisor:
             return
         if isinstance(event, signal.Signals):
             self._on_signal(event)
+        elif isinstance(event, LoadedConfig):
+            hand_out(event, self._ledger, self._workers)
         elif event.is_current:
             self._on_child_event(event.child, event.message)
 
@@ -207,6 +217,8 @@ class Supervisor:
         # A closing terminal signals twice: the system does, and so does the shell.
         if number == signal.SIGHUP and (self._is_draining or not self._has_terminal):
             log.info("SIGHUP: going on")
+            if self._watch is not None:
+                self._watch.ask()
             return
         if self._is_draining:
             log.info("%s again: ending now", number.name)

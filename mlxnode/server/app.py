@@ -7,7 +7,7 @@ import uuid
 
 from sanic import HTTPResponse, Request
 from sanic.application.state import ApplicationServerInfo
-from sanic.exceptions import RequestCancelled
+from sanic.exceptions import NotFound, RequestCancelled
 from sanic.handlers import ErrorHandler
 from sanic.http import Http
 from sanic.http.constants import HTTP
@@ -21,7 +21,7 @@ from mlxnode.server.errors import (
     Unavailable,
     from_exception,
 )
-from mlxnode.server.http.acceptor import is_surplus
+from mlxnode.server.http.acceptor import is_mistaken, is_surplus
 from mlxnode.server.http.accounting import account_of
 from mlxnode.server.http.auth import ANONYMOUS, sent_keys
 from mlxnode.server.http.bytes_in_flight import BytesInFlight
@@ -32,6 +32,7 @@ from mlxnode.server.http.logged_app import LoggedApp
 from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.routes import (
+    admin,
     chat,
     completions,
     embeddings,
@@ -56,6 +57,7 @@ _ROUTES = (
     embeddings,
     rerank,
     tokens,
+    admin,
 )
 
 OPENAI_VERSION = "2020-10-01"  # the only date that OpenAI's API has sent so far
@@ -92,7 +94,7 @@ def build_app(name: str, context: WorkerContext) -> LoggedApp:
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     for routes in _ROUTES:
         app.blueprint(routes.blueprint)
-    app.ctx.documents = {}  # /openapi.json, by the models that a key may use
+    app.ctx.documents = {}  # /openapi.json, by what a key may use
     app.register_middleware(_begin, "request")
     app.register_middleware(_sign, "response")
     return app
@@ -102,6 +104,10 @@ async def _begin(request: Request) -> HTTPResponse | None:
     """Check a request before its handler, and before the answer if it has none (404, 405)."""
     context = context_of(request)
     headers = request.headers
+    if is_mistaken(request):
+        raise InvalidRequest(
+            "This server speaks HTTPS: use https:// in its URL", code="not_tls"
+        )
     if request.method == "OPTIONS" and "access-control-request-method" in headers:
         allowed = context.cors.preflight_headers(headers)
         if allowed is not None:
@@ -135,8 +141,11 @@ def _admit(request: Request) -> None:
     if is_surplus(request) and not is_public:
         raise Unavailable("The server has as many connections as it can serve; try again soon")
     if request.route is not None and not is_public:
-        key = context.keyring.authenticate(sent)
-        request.ctx.key_id = key.id
+        for_admin = getattr(request.route.ctx, "admin", False)
+        if for_admin and not context.keyring.has_admin:
+            raise NotFound()
+        key = context.keyring.authenticate(sent, for_admin=for_admin)
+        request.ctx.api_key, request.ctx.key_id = key, key.id
         request.ctx.registry = context.registry.restricted_to(key.models)
     if request.route is not None:
         _admit_body(request)
@@ -168,7 +177,8 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
     response.headers["x-request-id"] = response.headers["request-id"] = _id_of(request)
     response.headers["openai-processing-ms"] = str(round(seconds * 1000))
     response.headers["openai-version"] = OPENAI_VERSION
-    if (context.is_draining or is_surplus(request)) and isinstance(request.stream, Http):
+    is_last = context.is_draining or is_surplus(request) or is_mistaken(request)
+    if is_last and isinstance(request.stream, Http):
         request.stream.keep_alive = False
     logger.debug(
         "%s %s %s %s %d",

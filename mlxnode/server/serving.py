@@ -43,7 +43,9 @@ class Serving:
         await AsyncioServer(app, asyncio.get_running_loop(), None, set()).startup()
         server = context.config.server
         limit = connection_limit(server.max_connections)
-        acceptor = Acceptor(app, listener, limit, server.max_connections_per_address)
+        acceptor = Acceptor(
+            app, listener, context.tls, limit, server.max_connections_per_address
+        )
         acceptor.start()
         return cls(context, acceptor)
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import uvloop
 
-from mlxnode.config.keys import ApiKey
 from mlxnode.config.tables import ModelType, NodeConfig
+from mlxnode.errors import StatusError
+from mlxnode.figures import NodeFigures
 from mlxnode.messages import (
+    Access,
     Busy,
     Connect,
     Connected,
@@ -31,12 +33,15 @@ from mlxnode.process import garbage
 from mlxnode.process.logging import set_up_logging
 from mlxnode.process.pipe import Pipe
 from mlxnode.process.signals import ignore_signals
+from mlxnode.process.status_socket import read_status
 from mlxnode.server.client import EngineClient
+from mlxnode.server.errors import Unavailable
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.http.request_log import RequestLog
+from mlxnode.server.http.tls import Tls
 from mlxnode.server.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 from mlxnode.server.serving import Serving
@@ -52,7 +57,7 @@ def run_worker(
     listener: socket.socket,
     config: NodeConfig,
     models: list[ServedModel],
-    api_keys: list[ApiKey],
+    access: Access,
     store_folder: Path | None = None,
 ) -> None:
     """Serve HTTP on ``listener`` until the supervisor orders a stop, or is gone.
@@ -65,8 +70,8 @@ def run_worker(
     set_up_logging(config.server.log_level)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(control, listener, config, loop, store_folder)
-    loop.run_until_complete(worker.run(f"mlxnode-{index}", models, api_keys))
+    worker = Worker(control, listener, config, loop, access, store_folder)
+    loop.run_until_complete(worker.run(f"mlxnode-{index}", models))
 
 
 class Worker:
@@ -78,6 +83,7 @@ class Worker:
         listener: socket.socket,
         config: NodeConfig,
         loop: asyncio.AbstractEventLoop,
+        access: Access,
         store_folder: Path | None,
     ):
         self._listener = listener
@@ -99,9 +105,11 @@ class Worker:
             control, SupervisorToChild, self._on_message, self._on_close, name="control"
         )
         self._engine = EngineClient(loop, on_busy=lambda busy: self._control.send(Busy(busy)))
-        self._rate_limiter = RateLimiter(self._control.send, enabled=config.api.is_limited)
+        self._rate_limiter = RateLimiter(self._control.send, enabled=access.is_limited)
+        self._keyring = Keyring(access.keys, required=config.api.require_auth)
+        self._tls = Tls(access.certificate)
 
-    async def run(self, name: str, models: list[ServedModel], api_keys: list[ApiKey]) -> None:
+    async def run(self, name: str, models: list[ServedModel]) -> None:
         """Load, then serve until the order to stop; ``name`` is that of the application."""
         self._control.start()
         api = self._config.api
@@ -123,9 +131,11 @@ class Worker:
             registry=registry,
             engine=self._engine,
             rate_limiter=self._rate_limiter,
-            keyring=Keyring(api_keys, required=api.require_auth),
+            keyring=self._keyring,
             cors=Cors(api.cors_origins if api.cors_enabled else []),
             report_usage=self._control.send,
+            tls=self._tls,
+            read_figures=self._read_figures,
             response_store=self._store,
             request_log=self._request_log,
         )
@@ -136,6 +146,17 @@ class Worker:
         self._control.flush(_FLUSH_TIMEOUT)  # the usage of the last requests
         if self._request_log is not None:
             self._request_log.close(_FLUSH_TIMEOUT)
+
+    def _read_figures(self) -> NodeFigures:
+        """Ask the supervisor for the figures of the node.
+
+        Raises:
+            Unavailable: it does not tell them.
+        """
+        try:
+            return read_status(self._listener.getsockname()[1])
+        except (StatusError, OSError) as error:
+            raise Unavailable(f"The figures of the node cannot be read: {error}") from error
 
     # --- the control pipe: called on its reader thread ------------------------------
 
@@ -162,11 +183,15 @@ class Worker:
 
     # --- on the event loop ----------------------------------------------------------
 
-    def _obey(self, message: Ping | Drain | Stop | Reserved | FailedModels) -> None:
+    def _obey(self, message: Ping | Drain | Stop | Reserved | FailedModels | Access) -> None:
         if isinstance(message, Ping):
             self._control.send(Pong(message.sequence))
         elif isinstance(message, Reserved):
             self._rate_limiter.on_reserved(message)
+        elif isinstance(message, Access):
+            self._keyring.replace(message.keys)
+            self._tls.replace(message.certificate)
+            self._rate_limiter.enabled = message.is_limited
         elif isinstance(message, FailedModels):
             if self._registry is not None:
                 self._registry.set_failed(message.reasons)

@@ -75,11 +75,41 @@ def test_api_keys_name_where_an_unusable_one_is_from(tmp_path):
     assert error == "api.keys.a.sha256: this is the SHA-256 of nothing"
 
 
-@pytest.mark.parametrize("text", ["", "sk-1\nsk-2\n"])
-def test_api_keys_file_of_a_table_has_one_key(tmp_path, text):
-    (tmp_path / "a.key").write_text(text)
+def test_api_keys_file_of_a_table_has_a_key(tmp_path):
+    (tmp_path / "a.key").write_text("\n")
     error = error_of(tmp_path, keys={"a": {"key_file": "a.key"}})
-    assert error.startswith('api.keys.a.key_file = "a.key": expected one line with the key')
+    assert error == 'api.keys.a.key_file = "a.key": expected a line with a key'
+
+
+def test_api_keys_file_of_a_table_has_the_old_and_the_new_key_while_it_is_replaced(tmp_path):
+    (tmp_path / "a.key").write_text("sk-1\nsk-2\nsk-1\n")
+    keys = load(tmp_path, keys={"a": {"key_file": "a.key", "models": ["m"]}}, models=MODELS)
+    assert [key.id for key in keys] == ["a", "a"] and keys[0].models == {"m"}
+    assert {key.digest for key in keys} == {ApiKey.unnamed(k).digest for k in ("sk-1", "sk-2")}
+
+
+def test_api_keys_of_administrators_are_apart(tmp_path):
+    (tmp_path / "admin").write_text("sk-2\n\nsk-3\n")
+    environ = {"MLXNODE_ADMIN_KEY": "sk-4"}
+    api = {"api_key": "sk-0", "admin_key": "sk-1", "admin_key_file": "admin"}
+    user, *admins = load(tmp_path, environ, **api)
+    assert not user.is_admin and all(key.is_admin for key in admins)
+    assert [key.digest for key in admins] == [
+        ApiKey.unnamed(f"sk-{number}").digest for number in (1, 2, 3, 4)
+    ]
+    assert all(key.id.startswith("admin-") for key in admins)
+
+
+def test_api_keys_of_administrators_are_no_user_s(tmp_path):
+    error = error_of(tmp_path, api_key="sk-1", admin_key="sk-1")
+    assert error == "api.admin_key: the same key as api.api_key"
+    error = error_of(tmp_path, keys={"a": {"key": "sk-1"}}, admin_key="sk-1")
+    assert error == "api.admin_key: the same key as api.keys.a"
+    assert "there is no key" in error_of(tmp_path, admin_key="sk-1")
+    assert "expected printable ASCII" in error_of(tmp_path, api_key="sk-0", admin_key="s k")
+    (tmp_path / "admin").write_text("")
+    error = error_of(tmp_path, api_key="sk-0", admin_key_file="admin")
+    assert error == 'api.admin_key_file = "admin": expected a line with a key'
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])

@@ -13,6 +13,7 @@ from support.fake_node import TIMEOUT
 from support.node_process import is_running
 
 from mlxnode.config.tables import NodeConfig
+from mlxnode.messages import Access
 from mlxnode.process.child import START_TIMEOUT, Child
 from mlxnode.process.supervisor import Supervisor
 
@@ -204,7 +205,7 @@ def test_supervisor_gives_up_when_no_process_is_to_be_had(monkeypatch, caplog):
     monkeypatch.setattr("multiprocessing.util.spawnv_passfds", refuse)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert Supervisor(NodeConfig(), [], [], listener).run() == 1
+        assert Supervisor(NodeConfig(), [], Access(keys=[]), listener).run() == 1
     assert f"engine cannot be started: {os.strerror(errno.EAGAIN)}" in caplog.text
     assert "it does not start" in caplog.text
 

@@ -14,7 +14,7 @@ PREFIX = "mlxnode."
 MAY_IMPORT = {
     "errors": [],
     "figures": [],
-    "messages": ["figures"],
+    "messages": ["config", "figures"],
     "grammar": [],
     "token_bytes": [],
     "kernels": [],
@@ -150,6 +150,8 @@ MAY_IMPORT = {
     ],
     "server.http": [
         "config",
+        "errors",
+        "figures",
         "messages",
         "server.client",
         "server.errors",
@@ -171,6 +173,8 @@ MAY_IMPORT = {
     ],
     "server": [
         "config",
+        "errors",
+        "figures",
         "messages",
         "models",
         "process",

@@ -15,6 +15,7 @@ from typing import Any
 
 from mlxnode.config.tables import NodeConfig
 from mlxnode.messages import (
+    Access,
     Connect,
     Connected,
     Drain,
@@ -92,6 +93,8 @@ class Fake:
                     self._control.send(Reserve(2, "key", "model", RESERVED, 0))
             case FailedModels(reasons):
                 self._report(f"told-{','.join(reasons) or 'none'}")
+            case Access(keys=keys):
+                self._report(f"access-{','.join(key.id for key in keys) or 'none'}")
             case Drain():
                 self._report("drained")
                 if self._is_ordered("use"):
@@ -174,7 +177,7 @@ def supervise(folder: Path, **server: Any) -> int:
     return Supervisor(
         NodeConfig(api=api, server=ServerConfig(**server)),
         [],
-        [],
+        Access(keys=[]),
         listener,
         on_ready=on_ready,
         engine_entry="support.fakes:run_engine",

@@ -38,6 +38,7 @@ class NodeProcess:
         """``command`` runs the node; ``options`` are those of ``subprocess.Popen``."""
         path = folder / "config.toml"
         path.write_text(config)
+        path.chmod(0o600)  # it holds a key
         self.url = ""
         self.log: list[str] = []
         self._ready = threading.Event()
@@ -78,7 +79,7 @@ class NodeProcess:
         with self.process.stdout as lines:
             for line in lines:
                 self.log.append(line)
-                if not self.url and (found := re.search(r"http://127\.0\.0\.1:\d+", line)):
+                if not self.url and (found := re.search(r"https?://127\.0\.0\.1:\d+", line)):
                     self.url = found[0]
                     self._ready.set()
         self._ready.set()  # the command has ended: whoever waits need not wait longer

@@ -18,9 +18,11 @@ import openai
 from support.fake_engine import WAIT, FakeEngine
 from tokenizers import Tokenizer
 
+from mlxnode.config.certificate import Certificate
 from mlxnode.config.keys import ApiKey, digest_of
 from mlxnode.config.tables import ApiConfig, NodeConfig, ServerConfig
 from mlxnode.messages import (
+    Access,
     ChildToSupervisor,
     Connect,
     Connected,
@@ -40,6 +42,7 @@ from mlxnode.server.worker import run_worker
 
 KEY = "sk-test-0123456789abcdef"
 NARROW_KEY = "sk-narrow-0123456789abcd"  # of the table "narrow", for org/tiny-text alone
+ADMIN_KEY = "sk-admin-0123456789abcdef"
 ORIGIN = "http://localhost:3000"
 
 
@@ -48,6 +51,7 @@ class WorkerProcess:
 
     key = KEY
     narrow_key = NARROW_KEY
+    admin_key = ADMIN_KEY
     origin = ORIGIN
     headers: ClassVar = {"authorization": f"Bearer {KEY}"}
 
@@ -57,6 +61,7 @@ class WorkerProcess:
         models: list[ServedModel],
         keys: list[ApiKey],
         store_folder: Path | None = None,
+        certificate: Certificate | None = None,
     ):
         self.engine = FakeEngine(Tokenizer.from_file(str(models[0].folder / "tokenizer.json")))
         self.events: queue.Queue[ChildToSupervisor] = queue.Queue()
@@ -66,10 +71,12 @@ class WorkerProcess:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         context = multiprocessing.get_context("spawn")
+        is_limited = config.api.is_limited
+        access = Access(keys=keys, is_limited=is_limited, certificate=certificate)
         ours, theirs = context.Pipe(duplex=True)
         self.process = context.Process(
             target=run_worker,
-            args=(theirs, 0, self._listener, config, models, keys, store_folder),
+            args=(theirs, 0, self._listener, config, models, access, store_folder),
         )
         self.process.start()
         theirs.close()
@@ -170,12 +177,14 @@ def started_worker(
     server: dict[str, Any] | None = None,
     until: type | None = Ready,
     store_folder: Path | None = None,
+    certificate: Certificate | None = None,
 ) -> Iterator[WorkerProcess]:
     api = {"allowed_hosts": ["x"]} | api  # as bare requests call the worker
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
     narrow = ApiKey("narrow", digest_of(NARROW_KEY), frozenset({"org/tiny-text"}))
-    keys = [ApiKey.unnamed(KEY), ApiKey.unnamed("sk-another-key-0123456789"), narrow]
-    worker = WorkerProcess(config, models, keys, store_folder)
+    admin = ApiKey("admin", digest_of(ADMIN_KEY), is_admin=True)
+    keys = [ApiKey.unnamed(KEY), ApiKey.unnamed("sk-another-key-0123456789"), narrow, admin]
+    worker = WorkerProcess(config, models, keys, store_folder, certificate)
     try:
         worker.started = until and worker.wait_for(until)
         yield worker

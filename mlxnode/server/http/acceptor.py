@@ -18,6 +18,7 @@ from mlxnode.server.http.bytes_in_flight import Share
 from mlxnode.server.http.deadlines import Deadlines
 from mlxnode.server.http.half_close import HalfClosable
 from mlxnode.server.http.tcp import probe_when_silent
+from mlxnode.server.http.tls import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, Tls, speaks_tls
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -32,9 +33,21 @@ _GREEDY = 8  # surplus connections for addresses that have all that they may hav
 
 
 class Connection(HalfClosable):
-    """One connection. ``is_surplus``: it is beyond the limit, for one answer only."""
+    """One connection. ``is_surplus``: it is beyond the limit, for one answer only.
 
-    __slots__ = ("_deadlines", "_on_lost", "_written", "address", "is_surplus", "share")
+    ``is_encrypted``: it speaks TLS. ``is_mistaken``: it does not, and has to.
+    """
+
+    __slots__ = (
+        "_deadlines",
+        "_on_lost",
+        "_written",
+        "address",
+        "is_encrypted",
+        "is_mistaken",
+        "is_surplus",
+        "share",
+    )
 
     def __init__(
         self,
@@ -48,6 +61,7 @@ class Connection(HalfClosable):
         self.address = address  # of the client, see ``network_of``
         self.is_surplus = is_surplus
         self.share: Share | None = None  # the bytes in flight of the body
+        self.is_encrypted = self.is_mistaken = False
         self._on_lost = on_lost
         self._written = 0  # bytes
         if is_surplus:
@@ -125,6 +139,12 @@ def is_surplus(request: Request) -> bool:
     return isinstance(protocol, Connection) and protocol.is_surplus
 
 
+def is_mistaken(request: Request) -> bool:
+    """True if ``request`` came in plain text to a node that speaks TLS."""
+    protocol = getattr(request.stream, "protocol", None)
+    return isinstance(protocol, Connection) and protocol.is_mistaken
+
+
 class Acceptor:
     """The connections of one worker: at most ``limit``, and for a moment ``SURPLUS`` more.
 
@@ -141,9 +161,11 @@ class Acceptor:
         self,
         app: Sanic,
         listener: socket.socket,
+        tls: Tls,
         limit: int,
         limit_per_address: int | None = None,
     ):
+        self._tls = tls
         self.connections: set[Connection] = set()
         self._limit = limit
         # No address gets all, so that others can still connect.
@@ -173,6 +195,9 @@ class Acceptor:
         self._stop()
         self._is_closed = True
         self._listener.close()
+        if self._tls.context is not None:
+            for task in self._tasks:  # the handshakes: no request can have come yet
+                task.cancel()
 
     @property
     def _num_free(self) -> int:
@@ -231,11 +256,27 @@ class Acceptor:
 
     async def _attach(self, client: socket.socket, connection: Connection) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: connection, client)
-        except OSError as error:  # the client has left already
+            await self._hand_over(client, connection)
+        except (OSError, asyncio.CancelledError) as error:  # the client has left already
             logger.debug("a connection ended as it began: %s", error)
             client.close()
             self._forget(connection)
+
+    async def _hand_over(self, client: socket.socket, connection: Connection) -> None:
+        """Make the connection, after the handshake if the node speaks TLS."""
+        options: dict[str, Any] = {}
+        if (context := self._tls.context) is not None:
+            connection.is_encrypted = await speaks_tls(client)
+            connection.is_mistaken = not connection.is_encrypted
+        if context is not None and connection.is_encrypted:
+            options = {
+                "ssl": context,
+                "ssl_handshake_timeout": HANDSHAKE_TIMEOUT,
+                "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
+            }
+        await self._loop.connect_accepted_socket(lambda: connection, client, **options)
+        if options and connection.conn_info is None:  # lost in the handshake without an error
+            raise ConnectionAbortedError("the client left in the handshake")
 
     def _forget(self, connection: Connection) -> None:
         if connection in self.connections:

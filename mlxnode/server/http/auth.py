@@ -4,43 +4,68 @@ import hmac
 from collections.abc import Mapping
 
 from mlxnode.config.keys import ApiKey, digest_of
-from mlxnode.server.errors import Unauthorized
+from mlxnode.server.errors import Forbidden, Unauthorized
 
 ANONYMOUS = ApiKey("anonymous", b"")
+_WRONG_KIND = "wrong_kind_of_key"
 
 
 class Keyring:
-    """The accepted keys."""
+    """The accepted keys. Those of administrators are for their routes, and for no other."""
 
     def __init__(self, keys: list[ApiKey], *, required: bool):
-        self._keys = keys
+        self.keys = keys
         self._required = required
 
-    def authenticate(self, sent: list[str]) -> ApiKey:
+    @property
+    def has_admin(self) -> bool:
+        """True if anybody can use the routes of the administrator."""
+        return any(key.is_admin for key in self.keys)
+
+    def replace(self, keys: list[ApiKey]) -> None:
+        """Accept ``keys`` from now on, and no other."""
+        self.keys = keys
+
+    def authenticate(self, sent: list[str], *, for_admin: bool = False) -> ApiKey:
         """The first accepted key among those that were ``sent``; ANONYMOUS without one.
+
+        ``for_admin``: the route is one of the administrator's, where a key is always required.
 
         Raises:
             Unauthorized: no accepted key was sent, and a key is required.
+            Forbidden: the key is for other routes.
         """
         digests = [digest_of(key) for key in sent]
         # All keys are compared, so that the time does not depend on the key.
         matches = [
             known
             for digest in digests
-            for known in self._keys
+            for known in self.keys
             if hmac.compare_digest(digest, known.digest)
         ]
-        if matches:
-            return matches[0]
-        if not self._required:
+        fitting = [key for key in matches if key.is_admin == for_admin]
+        if fitting:
+            return fitting[0]
+        if not (self._required or for_admin):
             return ANONYMOUS
-        if not sent:
-            raise Unauthorized(
-                "You didn't provide an API key. Send it in the header "
-                "'Authorization: Bearer YOUR_KEY' or 'x-api-key: YOUR_KEY'."
+        if matches and for_admin:
+            raise Forbidden("This URL needs an admin key ([api] admin_key).", code=_WRONG_KIND)
+        if matches:
+            raise Forbidden(
+                "An admin key is for URLs below /admin only: use an API key here.",
+                code=_WRONG_KIND,
             )
-        message = f"Incorrect API key provided: {_mask(sent[0])}."
-        raise Unauthorized(message, code="invalid_api_key")
+        raise _unauthorized(sent)
+
+
+def _unauthorized(sent: list[str]) -> Unauthorized:
+    if not sent:
+        return Unauthorized(
+            "You didn't provide an API key. Send it in the header "
+            "'Authorization: Bearer YOUR_KEY' or 'x-api-key: YOUR_KEY'."
+        )
+    message = f"Incorrect API key provided: {_mask(sent[0])}."
+    return Unauthorized(message, code="invalid_api_key")
 
 
 def sent_keys(headers: Mapping[str, str]) -> list[str]:

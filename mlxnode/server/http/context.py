@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sanic import Request
 
 from mlxnode.config.tables import NodeConfig
+from mlxnode.figures import NodeFigures
 from mlxnode.messages import Usage
 from mlxnode.server.client import EngineClient
 from mlxnode.server.http.auth import Keyring
@@ -13,6 +14,7 @@ from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.hosts import Hosts
 from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.http.request_log import RequestLog
+from mlxnode.server.http.tls import Tls
 from mlxnode.server.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 
@@ -28,6 +30,8 @@ class WorkerContext:
     keyring: Keyring
     cors: Cors
     report_usage: Callable[[Usage], object]  # to the supervisor
+    tls: Tls
+    read_figures: Callable[[], NodeFigures]  # of the node; raises Unavailable
     response_store: ResponseStore | None = None
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None

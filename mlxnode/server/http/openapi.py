@@ -6,7 +6,8 @@ streams, ``ctx_event``; if errors have an envelope of their own, with ``ctx_erro
 them is one struct, or several of which one is sent; a stream's events have names if there are
 several. Several bodies are ``ctx_bodies``. ``ctx_query`` is the struct of the query,
 ``ctx_parameters`` are headers. The docstring of the handler describes the
-operation. A route with ``ctx_is_alias`` is left out.
+operation. A route with ``ctx_is_alias`` is left out, and so is one with ``ctx_admin``: the keys
+that read the document cannot use it.
 """
 
 import itertools
@@ -33,6 +34,7 @@ _REQUEST = "Request"  # prefix of the request schemas: a request and an answer h
 ERRORS: dict[type[errors.ApiError], str] = {
     errors.InvalidRequest: "The request cannot be served as it is; the error says why.",
     errors.Unauthorized: "No key, or a wrong one.",
+    errors.Forbidden: "An admin key, which is for other URLs.",
     errors.NotFound: "No such model.",
     errors.TooLate: "The request took too long to arrive.",
     errors.TooLarge: "The body is larger than the configuration allows.",
@@ -88,7 +90,7 @@ def _limit_headers() -> dict[str, Any]:
 
 def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str, Any]:
     """The OpenAPI 3.1 document of ``app``, for its configuration and the models of a key."""
-    named = (route for route in app.router.routes if not hasattr(route.ctx, "is_alias"))
+    named = (route for route in app.router.routes if _is_described(route))
     routes = sorted(named, key=lambda route: route.path)
     paths: dict[str, Any] = {}
     for route in routes:
@@ -119,6 +121,10 @@ def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str
         document["security"] = [{name: []} for name in _KEYS]
         document["components"]["securitySchemes"] = _KEYS
     return document
+
+
+def _is_described(route: Route) -> bool:
+    return not (hasattr(route.ctx, "is_alias") or hasattr(route.ctx, "admin"))
 
 
 def _path(route: Route) -> str:
@@ -164,7 +170,7 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
     if is_public:
         operation["security"] = []
     elif context.config.api.require_auth:
-        kinds.append(errors.Unauthorized)
+        kinds += [errors.Unauthorized, errors.Forbidden]
     if bodies := _bodies(route):
         references = [{"$ref": f"{_SCHEMAS}{_REQUEST}{body.__name__}"} for body in bodies]
         schema = references[0] if len(references) == 1 else {"anyOf": references}

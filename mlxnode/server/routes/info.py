@@ -65,11 +65,11 @@ async def show_model(request: Request, model_id: str) -> HTTPResponse:
 async def openapi(request: Request) -> HTTPResponse:
     """This document."""
     documents, registry = request.app.ctx.documents, registry_of(request)
-    models = tuple(registry.served)
-    if models not in documents:
-        described = describe(request.app, context_of(request), registry)
-        documents[models] = msgspec.json.encode(described)
-    return HTTPResponse(documents[models], content_type="application/json")
+    context = context_of(request)
+    kind = (context.rate_limiter.enabled, *registry.served)
+    if kind not in documents:
+        documents[kind] = msgspec.json.encode(describe(request.app, context, registry))
+    return HTTPResponse(documents[kind], content_type="application/json")
 
 
 @blueprint.route("/health", methods=_READ, ctx_public=True, ctx_answer=Health)

@@ -15,6 +15,7 @@ import pytest
 
 from mlxnode.messages import Ping, Pong
 from mlxnode.server.http.acceptor import Acceptor
+from mlxnode.server.http.tls import Tls
 
 WAIT = 30.0  # seconds
 LIMIT = 4
@@ -122,7 +123,7 @@ async def test_a_full_acceptor_leaves_a_connection_to_one_with_room():
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         for number in range(2):
-            acceptor = Acceptor(None, listener.dup(), 1)
+            acceptor = Acceptor(None, listener.dup(), 1, Tls(None))
 
             def take(*, address: str, is_surplus: bool, number: int = number) -> Taken:
                 taken.put_nowait((number, is_surplus))
