@@ -44,7 +44,7 @@ class Serving:
         server = context.config.server
         limit = connection_limit(server.max_connections)
         acceptor = Acceptor(
-            app, listener, context.tls, limit, server.max_connections_per_address
+            app, listener, limit, context.tls, server.max_connections_per_address
         )
         acceptor.start()
         return cls(context, acceptor)

@@ -161,8 +161,8 @@ class Acceptor:
         self,
         app: Sanic,
         listener: socket.socket,
-        tls: Tls,
         limit: int,
+        tls: Tls,
         limit_per_address: int | None = None,
     ):
         self._tls = tls
