@@ -6,8 +6,9 @@ from sanic import Request
 
 from mlxnode.server.client import Sender
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.http.auth import ANONYMOUS
 
-_MOST = 2**31 - 1
+_MOST = 100  # a larger number says no more: each is a queue of its own in the engine
 
 
 def note_priority(request: Request, wanted: Any) -> list[str]:
@@ -36,4 +37,6 @@ def sender_of(request: Request) -> Sender:
             param="priority",
             code="priority_not_allowed",
         )
-    return Sender(key.id, key.priority + priority, key.weight)
+    # Without keys, the clients share the engine by their addresses.
+    name = f"{key.id} {request.ip}" if key is ANONYMOUS else key.id
+    return Sender(name, key.priority + priority, key.weight)
