@@ -267,7 +267,7 @@ class TextRunner:
         outputs = self._forget_ended(PendingStep(rows, sampled).read())
         for request in rows:
             request.logits = None
-            request.num_sampled = 1
+            request.num_sampled += 1
             if request.has_ended:
                 self._finish(request)
         return [request for request in rows if not request.has_ended], outputs

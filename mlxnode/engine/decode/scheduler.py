@@ -238,7 +238,7 @@ class Scheduler:
         batch = self._sizes.batch(len(requests), longest, held)
         copy = self._sizes.copy(len(requests), longest, held)
         own = sum(
-            self._sizes.own(len(request.prompt))
+            self._sizes.own(len(request.context))
             for request in requests
             if request.stage is not Stage.RUNNING
         )
