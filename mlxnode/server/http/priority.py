@@ -1,5 +1,6 @@
 """Whose a request is, and what it comes before: the priority of its key, and its own."""
 
+import math
 from typing import Any
 
 from sanic import Request
@@ -19,7 +20,7 @@ def note_priority(request: Request, wanted: Any) -> list[str]:
     """
     if not isinstance(wanted, (int, float)) or isinstance(wanted, bool):
         return [] if wanted is None else ["priority"]
-    request.ctx.priority = int(max(-_MOST, min(wanted, _MOST)))
+    request.ctx.priority = math.floor(max(-_MOST, min(wanted, _MOST)))
     return []
 
 
