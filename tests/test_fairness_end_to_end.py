@@ -44,7 +44,7 @@ def node(tmp_path_factory) -> Iterator[NodeProcess]:
     folder = tmp_path_factory.mktemp("node")
     tiny.make_chat_model(folder / "model")
     with NodeProcess(folder, CONFIG) as node:
-        node.wait_ready()
+        node.wait_ready(600)
         yield node
 
 

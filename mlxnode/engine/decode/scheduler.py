@@ -45,6 +45,7 @@ class Scheduler:
         self._waiting = WaitingRequests()
         self._admitted: dict[RequestKey, Request] = {}  # all stages from ADMITTED to RUNNING
         self._prefill_order = PrefillOrder()
+        self._has_changed = False  # since ``is_row_owed`` was False
 
     @property
     def has_work(self) -> bool:
@@ -97,6 +98,7 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue a request."""
         self._waiting.add(request)
+        self._has_changed = True
 
     def admit(self) -> None:
         """Admit waiting requests to free rows, as their keys share them."""
@@ -111,8 +113,13 @@ class Scheduler:
     @property
     def is_row_owed(self) -> bool:
         """True if a waiting request has a right to the row of another one."""
+        if not self._has_changed or self.is_paused or not self._waiting:
+            return False  # the usual case, in each step
         request = self._next_without_row()
-        return request is not None and any(True for _ in self._displaceable(request))
+        self._has_changed = request is not None and any(
+            True for _ in self._displaceable(request)
+        )
+        return self._has_changed
 
     def displace(self) -> list[Request]:
         """Admit a request that has a right to a row; returns those that it displaces.
@@ -134,6 +141,7 @@ class Scheduler:
                 for other in displaced:
                     self._waiting.put_back(other)
                 return displaced
+        self._has_changed = False  # the memory is the limit, until a request ends
         return []
 
     def next_prefill(self, besides: Sequence[Request] = ()) -> Request | None:
@@ -179,6 +187,7 @@ class Scheduler:
 
     def finish(self, request: Request) -> None:
         """The request has no row any more: release its memory, or its place in the queue."""
+        self._has_changed = True
         if request.stage is Stage.WAITING:
             self._waiting.remove(request)
         elif request.stage is not Stage.FINISHED:
@@ -213,6 +222,7 @@ class Scheduler:
 
     def _admit(self, request: Request) -> None:
         self._waiting.take(request)
+        self._has_changed = True
         self._admitted[request.key] = request
         request.stage = Stage.ADMITTED
 
