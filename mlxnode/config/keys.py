@@ -23,13 +23,16 @@ class ApiKey:
     ``id`` names the key in the log and in the ledger: the name of its ``[api.keys.<name>]``,
     else the first digits of its digest. ``models`` are the only models that the key may use;
     None allows all models. ``is_admin``: the key is for the routes of the administrator, and
-    for no other.
+    for no other. ``priority``, ``weight`` and ``allow_priority`` are those of the key's table.
     """
 
     id: str
     digest: bytes  # SHA-256
     models: frozenset[str] | None = None
     is_admin: bool = False
+    priority: int = 0
+    weight: float = 1.0
+    allow_priority: bool = False
 
     @classmethod
     def unnamed(cls, key: str) -> "ApiKey":
@@ -65,7 +68,14 @@ def load_api_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> l
         for digest in _digests_of_table(table, source, folder):
             if digest in keys:
                 raise ConfigError(f"{source}: the same key as {sources[digest]}")
-            keys[digest] = ApiKey(name, digest, allowed)
+            keys[digest] = ApiKey(
+                name,
+                digest,
+                allowed,
+                priority=table.priority,
+                weight=table.weight,
+                allow_priority=table.allow_priority,
+            )
             sources[digest] = source
     _check_there_is_a_key(api, keys)
     return [*keys.values(), *_admin_keys(api, folder, environ, sources)]

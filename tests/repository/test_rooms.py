@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "cli": ["config", "doctor", "errors", "models", "process"],
     # The engine.
     "engine.work": ["figures", "messages"],
+    "engine.fairness": [],
     "engine.pacing": [],
     "engine.weights": [],
     "engine.gguf": ["engine.cpu", "errors", "models"],
@@ -46,6 +47,7 @@ MAY_IMPORT = {
     "engine.cpu": ["engine.kvcache", "kernels"],
     "engine.decode": [
         "config",
+        "engine.fairness",
         "engine.kvcache",
         "engine.pacing",
         "engine.work",
@@ -73,6 +75,7 @@ MAY_IMPORT = {
     "engine.embedding": [
         "config",
         "engine.cpu",
+        "engine.fairness",
         "engine.pacing",
         "engine.weights",
         "engine.work",

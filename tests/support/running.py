@@ -26,7 +26,15 @@ def make_runner(
     )
 
 
-def make(uid: int, prompt: int = 12, max_tokens: int = 20, stop=(), **sampling) -> Request:
+def make(
+    uid: int,
+    prompt: int = 12,
+    max_tokens: int = 20,
+    stop=(),
+    owner: dict | None = None,
+    **sampling,
+) -> Request:
+    """``owner``: the fields of ``messages.Work``."""
     ids = [3 + (uid * 7 + i * i) % 250 for i in range(prompt)]
     sampling = {"temperature": 0.0, "seed": uid} | sampling
     message = Generate(
@@ -36,6 +44,7 @@ def make(uid: int, prompt: int = 12, max_tokens: int = 20, stop=(), **sampling) 
         max_tokens=max_tokens,
         stop_ids=list(stop),
         sampling=Sampling(**sampling),
+        **(owner or {}),
     )
     return Request.of(RequestKey(1, uid), message, random_seed=0)
 

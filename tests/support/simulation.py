@@ -64,6 +64,7 @@ class SimulatedRunner:
         self, device: Device, budget: MemoryBudget, sizes: CacheSizes, rows: int, prefixes: int
     ):
         self.device, self.sizes = device, sizes
+        self.num_displaced = 0
         self.rows: list[Request] = []
         self.capacity = (0, 0)
         self.own: dict[Request, int] = {}  # positions of the caches outside of the batch
@@ -113,10 +114,14 @@ class SimulatedRunner:
     # --- the step -------------------------------------------------------------------
 
     def step(self, chunk: int) -> None:
+        if self.scheduler.is_row_owed:
+            while displaced := self.scheduler.displace():
+                self._set_aside(displaced)
         while (request := self.scheduler.next_prefill()) is not None and chunk > 0:
             if request.stage is Stage.ADMITTED:
-                found = self.prefixes.find(request.prompt)
+                found = self.prefixes.find(request.context)
                 request.num_prefilled = 0 if found is None else found.length
+                request.num_reused = request.num_prefilled
                 self._own(request, request.num_prefilled)
                 self.scheduler.start_prefill(request)
             count = min(chunk, request.num_to_prefill)
@@ -131,7 +136,7 @@ class SimulatedRunner:
         self._resize(len(self.rows), self._longest + 1)
         for request in self.rows:
             self.lengths[request] += 1
-            request.num_sampled += 1
+            self._sample(request)
         self._settle_prefixes()
 
     @property
@@ -152,11 +157,11 @@ class SimulatedRunner:
         if not requests:
             return
         for request in requests:
-            self.lengths[request] = len(request.prompt)
+            self.lengths[request] = len(request.context)
         rows = [*self.rows, *requests]
         self._resize(len(rows), max(self.lengths[request] for request in rows))
         for request in requests:
-            request.num_sampled = 1
+            self._sample(request)
             self.scheduler.start(request)
             self.device.set(request, 0)
             del self.own[request]
@@ -168,6 +173,9 @@ class SimulatedRunner:
         for request in requests:
             self._keep(request)
             self._finish(request)
+        self._drop_rows(requests)
+
+    def _drop_rows(self, requests: list[Request]) -> None:
         kept = [request for request in self.rows if request not in requests]
         if kept and self.rows[-1] in kept:
             self._resize(0, 0, transient=self._row(self._longest))  # a row moves
@@ -183,6 +191,23 @@ class SimulatedRunner:
                 positions = num_positions(self._longest)
             self._set_capacity(slots, positions)
         self.scheduler.settle()
+
+    def _set_aside(self, displaced: list[Request]) -> None:
+        self.num_displaced += len(displaced)
+        leaving = [request for request in displaced if request.stage is Stage.RUNNING]
+        for request in displaced:
+            request.set_aside()
+            if request in leaving:
+                self._keep(request)
+            else:
+                self.own.pop(request, None)
+                self.device.set(request, 0)
+        if leaving:
+            self._drop_rows(leaving)
+
+    def _sample(self, request: Request) -> None:
+        request.num_sampled += 1
+        request.tokens.append(-1)
 
     def _keep(self, request: Request) -> None:
         length = self.lengths[request]
@@ -238,6 +263,10 @@ def random_request(random: random.Random, uid: int, now: float, shared: list[int
         max_tokens=random.choice([1, 3, 20, random.randint(1, 400)]),
         stop_ids=[],
         sampling=Sampling(),
+        key=random.choice("aaab"),
+        weight=random.choice([1.0, 1.0, 3.0]),
+        priority=random.choice([0, 0, 0, 1]),
+        call=random.choice([0, 1, 2]),
     )
     request = Request.of(RequestKey(1, uid), message, random_seed=0)
     request.arrived_at = now

@@ -7,6 +7,7 @@ from sanic import Request
 
 from mlxnode.server.http.accounting import account_of, charge
 from mlxnode.server.http.context import context_of
+from mlxnode.server.http.priority import sender_of
 
 
 async def embed(
@@ -26,13 +27,16 @@ async def embed(
     context = context_of(request)
     account = account_of(request)
     account.model = model_id
+    sender = sender_of(request)
     num_tokens = sum(map(len, inputs))
     async with context.rate_limiter.reserve(
         request.ctx.key_id, model_id, num_tokens
     ) as reservation:
         request.ctx.headers |= reservation.headers
         account.ask_engine(model_id)
-        embedded = await context.engine.embed(model_id, inputs, dimensions, starts=starts)
+        embedded = await context.engine.embed(
+            model_id, inputs, dimensions, starts, sender=sender
+        )
         reservation.tokens_used = num_tokens
         charge(request, model_id, num_tokens)
     return np.frombuffer(embedded.vectors, "<f4").reshape(-1, embedded.dimensions)

@@ -10,6 +10,7 @@ from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.accounting import account_of, charge
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of
+from mlxnode.server.http.priority import sender_of
 
 _CLAMPED = "x-mlxnode-max-tokens"
 
@@ -34,6 +35,7 @@ async def generate(
     account = account_of(http_request)
     account.model = model_id = request.model.served.id
     _check_number(request, context.config.engine.max_queue_size)
+    sender = sender_of(http_request)
     async with context.rate_limiter.reserve(
         http_request.ctx.key_id,
         model_id,
@@ -45,7 +47,11 @@ async def generate(
             http_request.ctx.headers[_CLAMPED] = str(request.clamped_to)
         account.ask_engine(model_id)
         with context.engine.generate(
-            model_id, request.prompts, request.stop_ids, request.samplings
+            model_id,
+            request.prompts,
+            request.stop_ids,
+            request.samplings,
+            sender,
         ) as call:
             generation = Generation(call, request, account.noting(reservation.use))
             try:

@@ -1,8 +1,12 @@
 import random
+import time
+from collections import Counter
 
 import pytest
 
 from mlxnode.engine.embedding.queue import EmbeddingQueue
+from mlxnode.engine.fairness import SLOW_SHARE
+from mlxnode.engine.work import Owner, RequestKey
 
 
 def text(length: int) -> list[int]:
@@ -81,7 +85,8 @@ def test_queue_most_overdue_text_is_always_in_the_next_batch():
     for key in range(30):
         queue.add(key, [text(order.randint(1, 200)) for _ in range(order.randint(1, 9))])
     while len(queue):
-        due = min(item for bucket in queue._buckets.values() for item in bucket)
+        [line] = queue._lines.values()
+        due = min(item for bucket in line._buckets.values() for item in bucket)
         assert due in queue.next_batch(256)
 
 
@@ -175,7 +180,90 @@ def test_queue_counts_agree_over_random_operations():
                 (request.key, i) for i in range(waiting.pop(request.key))
             ]
             done += 1
-        items = [item for bucket in queue._buckets.values() for item in bucket]
+        items = [
+            item
+            for line in queue._lines.values()
+            for bucket in line._buckets.values()
+            for item in bucket
+            if not item.request.is_dropped
+        ]
         assert len(queue) == len(items)
         assert queue.num_tokens == sum(len(item.tokens) for item in items)
     assert done > 50
+
+
+def owner(key: str, weight: float = 1.0, priority: int = 0) -> Owner:
+    return Owner(key, weight, priority, (0, 0))
+
+
+def test_a_key_does_not_wait_for_the_many_requests_of_another():
+    queue = EmbeddingQueue()
+    for uid in range(500):
+        queue.add(RequestKey(1, uid), [text(16)] * 8, owner=owner("flood"))
+    for _ in range(3):
+        queue.next_batch(64)
+    queue.add(RequestKey(2, 0), [text(16)], owner=owner("other"))
+    batches = [queue.next_batch(64) for _ in range(2)]
+    assert any(item.request.key == (2, 0) for batch in batches for item in batch)
+
+
+def test_two_keys_get_as_many_tokens_as_their_weights_say():
+    queue = EmbeddingQueue()
+    for uid in range(100):
+        queue.add(RequestKey(1, uid), [text(16)] * 8, owner=owner("one"))
+        queue.add(RequestKey(2, uid), [text(30)] * 8, owner=owner("two", weight=3.0))
+    tokens = Counter()
+    for _ in range(120):
+        for item in queue.next_batch(64):
+            tokens[item.request.owner.key] += len(item.tokens)
+    assert 2.7 < tokens["two"] / tokens["one"] < 3.3
+
+
+def test_what_a_key_leaves_of_a_batch_is_filled_by_the_others():
+    queue = EmbeddingQueue()
+    for key in "abcd":
+        queue.add(RequestKey(0, ord(key)), [text(16)], owner=owner(key))
+    assert len(queue.next_batch(64)) == 4
+
+
+def test_a_better_priority_comes_first_and_the_worse_one_still_ends():
+    queue = EmbeddingQueue()
+    queue.add(RequestKey(1, 0), [text(16)] * 4, owner=owner("job", priority=10))
+    for uid in range(100):
+        queue.add(RequestKey(2, uid), [text(16)] * 4, owner=owner("chat"))
+    keys = [queue.next_batch(64)[0].request.owner.key for _ in range(2 * SLOW_SHARE)]
+    assert keys.count("job") == 1
+    assert keys[0] == "chat"
+
+
+def test_a_key_has_its_share_of_the_places():
+    queue = EmbeddingQueue()
+    for uid in range(8):
+        assert not queue.is_full_for("a", 8)
+        queue.add(RequestKey(1, uid), [text(4)], owner=owner("a"))
+    assert queue.is_full_for("a", 8)
+    for uid in range(4):
+        assert not queue.is_full_for("b", 8)
+        queue.add(RequestKey(2, uid), [text(4)], owner=owner("b"))
+    assert queue.is_full_for("b", 8)
+
+
+def test_many_aborts_of_large_requests_take_linear_time_and_leave_nothing():
+    def seconds(count: int) -> float:
+        queue = EmbeddingQueue()
+        queue.add(RequestKey(0, 0), [text(4)], owner=owner("a"))
+        for uid in range(count):
+            queue.add(
+                RequestKey(1, uid), [text(1 + n % 9) for n in range(200)], owner=owner("a")
+            )
+        started_at = time.process_time()
+        for uid in range(count):
+            queue.abort(RequestKey(1, uid))
+        spent = time.process_time() - started_at
+        [line] = queue._lines.values()
+        kept = sum(len(bucket) for bucket in line._buckets.values())
+        assert len(queue) == 1 and queue.num_tokens == 4 and kept < 5000
+        return spent
+
+    seconds(20)  # warm
+    assert seconds(400) < 4 * 10 * max(seconds(40), 0.002)
