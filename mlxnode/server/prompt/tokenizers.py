@@ -229,6 +229,8 @@ class Detokenizer:
         """The text that ``token`` completes; "" if there is none."""
         try:
             return self._stream.step(self._tokenizer, token) or ""
+        except MemoryError:
+            raise
         except Exception as error:  # The Rust error has no class of its own.
             # Bytes that are not UTF-8 can change the text that was already returned.
             logger.debug("detokenizer restarted: %s", error)

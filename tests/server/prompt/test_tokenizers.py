@@ -182,7 +182,7 @@ async def test_a_gap_is_told_in_the_notation_of_the_model(tmp_path, tokenizer):
     with_gaps.save(file)
     loaded = TextTokenizer(tmp_path)
     assert loaded.fill_in_the_middle == markers and tokenizer.fill_in_the_middle is None
-    model = SimpleNamespace(tokenizer=loaded)
+    model = SimpleNamespace(tokenizer=loaded, served=SimpleNamespace(context_length=64))
     body = CompletionBody(model="m", prompt=["a", "b"], suffix="c")
     before, between, after = (with_gaps.token_to_id(marker) for marker in markers)
     a, b, c = (with_gaps.token_to_id(letter) for letter in "abc")

@@ -1,6 +1,6 @@
 """Bodies of many kinds and sizes hold up no other request of a real worker."""
 
-import httpx
+import httpx2 as httpx
 import pytest
 from support.hostile_bodies import BODIES, CHAT, USER
 from support.loop_slices import LoopSlices
