@@ -122,6 +122,19 @@ def _check_origin(origin: str) -> str:
     return origin
 
 
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)(\*\.)?\w(?:[\w.-]*\w)?", re.ASCII)
+
+
+def _check_host(name: str) -> str:
+    """A name with a port or a scheme would never match: every port of a name is meant."""
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError(
+            'expected a host name alone, such as "mini.example.com", or "*.example.com" for '
+            "every name below it"
+        )
+    return name
+
+
 def _check_pattern(pattern: str) -> str:
     try:
         re.compile(pattern)
@@ -142,6 +155,8 @@ class ApiConfig(RateLimits):
     api_key: SecretStr | None = None
     api_key_file: str | None = None
     require_auth: bool = True
+    # Names of this node that the machine does not know as its own, where no key is required.
+    allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = []
     keys: dict[str, KeyConfig] = {}
     cors_enabled: bool = False
     cors_origins: list[Annotated[str, AfterValidator(_check_origin)]] = []
@@ -166,12 +181,17 @@ class ServerConfig(Table):
     workers: Annotated[int, Field(ge=1, le=64)] | None = None
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     max_connections: Annotated[int, Field(ge=1)] | None = None  # None: from the descriptors
+    # None: seven eighths of max_connections.
+    max_connections_per_address: Annotated[int, Field(ge=1)] | None = None
+    # Of request bodies that a worker holds at once. None: four of the largest.
+    max_buffered_bytes: Annotated[int, Field(ge=1024)] | None = None
     max_embedding_tokens: Annotated[int, Field(ge=1)] = 300_000  # in one request, as OpenAI
     strict_fields: bool = False  # refuse undocumented request fields
     # An answer's objects have no other properties than the schema lists, if it says no more.
     closed_objects: bool = True
     request_timeout: Annotated[float, Field(gt=0)] = 60.0  # for receiving a whole request
     keep_alive_timeout: Annotated[float, Field(gt=0)] = 75.0
+    write_timeout: Annotated[float, Field(gt=0)] = 90.0  # without a byte that the client takes
     # A stream begins at the latest after this time, before its first token.
     keep_alive_after: Annotated[float, Field(ge=0)] = 8.0
     # Answers of /v1/responses that are kept for each key; 0: none.
@@ -186,6 +206,19 @@ class ServerConfig(Table):
     ]
     allow_control_tokens: bool = False  # in the text of conversations
     log_level: LogLevel = "info"
+
+    @model_validator(mode="after")
+    def _largest_body_can_be_held(self) -> "ServerConfig":
+        if self.buffered_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_buffered_bytes must be at least max_body_bytes ({self.max_body_bytes})"
+            )
+        return self
+
+    @property
+    def buffered_bytes(self) -> int:
+        """The bytes of request bodies that a worker holds at once."""
+        return self.max_buffered_bytes or 4 * self.max_body_bytes
 
     @property
     def num_workers(self) -> int:

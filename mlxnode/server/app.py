@@ -2,6 +2,7 @@
 
 import logging
 import time
+import traceback
 import uuid
 
 from sanic import HTTPResponse, Request, Sanic
@@ -12,10 +13,19 @@ from sanic.http import Http
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 
-from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable, from_exception
+from mlxnode.server.errors import (
+    SHUTTING_DOWN,
+    ApiError,
+    InvalidRequest,
+    TooLarge,
+    Unavailable,
+    from_exception,
+)
 from mlxnode.server.http.acceptor import is_surplus
-from mlxnode.server.http.auth import sent_keys
-from mlxnode.server.http.codings import decode_body
+from mlxnode.server.http.auth import ANONYMOUS, sent_keys
+from mlxnode.server.http.body_limit import limit_of
+from mlxnode.server.http.bytes_in_flight import BytesInFlight
+from mlxnode.server.http.codings import codings_of
 from mlxnode.server.http.context import WorkerContext, context_of
 from mlxnode.server.http.envelope import error_response
 from mlxnode.server.http.router import LenientRouter
@@ -31,6 +41,7 @@ from mlxnode.server.routes import (
     stored_responses,
     tokens,
 )
+from mlxnode.server.seldom import SeldomLog
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -68,53 +79,89 @@ def build_app(name: str, context: WorkerContext) -> Sanic:
         AUTO_EXTEND=False,
         KEEP_ALIVE_TIMEOUT=server.keep_alive_timeout,
         MOTD=False,
-        REQUEST_MAX_HEADER_SIZE=Http.HEADER_CEILING,  # browsers send the cookies of all ports
         REQUEST_MAX_SIZE=server.max_body_bytes,
         REQUEST_TIMEOUT=server.request_timeout,
         RESPONSE_TIMEOUT=_NEVER,
+        WRITE_TIMEOUT=server.write_timeout,
     )
     app.ctx.worker_context = context
+    app.ctx.admit = _admit
+    app.ctx.bytes_in_flight = BytesInFlight(server.buffered_bytes, server.max_body_bytes)
     # Sanic sends an empty alt-svc header unless it knows that it serves only HTTP/1.1.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     for routes in _ROUTES:
         app.blueprint(routes.blueprint)
     app.ctx.documents = {}  # /openapi.json, by the models that a key may use
-    app.register_middleware(_admit, "request")
+    app.register_middleware(_begin, "request")
     app.register_middleware(_sign, "response")
     return app
 
 
-async def _admit(request: Request) -> HTTPResponse | None:
+async def _begin(request: Request) -> HTTPResponse | None:
     """Check a request before its handler, and before the answer if it has none (404, 405)."""
     context = context_of(request)
-    request.ctx.started = time.monotonic()
-    request.ctx.request_id = _request_id(request.headers.get("x-request-id", ""))
-    request.ctx.headers = {}
     headers = request.headers
     if request.method == "OPTIONS" and "access-control-request-method" in headers:
         allowed = context.cors.preflight_headers(headers)
         if allowed is not None:
             return HTTPResponse(status=204, headers=allowed)
+    if request.method == "OPTIONS" and request.path == "*":  # a ping (RFC 9110, section 9.3.7)
+        return HTTPResponse(status=204, headers={"allow": "GET, HEAD, POST, DELETE, OPTIONS"})
+    _admit(request)
+    return None
+
+
+def _admit(request: Request) -> None:
+    """Check the head of a request, once. ``TimedRequest`` calls it before it reads a body.
+
+    Raises:
+        ApiError: the request is refused, whatever its body is.
+    """
+    if hasattr(request.ctx, "is_admitted"):
+        return
+    context = context_of(request)
+    if not hasattr(request.ctx, "started"):
+        request.ctx.started = time.monotonic()
+        request.ctx.request_id = _request_id(request.headers.get("x-request-id", ""))
+        request.ctx.headers = {}
     if context.is_draining:
         raise Unavailable(SHUTTING_DOWN)
+    sent = sent_keys(request.headers)
+    if context.hosts is not None and context.keyring.authenticate(sent) is ANONYMOUS:
+        context.hosts.check(request.headers.getall("host", []), request.raw_url)
     # Whoever asks whether the node is alive gets an answer, however many connections it has.
     is_public = request.route is not None and getattr(request.route.ctx, "public", False)
     if is_surplus(request) and not is_public:
         raise Unavailable("The server has as many connections as it can serve; try again soon")
     if request.route is not None and not is_public:
-        key = context.keyring.authenticate(sent_keys(headers))
+        key = context.keyring.authenticate(sent)
         request.ctx.key_id = key.id
         request.ctx.registry = context.registry.restricted_to(key.models)
-        # After the key: inflation takes time.
-        codings = headers.getall("content-encoding", [])
-        max_bytes = context.config.server.max_body_bytes
-        request.body = await decode_body(request.body, codings, max_bytes)
-    return None
+    if request.route is not None:
+        _admit_body(request)
+    request.ctx.is_admitted = True
+
+
+def _admit_body(request: Request) -> None:
+    """Check what the head says of the body.
+
+    Raises:
+        TooLarge: it has too many bytes.
+        ApiError: it has a Content-Encoding that is not supported.
+    """
+    registry = getattr(request.ctx, "registry", context_of(request).registry)
+    limit = request.ctx.max_body_bytes = limit_of(request, registry)
+    request.ctx.codings = codings_of(request.headers.getall("content-encoding", []))
+    # The server's own request for the answer to a bad head has no size.
+    if isinstance(request.stream, Http) and (request.stream.request_bytes or 0) > limit:
+        raise TooLarge.of_body(limit)
 
 
 async def _sign(request: Request, response: BaseHTTPResponse) -> None:
     """Add the headers of every response, also to errors and streams."""
     context = context_of(request)
+    if isinstance(request, TimedRequest):
+        request.release_body()
     seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())
     response.headers.update(getattr(request.ctx, "headers", {}))
     response.headers.update(context.cors.headers_for(request.headers.get("origin")))
@@ -136,16 +183,36 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
 class _EnvelopeErrors(ErrorHandler):
     """Answers every error, also Sanic's own, with the envelope that the client knows."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._log = SeldomLog(logger)
+
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
         limit = request.app.config.REQUEST_MAX_SIZE
         error = from_exception(exception, request.path, request.method, limit)
         if isinstance(exception, RequestCancelled):
             logger.debug("%s %s: the client has left", request.method, request.path)
         elif not isinstance(exception, ApiError) and error.status >= 500:
-            logger.error("%s %s", request.method, request.path, exc_info=exception)
-        elif error.status >= 500:
-            logger.warning("%s %s: %s", request.method, request.path, error)
+            self._log.log(
+                logging.ERROR,
+                _place_of(exception),
+                "%s %s",
+                request.method,
+                request.path,
+                exc_info=exception,
+            )
+        elif error.status >= 500 and error.type != InvalidRequest.type:
+            # The same for every request while it lasts.
+            line = "%s %s: %s", request.method, request.path, error
+            self._log.log(logging.WARNING, error.message, *line)
         return error_response(request, error, _id_of(request))
+
+
+def _place_of(exception: Exception) -> str:
+    """Where in the code ``exception`` was raised."""
+    frames = traceback.extract_tb(exception.__traceback__, limit=-1)
+    place = f"{frames[0].filename}:{frames[0].lineno}" if frames else ""
+    return f"{type(exception).__name__} {place}"
 
 
 def _id_of(request: Request) -> str:

@@ -5,16 +5,22 @@
     ApiError
     ├── InvalidRequest    400  the request cannot be served as it is
     ├── Unauthorized      401  no key, or a wrong one
+    ├── Forbidden         403  this key is not for this URL, or the Host is not this node
     ├── NotFound          404  no such model or URL
     ├── MethodRefused     405  the URL does not have this method
     ├── TooLate           408  the request did not arrive in time
     ├── TooLarge          413  the body is larger than the configuration allows
+    ├── UriTooLong        414  the URL alone is larger than a head may be
     ├── UnknownCoding     415  the body has a Content-Encoding that is not supported
     ├── RateLimited       429  the key has used up its requests or tokens
+    ├── HeadersTooLarge   431  the URL and the headers are larger than a head may be
     ├── EngineFailed      500  the engine failed on this request
-    └── Unavailable       503  not now: draining, engine loading or gone, queue full, too many
-                               connections, no memory or file descriptor left
-        └── ModelFailed   503  this model could not be loaded; the node serves the others
+    ├── NotSupported      501  a method or transfer coding that the server does not know
+    ├── Unavailable       503  not now: draining, engine loading or gone, queue full, too many
+    │   │                          connections, no memory or file descriptor left
+    │   └── ModelFailed   503  this model could not be loaded; the node serves the others
+    └── VersionNotSupported
+                          505  neither HTTP/1.1 nor HTTP/1.0
 """
 
 import errno
@@ -82,6 +88,11 @@ class Unauthorized(ApiError):
         super().__init__(message, code=code, headers={"www-authenticate": "Bearer"})
 
 
+class Forbidden(ApiError):
+    status = 403
+    type = "invalid_request_error"
+
+
 class NotFound(ApiError):
     status = 404
     type = "invalid_request_error"
@@ -101,9 +112,35 @@ class TooLarge(ApiError):
     status = 413
     type = "invalid_request_error"
 
+    @classmethod
+    def of_body(cls, limit: int) -> "TooLarge":
+        """The body has more than ``limit`` bytes."""
+        message = f"The request is too large: at most {limit} bytes of body are accepted"
+        return cls(message, code="request_too_large")
+
+
+class UriTooLong(ApiError):
+    status = 414
+    type = "invalid_request_error"
+
 
 class UnknownCoding(ApiError):
     status = 415
+    type = "invalid_request_error"
+
+
+class HeadersTooLarge(ApiError):
+    status = 431
+    type = "invalid_request_error"
+
+
+class NotSupported(ApiError):
+    status = 501
+    type = "invalid_request_error"
+
+
+class VersionNotSupported(ApiError):
+    status = 505
     type = "invalid_request_error"
 
 
@@ -162,7 +199,6 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
     """The ApiError for any exception of a handler or of Sanic."""
     # Imported here: the processes that read large bodies do without sanic.
     from sanic import exceptions
-    from sanic.http import Http
 
     if isinstance(error, ApiError):
         return error
@@ -173,12 +209,8 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
     if isinstance(error, exceptions.NotFound):
         message = f"Unknown request URL: {method} {path}{_OLLAMA if _is_ollama(path) else ''}"
         return NotFound(message, code="unknown_url")
-    if isinstance(error, exceptions.PayloadTooLarge) and "header" in str(error):
-        message = f"The URL and the headers are too large: at most {Http.HEADER_CEILING} bytes"
-        return TooLarge(message, code="headers_too_large")
     if isinstance(error, exceptions.PayloadTooLarge):
-        message = f"The request is too large: at most {max_bytes} bytes of body are accepted"
-        return TooLarge(message, code="request_too_large")
+        return TooLarge.of_body(max_bytes)
     if isinstance(error, exceptions.RequestTimeout):
         return TooLate(str(error), code="request_timeout")
     if isinstance(error, exceptions.ServiceUnavailable):

@@ -6,11 +6,13 @@ import socket
 
 from sanic.server import AsyncioServer
 
+from mlxnode.config.file import parse_address
 from mlxnode.process.descriptors import descriptor_limit, num_open_descriptors
 from mlxnode.server.app import build_app
 from mlxnode.server.errors import SHUTTING_DOWN, Unavailable
 from mlxnode.server.http.acceptor import SURPLUS, Acceptor
 from mlxnode.server.http.context import WorkerContext
+from mlxnode.server.http.hosts import Hosts, own_names
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -31,11 +33,17 @@ class Serving:
         cls, name: str, listener: socket.socket, context: WorkerContext
     ) -> "Serving":
         """Accept connections on ``listener``."""
+        api = context.config.api
+        if not api.require_auth:
+            own = await asyncio.to_thread(own_names)
+            address, _port = parse_address(api.address)
+            context.hosts = Hosts([*own, *api.allowed_hosts, address])
         app = build_app(name, context)
         # It finishes the routes, and never creates its own server.
         await AsyncioServer(app, asyncio.get_running_loop(), None, set()).startup()
-        limit = connection_limit(context.config.server.max_connections)
-        acceptor = Acceptor(app, listener, limit)
+        server = context.config.server
+        limit = connection_limit(server.max_connections)
+        acceptor = Acceptor(app, listener, limit, server.max_connections_per_address)
         acceptor.start()
         return cls(context, acceptor)
 

@@ -126,6 +126,7 @@ MAY_IMPORT = {
         "server.prompt",
     ],
     "server.response_store": [],
+    "server.seldom": [],
     "server.client": ["messages", "process", "server.errors", "server.prompt"],
     "server.answer": [
         "messages",
@@ -136,6 +137,7 @@ MAY_IMPORT = {
         "server.parsing",
         "server.prompt",
         "server.registry",
+        "server.seldom",
     ],
     "server.formats": [
         "messages",
@@ -159,6 +161,7 @@ MAY_IMPORT = {
         "server.reading",
         "server.registry",
         "server.response_store",
+        "server.seldom",
     ],
     "server.routes": [
         "models",
@@ -181,6 +184,7 @@ MAY_IMPORT = {
         "server.registry",
         "server.response_store",
         "server.routes",
+        "server.seldom",
     ],
 }
 

@@ -169,6 +169,7 @@ def started_worker(
     store_folder: Path | None = None,
     run: Callable[..., None] = run_worker,
 ) -> Iterator[WorkerProcess]:
+    api = {"allowed_hosts": ["x"]} | api  # as bare requests call the worker
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
     narrow = ApiKey("narrow", digest_of(NARROW_KEY), frozenset({"org/tiny-text"}))
     keys = [ApiKey.unnamed(KEY), ApiKey.unnamed("sk-another-key-0123456789"), narrow]

@@ -12,8 +12,9 @@ from mlxnode.server.answer.choice import ChoiceDelta
 from mlxnode.server.answer.generation import Generation
 from mlxnode.server.answer.writer import AnswerWriter
 from mlxnode.server.errors import ApiError
+from mlxnode.server.seldom import SeldomLog
 
-logger = logging.getLogger("mlxnode.server")
+seldom = SeldomLog(logging.getLogger("mlxnode.server"))
 
 # Seconds. Proxies close a connection that is silent for a minute (nginx's proxy_read_timeout).
 KEEP_ALIVE_EVERY = 10.0
@@ -52,14 +53,16 @@ async def stream_answer(
         await writer.before_end()
         await stream.end(chunks, writer.end)
     except ApiError as error:
-        logger.warning("stream %s ended early: %s", request.ctx.request_id, error.message)
+        line = "stream %s ended early: %s", request.ctx.request_id, error.message
+        seldom.log(logging.WARNING, error.message, *line)
         await stream.end([], writer.failure(error))
     except SanicException:
         raise  # the client has left
-    except Exception:
-        logger.exception("stream %s failed", request.ctx.request_id)
-        error = ApiError("The server had an error while processing the request")
-        await stream.end([], writer.failure(error))
+    except Exception as error:
+        kind, line = type(error).__name__, "stream %s failed"
+        seldom.log(logging.ERROR, kind, line, request.ctx.request_id, exc_info=error)
+        failure = ApiError("The server had an error while processing the request")
+        await stream.end([], writer.failure(failure))
 
 
 class _EventStream:

@@ -4,14 +4,19 @@ import asyncio
 import functools
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from sanic import Request, Sanic
-from sanic.server.protocols.http_protocol import HttpProtocol
+from sanic.exceptions import RequestTimeout
+from sanic.http import Stage
 
 from mlxnode.server.errors import ApiError
-from mlxnode.server.http.http1 import Http1
+from mlxnode.server.http.addresses import network_of
+from mlxnode.server.http.bytes_in_flight import Share
+from mlxnode.server.http.deadlines import Deadlines
+from mlxnode.server.http.half_close import HalfClosable
 from mlxnode.server.http.tcp import probe_when_silent
 
 logger = logging.getLogger("mlxnode.server")
@@ -23,23 +28,36 @@ _SURPLUS_DELAY = 0.1  # seconds that workers with room have to take a connection
 _RETRY_DELAY = 0.5  # seconds until the next try, where the system has no descriptor left
 _QUIET = 60.0  # seconds between two lines in the log about it
 _AT_ONCE = 16  # connections accepted before other work has its turn
+_GREEDY = 8  # surplus connections for addresses that have all that they may have
 
 
-class Connection(HttpProtocol):
+class Connection(HalfClosable):
     """One connection. ``is_surplus``: it is beyond the limit, for one answer only."""
 
-    HTTP_CLASS = Http1
-    __slots__ = ("_on_lost", "is_surplus")
+    __slots__ = ("_deadlines", "_on_lost", "_written", "address", "is_surplus", "share")
 
     def __init__(
-        self, *, is_surplus: bool, on_lost: Callable[["Connection"], None], **options: Any
+        self,
+        *,
+        address: str,
+        is_surplus: bool,
+        on_lost: Callable[["Connection"], None],
+        **options: Any,
     ):
         super().__init__(**options)
+        self.address = address  # of the client, see ``network_of``
         self.is_surplus = is_surplus
+        self.share: Share | None = None  # the bytes in flight of the body
         self._on_lost = on_lost
+        self._written = 0  # bytes
         if is_surplus:
             self.keep_alive_timeout = self.request_timeout = _SURPLUS_TIMEOUT
             self.loop.call_later(_SURPLUS_LIFETIME, self.abort)
+        self._deadlines = Deadlines(
+            idle=self.keep_alive_timeout,
+            head=self.request_timeout,
+            write=self.app.config.WRITE_TIMEOUT,
+        )
 
     def cut(self, error: ApiError) -> None:
         """End the request: with ``error`` if its answer has not begun, else without a word."""
@@ -47,8 +65,57 @@ class Connection(HttpProtocol):
             self.http.exception = error
             self._task.cancel()
 
+    def keep_share(self, size: int) -> None:
+        """Hold no more than ``size`` bytes in flight."""
+        if self.share is not None:
+            self.share.shrink(size)
+            self.share = self.share if size else None
+
+    async def send(self, data: bytes) -> None:
+        """Write ``data`` as soon as the client has taken most of what was written before."""
+        await super().send(data)
+        self._written += len(data)
+
+    def check_timeouts(self) -> None:
+        """End the connection if its client is late; look again after a while."""
+        if self.transport is None or self.conn_info is None or self.conn_info.lost:
+            return
+        waiting = self.transport.get_write_buffer_size()
+        stage = Stage.RESPONSE if self.http is None else self.http.stage
+        num_heads = self.state["requests_count"]
+        now = self.loop.time()
+        late = self._deadlines.exceeded(now, stage, num_heads, self._written, waiting)
+        if late == "write" or (self._task is None and not waiting):
+            # The end of TLS can be a thing that the client does not take either.
+            self.transport.abort()
+            return
+        if late is not None and self._task is not None and self.http is not None:
+            self.http.exception = RequestTimeout("The request's head took too long to arrive")
+            self._task.cancel()
+        self._callback_check_timeouts = self.loop.call_later(
+            self._deadlines.interval, self.check_timeouts
+        )
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close as soon as the client has taken what was written, however slowly."""
+        if self.transport is None:
+            return
+        if self.transport.is_closing():
+            if self.conn_info is not None and self.conn_info.lost:
+                self.transport = None  # they would keep each other in memory
+            return
+        if self._callback_check_timeouts:
+            self._callback_check_timeouts.cancel()
+        self.transport.close()
+        self._callback_check_timeouts = self.loop.call_later(
+            self._deadlines.interval, self.check_timeouts
+        )
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._callback_check_timeouts:
+            self._callback_check_timeouts.cancel()
         super().connection_lost(exc)
+        self.keep_share(0)
         self._on_lost(self)
 
 
@@ -61,15 +128,27 @@ def is_surplus(request: Request) -> bool:
 class Acceptor:
     """The connections of one worker: at most ``limit``, and for a moment ``SURPLUS`` more.
 
+    ``limit_per_address`` of them can come from one address. Beyond that, ``_GREEDY`` surplus
+    connections are told so, and the others are closed at once.
+
     A surplus connection is accepted late, so that a worker with room gets it, then answered by
     ``app``, and closed. While there are ``SURPLUS`` of them, or no descriptor is left, further
     clients wait in the system's queue. libuv's own server would close their connections
     without an answer (``uv__emfile_trick``).
     """
 
-    def __init__(self, app: Sanic, listener: socket.socket, limit: int):
+    def __init__(
+        self,
+        app: Sanic,
+        listener: socket.socket,
+        limit: int,
+        limit_per_address: int | None = None,
+    ):
         self.connections: set[Connection] = set()
         self._limit = limit
+        # No address gets all, so that others can still connect.
+        self._limit_per_address = limit_per_address or max(limit - limit // 8, 1)
+        self._num_by_address: Counter[str] = Counter()
         self._num_surplus = 0
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -123,7 +202,7 @@ class Acceptor:
             if is_surplus and not is_late:
                 return self._stop(_SURPLUS_DELAY)
             try:
-                client, _address = self._listener.accept()
+                client, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return None
             except OSError as error:
@@ -131,14 +210,20 @@ class Acceptor:
                     logger.error("no connection can be accepted for now: %s", error.strerror)
                     self._quiet_until = self._loop.time() + _QUIET
                 return self._stop(_RETRY_DELAY)
-            self._open(client, is_surplus)
+            self._open(client, network_of(address), is_surplus)
         return None
 
-    def _open(self, client: socket.socket, is_surplus: bool) -> None:
+    def _open(self, client: socket.socket, address: str, is_surplus: bool) -> None:
         client.setblocking(False)
+        if not is_surplus and self._num_by_address[address] >= self._limit_per_address:
+            if self._num_surplus >= _GREEDY:
+                client.close()
+                return
+            is_surplus = True
         probe_when_silent(client)
-        connection = self._make_connection(is_surplus=is_surplus)
+        connection = self._make_connection(address=address, is_surplus=is_surplus)
         self.connections.add(connection)
+        self._num_by_address[address] += not is_surplus
         self._num_surplus += is_surplus
         task = self._loop.create_task(self._attach(client, connection))
         self._tasks.add(task)
@@ -156,5 +241,8 @@ class Acceptor:
         if connection in self.connections:
             self.connections.remove(connection)
             self._num_surplus -= connection.is_surplus
+            self._num_by_address[connection.address] -= not connection.is_surplus
+            if not self._num_by_address[connection.address]:
+                del self._num_by_address[connection.address]
         if self._timer is None:
             self.start()

@@ -11,10 +11,12 @@ from sanic.compat import Header
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.context import context_of
+from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.reading.reader_process import Schema
 from mlxnode.server.reading.validation import MAX_NAMES, BodyType
+from mlxnode.server.seldom import SeldomLog
 
-logger = logging.getLogger("mlxnode.server")
+seldom = SeldomLog(logging.getLogger("mlxnode.server"))
 
 _IGNORED = "x-mlxnode-ignored"
 _MAX_HEADER = 500  # characters of x-mlxnode-ignored
@@ -48,12 +50,20 @@ async def read_one_of(request: Request, schema: Schema, **defaults: Any) -> Any:
     _check_content_type(request.headers)
     context = context_of(request)
     strict = context.config.server.strict_fields
+    request.ctx.body_size = len(request.body)
     body, ignored = await context.body_reader.read(
         request.body, schema, strict=strict, defaults=defaults
     )
+    if isinstance(request, TimedRequest):
+        request.release_body()
     if ignored:
         name_ignored(request, ignored)
     return body
+
+
+def size_of(request: Request) -> int:
+    """The bytes of the body that ``read_body`` has read, without codings."""
+    return request.ctx.body_size
 
 
 def _check_content_type(headers: Header) -> None:
@@ -93,7 +103,8 @@ def name_ignored(request: Request, names: list[str]) -> None:
 @functools.lru_cache(maxsize=1024)
 def _log_ignored(path: str, names: str) -> None:
     """Log the fields once, not with every request of a client that always sends them."""
-    logger.info("POST %s: ignored fields that change nothing: %s", path, names)
+    line = "POST %s: ignored fields that change nothing: %s"
+    seldom.log(logging.INFO, f"{path} {names}", line, path, names)
 
 
 def json_response(

@@ -13,16 +13,13 @@ _MAX_CODINGS = 2  # a body that a client and a proxy have encoded
 _PIECE = 4096  # bytes
 
 
-async def decode_body(body: bytes, headers: list[str], max_bytes: int) -> bytes:
-    """The body without the codings that its Content-Encoding headers name.
+def codings_of(headers: list[str]) -> list[str]:
+    """The codings that a body's Content-Encoding headers name, in the order of encoding.
 
     Raises:
         UnknownCoding: a coding is not supported.
-        InvalidRequest: the body is damaged, or has too many codings.
-        TooLarge: the body has more than ``max_bytes`` bytes when it is decoded.
+        InvalidRequest: there are too many codings.
     """
-    if not headers or not body:
-        return body
     names = [name.strip().lower() for name in ",".join(headers).split(",")]
     codings = [name for name in names if name not in ("", "identity")]
     for name in codings:
@@ -37,7 +34,17 @@ async def decode_body(body: bytes, headers: list[str], max_bytes: int) -> bytes:
             f"The body has {len(codings)} content codings; at most {_MAX_CODINGS} are undone",
             code="invalid_content_encoding",
         )
-    for name in reversed(codings):
+    return codings
+
+
+async def decode_body(body: bytes, codings: list[str], max_bytes: int) -> bytes:
+    """The body without ``codings``, which are a result of ``codings_of``.
+
+    Raises:
+        InvalidRequest: the body is damaged.
+        TooLarge: the body has more than ``max_bytes`` bytes when it is decoded.
+    """
+    for name in reversed(codings if body else []):
         body = await asyncio.to_thread(_inflate, body, name, max_bytes)
     return body
 

@@ -8,6 +8,7 @@ from mlxnode.config.tables import NodeConfig
 from mlxnode.server.client import EngineClient
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.cors import Cors
+from mlxnode.server.http.hosts import Hosts
 from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.reading.reader import BodyReader
 from mlxnode.server.registry import Registry
@@ -25,6 +26,7 @@ class WorkerContext:
     keyring: Keyring
     cors: Cors
     response_store: ResponseStore | None = None
+    hosts: Hosts | None = None  # None: a key is required, and any Host is served
     is_draining: bool = False
     body_reader: BodyReader = field(default_factory=BodyReader)
 

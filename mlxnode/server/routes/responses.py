@@ -22,7 +22,7 @@ from mlxnode.server.formats.responses.schema import ResponsesBody
 from mlxnode.server.formats.responses.stored import read_items, to_stored
 from mlxnode.server.formats.responses.tools import Offer, chosen, offers_of
 from mlxnode.server.formats.responses.writer import ResponsesWriter
-from mlxnode.server.http.body import json_response, name_ignored, read_body
+from mlxnode.server.http.body import json_response, name_ignored, read_body, size_of
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.stored_responses import key_store, required_store
 from mlxnode.server.prompt.conversation import Conversation
@@ -52,7 +52,7 @@ async def responses(request: Request) -> HTTPResponse | None:
     _name_ignored(request, body, model)
     before, items = await _history(request, body)
     offers = offers_of(body.tools or [])
-    size = max(len(request.body), len(items) * _ITEM_SIZE)
+    size = max(size_of(request), len(items) * _ITEM_SIZE)
     offered = chosen(offers, body.tool_choice)
     conversation = await off_loop(size, to_conversation, body, items, offered)
     generation_request = await _generation_request(request, body, conversation, model)
@@ -78,7 +78,7 @@ async def count_input_tokens(request: Request) -> HTTPResponse:
     _name_ignored(request, body, model)
     _, items = await _history(request, body)
     offers = chosen(offers_of(body.tools or []), body.tool_choice)
-    size = max(len(request.body), len(items) * _ITEM_SIZE)
+    size = max(size_of(request), len(items) * _ITEM_SIZE)
     conversation = await off_loop(size, to_conversation, body, items, offers)
     asked = await ask(conversation, model, size=size)
     return json_response(InputTokenCount(len(asked.prompt.ids)))
@@ -133,7 +133,7 @@ async def _generation_request(
 ) -> GenerationRequest:
     """Raises InvalidRequest: see ``chat_request``."""
     closed = context_of(request).config.server.closed_objects
-    settings, size = body.settings, len(request.body)
+    settings, size = body.settings, size_of(request)
     try:
         return await chat_request(conversation, settings, model, size=size, closed=closed)
     except InvalidRequest as error:

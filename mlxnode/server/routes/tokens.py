@@ -12,7 +12,7 @@ from mlxnode.server.formats.tokens.schema import (
     TokensBody,
     schema_of,
 )
-from mlxnode.server.http.body import json_response, read_body, read_one_of
+from mlxnode.server.http.body import json_response, read_body, read_one_of, size_of
 from mlxnode.server.http.context import registry_of
 from mlxnode.server.prompt import inspection
 from mlxnode.server.prompt.lanes import off_loop
@@ -40,7 +40,7 @@ async def tokenize(request: Request) -> HTTPResponse:
         ids = await off_loop(len(body.text), _text_ids, model, body)
     else:
         model = registry.find_chat(body.model)
-        size = len(request.body)
+        size = size_of(request)
         conversation = await off_loop(size, to_conversation, body)
         ids = (await ask(conversation, model, size=size)).prompt.ids
     return await off_loop(len(ids), _tokenization, model, ids, body)

@@ -107,7 +107,8 @@ def test_one_connection_more_gets_a_503_and_is_closed(worker):
 class Taken(asyncio.Protocol):
     """A connection that an acceptor has taken, and that nobody serves."""
 
-    def __init__(self, is_surplus: bool):
+    def __init__(self, address: str, is_surplus: bool):
+        self.address = address
         self.is_surplus = is_surplus
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -123,9 +124,9 @@ async def test_a_full_acceptor_leaves_a_connection_to_one_with_room():
         for number in range(2):
             acceptor = Acceptor(None, listener.dup(), 1)
 
-            def take(*, is_surplus: bool, number: int = number) -> Taken:
+            def take(*, address: str, is_surplus: bool, number: int = number) -> Taken:
                 taken.put_nowait((number, is_surplus))
-                return Taken(is_surplus)
+                return Taken(address, is_surplus)
 
             acceptor._make_connection = take
             acceptors.append(acceptor)

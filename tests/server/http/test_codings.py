@@ -13,7 +13,7 @@ import pytest
 from support.contract import CHAT, CHATS, error_of, post
 
 from mlxnode.server.errors import InvalidRequest, TooLarge, UnknownCoding
-from mlxnode.server.http.codings import decode_body
+from mlxnode.server.http.codings import codings_of, decode_body
 
 BODY = json.dumps(CHAT).encode()
 LIMIT = 1_000_000  # bytes, of the worker
@@ -25,7 +25,7 @@ def raw_deflate(body: bytes) -> bytes:
 
 
 def decode(body: bytes, *headers: str, limit: int = LIMIT) -> bytes:
-    return asyncio.run(decode_body(body, list(headers), limit))
+    return asyncio.run(decode_body(body, codings_of(list(headers)), limit))
 
 
 @pytest.mark.parametrize(
