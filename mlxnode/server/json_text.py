@@ -9,8 +9,8 @@ MAX_DEPTH = 128  # levels of objects and arrays: what writes them again is recur
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
-# Without going back: linear in any text.
-_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# Linear in any text: never goes back, and a string without an end takes the rest.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NO_BRACKET = re.compile(r"[^\[\]{}]+")
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 

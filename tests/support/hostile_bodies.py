@@ -112,6 +112,10 @@ BODIES: dict[str, tuple[str, Make]] = {
     "a long fraction": ("/v1/chat/completions", lambda size: b'{"a":1.' + b"1" * size + b"}"),
     "fractions": ("/v1/chat/completions", _within('{"a":[', "1.5", "]}")),
     "an open string": ("/v1/chat/completions", lambda size: b'{"a":"' + b'\\"' * (size // 2)),
+    "an open string of brackets": (
+        "/v1/chat/completions",
+        lambda size: b'{"a":"' + b'\\"[' * (size // 3),
+    ),
     "halves of characters": (
         "/v1/chat/completions",
         lambda size: b'{"a":"' + rb"\ud800" * (size // 6) + b'"}',

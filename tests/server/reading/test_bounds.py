@@ -16,7 +16,7 @@ from mlxnode.server.formats.messages.schema import MessagesBody
 from mlxnode.server.formats.rerank.schema import RerankBody
 from mlxnode.server.formats.responses.schema import ResponsesBody
 from mlxnode.server.formats.tokens.schema import schema_of
-from mlxnode.server.json_text import MAX_DEPTH, TooDeep, load_json
+from mlxnode.server.json_text import MAX_DEPTH, TooDeep, load_json, without_strings
 from mlxnode.server.reading.reader_process import Order, read
 from mlxnode.server.reading.shape import MAX_VALUES
 from mlxnode.server.reading.strict_json import parse_json
@@ -116,6 +116,15 @@ def test_values_are_counted_before_they_are_built(item):
 def test_what_a_text_holds_is_no_value():
     text = '"{[' * MAX_VALUES
     assert parse_json(json.dumps({"a": text}).encode()) == {"a": text}
+
+
+@pytest.mark.parametrize(
+    "text", ['"' + '\\"' * 900_000, '\\"' * 900_000 + "\\", '"a"' * 600_000]
+)
+def test_strings_are_left_out_in_linear_time(text):
+    started = time.thread_time()
+    without_strings(text)
+    assert time.thread_time() - started < 5  # quadratic work would take hours
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
