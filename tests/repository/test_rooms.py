@@ -151,7 +151,13 @@ MAY_IMPORT = {
         "server.registry",
         "token_bytes",
     ],
-    "server.reading": ["process", "server.errors", "server.formats", "server.json_text"],
+    "server.reading": [
+        "process",
+        "server.errors",
+        "server.formats",
+        "server.json_text",
+        "server.seldom",
+    ],
     "server.http": [
         "config",
         "messages",

@@ -15,8 +15,9 @@ from mlxnode.process.signals import held_signals
 from mlxnode.server.errors import InvalidRequest, Unavailable
 from mlxnode.server.reading.reader_process import Answer, Order, Read, Refused, Schema, read
 from mlxnode.server.reading.shape import is_small
+from mlxnode.server.seldom import SeldomLog
 
-logger = logging.getLogger("mlxnode.server")
+seldom = SeldomLog(logging.getLogger("mlxnode.server"))
 
 _LARGE = 2 * 1024 * 1024  # bytes; larger bodies wait for each other, and nobody for them
 _TIMEOUT = 60.0  # seconds; a body of 16 MB takes about two
@@ -72,7 +73,7 @@ class _Lane:
             answer = self._ask(body, order)
         except (OSError, EOFError) as error:
             self._stop()
-            logger.warning("the process that reads large bodies has ended: it is replaced")
+            seldom.log(logging.WARNING, "reader", "a large body was not read: %s", error)
             raise Unavailable("The request could not be read; try again") from error
         if answer.is_last:
             self._stop()

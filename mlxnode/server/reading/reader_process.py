@@ -5,10 +5,11 @@ It reads one body at a time, and ends when its worker does: their socket closes.
 
 import contextlib
 import pickle
+import re
 import resource
-import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxnode.process.signals import ignore_signals
@@ -20,8 +21,8 @@ from mlxnode.server.reading.validation import validate
 # The schema of a body, or the function that chooses it by what the body holds.
 Schema = type[Body] | Callable[[dict[str, Any]], type[Body]]
 
-_GROWTH = 512 * 1024 * 1024  # bytes of memory, after which a new process takes less
-_UNIT = 1 if sys.platform == "darwin" else 1024  # of what getrusage counts memory in
+_MAX_MEMORY = 256 * 1024 * 1024  # bytes, after which a new process takes less
+_HIGH_WATER = re.compile(r"^VmHWM:\s*([0-9]+) kB", re.MULTILINE)
 
 
 class Order(NamedTuple):
@@ -73,13 +74,12 @@ def read(body: bytes, order: Order) -> Read:
 def main(descriptor: int) -> None:
     """Answer the orders that come over a socket until it closes."""
     ignore_signals()
-    limit = _max_memory() + _GROWTH  # at first it may be that of the parent, as Linux counts
     is_last = False
     with Connection(descriptor) as orders, contextlib.suppress(EOFError, ConnectionError):
         while not is_last:
             order: Order = pickle.loads(orders.recv_bytes())
             result = _result(orders.recv_bytes(), order)
-            is_last = _max_memory() > limit
+            is_last = _max_memory() > _MAX_MEMORY
             orders.send_bytes(pickle.dumps(Answer(result, is_last), 5))
 
 
@@ -92,4 +92,9 @@ def _result(body: bytes, order: Order) -> Read | Refused:
 
 def _max_memory() -> int:
     """The most memory that the process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+    # On Linux, getrusage counts the process before it ran this program, too: the worker.
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        if found := _HIGH_WATER.search(status):
+            return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
