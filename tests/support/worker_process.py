@@ -9,7 +9,7 @@ import multiprocessing
 import queue
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,6 +62,7 @@ class WorkerProcess:
         keys: list[ApiKey],
         store_folder: Path | None = None,
         certificate: Certificate | None = None,
+        run: Callable[..., None] = run_worker,
     ):
         self.engine = FakeEngine(Tokenizer.from_file(str(models[0].folder / "tokenizer.json")))
         self.events: queue.Queue[ChildToSupervisor] = queue.Queue()
@@ -75,7 +76,7 @@ class WorkerProcess:
         access = Access(keys=keys, is_limited=is_limited, certificate=certificate)
         ours, theirs = context.Pipe(duplex=True)
         self.process = context.Process(
-            target=run_worker,
+            target=run,
             args=(theirs, 0, self._listener, config, models, access, store_folder),
         )
         self.process.start()
@@ -178,13 +179,14 @@ def started_worker(
     until: type | None = Ready,
     store_folder: Path | None = None,
     certificate: Certificate | None = None,
+    run: Callable[..., None] = run_worker,
 ) -> Iterator[WorkerProcess]:
     api = {"allowed_hosts": ["x"]} | api  # as bare requests call the worker
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
     narrow = ApiKey("narrow", digest_of(NARROW_KEY), frozenset({"org/tiny-text"}))
     admin = ApiKey("admin", digest_of(ADMIN_KEY), is_admin=True)
     keys = [ApiKey.unnamed(KEY), ApiKey.unnamed("sk-another-key-0123456789"), narrow, admin]
-    worker = WorkerProcess(config, models, keys, store_folder, certificate)
+    worker = WorkerProcess(config, models, keys, store_folder, certificate, run)
     try:
         worker.started = until and worker.wait_for(until)
         yield worker

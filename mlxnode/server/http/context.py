@@ -1,7 +1,7 @@
 """The objects that all request handlers of a worker share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sanic import Request
 
@@ -15,6 +15,7 @@ from mlxnode.server.http.hosts import Hosts
 from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.http.request_log import RequestLog
 from mlxnode.server.http.tls import Tls
+from mlxnode.server.reading.reader import BodyReader
 from mlxnode.server.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 
@@ -36,6 +37,7 @@ class WorkerContext:
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None
     is_draining: bool = False
+    body_reader: BodyReader = field(default_factory=BodyReader)
 
 
 def context_of(request: Request) -> WorkerContext:
