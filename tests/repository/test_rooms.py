@@ -14,6 +14,7 @@ PREFIX = "mlxnode."
 MAY_IMPORT = {
     "errors": [],
     "figures": [],
+    "footprint": [],
     "messages": ["figures"],
     "grammar": [],
     "token_bytes": [],
@@ -41,7 +42,7 @@ MAY_IMPORT = {
     "engine.pacing": [],
     "engine.weights": [],
     "engine.gguf": ["engine.cpu", "errors", "models"],
-    "engine.memory": ["config", "engine.work", "messages"],
+    "engine.memory": ["config", "engine.work", "footprint", "messages"],
     "engine.kvcache": ["errors", "models"],
     "engine.cpu": ["engine.kvcache", "kernels"],
     "engine.decode": [
@@ -94,6 +95,7 @@ MAY_IMPORT = {
         "engine.work",
         "errors",
         "figures",
+        "footprint",
         "kernels",
         "messages",
         "models",
@@ -104,7 +106,8 @@ MAY_IMPORT = {
     "server.json_text": [],
     "server.notation": [],
     "server.parsing": ["server.notation"],
-    "server.deriving": ["server.notation", "server.parsing"],
+    "server.rendering": ["footprint"],
+    "server.deriving": ["server.notation", "server.parsing", "server.rendering"],
     "server.constraints": ["grammar", "server.errors", "server.notation"],
     "server.prompt": [
         "errors",
@@ -113,6 +116,7 @@ MAY_IMPORT = {
         "server.errors",
         "server.json_text",
         "server.notation",
+        "server.rendering",
         "token_bytes",
     ],
     "server.registry": [

@@ -12,6 +12,7 @@ import logging
 import sys
 import types
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,6 +30,8 @@ from mlxnode.server.prompt.quoting import Quoter
 from mlxnode.server.prompt.templates import ChatTemplate
 from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.volatile import VolatileHeads
+from mlxnode.server.rendering import remote
+from mlxnode.server.rendering.limits import RenderLimit, budgeted
 from mlxnode.token_bytes import TokenBytes
 
 logger = logging.getLogger("mlxnode.server")
@@ -36,7 +39,6 @@ logger = logging.getLogger("mlxnode.server")
 Result = TypeVar("Result")
 
 LARGE_TEXT = 20_000  # characters; a longer text would block the event loop
-MESSAGE_COST = 100  # characters that take as long as a message without text
 # The tokens before the prefix, before the suffix, and before the text between them: Qwen and
 # CodeGemma, StarCoder, CodeLlama, DeepSeek.
 _FILL_IN_THE_MIDDLE = (
@@ -51,6 +53,8 @@ _FILL_IN_THE_MIDDLE = (
 )
 # Some decoders drop a space at the start of a text: they need the tokens before it.
 _CONTEXT_TOKENS = 6
+_NUM_THREADS = 4  # for the prompts of one model
+_TRIAL_SECONDS = 10.0  # of the processor, to try a template out; usual ones take 0.2
 
 
 def import_tokenizer_utils() -> types.ModuleType:
@@ -60,6 +64,7 @@ def import_tokenizer_utils() -> types.ModuleType:
         if spec is None:
             raise ModuleNotFoundError("mlx_lm is not installed", name="mlx_lm")
         sys.modules["mlx_lm"] = importlib.util.module_from_spec(spec)
+    remote.install()
     return importlib.import_module("mlx_lm.tokenizer_utils")
 
 
@@ -103,7 +108,7 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._bos_id: int | None = self._wrapper.bos_token_id
         self.has_chat_template: bool = self._wrapper.has_chat_template
-        self.chat_template = ChatTemplate(self._wrapper)
+        self.chat_template = _tried_template(self._wrapper)
         ends = self._ids_of(self.chat_template.notation.ends)
         self.stop_ids = sorted({*self.stop_ids, *ends})
         self.vocabulary_size: int = len(self._wrapper)
@@ -122,6 +127,9 @@ class TextTokenizer:
         self._encoder = PromptEncoder(self._tokenizer, controls)
         self._quoter = Quoter(self._tokenizer, controls.values(), sources)
         self._quotes = not allow_control_tokens
+        # Threads of this model's own: a rendering waits for another process, at worst for
+        # seconds, and then the prompts of other models go on.
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prompt")
 
     @functools.cached_property
     def fill_in_the_middle(self) -> tuple[str, str, str] | None:
@@ -144,9 +152,8 @@ class TextTokenizer:
         Raises:
             InvalidRequest: the template does not accept these messages.
         """
-        size = sum(len(message["content"]) + MESSAGE_COST for message in conversation.messages)
-        size += 0 if tools is None else len(tools.lines)
-        return await off_loop_if(size > LARGE_TEXT, self._encode_chat, conversation, tools)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._encode_chat, conversation, tools)
 
     async def encode(self, texts: list[str]) -> list[list[int]]:
         """The token ids of plain prompts, with the special tokens at the start of a text."""
@@ -231,6 +238,14 @@ class Detokenizer:
             logger.debug("detokenizer restarted: %s", error)
             self._stream = DecodeStream(ids=[], skip_special_tokens=True)
             return self._stream.step(self._tokenizer, token) or ""
+
+
+def _tried_template(wrapper: Any) -> ChatTemplate:
+    try:
+        with budgeted(_TRIAL_SECONDS):
+            return ChatTemplate(wrapper)
+    except RenderLimit as error:
+        raise ModelError(f"the chat template {error}") from error
 
 
 def check_token_ids(inputs: list[list[int]], vocabulary_size: int, param: str) -> None:
