@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from tokenizers.decoders import DecodeStream
 
-from mlxnode.errors import ModelError
+from mlxnode.errors import ModelError, panics_caught
 from mlxnode.server.constraints.markers import MarkerTokens
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_use import ToolUse
@@ -53,6 +53,7 @@ _FILL_IN_THE_MIDDLE = (
 )
 # Some decoders drop a space at the start of a text: they need the tokens before it.
 _CONTEXT_TOKENS = 6
+_TRIAL_TEXT = "Ab 1\n\u00e9!"
 _NUM_THREADS = 4  # for the prompts of one model
 _TRIAL_SECONDS = 10.0  # of the processor, to try a template out; usual ones take 0.2
 
@@ -106,6 +107,7 @@ class TextTokenizer:
             raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._tokenizer.encode_batch([_TRIAL_TEXT])  # a damaged one panics here, not later
         self._bos_id: int | None = self._wrapper.bos_token_id
         self.has_chat_template: bool = self._wrapper.has_chat_template
         self.chat_template = _tried_template(self._wrapper)
@@ -188,6 +190,7 @@ class TextTokenizer:
         ids = map(self._tokenizer.token_to_id, texts)
         return [id for id in ids if id is not None]
 
+    @panics_caught()
     def _encode_chat(self, conversation: Conversation, tools: ToolUse | None) -> ChatPrompt:
         conversation = self._volatile.without(conversation)
         sentinel = None
@@ -263,6 +266,7 @@ def check_token_ids(inputs: list[list[int]], vocabulary_size: int, param: str) -
 
 async def off_loop_if(large: bool, function: Callable[..., Result], *args: Any) -> Result:
     """Call ``function``; in a thread if it would block the event loop."""
+    function = panics_caught()(function)  # of a tokenizer, by the work of its patterns
     return await asyncio.to_thread(function, *args) if large else function(*args)
 
 
