@@ -1,4 +1,4 @@
-"""A real node with damaged and hostile models: each fails by name, and the others are served."""
+"""A real node with damaged and hostile models: each fails by name, others are served."""
 
 import json
 import re
