@@ -79,14 +79,28 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
 # --- worker to engine ---------------------------------------------------------------
 
 
-class Generate(Message, frozen=True, kw_only=True):
+class Work(Message, frozen=True, kw_only=True):
+    """Base of what the engine computes for a client, with whom it is for.
+
+    Work of a lower ``priority`` comes first. The keys share the engine by their ``weight``,
+    and the HTTP requests of a key share what the key gets. The messages of one HTTP request
+    have the same ``call``, a number that the worker chose; 0 is a request of its own.
+    """
+
+    uid: int
+    key: str = ""  # the id of the API key, not the key
+    weight: float = 1.0
+    priority: int = 0
+    call: int = 0
+
+
+class Generate(Work, frozen=True, kw_only=True):
     """Generate at most ``max_tokens`` tokens after ``prompt``.
 
     ``borders`` are the lengths of the parts of the prompt that other prompts may start with:
     ends of messages. They are ascending, between 0 and the length of the prompt.
     """
 
-    uid: int
     model: str
     prompt: list[int]
     max_tokens: int
@@ -95,14 +109,13 @@ class Generate(Message, frozen=True, kw_only=True):
     borders: list[int] = []
 
 
-class Embed(Message, frozen=True, kw_only=True):
+class Embed(Work, frozen=True, kw_only=True):
     """Embed each of ``inputs``: token ids, with the special tokens of the model.
 
     An input of a reranker is a pair of texts, and its vector the score alone. ``starts`` are
     the first tokens of the second texts, if the model tells the two apart.
     """
 
-    uid: int
     model: str
     inputs: list[list[int]]
     dimensions: int | None = None  # truncate the vectors to this size, then normalize again

@@ -22,12 +22,16 @@ class ApiKey:
 
     ``id`` names the key in the log and in the ledger: the name of its ``[api.keys.<name>]``,
     else the first digits of its digest. ``models`` are the only models that the key may use;
-    None allows all models.
+    None allows all models. ``priority``, ``weight`` and ``allow_priority`` are those of the
+    key's table.
     """
 
     id: str
     digest: bytes  # SHA-256
     models: frozenset[str] | None = None
+    priority: int = 0
+    weight: float = 1.0
+    allow_priority: bool = False
 
     @classmethod
     def unnamed(cls, key: str) -> "ApiKey":
@@ -63,7 +67,14 @@ def load_api_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> l
             raise ConfigError(f"{source}: the same key as {sources[digest]}")
         _check_models(table, source, api)
         allowed = None if table.models is None else frozenset(table.models)
-        keys[digest] = ApiKey(name, digest, allowed)
+        keys[digest] = ApiKey(
+            name,
+            digest,
+            allowed,
+            priority=table.priority,
+            weight=table.weight,
+            allow_priority=table.allow_priority,
+        )
         sources[digest] = source
     if api.require_auth and not keys:
         raise ConfigError(

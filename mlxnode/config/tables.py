@@ -103,6 +103,9 @@ class KeyConfig(RateLimits):
     key_file: str | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     models: Annotated[list[str], Field(min_length=1)] | None = None  # None: all models
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0  # lower: served first
+    allow_priority: bool = False  # requests may go before those of their own key
+    weight: Annotated[float, Field(ge=0.01, le=100)] = 1.0  # the share beside other keys
 
     @model_validator(mode="after")
     def _key_is_given_once(self) -> "KeyConfig":

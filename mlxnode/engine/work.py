@@ -16,6 +16,24 @@ class RequestKey(NamedTuple):
     uid: int
 
 
+Call = tuple[int, int]  # a data pipe, and the number of an HTTP request of its worker
+
+
+class Owner(NamedTuple):
+    """Whom a request is for: who shares the engine with others, and what comes first."""
+
+    key: str
+    weight: float
+    priority: int  # lower comes first
+    call: Call
+
+    @classmethod
+    def of(cls, key: RequestKey, message: Generate | Embed) -> "Owner":
+        """The owner that ``message`` names; without a call, it is a call of its own."""
+        call = message.call or -message.uid
+        return cls(message.key, message.weight, message.priority, (key.pipe_id, call))
+
+
 class Output(NamedTuple):
     """One message to the worker that sent a request."""
 

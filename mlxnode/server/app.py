@@ -103,7 +103,7 @@ async def _admit(request: Request) -> HTTPResponse | None:
         raise Unavailable("The server has as many connections as it can serve; try again soon")
     if request.route is not None and not is_public:
         key = context.keyring.authenticate(sent_keys(headers))
-        request.ctx.key_id = key.id
+        request.ctx.key_id, request.ctx.api_key = key.id, key
         request.ctx.registry = context.registry.restricted_to(key.models)
         # After the key: inflation takes time.
         codings = headers.getall("content-encoding", [])

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from mlxnode.messages import (
@@ -29,6 +30,15 @@ from mlxnode.server.prompt.context_length import Prompt
 logger = logging.getLogger("mlxnode.server")
 
 _STOPPED = "The engine stopped during this request; try again"
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Whom the engine computes for; see ``messages.Work``."""
+
+    key: str = ""
+    priority: int = 0
+    weight: float = 1.0
 
 
 class EngineCall:
@@ -101,6 +111,7 @@ class EngineClient:
         self._num_running = 0
         self._pipe: Pipe | None = None  # None: no engine is connected
         self._uids = itertools.count(1)
+        self._calls = itertools.count(1)
         # The running requests by uid: sequences with their index in a call, and embeddings.
         self._sequences: dict[int, tuple[EngineCall, int]] = {}
         self._embeddings: dict[int, asyncio.Future[Embedded]] = {}
@@ -132,9 +143,14 @@ class EngineClient:
 
     @contextlib.contextmanager
     def generate(
-        self, model: str, prompts: list[Prompt], stop_ids: list[int], samplings: list[Sampling]
+        self,
+        model: str,
+        prompts: list[Prompt],
+        stop_ids: list[int],
+        samplings: list[Sampling],
+        sender: Sender,
     ) -> Iterator[EngineCall]:
-        """Continue each of ``prompts`` once with each of ``samplings``.
+        """Continue each of ``prompts`` once with each of ``samplings``, for ``sender``.
 
         The updates have the index of their sequence: all sequences of the first prompt come
         first. On leaving the context, the sequences that are still running are aborted.
@@ -142,7 +158,7 @@ class EngineClient:
         Raises:
             Unavailable: no engine is connected, or its pipe is full.
         """
-        call = EngineCall(self)
+        call, number = EngineCall(self), next(self._calls)
         with self._busy():
             try:
                 for prompt in prompts:
@@ -157,6 +173,10 @@ class EngineClient:
                             stop_ids=stop_ids,
                             sampling=sampling,
                             borders=[*prompt.borders],
+                            key=sender.key,
+                            weight=sender.weight,
+                            priority=sender.priority,
+                            call=number,
                         )
                         self._send(message)
                 yield call
@@ -169,6 +189,8 @@ class EngineClient:
         inputs: list[list[int]],
         dimensions: int | None = None,
         starts: Sequence[int] = (),
+        *,
+        sender: Sender,
     ) -> Embedded:
         """Embed ``inputs``, which are token ids. A caller that is cancelled aborts.
 
@@ -188,6 +210,10 @@ class EngineClient:
                         inputs=inputs,
                         dimensions=dimensions,
                         starts=list(starts),
+                        key=sender.key,
+                        weight=sender.weight,
+                        priority=sender.priority,
+                        call=next(self._calls),
                     )
                 )
                 return await future

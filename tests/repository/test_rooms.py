@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "cli": ["config", "doctor", "errors", "models", "process"],
     # The engine.
     "engine.work": ["figures", "messages"],
+    "engine.fairness": [],
     "engine.pacing": [],
     "engine.weights": [],
     "engine.gguf": ["engine.cpu", "errors", "models"],
@@ -47,6 +48,7 @@ MAY_IMPORT = {
     "engine.cpu": ["engine.kvcache", "kernels"],
     "engine.decode": [
         "config",
+        "engine.fairness",
         "engine.kvcache",
         "engine.pacing",
         "engine.work",
@@ -74,6 +76,7 @@ MAY_IMPORT = {
     "engine.embedding": [
         "config",
         "engine.cpu",
+        "engine.fairness",
         "engine.pacing",
         "engine.weights",
         "engine.work",

@@ -61,10 +61,10 @@ class Batch:
         return self._cache.can_rewind
 
     def join(self, requests: Sequence[Request]) -> None:
-        """Append rows. Each request has the KV cache of its prompt, and one token."""
+        """Append rows. Each request has a KV cache of all its tokens but the last."""
         self._cache.join(
             [request.own_cache for request in requests],
-            [len(request.prompt) for request in requests],
+            [len(request.context) for request in requests],
         )
         for request in requests:
             request.cache = None

@@ -51,7 +51,7 @@ class Prefiller:
             and self._has_narrow_head
             and self._can_pad
             and all(r.scores is None and not r.stops for r in requests)
-            and self._has_room_for(len(requests), max(len(r.prompt) for r in requests))
+            and self._has_room_for(len(requests), max(len(r.context) for r in requests))
         )
 
     def process(self, requests: list[Request], budget: int) -> int:
@@ -69,7 +69,7 @@ class Prefiller:
         if length == 0:
             return 0  # the whole prompt was cached
         start, cache = request.num_prefilled, request.own_cache
-        chunk = mx.array([request.prompt[start : start + length]], mx.int32)
+        chunk = mx.array([request.context[start : start + length]], mx.int32)
         is_scored, is_last = request.scores is not None, length == request.num_to_prefill
         with contextlib.nullcontext() if is_scored else projection.only_at([length - 1]):
             logits = self._model(chunk, cache=cache)[0]  # [length or 1, V]
@@ -107,7 +107,7 @@ class Prefiller:
 
     def _process_together(self, requests: list[Request]) -> int:
         """Run the model on the remaining tokens of each prompt, padded on the right."""
-        remaining = [request.prompt[request.num_prefilled :] for request in requests]
+        remaining = [request.context[request.num_prefilled :] for request in requests]
         longest = max(map(len, remaining))
         batch = BatchCache(width=longest)
         batch.join(
@@ -123,5 +123,5 @@ class Prefiller:
         for i, request in enumerate(requests):
             request.cache = batch.extract(i, batch.lengths[i])
             request.logits = logits[i : i + 1]
-            request.num_prefilled = len(request.prompt)
+            request.num_prefilled = len(request.context)
         return padded.size

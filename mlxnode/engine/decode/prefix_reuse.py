@@ -29,21 +29,23 @@ class PrefixReuse:
         self._new_cache = new_cache
 
     def start(self, request: Request, others: Iterable[Request] = ()) -> None:
-        """Load the longest cached prefix; it may be the whole prompt.
+        """Load the longest cached prefix of the context; it may be all of it.
 
         ``others`` will be processed after it; they may share a part of its prompt.
         """
         # Scores need the logits of every position.
-        cached = None if request.scores is not None else self._prefixes.find(request.prompt)
+        cached = None if request.scores is not None else self._prefixes.find(request.context)
         forks = []
         if cached is None:
             request.cache = self._new_cache()
         else:
-            request.cache, request.num_cached, request.logits = cached[:3]
-            request.num_prefilled = request.num_cached
+            request.cache, request.num_prefilled, request.logits = cached[:3]
+            request.num_reused = request.num_prefilled
+            if not request.is_resumed:
+                request.num_cached = request.num_reused
             forks.append(cached.num_common)
         entry = RunningEntry(
-            request.prompt,
+            request.context,
             functools.partial(self._copy, request),
             is_trimmable=is_trimmable(request.cache),
             is_complete=False,
@@ -51,9 +53,9 @@ class PrefixReuse:
         request.prefix_entry = entry
         self._prefixes.add_running(entry, () if cached is None else cached.snapshots)
         if not entry.is_trimmable and self._prefixes.takes_snapshots:
-            forks += forks_of(request.prompt, (other.prompt for other in others))
+            forks += forks_of(request.context, (other.context for other in others))
             whole = uncut_length(request.cache)
-            length = len(request.prompt)
+            length = len(request.context)
             request.stops = plan(request.num_prefilled, length, request.borders, forks, whole)
 
     def reach(self, request: Request) -> None:
@@ -65,7 +67,7 @@ class PrefixReuse:
         """Offer the complete prompt of ``request`` as a prefix while the request runs."""
         entry = _entry_of(request)
         self._take_snapshot(request, is_border=True)
-        entry.remember(len(request.prompt), request.logits)
+        entry.remember(len(request.context), request.logits)
         entry.is_complete = True
 
     def keep_row(self, request: Request) -> None:
@@ -99,7 +101,7 @@ class PrefixReuse:
         if length > request.num_cached and not request.has_bad_logits:
             if not entry.is_trimmable:
                 self._prefixes.take_snapshot(entry, cache, length, is_border=True)
-            self._prefixes.add(request.prompt[:length], only_plain(cache), entry)
+            self._prefixes.add(request.context[:length], only_plain(cache), entry)
             self._prefixes.settle()
 
     def close(self, request: Request) -> None:

@@ -15,7 +15,7 @@ from mlxnode.engine.decode.snapshot_plan import Stop
 from mlxnode.engine.decode.thinking import Thinking
 from mlxnode.engine.kvcache.entries import RunningEntry
 from mlxnode.engine.kvcache.prompt_cache import PromptCache
-from mlxnode.engine.work import RequestKey
+from mlxnode.engine.work import Owner, RequestKey
 from mlxnode.messages import FinishReason, Generate, Sampling, Token
 
 _WORTH_WAITING = 64  # tokens of a prefix that another request is prefilling
@@ -37,6 +37,7 @@ class Request:
     """A request with its parameters and its progress."""
 
     key: RequestKey
+    owner: Owner
     prompt: list[int]
     max_tokens: int
     stop_ids: frozenset[int]
@@ -46,7 +47,9 @@ class Request:
 
     arrived_at: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.WAITING
-    num_prefilled: int = 0  # prompt tokens in the KV cache
+    num_prefilled: int = 0  # tokens of the context in the KV cache
+    num_reused: int = 0  # of these, from a prefix
+    interrupted: list[int] | None = field(default=None, repr=False)  # see ``context``
     stops: list[Stop] = field(default_factory=list)  # where prefill takes snapshots next
     num_cached: int = 0  # prompt tokens that came from the prefix cache
     num_sampled: int = 0  # sampled tokens, read or not
@@ -74,6 +77,7 @@ class Request:
         sampling = message.sampling
         return cls(
             key=key,
+            owner=Owner.of(key, message),
             prompt=message.prompt,
             max_tokens=message.max_tokens,
             stop_ids=frozenset(message.stop_ids),
@@ -86,6 +90,31 @@ class Request:
             counts=dict.fromkeys(message.prompt, 0) if _has_penalties(sampling) else None,
             thinking=None if sampling.thinking is None else Thinking(sampling.thinking),
         )
+
+    @property
+    def context(self) -> list[int]:
+        """What is prefilled: the prompt, and the tokens from before the row was lost."""
+        return self.prompt if self.interrupted is None else self.interrupted
+
+    @property
+    def is_resumed(self) -> bool:
+        """True if the request has lost its row after its prefill had started."""
+        return self.interrupted is not None
+
+    def set_aside(self) -> None:
+        """Go back to the queue, without a KV cache. All sampled tokens must be read.
+
+        The request goes on as if nothing had happened: a token depends on the sequence, the
+        seed and the position.
+        """
+        if self.stage is not Stage.ADMITTED:
+            self.interrupted = [*self.prompt, *self.tokens]
+        self.stage = Stage.WAITING
+        self.num_prefilled = self.num_reused = 0
+        self.stops = []
+        self.logits = self.drafter = None
+        if self.scores is not None:
+            self.scores = []
 
     @property
     def own_cache(self) -> PromptCache:
@@ -108,8 +137,18 @@ class Request:
 
     @property
     def num_to_prefill(self) -> int:
-        """The remaining prompt tokens."""
-        return len(self.prompt) - self.num_prefilled
+        """The remaining tokens of the context."""
+        return len(self.context) - self.num_prefilled
+
+    @property
+    def num_computed(self) -> int:
+        """The tokens in the KV cache, or about as many."""
+        return self.num_prefilled + len(self.prompt) + self.num_sampled - len(self.context)
+
+    @property
+    def num_used(self) -> int:
+        """The tokens that were computed for the request since it got its row."""
+        return self.num_computed - self.num_reused
 
     @property
     def num_remaining(self) -> int:
@@ -130,9 +169,11 @@ class Request:
         """True if it pays to wait until ``other`` has prefilled the prefix that both share."""
         if self.scores is not None:
             return False  # needs the logits of every position
-        length = len(self.prompt) - 1
+        if self.owner.key != other.owner.key and other.num_to_prefill > self.num_to_prefill:
+            return False  # nobody waits for a longer prompt of another key
+        length = len(self.context) - 1
         count = max(length // 2, min(length, _WORTH_WAITING))
-        return self.prompt[:count] == other.prompt[:count]
+        return self.context[:count] == other.context[:count]
 
     @property
     def depends_on_last_token(self) -> bool:

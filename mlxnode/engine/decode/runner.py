@@ -146,6 +146,10 @@ class TextRunner:
 
     def step(self, others: Sequence[Runner] = ()) -> Iterator[list[Output]]:
         """Prefill, then decode one step. Yields outputs as soon as they are known."""
+        if self._scheduler.is_row_owed:
+            yield self._read()  # a request without its last tokens could not go on later
+            while displaced := self._scheduler.displace():
+                self._set_aside(displaced)
         if self._scheduler.num_prefilling:
             yield self._read()  # tokens do not wait for the prompts of others
             self._prefill()
@@ -268,7 +272,21 @@ class TextRunner:
                 self._finish(request)
         return [request for request in rows if not request.has_ended], outputs
 
-    # --- the end of a request -------------------------------------------------------
+    # --- the end of a request, and of its row ---------------------------------------
+
+    def _set_aside(self, displaced: list[Request]) -> None:
+        """Take the rows of requests, which wait again; their KV caches become prefixes."""
+        leaving = [request for request in displaced if request.stage is Stage.RUNNING]
+        for request in displaced:
+            if request.stage is Stage.RUNNING:
+                self._reuse.keep_row(request)
+            elif request.cache is not None:
+                self._reuse.keep_prompt(request)
+            self._reuse.close(request)
+            request.set_aside()
+        if leaving:
+            self._batch.leave(leaving)
+            self._scheduler.settle()
 
     def _finish(self, request: Request) -> None:
         """Release the memory of a request, and keep its KV cache as a prefix."""

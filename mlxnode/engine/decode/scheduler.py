@@ -1,17 +1,16 @@
 """Which request runs next. Plain Python, without mlx arrays."""
 
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from mlxnode.engine.decode.prefill_order import PrefillOrder
 from mlxnode.engine.decode.request import Request, Stage
+from mlxnode.engine.decode.shares import displaceable
+from mlxnode.engine.decode.waiting import WaitingRequests
 from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
 from mlxnode.engine.work import RequestKey
 from mlxnode.messages import Failed
-
-# After this many shorter prompts went first, the oldest prompt is next.
-MAX_OVERTAKEN = 4
 
 
 class Scheduler:
@@ -21,6 +20,9 @@ class Scheduler:
     length, so the device cannot run out of memory later. Those are the batch of all admitted
     requests, the caches of prompts that have not joined it, and the copies for a moment.
     ``held`` gives the slots and positions that the batch has allocated.
+
+    The keys share the rows (``waiting.py``). A key that comes when all rows are taken gets a
+    row of a key that has several (``shares.py``): ``displace``.
 
     While ``is_paused`` is True, a request is admitted only if no other is: the queue then
     empties slowly rather than never.
@@ -40,9 +42,9 @@ class Scheduler:
         self._sizes = sizes
         self._held = held
         self.is_paused = False
-        self._waiting: deque[Request] = deque()
+        self._waiting = WaitingRequests()
         self._admitted: dict[RequestKey, Request] = {}  # all stages from ADMITTED to RUNNING
-        self._num_overtakes = 0
+        self._prefill_order = PrefillOrder()
 
     @property
     def has_work(self) -> bool:
@@ -80,37 +82,62 @@ class Scheduler:
             return Failed(
                 uid,
                 "too_large",
-                f"{len(request.prompt)} prompt tokens and an answer need {size / 1e9:.2f} GB "
-                "of KV cache, copies included; this node has "
-                f"{self._budget.total / 1e9:.2f} GB",
+                f"{len(request.prompt)} prompt tokens and an answer need {in_units(size)} of "
+                f"KV cache, copies included; this node has {in_units(self._budget.total)}. "
+                "Shorten the prompt",
             )
-        if len(self._waiting) >= self._max_queue_size:
-            free = max(self._budget.free, 0)
+        if self._waiting.is_full_for(request, self._max_queue_size):
             reason = (
-                f"{len(self._waiting)} requests are already waiting; this one needs "
-                f"{size / 1e9:.2f} GB of KV cache, and {free / 1e9:.2f} GB of "
-                f"{self._budget.total / 1e9:.2f} GB are free"
+                f"{len(self._waiting)} requests are already waiting for this model, and this "
+                "client has its share of them (engine.max_queue_size); try again later"
             )
             return Failed(uid, "overloaded", reason)
         return None
 
     def add(self, request: Request) -> None:
         """Queue a request."""
-        self._waiting.append(request)
+        self._waiting.add(request)
 
     def admit(self) -> None:
-        """Admit waiting requests to free rows, in the order of their arrival."""
-        while self._waiting and len(self._admitted) < self._max_batch_size:
+        """Admit waiting requests to free rows, as their keys share them."""
+        while len(self._admitted) < self._max_batch_size:
             if self.is_paused and self._admitted:
                 return
-            request = self._waiting[0]
-            if not self._claim([*self._admitted.values(), request]):
+            request = self._next()
+            if request is None or not self._claim([*self._admitted.values(), request]):
                 return
-            self._admitted[request.key] = self._waiting.popleft()
-            request.stage = Stage.ADMITTED
+            self._admit(request)
+
+    @property
+    def is_row_owed(self) -> bool:
+        """True if a waiting request has a right to the row of another one."""
+        request = self._next_without_row()
+        return request is not None and any(True for _ in self._displaceable(request))
+
+    def displace(self) -> list[Request]:
+        """Admit a request that has a right to a row; returns those that it displaces.
+
+        They wait again, as the first of their keys. ``Request.set_aside`` follows, for each
+        of them.
+        """
+        request = self._next_without_row()
+        if request is None:
+            return []
+        displaced: list[Request] = []
+        left = dict(self._admitted)
+        for other in self._displaceable(request):
+            displaced.append(other)
+            del left[other.key]
+            if self._claim([*left.values(), request]):
+                self._admitted = left
+                self._admit(request)
+                for other in displaced:
+                    self._waiting.put_back(other)
+                return displaced
+        return []
 
     def next_prefill(self, besides: Sequence[Request] = ()) -> Request | None:
-        """The request to prefill next: the one with the fewest remaining tokens, but fair.
+        """The request to prefill next, among the admitted ones (``prefill_order.py``).
 
         ``besides`` are the requests that are chosen already. A request waits while another one
         prefills a prefix that both share: that prefix is cached afterwards.
@@ -122,15 +149,7 @@ class Scheduler:
             if request not in besides
             and (request in started or not any(map(request.shares_prefix, started)))
         ]
-        if not ready:
-            return None
-        oldest = ready[0]
-        shortest = min(ready, key=lambda request: request.num_to_prefill)
-        if shortest is oldest or self._num_overtakes >= MAX_OVERTAKEN:
-            self._num_overtakes = 0
-            return oldest
-        self._num_overtakes += 1
-        return shortest
+        return self._prefill_order.next(ready, is_first=not besides)
 
     def start_prefill(self, request: Request) -> None:
         """The first chunk of the prompt is next."""
@@ -164,6 +183,7 @@ class Scheduler:
             self._waiting.remove(request)
         elif request.stage is not Stage.FINISHED:
             del self._admitted[request.key]
+            self._waiting.charge(request)
             self._claim([*self._admitted.values()])
         request.stage = Stage.FINISHED
 
@@ -181,6 +201,24 @@ class Scheduler:
     def prompts(self) -> list[Request]:
         """The admitted requests whose prompt is not complete."""
         return self._in_stage(Stage.ADMITTED, Stage.PREFILLING)
+
+    def _next(self) -> Request | None:
+        is_last_row = len(self._admitted) + 1 == self._max_batch_size
+        return self._waiting.next(self._admitted.values(), is_last_row=is_last_row)
+
+    def _next_without_row(self) -> Request | None:
+        """The next request, unless it will get a row in any case, or none is to start."""
+        has_free_row = any(request.has_ended for request in self._admitted.values())
+        return None if self.is_paused or has_free_row else self._next()
+
+    def _admit(self, request: Request) -> None:
+        self._waiting.take(request)
+        self._admitted[request.key] = request
+        request.stage = Stage.ADMITTED
+
+    def _displaceable(self, request: Request) -> Iterator[Request]:
+        admitted = list(self._admitted.values())
+        return displaceable(request, admitted, self._max_batch_size)
 
     def _in_stage(self, *stages: Stage) -> list[Request]:
         return [request for request in self._admitted.values() if request.stage in stages]
@@ -205,3 +243,11 @@ class Scheduler:
             if request.stage is not Stage.RUNNING
         )
         return batch + copy + own
+
+
+def in_units(size: int) -> str:
+    """A number of bytes in GB, MB or KB, with three digits at least."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.2f} {unit}"
+    return f"{size / 1e3:.2f} KB"

@@ -16,7 +16,9 @@ class TokenCounts:
         self.generated = 0
 
     def count_prompt(self, request: Request) -> None:
-        """Count the prompt of a request whose prefill starts."""
+        """Count the prompt of a request whose prefill starts; not again after a set-aside."""
+        if request.is_resumed:
+            return
         self.prompt += len(request.prompt)
         self.cached += request.num_cached
 

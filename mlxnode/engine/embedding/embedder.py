@@ -9,7 +9,8 @@ import numpy as np
 from mlxnode.engine.embedding.encoders import Encoder, load_encoder
 from mlxnode.engine.embedding.encoders.activations import TORCH_ACTIVATIONS
 from mlxnode.engine.embedding.encoders.checkpoint import read_safetensors, set_weights
-from mlxnode.engine.embedding.queue import EmbedItem, pad
+from mlxnode.engine.embedding.line import EmbedItem
+from mlxnode.engine.embedding.queue import pad
 from mlxnode.errors import ModelError
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.kernels.pool import PoolingColumns, PoolingMode, finish

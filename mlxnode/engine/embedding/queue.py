@@ -1,81 +1,54 @@
 """Embedding requests of all workers, waiting to be computed in batches. No mlx.
 
-Inputs of similar lengths share a batch, so that little of it is padding. Each input is due at
-the moment at which its request alone would have computed it, and the most overdue input is
-always in the next batch: a single input does not wait behind another client's two thousand,
-and no input waits for ever.
+The keys take turns by the tokens that were computed for them, the best priority almost always
+first. What is left of a batch is filled with the inputs of other keys. Within a key, see
+``line.py``.
 """
 
-import heapq
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from mlxnode.engine.work import RequestKey
+from mlxnode.engine.embedding.line import EmbedItem, EmbedRequest, Filling, ItemLine
+from mlxnode.engine.fairness import SLOW_SHARE, FairClock
+from mlxnode.engine.work import Owner, RequestKey
 
-_SHORT = 16  # tokens; in a batch of shorter inputs, padding costs less than another batch
-
-
-@dataclass(eq=False)
-class EmbedRequest:
-    """One ``Embed`` message, and the vectors that are computed so far."""
-
-    key: RequestKey
-    dimensions: int | None
-    num_inputs: int
-    is_dropped: bool = False
-    _vectors: dict[int, np.ndarray] = field(init=False, default_factory=dict)  # by index
-
-    @property
-    def is_complete(self) -> bool:
-        return len(self._vectors) == self.num_inputs
-
-    @property
-    def vectors(self) -> list[np.ndarray]:
-        """The computed vectors, in the order of the inputs."""
-        return [self._vectors[index] for index in sorted(self._vectors)]
-
-    def take(self, index: int, vector: np.ndarray) -> None:
-        """Keep the vector of the input at ``index``."""
-        self._vectors[index] = vector
-
-
-@dataclass(order=True)
-class EmbedItem:
-    """One input of a request. Ordered by ``due``; ``sequence`` breaks ties."""
-
-    due: int
-    sequence: int
-    request: EmbedRequest = field(compare=False)
-    index: int = field(compare=False)
-    tokens: list[int] = field(compare=False)
-    start: int | None = field(compare=False, default=None)  # of the second text of a pair
-
-    @property
-    def dimensions(self) -> int | None:
-        return self.request.dimensions
+NOBODY = Owner("", 1.0, 0, (0, 0))
+Line = tuple[int, str]  # priority and key
 
 
 class EmbeddingQueue:
     """The waiting inputs of one model, and their requests."""
 
     def __init__(self):
-        self.num_tokens = 0  # waiting, without padding
         self._requests: dict[RequestKey, EmbedRequest] = {}
-        self._buckets: dict[int, list[EmbedItem]] = {}  # heaps, by length
-        self._num_items = 0
-        self._num_taken = 0  # tokens taken out so far: the clock of ``due``
-        self._sequence = 0
+        self._lines: dict[Line, ItemLine] = {}
+        self._per_key: Counter[str] = Counter()  # requests that are not complete
+        self._clock = FairClock()
+        self._num_batches = 0
 
     def __len__(self) -> int:
         """The number of waiting inputs."""
-        return self._num_items
+        return sum(line.num_items for line in self._lines.values())
+
+    @property
+    def num_tokens(self) -> int:
+        """The waiting tokens, without padding."""
+        return sum(line.num_tokens for line in self._lines.values())
 
     @property
     def num_requests(self) -> int:
         """Requests that are not complete, including those of a batch in progress."""
         return len(self._requests)
+
+    def is_full_for(self, key: str, size: int) -> bool:
+        """True if ``key`` has its share of a queue of ``size`` requests.
+
+        Who waits with less than an even share finds a place beyond the size.
+        """
+        num_keys = len(self._per_key) + (key not in self._per_key)
+        return self.num_requests >= size and self._per_key[key] >= size // num_keys
 
     def add(
         self,
@@ -83,6 +56,7 @@ class EmbeddingQueue:
         inputs: Sequence[list[int]],
         dimensions: int | None = None,
         starts: Sequence[int] = (),
+        owner: Owner = NOBODY,
     ) -> None:
         """Queue a request of at least one input; ``starts``: of their second texts, if any.
 
@@ -95,55 +69,43 @@ class EmbeddingQueue:
             raise ValueError(f"request {key!r} has no inputs")
         if starts and len(starts) != len(inputs):
             raise ValueError(f"request {key!r}: {len(starts)} starts, {len(inputs)} inputs")
-        request = EmbedRequest(key, dimensions, len(inputs))
+        request = EmbedRequest(key, owner, dimensions, len(inputs))
         self._requests[key] = request
-        due = self._num_taken
-        for index, tokens in enumerate(inputs):
-            start = starts[index] if starts else None
-            item = EmbedItem(due, self._sequence, request, index, tokens, start)
-            bucket = self._buckets.setdefault(max(len(tokens), 1), [])
-            heapq.heappush(bucket, item)
-            due += len(tokens)
-            self._sequence += 1
-        self.num_tokens += due - self._num_taken
-        self._num_items += len(inputs)
+        self._per_key[owner.key] += 1
+        self._lines.setdefault((owner.priority, owner.key), ItemLine()).add(
+            request, inputs, starts
+        )
 
     def abort(self, key: RequestKey) -> None:
         """Drop a request; an unknown key (of a finished request, say) is ignored."""
-        request = self._requests.pop(key, None)
-        if request is None:
+        if (request := self._requests.get(key)) is None:
             return
+        self._forget(request)
         request.is_dropped = True
-        for length, bucket in list(self._buckets.items()):
-            kept = [item for item in bucket if item.request is not request]
-            if len(kept) == len(bucket):
-                continue
-            self.num_tokens -= sum(len(i.tokens) for i in bucket if i.request is request)
-            self._num_items -= len(bucket) - len(kept)
-            self._set_bucket(length, kept)
+        line = request.owner.priority, request.owner.key
+        if line in self._lines:
+            self._lines[line].drop(request)
+            self._tidy()
 
     def next_batch(self, max_tokens: int) -> list[EmbedItem]:
         """Take out the inputs to compute next; empty if no input waits.
 
         A batch has at most ``max_tokens`` tokens, padding included, unless its only input has
-        more. The batch starts with the most overdue input and grows by inputs of that length,
-        then of the nearest lengths. No input is shorter than half of the longest, unless all
-        are short.
+        more. The key that is behind fills it first, then the others, as far as their inputs
+        have the right lengths: see ``ItemLine.fill``.
         """
-        if not self._buckets:
-            return []
-        start = min(self._buckets, key=lambda length: self._buckets[length][0])
-        batch: list[EmbedItem] = []
-        shortest = longest = start
-        for length in sorted(self._buckets, key=lambda length: abs(length - start)):
-            low, high = min(shortest, length), max(longest, length)
-            room = max(max_tokens // high, 0 if batch else 1) - len(batch)
-            if high > 2 * max(low, _SHORT) or room <= 0:
-                continue
-            batch += self._take(length, room)
-            shortest, longest = low, high
-        self._num_taken += sum(len(item.tokens) for item in batch)
-        return batch
+        batch = Filling(max_tokens)
+        for line in self._in_turn():
+            if not batch.items:
+                self._clock.serve(line[1])
+            self._lines[line].fill(batch)
+            if batch.is_full:
+                break
+        for item in batch.items:
+            owner = item.request.owner
+            self._clock.charge(owner.key, len(item.tokens), owner.weight)
+        self._tidy()
+        return batch.items
 
     def complete(
         self, batch: Sequence[EmbedItem], vectors: Sequence[np.ndarray]
@@ -159,7 +121,7 @@ class EmbeddingQueue:
                 continue
             request.take(item.index, vector)
             if request.is_complete:
-                del self._requests[request.key]
+                self._forget(request)
                 finished.append(request)
         return finished
 
@@ -171,21 +133,26 @@ class EmbeddingQueue:
             self.abort(request.key)
         return failed
 
-    def _take(self, length: int, limit: int) -> list[EmbedItem]:
-        bucket = self._buckets[length]
-        taken = [heapq.heappop(bucket) for _ in range(min(limit, len(bucket)))]
-        if not bucket:
-            del self._buckets[length]
-        self.num_tokens -= sum(len(item.tokens) for item in taken)
-        self._num_items -= len(taken)
-        return taken
+    def _forget(self, request: EmbedRequest) -> None:
+        del self._requests[request.key]
+        self._per_key[request.owner.key] -= 1
+        if not self._per_key[request.owner.key]:
+            del self._per_key[request.owner.key]
 
-    def _set_bucket(self, length: int, items: list[EmbedItem]) -> None:
-        if items:
-            heapq.heapify(items)
-            self._buckets[length] = items
-        else:
-            del self._buckets[length]
+    def _in_turn(self) -> list[Line]:
+        """The lines, the next one first."""
+        self._num_batches += 1
+        is_slow_turn = self._num_batches % SLOW_SHARE == 0
+
+        def rank(line: Line) -> tuple[int, float]:
+            priority, key = line
+            return 0 if is_slow_turn else priority, self._clock.time_of(key)
+
+        return sorted(self._lines, key=rank)
+
+    def _tidy(self) -> None:
+        for line in [line for line, items in self._lines.items() if not items.num_items]:
+            del self._lines[line]
 
 
 def pad(inputs: Sequence[list[int]]) -> tuple[np.ndarray, list[int]]:

@@ -9,10 +9,11 @@ import numpy as np
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.embedding.embedder import Embedder
-from mlxnode.engine.embedding.queue import EmbeddingQueue, EmbedItem
+from mlxnode.engine.embedding.line import EmbedItem
+from mlxnode.engine.embedding.queue import EmbeddingQueue
 from mlxnode.engine.embedding.scoring.scorer import Scorer
 from mlxnode.engine.pacing import Throughput
-from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
+from mlxnode.engine.work import CANNOT_SERVE, Output, Owner, RequestKey, Runner
 from mlxnode.figures import RunnerFigures
 from mlxnode.kernels.backend import Kernels
 from mlxnode.messages import Embed, Embedded, Failed, Generate
@@ -62,10 +63,14 @@ class EmbeddingRunner:
         """Queue a request, or return why it is refused."""
         if not isinstance(message, Embed):
             return Failed(key.uid, "internal", CANNOT_SERVE)
-        if self._queue.num_requests >= self._config.max_queue_size:
-            reason = f"{self._queue.num_requests} requests are waiting"
+        if self._queue.is_full_for(message.key, self._config.max_queue_size):
+            reason = (
+                f"{self._queue.num_requests} requests are already waiting for this model, and "
+                "this client has its share of them (engine.max_queue_size); try again later"
+            )
             return Failed(key.uid, "overloaded", reason)
-        self._queue.add(key, message.inputs, message.dimensions, message.starts)
+        owner = Owner.of(key, message)
+        self._queue.add(key, message.inputs, message.dimensions, message.starts, owner)
         return None
 
     def abort(self, key: RequestKey) -> None:

@@ -17,6 +17,8 @@ NonEmpty = Annotated[str, Field(min_length=1)]
 # Tool servers make long names with dots, slashes and colons; ``answer.tool_names`` maps them.
 ToolName = Annotated[str, Field(min_length=1, max_length=256)]
 Note = Any  # of the client: nothing depends on it
+# Lower is served first; what is no number says nothing. A key may allow negative numbers.
+Priority = Annotated[Any, WithJsonSchema({"minimum": 0})]
 # Ids are numbers in every client: bodies have them in ``exact`` fields.
 TokenId = Annotated[
     int,

@@ -15,6 +15,7 @@ from mlxnode.server.formats.fields import (
     NonEmpty,
     Note,
     Penalty,
+    Priority,
     TokenId,
     TokenLimit,
 )
@@ -49,6 +50,7 @@ class GenerationBody(StructuredFields):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Note = None
+    priority: Priority = None
 
     exact: ClassVar = ("prompt", "stop_token_ids")
     spellings: ClassVar = {

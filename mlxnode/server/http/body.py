@@ -11,6 +11,7 @@ from sanic.compat import Header
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.context import context_of
+from mlxnode.server.http.priority import note_priority
 from mlxnode.server.http.strict_json import parse_json
 from mlxnode.server.http.validation import BodyType, validate
 
@@ -53,6 +54,7 @@ def validated(request: Request, raw: dict[str, Any], schema: type[BodyType]) -> 
     """``raw``, of the body, as a ``schema``: see ``read_body``."""
     strict = context_of(request).config.server.strict_fields
     body, ignored = validate(schema, raw, strict=strict)
+    ignored += note_priority(request, getattr(body, "priority", None))
     if ignored:
         name_ignored(request, ignored)
     return body

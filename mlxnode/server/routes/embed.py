@@ -6,6 +6,7 @@ import numpy as np
 from sanic import Request
 
 from mlxnode.server.http.context import context_of
+from mlxnode.server.http.priority import sender_of
 
 
 async def embed(
@@ -23,12 +24,15 @@ async def embed(
         ApiError: a limit is reached, or the engine refused the request, failed or went away.
     """
     context = context_of(request)
+    sender = sender_of(request)
     num_tokens = sum(map(len, inputs))
     async with context.rate_limiter.reserve(
         request.ctx.key_id, model_id, num_tokens
     ) as reservation:
         request.ctx.headers |= reservation.headers
-        embedded = await context.engine.embed(model_id, inputs, dimensions, starts=starts)
+        embedded = await context.engine.embed(
+            model_id, inputs, dimensions, starts, sender=sender
+        )
         reservation.tokens_used = num_tokens
     return np.frombuffer(embedded.vectors, "<f4").reshape(-1, embedded.dimensions)
 

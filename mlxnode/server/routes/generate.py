@@ -9,6 +9,7 @@ from mlxnode.server.answer.writer import AnswerWriter
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of
+from mlxnode.server.http.priority import sender_of
 
 _CLAMPED = "x-mlxnode-max-tokens"
 
@@ -32,6 +33,7 @@ async def generate(
     context = context_of(http_request)
     model_id = request.model.served.id
     _check_number(request, context.config.engine.max_queue_size)
+    sender = sender_of(http_request)
     async with context.rate_limiter.reserve(
         http_request.ctx.key_id,
         model_id,
@@ -42,7 +44,11 @@ async def generate(
         if request.clamped_to is not None:
             http_request.ctx.headers[_CLAMPED] = str(request.clamped_to)
         with context.engine.generate(
-            model_id, request.prompts, request.stop_ids, request.samplings
+            model_id,
+            request.prompts,
+            request.stop_ids,
+            request.samplings,
+            sender,
         ) as call:
             generation = Generation(call, request, reservation.use)
             try:

@@ -1,5 +1,6 @@
+from mlxnode.engine.decode.prefill_order import MAX_OVERTAKEN
 from mlxnode.engine.decode.request import Request
-from mlxnode.engine.decode.scheduler import MAX_OVERTAKEN, Scheduler
+from mlxnode.engine.decode.scheduler import Scheduler
 from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
 from mlxnode.engine.work import RequestKey
 from mlxnode.messages import Generate, Sampling

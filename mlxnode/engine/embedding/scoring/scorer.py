@@ -8,7 +8,8 @@ import numpy as np
 from mlxnode.engine.embedding.encoders import Encoder, load_encoder
 from mlxnode.engine.embedding.encoders.activations import TORCH_ACTIVATIONS
 from mlxnode.engine.embedding.encoders.bert import Bert
-from mlxnode.engine.embedding.queue import EmbedItem, pad
+from mlxnode.engine.embedding.line import EmbedItem
+from mlxnode.engine.embedding.queue import pad
 from mlxnode.engine.embedding.scoring.heads import Head, load_head
 from mlxnode.models.rerank.config import read_reranker_config
 from mlxnode.models.served import ServedModel

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from mlxnode.server.formats.body import Body
-from mlxnode.server.formats.fields import INT32_MAX, NonEmpty, Note, TextOrTokens
+from mlxnode.server.formats.fields import INT32_MAX, NonEmpty, Note, Priority, TextOrTokens
 
 _SIDES = {"start": "start", "left": "start", "end": "end", "right": "end", "none": "none"}
 _WORDS = [form for word in _SIDES for form in (word, word.upper(), word.capitalize())]
@@ -33,6 +33,7 @@ class EmbeddingBody(Body):
     truncation_direction: Side | None = None
     normalize: bool | None = None
     user: Note = None
+    priority: Priority = None
 
     exact: ClassVar = ("input",)
     spellings: ClassVar = {

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import ANY, Body
-from mlxnode.server.formats.fields import INT32_MAX, NonEmpty
+from mlxnode.server.formats.fields import INT32_MAX, NonEmpty, Priority
 from mlxnode.server.formats.messages.blocks import Message, TextPart, Tool
 from mlxnode.server.formats.messages.tools import offered
 from mlxnode.server.formats.rules import Rule, none_of, required
@@ -103,6 +103,7 @@ class MessagesBody(PromptBody):
     top_k: Annotated[int, Field(ge=-1, le=INT32_MAX)] | None = None  # -1 and 0: off
     stop_sequences: Annotated[list[str], Field(max_length=MAX_STOPS)] | None = None
     stream: bool | None = None
+    priority: Priority = None
 
 
 def _unsupported(problem: LiteralString, name: str) -> PydanticCustomError:

@@ -4,8 +4,15 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from mlxnode.server.formats.body import ANY, Body
-from mlxnode.server.formats.fields import INT32_MAX, MAX_INPUTS, NonEmpty, Note, TokenLimit
+from mlxnode.server.formats.body import Body
+from mlxnode.server.formats.fields import (
+    INT32_MAX,
+    MAX_INPUTS,
+    NonEmpty,
+    Note,
+    Priority,
+    TokenLimit,
+)
 from mlxnode.server.formats.rules import Rule, required_in
 
 _Tokens = Annotated[int, Field(ge=1, le=INT32_MAX)]
@@ -24,6 +31,7 @@ class ScoringBody(Body):
     truncate: bool | None = None
     truncate_prompt_tokens: TokenLimit = None
     user: Note = None
+    priority: Priority = None
 
     exact: ClassVar = ("query", "documents", "text_1", "text_2")
     spellings: ClassVar = {"instruct": "instruction", "truncation": "truncate"}
@@ -44,7 +52,7 @@ class RerankBody(ScoringBody):
 
     spellings: ClassVar = {**ScoringBody.spellings, "top_k": "top_n"}
     # Cohere's: a longer document is cut, where Cohere once scored its parts.
-    harmless: ClassVar = {"max_chunks_per_doc": (1,), "priority": (ANY,)}
+    harmless: ClassVar = {"max_chunks_per_doc": (1,)}
     neutral: ClassVar = {"rank_fields": (["text"],)}
 
     @property

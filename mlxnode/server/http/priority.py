@@ -1,0 +1,42 @@
+"""Whose a request is, and what it comes before: the priority of its key, and its own."""
+
+from typing import Any
+
+from sanic import Request
+
+from mlxnode.server.client import Sender
+from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.http.auth import ANONYMOUS
+
+_MOST = 100  # a larger number says no more: each is a queue of its own in the engine
+
+
+def note_priority(request: Request, wanted: Any) -> list[str]:
+    """Keep ``wanted``, the field ``priority`` of the body; returns its name if it says nothing.
+
+    The number is added to the priority of the key. As in vLLM and Cohere, a lower number is
+    served first.
+    """
+    if not isinstance(wanted, (int, float)) or isinstance(wanted, bool):
+        return [] if wanted is None else ["priority"]
+    request.ctx.priority = int(max(-_MOST, min(wanted, _MOST)))
+    return []
+
+
+def sender_of(request: Request) -> Sender:
+    """The key, the weight and the priority of a request whose body was read.
+
+    Raises:
+        InvalidRequest: the request has a negative priority, and its key does not allow that.
+    """
+    key, priority = request.ctx.api_key, getattr(request.ctx, "priority", 0)
+    if priority < 0 and not key.allow_priority:
+        raise InvalidRequest(
+            f"Invalid 'priority': expected a value >= 0, got {priority}: the API key does not "
+            "allow its requests to go before others. A higher number is served later.",
+            param="priority",
+            code="priority_not_allowed",
+        )
+    # Without keys, the clients share the engine by their addresses.
+    name = f"{key.id} {request.ip}" if key is ANONYMOUS else key.id
+    return Sender(name, key.priority + priority, key.weight)
