@@ -12,6 +12,7 @@ from sanic.http import Http
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 
+from mlxnode import compile_queue
 from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable, from_exception
 from mlxnode.server.http.acceptor import is_surplus
 from mlxnode.server.http.auth import sent_keys
@@ -104,6 +105,7 @@ async def _admit(request: Request) -> HTTPResponse | None:
     if request.route is not None and not is_public:
         key = context.keyring.authenticate(sent_keys(headers))
         request.ctx.key_id, request.ctx.api_key = key.id, key
+        compile_queue.client.set(key.id)
         request.ctx.registry = context.registry.restricted_to(key.models)
         # After the key: inflation takes time.
         codings = headers.getall("content-encoding", [])

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "figures": [],
     "footprint": [],
     "messages": ["figures"],
+    "compile_queue": [],
     "grammar": [],
     "token_bytes": [],
     "kernels": [],
@@ -47,6 +48,7 @@ MAY_IMPORT = {
     "engine.kvcache": ["errors", "models"],
     "engine.cpu": ["engine.kvcache", "kernels"],
     "engine.decode": [
+        "compile_queue",
         "config",
         "engine.fairness",
         "engine.kvcache",
@@ -111,7 +113,7 @@ MAY_IMPORT = {
     "server.parsing": ["server.notation"],
     "server.rendering": ["footprint"],
     "server.deriving": ["server.notation", "server.parsing", "server.rendering"],
-    "server.constraints": ["grammar", "server.errors", "server.notation"],
+    "server.constraints": ["compile_queue", "grammar", "server.errors", "server.notation"],
     "server.prompt": [
         "errors",
         "server.constraints",
@@ -174,6 +176,7 @@ MAY_IMPORT = {
         "server.registry",
     ],
     "server": [
+        "compile_queue",
         "config",
         "messages",
         "models",
