@@ -18,20 +18,27 @@ class Blocked:
     def __init__(self, num_threads: int = 1, *, hold_small: bool = True):
         self.queue = CompileQueue("test", num_threads)
         self.done: list[str] = []
-        self._go = threading.Event()
-        sizes = [LARGE] * num_threads + [SMALL] * hold_small
-        started = [threading.Event() for _ in sizes]
-        self._futures = []
-        for size, event in zip(sizes, started, strict=True):
-            self._futures.append(
-                self.queue.submit(lambda event=event: self._hold(event), size=size)
-            )
-        for event in started:
-            assert event.wait(WAIT)
+        self._waited: list[threading.Event] = []
+        self._go, self._end = threading.Event(), threading.Event()
+        # One after the other: while all threads for large ones are busy, the other is left.
+        for _ in range(num_threads):
+            self._hold(LARGE, self._go)
+        if hold_small:
+            self._hold(SMALL, self._end)
 
-    def _hold(self, event: threading.Event) -> None:
-        event.set()
-        assert self._go.wait(WAIT)
+    def _hold(self, size: int, until: threading.Event) -> None:
+        started = threading.Event()
+
+        def hold() -> None:
+            started.set()
+            assert until.wait(WAIT)
+
+        self.queue.submit(hold, size=size)
+        assert started.wait(WAIT)
+
+    def release(self) -> None:
+        self._go.set()
+        self._end.set()
 
     def submit(self, name: str, size: int, client: str = "") -> threading.Event:
         is_done = threading.Event()
@@ -41,13 +48,15 @@ class Blocked:
             is_done.set()
             return name
 
-        self._futures.append(self.queue.submit(job, size=size, client=client))
+        self.queue.submit(job, size=size, client=client)
+        self._waited.append(is_done)
         return is_done
 
     def run(self) -> list[str]:
+        """Let the threads for large grammars do all; the names in their order."""
         self._go.set()
-        for future in self._futures:
-            future.result(WAIT)
+        for is_done in self._waited:
+            assert is_done.wait(WAIT)
         return self.done
 
 
@@ -56,7 +65,7 @@ def closing(blocked: Blocked) -> Iterator[Blocked]:
     try:
         yield blocked
     finally:
-        blocked._go.set()
+        blocked.release()
         blocked.queue.close()
 
 
