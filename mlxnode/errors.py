@@ -10,6 +10,9 @@
     └── UsageError         the usage of the keys cannot be read; exits with 1
 """
 
+import contextlib
+from collections.abc import Iterator
+
 
 class NodeError(Exception):
     """An error whose message is meant for the user who started the node."""
@@ -37,6 +40,24 @@ class StatusError(NodeError):
 
 class UsageError(NodeError):
     """The usage of the keys cannot be read."""
+
+
+class RustPanic(RuntimeError):
+    """A library written in Rust has met what it is not made for, such as a damaged file."""
+
+
+@contextlib.contextmanager
+def panics_caught() -> Iterator[None]:
+    """A panic of such a library becomes a ``RustPanic``.
+
+    By itself, it is no ``Exception`` and ends whatever does not expect it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # each library has a class of its own
+            raise RustPanic(" ".join(str(error).split())[:200]) from error
+        raise
 
 
 def reason_of(error: Exception) -> str:

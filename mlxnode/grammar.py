@@ -5,14 +5,8 @@ first one is the start
 (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md).
 """
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-# Compiling recurses once for each link in a chain of rules or references. The largest grammars
-# that workers accept need 16 to 32 MB; the usual stack of 8 MB would end the process.
-_STACK_BYTES = 128 * 2**20
 # With the default of 50,000, one mask of an ambiguous grammar takes a second.
 _LIMITS = LLParserLimits(step_max_items=10_000, verbose_errors=False)
 
@@ -30,7 +24,7 @@ def is_marker(text: str, is_special: bool) -> bool:
 
 
 def compile_grammar(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
-    """A grammar matcher at the start of ``grammar``. Call this in a ``compile_thread``.
+    """A grammar matcher at the start of ``grammar``. Call this in a ``CompileQueue``.
 
     Raises:
         GrammarError: the grammar is malformed, unsatisfiable or too complex.
@@ -61,14 +55,3 @@ def describe_error(matcher: LLMatcher) -> str:
 def _shorten(line: str) -> str:
     """The start and the end of a line that may quote a whole regex."""
     return line if len(line) <= 200 else f"{line[:100]} ... {line[-100:]}"
-
-
-def compile_thread(name: str) -> ThreadPoolExecutor:
-    """An executor of one thread, with a stack that is large enough for ``compile_grammar``."""
-    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-    before = threading.stack_size(_STACK_BYTES)
-    try:
-        executor.submit(lambda: None).result()  # the first task starts the thread
-    finally:
-        threading.stack_size(before)
-    return executor

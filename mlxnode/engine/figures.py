@@ -6,10 +6,10 @@ from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.loading import LoadedModels
 from mlxnode.engine.memory.device import buffer_cache_limit, memory_limit
-from mlxnode.engine.memory.footprint import footprint
 from mlxnode.engine.memory.guard import MemoryGuard
 from mlxnode.engine.memory.pressure import Stage
 from mlxnode.figures import EngineFigures, MemoryFigures, ModelFigures, PressureStage
+from mlxnode.footprint import footprint
 
 _STAGES: dict[Stage, PressureStage] = {
     Stage.NORMAL: "normal",

@@ -21,7 +21,7 @@ from mlxnode.engine.loader import load_generation_model
 from mlxnode.engine.memory.device import limit_memory
 from mlxnode.engine.memory.plan import describe, free_after, kv_cache_bytes
 from mlxnode.engine.work import Runner
-from mlxnode.errors import ModelError, reason_of
+from mlxnode.errors import ModelError, panics_caught, reason_of
 from mlxnode.kernels import backend
 from mlxnode.models.cache_folder import cache_folder
 from mlxnode.models.complete import check_complete
@@ -76,7 +76,8 @@ class ModelLoader:
             remove_stale(cache_folder() / "prefixes")
         for model in models:
             try:
-                self._load_one(model)
+                with panics_caught():
+                    self._load_one(model)
             except backend.BackendError:
                 raise  # no fault of the model
             except Exception as error:  # of any type: mlx-lm raises whatever its models raise

@@ -1,6 +1,5 @@
 """From the files of a model to the facts that every process needs, without its weights."""
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import PathFinder
@@ -11,11 +10,14 @@ from mlxnode.config.tables import ModelConfig
 from mlxnode.errors import ConfigError, ModelError
 from mlxnode.models.complete import check_complete
 from mlxnode.models.files import ModelFiles
+from mlxnode.models.plain_files import check_folder, read_object
 from mlxnode.models.rerank.config import read_reranker_config
 from mlxnode.models.sentence.config import ENCODER_TYPES, read_sentence_config
 from mlxnode.models.served import ServedModel
+from mlxnode.models.sizes import check_sizes
 
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+_MAX_CONTEXT = 1 << 30  # more is no number of tokens
 _UNBOUNDED_CONTEXT = 131_072  # for recurrent models, which declare no limit
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
 _TEMPLATE_FILES = ("chat_template.jinja", "additional_chat_templates")
@@ -37,10 +39,11 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         ModelError: a file is missing or broken, or the model cannot be served as its type.
         ConfigError: a configured value exceeds the limit of the model.
     """
+    check_folder(files.folder)
     config = _read_config(files.folder)
     if not files.weight_files:
         raise ModelError(f"there are no *.safetensors files in {files.folder}")
-    check_complete(files)
+    check_sizes(config, check_complete(files))
     architecture = config["model_type"]
     if architecture not in ENCODER_TYPES and not _is_known_to_mlx_lm(architecture):
         raise ModelError(f"model_type {architecture!r} is none that mlx-lm knows")
@@ -101,7 +104,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.exists():
         raise ModelError(f"there is no config.json in {folder}")
-    config = _read_json(file)
+    config = read_object(file)
     if not isinstance(config.get("model_type"), str):
         raise ModelError(f"{file} names no model_type")
     return config
@@ -111,18 +114,8 @@ def _has_chat_template(folder: Path) -> bool:
     if any((folder / name).exists() for name in _TEMPLATE_FILES):
         return True
     file = folder / "tokenizer_config.json"
-    config = _read_json(file) if file.exists() else {}
+    config = read_object(file) if file.exists() else {}
     return bool(config.get("chat_template") or config.get("chat_template_type"))
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{file}: expected a JSON object")
-    return value
 
 
 @cache
@@ -141,9 +134,9 @@ def _is_known_to_mlx_lm(model_type: str) -> bool:
 
 
 def _context_length(config: dict[str, Any]) -> int:
-    for table in (config, config.get("text_config", {})):
-        for key in _CONTEXT_KEYS:
-            if isinstance(length := table.get(key), int) and length > 0:
+    for table in (config, config.get("text_config")):
+        for key in _CONTEXT_KEYS if isinstance(table, dict) else ():
+            if isinstance(length := table.get(key), int) and 0 < length <= _MAX_CONTEXT:
                 return length
     return _UNBOUNDED_CONTEXT
 

@@ -8,6 +8,7 @@ from mlxnode.errors import ModelError
 from mlxnode.models import hub
 from mlxnode.models.demo import demo_path, fetch_demo_model
 from mlxnode.models.gguf.folder import model_folder
+from mlxnode.models.plain_files import check_file
 
 Progress = Callable[[str], None]
 
@@ -71,4 +72,5 @@ def _files_at(path: Path) -> ModelFiles:
         return ModelFiles(path, path)
     if path.suffix != ".gguf":
         raise ModelError(f"{path}: expected a folder or a .gguf file")
+    check_file(path)
     return ModelFiles(model_folder(path), path)

@@ -1,16 +1,15 @@
 """The models that are served, with the tokenizer and the defaults of each."""
 
 import copy
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlxnode.config.tables import ModelType
-from mlxnode.errors import ModelError, reason_of
+from mlxnode.errors import ModelError, panics_caught, reason_of
 from mlxnode.messages import Sampling
+from mlxnode.models.plain_files import read_object
 from mlxnode.models.rerank.config import RerankerConfig, read_reranker_config
 from mlxnode.models.rerank.tokenizer import PairTokenizer, load_pair_tokenizer
 from mlxnode.models.sentence.config import SentenceConfig, read_sentence_config
@@ -106,17 +105,23 @@ class Registry:
         self._rerank: dict[str, RerankModel] = {}
         for model in models:
             try:
-                if model.type == "embedding":
-                    self._embedding[model.id] = _load_embedding(model)
-                elif model.type == "rerank":
-                    self._rerank[model.id] = _load_rerank(model)
-                else:
-                    own = model.allow_control_tokens
-                    allow = allow_control_tokens if own is None else own
-                    self._text[model.id] = _load_text(model, volatile, allow)
+                with panics_caught():
+                    self._load(model, volatile, allow_control_tokens)
             except Exception as error:  # of any type: tokenizers and templates are foreign data
                 self.failed[model.id] = reason_of(error)
         self._own_failed = dict(self.failed)
+
+    def _load(
+        self, model: ServedModel, volatile: VolatileHeads, allow_control_tokens: bool
+    ) -> None:
+        if model.type == "embedding":
+            self._embedding[model.id] = _load_embedding(model)
+        elif model.type == "rerank":
+            self._rerank[model.id] = _load_rerank(model)
+        else:
+            own = model.allow_control_tokens
+            allow = allow_control_tokens if own is None else own
+            self._text[model.id] = _load_text(model, volatile, allow)
 
     @property
     def served(self) -> dict[str, ServedModel]:
@@ -263,7 +268,8 @@ def _load_rerank(served: ServedModel) -> RerankModel:
 
 def _read_defaults(served: ServedModel) -> Sampling:
     """The configured temperature, else generation_config.json, else OpenAI's default of 1."""
-    own = _read_json(served.folder / "generation_config.json")
+    file = served.folder / "generation_config.json"
+    own = read_object(file) if file.exists() else {}
     return Sampling(
         temperature=float(_first(served.default_temperature, own.get("temperature"), 1.0)),
         top_p=float(_first(own.get("top_p"), 1.0)),
@@ -271,13 +277,6 @@ def _read_defaults(served: ServedModel) -> Sampling:
         min_p=float(_first(own.get("min_p"), 0.0)),
         repetition_penalty=float(_first(own.get("repetition_penalty"), 1.0)),
     )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except ValueError as error:
-        raise ModelError(f"{file}: not valid JSON: {error}") from error
 
 
 def _first(*values: Any) -> Any:

@@ -206,7 +206,7 @@ def test_read_sentence_config_names_a_broken_file(folder, text):
         (folder / "config.json").unlink()
     else:
         (folder / "config.json").write_text(text)
-    with pytest.raises(ModelError, match=r"config\.json: (cannot be read|expected)"):
+    with pytest.raises(ModelError, match=r"config\.json:? (cannot be read|expected)"):
         read_sentence_config(folder)
 
 

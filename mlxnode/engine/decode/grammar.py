@@ -4,6 +4,7 @@ Imports no mlx: the CPU computes masks while the device runs the forward pass.
 """
 
 import functools
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -13,8 +14,10 @@ import numpy as np
 from llguidance import LLExecutor, LLMatcher, LLTokenizer
 from llguidance.numpy import fill_next_token_bitmask_par
 
+from mlxnode.compile_queue import CompileQueue
 from mlxnode.engine.decode.vocabulary import load_vocabulary
-from mlxnode.grammar import GrammarError, compile_grammar, compile_thread, describe_error
+from mlxnode.errors import RustPanic, panics_caught
+from mlxnode.grammar import GrammarError, compile_grammar, describe_error
 
 _ALL = 0xFFFFFFFF
 _MAX_CACHED = 32  # compiled grammars; clients repeat a few
@@ -98,14 +101,23 @@ class GrammarCompiler:
         self._file = folder / "tokenizer.json"
         self._vocabulary_size = vocabulary_size
         self._stop_ids = sorted(stop_ids)
-        self._thread = compile_thread("grammar")
-        # Only that thread uses these.
+        self._queue = CompileQueue("grammar")
+        self._loading = threading.Lock()  # held while the tokenizer is loaded
         self._tokenizer: LLTokenizer | None = None
+        self._lock = threading.Lock()  # for what is below
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
 
-    def submit(self, grammar: str) -> Future[GrammarState]:
-        """Compile in the compile thread. The future raises the same errors as ``start``."""
-        return self._thread.submit(self._start, grammar)
+    def submit(self, grammar: str, client: str = "") -> Future[GrammarState]:
+        """Compile in a thread. The future raises the same errors as ``start``.
+
+        The grammars of one ``client`` do not stand before those of others.
+        """
+        with self._lock:
+            is_known = grammar in self._compiled
+        size = 0 if is_known else len(grammar)
+        return self._queue.submit(
+            functools.partial(self._start, grammar), size=size, client=client
+        )
 
     def start(self, grammar: str) -> GrammarState:
         """The state at the start of ``grammar``.
@@ -117,25 +129,32 @@ class GrammarCompiler:
         return self.submit(grammar).result()
 
     def close(self) -> None:
-        """End the compile thread and cancel the grammars that wait for it."""
-        self._thread.shutdown(cancel_futures=True)
+        """End the compile threads and cancel the grammars that wait for them."""
+        self._queue.close()
 
     def _start(self, grammar: str) -> GrammarState:
-        matcher = self._compiled.pop(grammar, None)
+        with self._lock:
+            matcher = self._compiled.pop(grammar, None)
         if matcher is None:
-            matcher = compile_grammar(self._load_tokenizer(), grammar)
-        self._compiled[grammar] = matcher
-        if len(self._compiled) > _MAX_CACHED:
-            self._compiled.popitem(last=False)
-        return GrammarState(matcher.deep_copy())
+            try:
+                with panics_caught():
+                    matcher = compile_grammar(self._load_tokenizer(), grammar)
+            except RustPanic as error:
+                raise GrammarError(f"the grammar cannot be compiled: {error}") from error
+        with self._lock:
+            self._compiled[grammar] = matcher
+            if len(self._compiled) > _MAX_CACHED:
+                self._compiled.popitem(last=False)
+            return GrammarState(matcher.deep_copy())
 
     def _load_tokenizer(self) -> LLTokenizer:
-        if self._tokenizer is None:
-            try:
-                self._tokenizer = load_vocabulary(
-                    self._file, self._vocabulary_size, self._stop_ids
-                )
-            except (OSError, ValueError) as error:
-                reason = f"this model's answers cannot be constrained: {error}"
-                raise GrammarError(reason) from error
-        return self._tokenizer
+        with self._loading:
+            if self._tokenizer is None:
+                try:
+                    self._tokenizer = load_vocabulary(
+                        self._file, self._vocabulary_size, self._stop_ids
+                    )
+                except (OSError, ValueError) as error:
+                    reason = f"this model's answers cannot be constrained: {error}"
+                    raise GrammarError(reason) from error
+            return self._tokenizer

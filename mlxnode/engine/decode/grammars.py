@@ -42,7 +42,7 @@ class Grammars:
             # Only the shape of the logits is needed, so nothing is computed.
             logits = self._model(mx.zeros((1, 1), mx.int32))
             self._compiler = self._make_compiler(logits.shape[-1], request.stop_ids)
-        request.compiling = self._compiler.submit(request.sampling.grammar)
+        request.compiling = self._compiler.submit(request.sampling.grammar, request.owner.key)
 
     def start(self, prefilled: Sequence[Request], *, wait: bool) -> Started:
         """Give each complete prompt its grammar, if that is compiled.

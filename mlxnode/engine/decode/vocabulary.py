@@ -8,6 +8,7 @@ from typing import Any
 from llguidance import LLTokenizer, TokenizerWrapper
 from tokenizers import Tokenizer
 
+from mlxnode.errors import panics_caught
 from mlxnode.grammar import is_marker
 from mlxnode.token_bytes import TokenBytes
 
@@ -23,7 +24,8 @@ def load_vocabulary(file: Path, size: int, stop_ids: Sequence[int]) -> LLTokeniz
         ValueError: the file is no tokenizer, or one of an unknown kind.
     """
     try:
-        spelling = Spelling(file.read_text(encoding="utf-8"), size, stop_ids)
+        with panics_caught():
+            spelling = Spelling(file.read_text(encoding="utf-8"), size, stop_ids)
     except OSError:
         raise
     except Exception as error:  # tokenizers has no error class of its own

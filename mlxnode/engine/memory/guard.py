@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
-from mlxnode.engine.memory import footprint
+from mlxnode import footprint
 from mlxnode.engine.memory.pressure import Pressure, Stage
 from mlxnode.engine.work import Output, Runner
 from mlxnode.messages import Failed

@@ -7,12 +7,13 @@ file itself.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from mlxnode import __version__
-from mlxnode.errors import ModelError, reason_of
+from mlxnode.errors import ModelError, panics_caught, reason_of
 from mlxnode.models.cache_folder import build_once, cache_folder
 from mlxnode.models.gguf.config import config_of
-from mlxnode.models.gguf.header import Tensor, read_header
+from mlxnode.models.gguf.header import Metadata, Tensor, read_header
 from mlxnode.models.gguf.tokenizer import tokenizer_config_of, tokenizer_of
 from mlxnode.models.gguf.vocabulary import end_ids
 
@@ -42,22 +43,35 @@ def model_folder(file: Path) -> Path:
 def _write(file: Path, folder: Path) -> None:
     metadata, tensors = read_header(file)
     try:
-        parts = {
-            "config.json": config_of(metadata, tensors),
-            TENSORS: tensors,
-            "tokenizer_config.json": tokenizer_config_of(metadata),
-            "generation_config.json": {"eos_token_id": end_ids(metadata)},
-        }
-        tokenizer = tokenizer_of(metadata)
-    except KeyError as error:
-        raise ModelError(f"{file}: the metadata lacks {error}") from error
+        parts, tokenizer = parts_of(metadata, tensors)
     except ModelError as error:
         raise ModelError(f"{file}: {error}") from error
-    except Exception as error:  # of any type: the file is foreign data
-        raise ModelError(f"{file}: the metadata is damaged: {reason_of(error)}") from error
     for name, content in parts.items():
         (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def parts_of(metadata: Metadata, tensors: list[Tensor]) -> tuple[dict[str, Any], Any]:
+    """The contents of the files by name, and the tokenizer.
+
+    Raises:
+        ModelError: the metadata is damaged, or not supported.
+    """
+    try:
+        with panics_caught():
+            parts = {
+                "config.json": config_of(metadata, tensors),
+                TENSORS: tensors,
+                "tokenizer_config.json": tokenizer_config_of(metadata),
+                "generation_config.json": {"eos_token_id": end_ids(metadata)},
+            }
+            return parts, tokenizer_of(metadata)
+    except KeyError as error:
+        raise ModelError(f"the metadata lacks {error}") from error
+    except ModelError:
+        raise
+    except Exception as error:  # of any type: the file is foreign data
+        raise ModelError(f"the metadata is damaged: {reason_of(error)}") from error
 
 
 def read_tensors(folder: Path) -> list[Tensor]:

@@ -70,13 +70,22 @@ def read_header(file: Path) -> tuple[Metadata, list[Tensor]]:
             file.open("rb") as stream,
             mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
-            return _Reader(data).read()
+            return parse_header(data)
     except (ValueError, OSError) as error:  # ValueError: mmap of an empty file
         raise ModelError(f"{file}: not a readable GGUF file: {error}") from error
 
 
+def parse_header(data: bytes | mmap.mmap) -> tuple[Metadata, list[Tensor]]:
+    """The same of the bytes of a file.
+
+    Raises:
+        ValueError: they are no GGUF file, or the header is damaged.
+    """
+    return _Reader(data).read()
+
+
 class _Reader:
-    def __init__(self, data: mmap.mmap):
+    def __init__(self, data: bytes | mmap.mmap):
         self._data = data
         self._at = 0
         self._size = min(len(data), _MAX_BYTES)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlxnode.errors import ModelError
+from mlxnode.models.plain_files import read_object
 from mlxnode.models.sentence.config import ENCODER_TYPES, max_length_of
-from mlxnode.models.sentence.json_file import positive, read_object
+from mlxnode.models.sentence.json_file import positive
 
 # ``classifier``: an encoder with a classification head, of one label. ``score``: a decoder
 # with a linear layer at its last token. ``verdict``: a decoder that answers "yes" or "no".

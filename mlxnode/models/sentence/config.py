@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mlxnode.errors import ModelError
-from mlxnode.models.sentence.json_file import positive, read_object
+from mlxnode.models.plain_files import read_object
+from mlxnode.models.sentence.json_file import positive
 from mlxnode.models.sentence.modules import (
     DenseConfig,
     Modules,

@@ -1,22 +1,10 @@
 """The JSON files of a sentence-transformers folder, with errors that name the file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mlxnode.errors import ModelError
-
-
-def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in ``file``.
-
-    Raises:
-        ModelError: the file cannot be read, or holds another JSON value.
-    """
-    value = _read(file)
-    if not isinstance(value, dict):
-        raise ModelError(f"{file}: expected a JSON object")
-    return value
+from mlxnode.models.plain_files import read_json
 
 
 def read_array(file: Path) -> list[Any]:
@@ -25,7 +13,7 @@ def read_array(file: Path) -> list[Any]:
     Raises:
         ModelError: the file cannot be read, or holds another JSON value.
     """
-    value = _read(file)
+    value = read_json(file)
     if not isinstance(value, list):
         raise ModelError(f"{file}: expected a JSON array")
     return value
@@ -41,10 +29,3 @@ def positive(settings: dict[str, Any], key: str, file: Path) -> int:
     if not isinstance(value, int) or value < 1:
         raise ModelError(f"{file}: {key} must be a positive integer, got {value!r}")
     return value
-
-
-def _read(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: cannot be read: {error}") from error

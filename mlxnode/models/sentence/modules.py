@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlxnode.errors import ModelError
-from mlxnode.models.sentence.json_file import positive, read_array, read_object
+from mlxnode.models.plain_files import read_object
+from mlxnode.models.sentence.json_file import positive, read_array
 
 PoolingMode = Literal["mean", "cls", "last"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxnode.errors import ModelError
+from mlxnode.errors import ModelError, panics_caught
 from mlxnode.models.sentence.config import SentenceConfig
 from mlxnode.tokenizing import encode_all, shortened
 
@@ -31,7 +31,8 @@ def load_fast_tokenizer(folder: Path) -> Any:
         # transformers would make an empty tokenizer.
         raise ModelError(f"{folder}: no tokenizer (one of {', '.join(_VOCABULARIES)})")
     try:
-        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with panics_caught():
+            loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises a bare Exception for a broken file
         raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
     if not loaded.is_fast:

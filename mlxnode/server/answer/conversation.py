@@ -12,7 +12,7 @@ from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.parsing.output_parser import OutputParser
 from mlxnode.server.prompt.context_length import TooLong, fit_prompt, refusal
 from mlxnode.server.prompt.conversation import Conversation
-from mlxnode.server.prompt.lanes import off_loop
+from mlxnode.server.prompt.lanes import in_lane
 from mlxnode.server.prompt.tokenizers import ChatPrompt
 from mlxnode.server.prompt.tools import tool_use
 from mlxnode.server.registry import TextModel
@@ -41,7 +41,7 @@ async def ask(
     texts = sum(len(message["content"]) for message in conversation.messages)
     items = len(conversation.messages) + len(conversation.functions)
     size = max(size, texts + items * _ITEM_COST)
-    return await off_loop(size, _ask, conversation, model, limit)
+    return await in_lane(model.tokenizer.threads, size, _ask, conversation, model, limit)
 
 
 def _ask(conversation: Conversation, model: TextModel, limit: int | None) -> Asked:

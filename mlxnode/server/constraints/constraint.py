@@ -98,7 +98,7 @@ async def check_grammar(grammar: str, param: str) -> None:
         InvalidRequest: naming ``param`` and the reason.
     """
     try:
-        await in_thread(functools.partial(try_grammar, grammar))
+        await in_thread(functools.partial(try_grammar, grammar), len(grammar))
     except GrammarError as error:
         raise refusal(param, str(error)) from error
 

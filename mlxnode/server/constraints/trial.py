@@ -4,23 +4,28 @@ import asyncio
 import functools
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from llguidance import LLTokenizer, TokenizerWrapper
 
-from mlxnode.grammar import GrammarError, compile_grammar, compile_thread, try_mask
+from mlxnode.compile_queue import SMALL, CompileQueue, client
+from mlxnode.grammar import GrammarError, compile_grammar, try_mask
 
 _Result = TypeVar("_Result")
 
 _NUM_TOKENS = 2**19  # more than any model has
 
 
-async def in_thread(call: Callable[[], _Result]) -> _Result:
-    """The result of ``call``, in the one thread whose stack is large enough to compile."""
-    return await asyncio.wrap_future(_thread().submit(call))
+async def in_thread(call: Callable[[], _Result], size: int = SMALL) -> _Result:
+    """The result of ``call``, in a thread whose stack is large enough to compile.
+
+    ``size``: of the grammar, in bytes.
+    """
+    future = _queue().submit(call, size=size, client=client.get())
+    return await asyncio.wrap_future(future)
 
 
+@functools.lru_cache(maxsize=64)  # clients send the same few; an error is not kept
 def try_grammar(grammar: str, start: bytes = b"{") -> None:
     """Compile ``grammar`` and the masks at the start and after ``start``, if that may follow.
 
@@ -56,8 +61,8 @@ def _problem_of(grammar: str) -> str | None:
 
 
 @functools.cache
-def _thread() -> ThreadPoolExecutor:
-    return compile_thread("grammar")
+def _queue() -> CompileQueue:
+    return CompileQueue("grammar")
 
 
 @functools.cache

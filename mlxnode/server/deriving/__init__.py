@@ -1,4 +1,4 @@
 """Reads the notation of a model off its chat template, and proves it.
 
-May import ``notation`` and ``parsing``.
+May import ``notation``, ``parsing`` and ``rendering``.
 """

@@ -11,6 +11,7 @@ from mlxnode.server.deriving.read_calls import Unwritten, read_calls
 from mlxnode.server.deriving.rendered_calls import Unreadable
 from mlxnode.server.deriving.sections import Sections, read_sections
 from mlxnode.server.notation.notation import Markers, Notation
+from mlxnode.server.rendering.limits import RenderLimit
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -20,13 +21,16 @@ def derive_notation(wrapper: Any) -> Notation:
 
     It is read off the chat template, or known of the family, and then proven: what is written
     in it is read back. If that fails, ``source`` is "plain", and ``reason`` says why.
+
+    Raises:
+        RenderLimit: the template loops, or writes without end.
     """
     if not wrapper.has_chat_template:
         return _plain(Notation(thinking=_known_thinking(wrapper)), "there is no chat template")
     try:
         return _derive(wrapper)
-    except (OSError, MemoryError):
-        raise  # this machine lacks something
+    except (OSError, MemoryError, RenderLimit):
+        raise  # this machine lacks something, or no request could be rendered either
     # A template is a program: a model whose template writes what nobody expects can be served
     # all the same.
     except Exception as error:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mlxnode.server.rendering.limits import RenderLimit
+
 Call = tuple[str, dict[str, Any], str]  # name, arguments, id
 Message = dict[str, Any]
 
@@ -136,7 +138,7 @@ class Probe:
                 add_generation_prompt=starts_answer,
                 **dict.fromkeys(self._switches, thinks),
             )
-        except (OSError, MemoryError):
-            raise  # this machine lacks something
+        except (OSError, MemoryError, RenderLimit):
+            raise  # this machine lacks something, or the template is too costly to try it again
         except Exception:  # a template is a program: it can raise any error
             return None

@@ -1,5 +1,5 @@
 """Text in: conversations, chat templates, tools and tokenizers.
 
-Knows no wire format. May import ``constraints``, ``notation``, ``json_text``, ``errors`` and
-``tokenizing``.
+Knows no wire format. May import ``constraints``, ``notation``, ``rendering``, ``deriving``,
+``json_text``, ``errors`` and ``tokenizing``.
 """

@@ -6,7 +6,9 @@ from typing import Any
 # {% set _ = queue.ids.append(id) %} and {% set id = queue.ids.pop(0) %}: of a namespace, whose
 # fields can be set instead.
 _OPEN, _CLOSE = r"\{%(-?)\s*", r"\s*(-?)%\}"
-_APPEND = re.compile(_OPEN + r"(?:set\s+\w+\s*=|do)\s*(\w+\.\w+)\.append\((.+?)\)" + _CLOSE)
+_APPEND = re.compile(
+    _OPEN + r"(?:set\s+\w+\s*=|do)\s*(\w+\.\w+)\.append\((.{1,1000}?)\)" + _CLOSE
+)
 _POP = re.compile(_OPEN + r"set\s+(\w+)\s*=\s*(\w+\.\w+)\.pop\(0\)" + _CLOSE)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.prompt.conversation import Message
+from mlxnode.server.rendering.limits import RenderLimit
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -55,6 +56,7 @@ class Renderer:
 
         Raises:
             InvalidRequest: the template does not accept them.
+            RenderLimit: the template loops, or writes without end.
         """
         given = {**self._defaults, **(variables or {})}
         if tools:
@@ -84,7 +86,7 @@ class Renderer:
                 add_generation_prompt=starts_answer,
                 **variables,
             )
-        except (OSError, MemoryError):
+        except (OSError, MemoryError, RenderLimit):
             raise  # the template reads no file of its own: this machine lacks something
         # A template is a program: it can raise any other error for unexpected messages.
         except Exception as error:

@@ -1,8 +1,8 @@
 """A model's chat template: its features, and the text of a conversation."""
 
-import functools
 from typing import Any
 
+from mlxnode.errors import ModelError
 from mlxnode.server.deriving.derive import derive_notation
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.notation import Notation
@@ -15,13 +15,25 @@ from mlxnode.server.prompt.immutable import repair
 from mlxnode.server.prompt.renderer import Renderer
 from mlxnode.server.prompt.switches import Switches
 from mlxnode.server.prompt.tools import PLAIN_MARKERS, in_plain_words, told
+from mlxnode.server.rendering.limits import RenderLimit
+
+_MAX_TEMPLATE = 1 << 20  # characters; those of models have up to 100,000
 
 
 class ChatTemplate:
     """Renders conversations in the form that the template takes."""
 
     def __init__(self, wrapper: Any):
-        """``wrapper``: the tokenizer as ``mlx_lm.tokenizer_utils`` loads it."""
+        """``wrapper``: the tokenizer as ``mlx_lm.tokenizer_utils`` loads it.
+
+        All that is tried out with the template is tried here, not at the first request, which
+        the event loop prepares.
+
+        Raises:
+            ModelError: the template is too long.
+            RenderLimit: the template loops, or writes without end.
+        """
+        _check_size(wrapper.chat_template)
         repair(wrapper)
         self.renderer = Renderer(wrapper)
         self._border_finder = BorderFinder()
@@ -30,11 +42,13 @@ class ChatTemplate:
         self.texts: list[str] = [self.renderer.source, *PLAIN_MARKERS, "<think>", "</think>"]
         if self.notation.thinking is not None:
             self.texts += [self.notation.thinking.start, self.notation.thinking.end]
-
-    @functools.cached_property
-    def switches(self) -> Switches:
-        """What the template has to switch the reasoning with; found at the first request."""
-        return Switches(self.renderer, thinks=self.notation.thinking is not None)
+        # What the template has to switch the reasoning with.
+        self.switches = Switches(self.renderer, thinks=self.notation.thinking is not None)
+        self._closing_variable = self._find_closing_variable()
+        self._abilities = PLAINEST
+        if wrapper.has_chat_template:
+            has_calls = self.notation.calls is not None
+            self._abilities = find_abilities(self.renderer, has_calls=has_calls)
 
     @property
     def decides_to_think(self) -> bool:
@@ -46,8 +60,7 @@ class ChatTemplate:
         variable = self._closing_variable
         return variable is not None and conversation.variables.get(variable) is not False
 
-    @functools.cached_property
-    def _closing_variable(self) -> str | None:
+    def _find_closing_variable(self) -> str | None:
         """The variable that makes the prompt close a reasoning that it does not open."""
         thinking, variable = self.notation.thinking, self.switches.variable
         if thinking is None or variable is None:
@@ -58,10 +71,6 @@ class ChatTemplate:
         if on is None or off is None or thinking.start in on or thinking.end in on:
             return None
         return variable if thinking.end in off else None
-
-    @functools.cached_property
-    def _abilities(self) -> Abilities:
-        return find_abilities(self.renderer, has_calls=self.notation.calls is not None)
 
     def settle(
         self,
@@ -85,9 +94,16 @@ class ChatTemplate:
         """The text of ``conversation``, and whether it ends within the model's reasoning.
 
         Raises:
-            InvalidRequest: the template does not accept these messages.
+            InvalidRequest: the template does not accept these messages, or is too costly.
         """
-        text = self._render(conversation, tools)
+        try:
+            text = self._render(conversation, tools)
+        except RenderLimit as error:
+            raise InvalidRequest(
+                f"The model's chat template cannot render these messages: it {error}.",
+                param="messages",
+                code="invalid_value",
+            ) from error
         thinking = self.notation.thinking
         if thinking is None:
             return text, False
@@ -115,14 +131,17 @@ class ChatTemplate:
             return self._apply(messages, tools, variables, starts_answer=False)
 
         offered = None if tools is None or tools.is_plain else tools
-        return self._border_finder.find(
-            text,
-            conversation.messages,
-            render,
-            variables=f"{variables}{tools and tools.lines}",
-            function=offered and offered.functions[0].name,
-            breakpoints=conversation.breakpoints,
-        )
+        try:
+            return self._border_finder.find(
+                text,
+                conversation.messages,
+                render,
+                variables=f"{variables}{tools and tools.lines}",
+                function=offered and offered.functions[0].name,
+                breakpoints=conversation.breakpoints,
+            )
+        except RenderLimit:  # another conversation: this one has its text
+            return []
 
     def _render(self, conversation: Conversation, tools: ToolUse | None) -> str:
         """The text of ``conversation``; if need be, of its plainest form."""
@@ -169,6 +188,14 @@ class ChatTemplate:
                 ]
         adapted = adapt(messages, can, None if is_plain else calls)
         return self.renderer.render(adapted, tools=definitions, variables=variables, **options)
+
+
+def _check_size(template: str | dict[str, str] | None) -> None:
+    texts = template.values() if isinstance(template, dict) else [template or ""]
+    if (size := sum(map(len, texts))) > _MAX_TEMPLATE:
+        raise ModelError(
+            f"the chat template has {size:,} characters; {_MAX_TEMPLATE:,} are possible"
+        )
 
 
 def _is_constrained(conversation: Conversation, tools: ToolUse | None) -> bool:

@@ -11,6 +11,7 @@ import logging
 import sys
 import types
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ from mlxnode.server.prompt.quoting import Quoter
 from mlxnode.server.prompt.templates import ChatTemplate
 from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.volatile import VolatileHeads
+from mlxnode.server.rendering import remote
+from mlxnode.server.rendering.limits import RenderLimit, budgeted
 from mlxnode.token_bytes import TokenBytes
 from mlxnode.tokenizing import encode_all, least_tokens
 
@@ -49,6 +52,9 @@ _FILL_IN_THE_MIDDLE = (
 )
 # Some decoders drop a space at the start of a text: they need the tokens before it.
 _CONTEXT_TOKENS = 6
+_TRIAL_TEXT = "Ab 1\n\u00e9!"
+_NUM_THREADS = 4  # for the prompts of one model
+_TRIAL_SECONDS = 10.0  # of the processor, to try a template out; usual ones take 0.2
 
 
 def import_tokenizer_utils() -> types.ModuleType:
@@ -58,6 +64,7 @@ def import_tokenizer_utils() -> types.ModuleType:
         if spec is None:
             raise ModuleNotFoundError("mlx_lm is not installed", name="mlx_lm")
         sys.modules["mlx_lm"] = importlib.util.module_from_spec(spec)
+    remote.install()
     return importlib.import_module("mlx_lm.tokenizer_utils")
 
 
@@ -99,9 +106,10 @@ class TextTokenizer:
             raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._tokenizer.encode_batch([_TRIAL_TEXT])  # a damaged one panics here, not later
         self._bos_id: int | None = self._wrapper.bos_token_id
         self.has_chat_template: bool = self._wrapper.has_chat_template
-        self.chat_template = ChatTemplate(self._wrapper)
+        self.chat_template = _tried_template(self._wrapper)
         ends = self._ids_of(self.chat_template.notation.ends)
         self.stop_ids = sorted({*self.stop_ids, *ends})
         self.vocabulary_size: int = len(self._wrapper)
@@ -120,6 +128,9 @@ class TextTokenizer:
         self._encoder = PromptEncoder(self._tokenizer, controls)
         self._quoter = Quoter(self._tokenizer, controls.values(), sources)
         self._quotes = not allow_control_tokens
+        # Threads of this model's own: a rendering waits for another process, at worst for
+        # seconds, and then the prompts of other models go on.
+        self.threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prompt")
 
     @functools.cached_property
     def fill_in_the_middle(self) -> tuple[str, str, str] | None:
@@ -236,6 +247,14 @@ class Detokenizer:
             logger.debug("detokenizer restarted: %s", error)
             self._stream = DecodeStream(ids=[], skip_special_tokens=True)
             return self._stream.step(self._tokenizer, token) or ""
+
+
+def _tried_template(wrapper: Any) -> ChatTemplate:
+    try:
+        with budgeted(_TRIAL_SECONDS):
+            return ChatTemplate(wrapper)
+    except RenderLimit as error:
+        raise ModelError(f"the chat template {error}") from error
 
 
 def check_token_ids(inputs: list[list[int]], vocabulary_size: int, param: str) -> None:

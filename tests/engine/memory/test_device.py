@@ -8,8 +8,9 @@ import sys
 import mlx.core as mx
 import pytest
 
+from mlxnode import footprint
 from mlxnode.config.tables import EngineConfig
-from mlxnode.engine.memory import device, footprint, plan, wired
+from mlxnode.engine.memory import device, plan, wired
 
 GB = 10**9
 
@@ -137,8 +138,8 @@ class Library:
 
 def test_footprint_on_macos_is_the_physical_one():
     assert ctypes.sizeof(footprint._RusageInfo) == 96
-    assert footprint.phys_footprint(Library()) == 222
-    assert footprint.phys_footprint(Library(result=-1)) is None
+    assert footprint.phys_footprint(Library(), os.getpid()) == 222
+    assert footprint.phys_footprint(Library(result=-1), os.getpid()) is None
 
 
 def test_footprint_on_macos_falls_back_to_the_largest_so_far(monkeypatch):
@@ -150,7 +151,7 @@ def test_footprint_on_macos_falls_back_to_the_largest_so_far(monkeypatch):
 
 
 def test_footprint_without_proc_is_the_largest_so_far(monkeypatch, tmp_path):
-    monkeypatch.setattr(footprint, "_STATM", tmp_path / "none")
+    monkeypatch.setattr(footprint, "_PROC", tmp_path)
     assert footprint.footprint() >= 10_000_000
 
 

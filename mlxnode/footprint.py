@@ -1,4 +1,4 @@
-"""The memory of this process as the system counts it.
+"""The memory of a process as the system counts it.
 
 Unlike MLX's own figures, it has the interpreter, libraries and freed memory that is not yet
 returned to the system.
@@ -11,7 +11,7 @@ import resource
 import sys
 from pathlib import Path
 
-_STATM = Path("/proc/self/statm")
+_PROC = Path("/proc")
 _RUSAGE_INFO_V0 = 0
 _PRESSURE_LEVEL = b"kern.memorystatus_vm_pressure_level"
 _CRITICAL = 4  # 1: normal, 2: warning
@@ -41,17 +41,21 @@ def footprint() -> int:
     On macOS, the figure that the system itself acts on (``phys_footprint``, with the memory of
     the GPU); on Linux, the resident set. Elsewhere, the largest resident set so far.
     """
-    if sys.platform == "darwin":
-        size = phys_footprint(_system_library())
-    else:
-        size = _resident_set(_STATM)
+    size = footprint_of(os.getpid())
     return _largest_resident_set() if size is None else size
 
 
-def phys_footprint(library: ctypes.CDLL) -> int | None:
-    """``ri_phys_footprint`` of this process; None if the system does not tell."""
+def footprint_of(pid: int) -> int | None:
+    """The same of another process of this user; None if the system does not tell."""
+    if sys.platform == "darwin":
+        return phys_footprint(_system_library(), pid)
+    return _resident_set(pid)
+
+
+def phys_footprint(library: ctypes.CDLL, pid: int) -> int | None:
+    """``ri_phys_footprint`` of a process; None if the system does not tell."""
     info, ask = _RusageInfo(), getattr(library, "proc_pid_rusage", None)
-    if ask is None or ask(os.getpid(), _RUSAGE_INFO_V0, ctypes.byref(info)) != 0:
+    if ask is None or ask(pid, _RUSAGE_INFO_V0, ctypes.byref(info)) != 0:
         return None
     return info.ri_phys_footprint
 
@@ -77,10 +81,10 @@ def _system_library() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-def _resident_set(statm: Path) -> int | None:
-    """The second number of /proc/self/statm, in bytes; None without /proc."""
+def _resident_set(pid: int) -> int | None:
+    """The second number of /proc/PID/statm, in bytes; None without /proc."""
     try:
-        pages = int(statm.read_bytes().split()[1])
+        pages = int((_PROC / str(pid) / "statm").read_bytes().split()[1])
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
