@@ -262,7 +262,8 @@ class Http1(Http):
 
     def _leave_body(self) -> None:
         """Answer without the rest of the body: drop it if it is here, else close afterwards."""
-        if self._chunks is None and self.request_bytes_left <= len(self.recv_buffer):
+        is_here = self._chunks is None and self.request_bytes_left <= len(self.recv_buffer)
+        if is_here and not self.expecting_continue:  # else it may be the next request
             del self.recv_buffer[: self.request_bytes_left]
         else:
             self.keep_alive = False
