@@ -62,6 +62,8 @@ class Http1(Http):
                 return
             self.stage = Stage.REQUEST
             await self._serve()
+            if self.recv_buffer:  # a client that sends many at once leaves others their turn
+                await asyncio.sleep(0)
         if self._lingers:
             await self._linger()
 
@@ -206,6 +208,7 @@ class Http1(Http):
 
     async def _read_chunks(self, chunks: ChunkedBody) -> bytes | None:
         while not chunks.is_complete:
+            num_bytes = len(self.recv_buffer)
             try:
                 data = chunks.read(self.recv_buffer)
             except ApiError as error:
@@ -214,8 +217,9 @@ class Http1(Http):
             if self.request_bytes > self.request_max_size:
                 raise self._too_large()
             if data:
+                await asyncio.sleep(0)  # others have their turn between many small chunks
                 return data
-            if not chunks.is_complete:
+            if len(self.recv_buffer) == num_bytes:
                 await self._receive()
         self.request_body = None
         return None
@@ -258,7 +262,8 @@ class Http1(Http):
 
     def _leave_body(self) -> None:
         """Answer without the rest of the body: drop it if it is here, else close afterwards."""
-        if self._chunks is None and self.request_bytes_left <= len(self.recv_buffer):
+        is_here = self._chunks is None and self.request_bytes_left <= len(self.recv_buffer)
+        if is_here and not self.expecting_continue:  # else it may be the next request
             del self.recv_buffer[: self.request_bytes_left]
         else:
             self.keep_alive = False

@@ -99,10 +99,13 @@ def test_no_message_writes_to_the_log(start_worker, served_models, capfd, requir
         assert capfd.readouterr().err == ""
 
 
-def test_answer_before_the_body_ends_the_connection_without_an_interim_response(plain_worker):
+@pytest.mark.parametrize("behind", [b"", HIDDEN])
+def test_answer_before_the_body_ends_the_connection_without_an_interim_response(
+    plain_worker, behind
+):
     head = SERVED["expectation"].data.partition(b"{")[0]
     with socket.create_connection(("127.0.0.1", plain_worker.port), timeout=WAIT) as connection:
-        connection.sendall(head.replace(b"/v1/completions", b"/v1/nowhere"))
+        connection.sendall(head.replace(b"/v1/completions", b"/v1/nowhere") + behind)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert statuses(answer) == (404,) and b"\r\nconnection: close" in answer
 
