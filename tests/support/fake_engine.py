@@ -20,7 +20,7 @@ from mlxnode.messages import (
 )
 from mlxnode.process.pipe import Pipe
 
-WAIT = 20.0  # seconds; only a failing test waits that long
+WAIT = 60.0  # seconds; only a failing test waits that long
 
 
 class FakeEngine:
