@@ -60,7 +60,7 @@ class Served:
         conversation = to_conversation(body)
         template = self.tokenizer.chat_template
         tools = tool_use(conversation, template.notation)
-        return self.tokenizer._encode_chat(conversation, tools).ids
+        return self.tokenizer.chat_prompt(conversation, tools).ids
 
 
 @pytest.fixture(scope="module", params=TEMPLATES)

@@ -2,6 +2,7 @@
 
 Each room imports only rooms before it: ``errors``, ``json_text``, ``seldom``, ``notation``,
 ``prompt``, then ``registry``, ``client`` and ``response_store``, ``answer``, ``formats``,
-``http``, ``routes``, ``app``, ``worker``. May import sanic, pydantic, transformers and mlx_lm's
-tokenizer modules; never mlx (a second process with MLX open would wire memory of its own).
+``reading``, ``http``, ``routes``, ``app``, ``worker``. May import sanic, pydantic, transformers
+and mlx_lm's tokenizer modules; never mlx (a second process with MLX open would wire memory of
+its own).
 """

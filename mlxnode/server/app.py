@@ -23,6 +23,7 @@ from mlxnode.server.errors import (
 )
 from mlxnode.server.http.acceptor import is_surplus
 from mlxnode.server.http.auth import ANONYMOUS, sent_keys
+from mlxnode.server.http.body_limit import limit_of
 from mlxnode.server.http.bytes_in_flight import BytesInFlight
 from mlxnode.server.http.codings import codings_of
 from mlxnode.server.http.context import WorkerContext, context_of
@@ -148,7 +149,8 @@ def _admit_body(request: Request) -> None:
         TooLarge: it has too many bytes.
         ApiError: it has a Content-Encoding that is not supported.
     """
-    limit = request.ctx.max_body_bytes = context_of(request).config.server.max_body_bytes
+    registry = getattr(request.ctx, "registry", context_of(request).registry)
+    limit = request.ctx.max_body_bytes = limit_of(request, registry)
     request.ctx.codings = codings_of(request.headers.getall("content-encoding", []))
     # The server's own request for the answer to a bad head has no size.
     if isinstance(request.stream, Http) and (request.stream.request_bytes or 0) > limit:

@@ -27,7 +27,6 @@ import errno
 import math
 
 from msgspec import Struct
-from sanic import exceptions
 
 _MAX_LENGTH = 1000  # characters of a message or param, which quote the client's request
 SHUTTING_DOWN = "The server is shutting down"
@@ -198,6 +197,9 @@ def _is_shortage(error: BaseException) -> bool:
 
 def from_exception(error: BaseException, path: str, method: str, max_bytes: int) -> ApiError:
     """The ApiError for any exception of a handler or of Sanic."""
+    # Imported here: the processes that read large bodies do without sanic.
+    from sanic import exceptions
+
     if isinstance(error, ApiError):
         return error
     if isinstance(error, exceptions.MethodNotAllowed):

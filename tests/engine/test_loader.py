@@ -194,7 +194,7 @@ def test_loader_gguf_gives_the_logits_of_the_same_weights(folder, tmp_path, monk
 async def test_loader_demo_model_answers(demo):
     model, tokenizer = demo
     question = {"role": "user", "content": "What is the capital of France?"}
-    tokens = (await tokenizer.encode_chat(Conversation([question]))).ids
+    tokens = (tokenizer.chat_prompt(Conversation([question]))).ids
     length = len(tokens)
     for _ in range(7):
         tokens.append(model(mx.array([tokens]))[0, -1].argmax().item())

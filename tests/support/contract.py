@@ -9,10 +9,10 @@ from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
-from mlxnode.server.http.validation import validate
 from mlxnode.server.notation.notation import NO_NOTATION, Notation
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt import tools as prompt_tools
+from mlxnode.server.reading.validation import validate
 
 CHATS, TEXTS, VECTORS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}

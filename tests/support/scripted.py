@@ -6,7 +6,6 @@ there. So a script is tied to the length of a prompt, and prompts of different l
 model. Written with numpy alone.
 """
 
-import asyncio
 import functools
 import itertools
 import json
@@ -21,10 +20,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
-from mlxnode.server.http.validation import validate
 from mlxnode.server.notation.notation import PLAIN_CALLS, CallNotation, Notation
 from mlxnode.server.prompt.tokenizers import ChatPrompt, TextTokenizer
 from mlxnode.server.prompt.tools import tool_use
+from mlxnode.server.reading.validation import validate
 
 END = "<|scripted_end|>"  # the end-of-sequence token
 WIDTH = 64  # of the embeddings
@@ -144,7 +143,7 @@ class ScriptedModel:
         tools = tool_use(conversation, self.notation)
         tokenizer = self._tokenizer_of_worker
         conversation = tokenizer.chat_template.settle(conversation, tools)
-        return asyncio.run(tokenizer.encode_chat(conversation, tools))
+        return tokenizer.chat_prompt(conversation, tools)
 
     @functools.cached_property
     def _tokenizer_of_worker(self) -> TextTokenizer:

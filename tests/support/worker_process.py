@@ -9,7 +9,7 @@ import multiprocessing
 import queue
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -56,6 +56,7 @@ class WorkerProcess:
         models: list[ServedModel],
         keys: list[ApiKey],
         store_folder: Path | None = None,
+        run: Callable[..., None] = run_worker,
     ):
         self.engine = FakeEngine(Tokenizer.from_file(str(models[0].folder / "tokenizer.json")))
         self.events: queue.Queue[ChildToSupervisor] = queue.Queue()
@@ -67,7 +68,7 @@ class WorkerProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
         self.process = context.Process(
-            target=run_worker,
+            target=run,
             args=(theirs, 0, self._listener, config, models, keys, store_folder),
         )
         self.process.start()
@@ -166,12 +167,13 @@ def started_worker(
     server: dict[str, Any] | None = None,
     until: type | None = Ready,
     store_folder: Path | None = None,
+    run: Callable[..., None] = run_worker,
 ) -> Iterator[WorkerProcess]:
     api = {"allowed_hosts": ["x"]} | api  # as bare requests call the worker
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
     narrow = ApiKey("narrow", digest_of(NARROW_KEY), frozenset({"org/tiny-text"}))
     keys = [ApiKey.unnamed(KEY), ApiKey.unnamed("sk-another-key-0123456789"), narrow]
-    worker = WorkerProcess(config, models, keys, store_folder)
+    worker = WorkerProcess(config, models, keys, store_folder, run)
     try:
         worker.started = until and worker.wait_for(until)
         yield worker

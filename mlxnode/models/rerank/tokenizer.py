@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from mlxnode.errors import ModelError
 from mlxnode.models.rerank.config import RerankerConfig
 from mlxnode.models.sentence.tokenizer import load_fast_tokenizer
+from mlxnode.tokenizing import encode_all, shortened
 
 # The prompt of Qwen3-Reranker, from its model card
 # (https://huggingface.co/Qwen/Qwen3-Reranker-0.6B).
@@ -159,10 +160,11 @@ def verdict_ids(folder: Path) -> tuple[int, int]:
 
 def first_tokens(backend: Any, texts: Sequence[str], limit: int) -> list[str]:
     """The beginning of each text, of at most ``limit`` tokens."""
-    encoded = backend.encode_batch(list(texts), add_special_tokens=False)
+    heads = [shortened(backend, text, limit) for text in texts]
+    encoded = encode_all(backend, heads, special=False)
     return [
-        text if len(encoding) <= limit else text[: encoding.offsets[limit][0]]
-        for text, encoding in zip(texts, encoded, strict=True)
+        head if len(encoding) <= limit else head[: encoding.token_to_chars(limit)[0]]
+        for head, encoding in zip(heads, encoded, strict=True)
     ]
 
 

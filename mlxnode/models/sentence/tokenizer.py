@@ -1,11 +1,13 @@
 """The tokenizer of an embedding model."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlxnode.errors import ModelError
 from mlxnode.models.sentence.config import SentenceConfig
+from mlxnode.tokenizing import encode_all, shortened
 
 _VOCABULARIES = (
     "tokenizer.json",
@@ -90,21 +92,32 @@ class SentenceTokenizer:
         self._config = config
         self.frame = self._frame()
 
-    def encode(self, inputs: list[str]) -> list[list[int]]:
-        """Token ids of each input, with the default prompt and the special tokens."""
-        return self._encode(self._config.default_prompt, inputs)
+    def encode(
+        self, inputs: list[str], limit: int | None = None, *, start: bool = False
+    ) -> Iterator[list[int]]:
+        """Token ids of each input, with the default prompt and the special tokens.
 
-    def encode_queries(self, queries: list[str]) -> list[list[int]]:
+        Of a text with more than ``limit`` tokens there are some more than these: the first
+        ones or, with ``start``, the last ones.
+        """
+        return self._encode(self._config.default_prompt, inputs, limit, start)
+
+    def encode_queries(self, queries: list[str], limit: int) -> Iterator[list[int]]:
         """The same for the queries of a search."""
-        return self._encode(self._config.query_prompt, queries)
+        return self._encode(self._config.query_prompt, queries, limit)
 
-    def encode_documents(self, documents: list[str]) -> list[list[int]]:
+    def encode_documents(self, documents: list[str], limit: int) -> Iterator[list[int]]:
         """The same for the documents of a search."""
-        return self._encode(self._config.document_prompt, documents)
+        return self._encode(self._config.document_prompt, documents, limit)
 
-    def _encode(self, prompt: str, texts: list[str]) -> list[list[int]]:
-        encodings = self.backend.encode_batch([prompt + text for text in texts])
-        return [encoding.ids for encoding in encodings]
+    def _encode(
+        self, prompt: str, texts: list[str], limit: int | None, start: bool = False
+    ) -> Iterator[list[int]]:
+        whole = [prompt + text for text in texts]
+        if limit is not None:
+            whole = [shortened(self.backend, text, limit, start=start) for text in whole]
+        for encoding in encode_all(self.backend, whole, special=True):
+            yield encoding.ids
 
     def _frame(self) -> Frame:
         encoding = self.backend.encode("a")

@@ -10,11 +10,14 @@ from mlxnode.server.answer.tool_names import with_safe_names
 from mlxnode.server.constraints.tool_grammar import Writing, answer_grammar
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.parsing.output_parser import OutputParser
-from mlxnode.server.prompt.context_length import fit_prompt
+from mlxnode.server.prompt.context_length import TooLong, fit_prompt, refusal
 from mlxnode.server.prompt.conversation import Conversation
+from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.prompt.tokenizers import ChatPrompt
 from mlxnode.server.prompt.tools import tool_use
 from mlxnode.server.registry import TextModel
+
+_ITEM_COST = 100  # characters that take as long as a message or a tool without text
 
 
 @dataclass(frozen=True)
@@ -26,23 +29,39 @@ class Asked:
     prompt: ChatPrompt
 
 
-async def ask(conversation: Conversation, model: TextModel) -> Asked:
-    """Render ``conversation`` for ``model``.
+async def ask(
+    conversation: Conversation, model: TextModel, *, size: int, limit: int | None = None
+) -> Asked:
+    """Render ``conversation`` for ``model``. ``size``: bytes of the body that it comes from.
 
     Raises:
         InvalidRequest: the model's template cannot express the conversation.
+        TooLong: the prompt has more than ``limit`` tokens.
     """
+    texts = sum(len(message["content"]) for message in conversation.messages)
+    items = len(conversation.messages) + len(conversation.functions)
+    size = max(size, texts + items * _ITEM_COST)
+    return await off_loop(size, _ask, conversation, model, limit)
+
+
+def _ask(conversation: Conversation, model: TextModel, limit: int | None) -> Asked:
     template = model.tokenizer.chat_template
     conversation = with_safe_names(conversation)
     tools = tool_use(conversation, template.notation)
     conversation = template.settle(conversation, tools, model.served.thinking_budget)
-    return Asked(conversation, tools, await model.tokenizer.encode_chat(conversation, tools))
+    prompt = model.tokenizer.chat_prompt(conversation, tools, limit)
+    return Asked(conversation, tools, prompt)
 
 
 async def chat_request(
-    conversation: Conversation, settings: Settings, model: TextModel, *, closed: bool
+    conversation: Conversation,
+    settings: Settings,
+    model: TextModel,
+    *,
+    size: int,
+    closed: bool,
 ) -> GenerationRequest:
-    """The request for the answer to ``conversation``.
+    """The request for the answer to ``conversation``; ``size``: as ``ask`` has it.
 
     ``closed``: objects have no members but those that their schema names.
 
@@ -50,13 +69,17 @@ async def chat_request(
         InvalidRequest: the model's template cannot express the conversation, the prompt is
             too long, a schema cannot be enforced, or parameters contradict each other.
     """
-    asked = await ask(conversation, model)
+    context_length = model.served.context_length
+    try:
+        asked = await ask(conversation, model, size=size, limit=context_length)
+    except TooLong as error:
+        raise refusal(str(error), context_length, settings.param) from error
     conversation, tools = asked.conversation, asked.tools
     ids, is_reasoning, borders = asked.prompt
     template = model.tokenizer.chat_template
     prompt = fit_prompt(
         ids,
-        model.served.context_length,
+        context_length,
         requested=settings.max_tokens,
         borders=borders,
         param=settings.param,

@@ -1,15 +1,18 @@
 """The types of the fields of request bodies."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
-import msgspec
 from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic_core import PydanticKnownError
 
 from mlxnode.server.formats.loose import INTEGER, NUMBER
+from mlxnode.server.json_text import load_json
 
 INT32_MAX = 2**31 - 1  # the engine computes with 32 bits
 INT64_MAX = 2**63 - 1
 MAX_INPUTS = 2048
+MAX_MESSAGES = 10_000
+MAX_PARTS = 10_000  # of a message
 MAX_CHOICES = 8
 MAX_STOPS = 64
 
@@ -47,13 +50,17 @@ TokenLimit = Annotated[
 ]
 
 
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
 def _parsed(value: Any) -> Any:
     """An object that was sent as JSON in a string; else the value."""
     if not isinstance(value, str) or not value.lstrip().startswith("{"):
         return value
     try:
-        return msgspec.json.decode(value)
-    except (ValueError, RecursionError):
+        return load_json(value, parse_constant=_refuse)
+    except ValueError:
         return value
 
 
@@ -66,13 +73,28 @@ JsonObject = Annotated[
     ),
 ]
 
+
+def at_most(count: int) -> BeforeValidator:
+    """Refuses an object of more fields before it looks at any: each may be an error."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and (got := len(cast(dict[str, Any], value))) > count:
+            limits = {"field_type": "Dictionary", "max_length": count, "actual_length": got}
+            raise PydanticKnownError("too_long", limits)
+        return value
+
+    return BeforeValidator(check)
+
+
+MAX_BIASES = 1024
 _TOKEN_KEY = "^[0-9]{1,9}$"  # the keys of a JSON object are strings
 LogitBias = Annotated[
     dict[
         Annotated[str, Field(pattern=_TOKEN_KEY)],
         Annotated[float, Field(ge=-100.0, le=100.0)],
     ],
-    Field(max_length=1024),
+    Field(max_length=MAX_BIASES),
+    at_most(MAX_BIASES),
     WithJsonSchema(
         {
             "type": ["object", "array"],
@@ -86,7 +108,7 @@ LogitBias = Annotated[
                 }
             },
             "additionalProperties": False,
-            "maxProperties": 1024,
+            "maxProperties": MAX_BIASES,
         }
     ),
 ]

@@ -6,8 +6,8 @@ has failed, so that a body without such values costs nothing.
 """
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -68,19 +68,46 @@ def mend(raw: dict[str, Any], failures: Iterable[tuple[Path, str, Any]]) -> bool
     """Replace, within ``raw``, the values that mean a value of the type that was expected.
 
     ``failures`` are the paths of what failed, pydantic's types of the errors, and the values.
+    Of a list, only the first invalid item is known: the others are mended in the same way.
     False: there was nothing to replace.
     """
     is_mended = False
+    done: set[tuple[object, ...]] = set()
     for path, kind, value in failures:
         read = _READERS.get(kind)
-        meant = NOTHING if read is None or not path else read(value)
-        if meant is not NOTHING:
-            place: Any = raw
-            for part in path[:-1]:
-                place = place[part]
-            place[path[-1]] = meant
-            is_mended = True
+        if read is None or not path or read(value) is NOTHING:
+            continue
+        is_mended = True
+        fields = (kind, *(None if isinstance(part, int) else part for part in path))
+        if fields not in done:
+            done.add(fields)
+            _mend_all(raw, path, read)
     return is_mended
+
+
+def _mend_all(raw: Any, path: Path, read: Callable[[Any], Any]) -> None:
+    """Mend the value at ``path``, and those at the same fields of other items of lists."""
+    *before, last = path
+    holders: list[Any] = [raw]
+    for part in before:
+        holders = [inner for holder in holders for inner in _at(holder, part)]
+    for holder in holders:
+        keys = range(len(holder)) if isinstance(last, int) else [last]
+        for key in keys if _has(holder, last) else ():
+            if (meant := read(holder[key])) is not NOTHING:
+                holder[key] = meant
+
+
+def _at(holder: Any, part: int | str) -> Iterator[Any]:
+    """The field ``part`` of an object; for an index, all items of an array."""
+    if _has(holder, part):
+        yield from holder if isinstance(part, int) else (holder[part],)
+
+
+def _has(holder: Any, part: int | str) -> bool:
+    if isinstance(part, int):
+        return isinstance(holder, list)
+    return isinstance(holder, dict) and part in cast(dict[str, Any], holder)
 
 
 class LooseJsonSchema(GenerateJsonSchema):

@@ -11,9 +11,9 @@ from sanic.compat import Header
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.context import context_of
-from mlxnode.server.http.strict_json import parse_json
 from mlxnode.server.http.timed_request import TimedRequest
-from mlxnode.server.http.validation import BodyType, validate
+from mlxnode.server.reading.reader_process import Schema
+from mlxnode.server.reading.validation import MAX_NAMES, BodyType
 from mlxnode.server.seldom import SeldomLog
 
 seldom = SeldomLog(logging.getLogger("mlxnode.server"))
@@ -29,7 +29,7 @@ _NOT_FOR_PAGES = (
 )
 
 
-def read_body(request: Request, schema: type[BodyType]) -> BodyType:
+async def read_body(request: Request, schema: type[BodyType]) -> BodyType:
     """The request's body as a ``schema``.
 
     A response header names the fields that change nothing; with ``strict_fields``, those that
@@ -37,30 +37,33 @@ def read_body(request: Request, schema: type[BodyType]) -> BodyType:
 
     Raises:
         InvalidRequest: the body is not JSON, or not a valid ``schema``.
+        Unavailable: a large body could not be read for now.
     """
-    return validated(request, read_json(request), schema)
+    return await read_one_of(request, schema)
 
 
-def read_json(request: Request) -> dict[str, Any]:
-    """The JSON object in the body, for ``validated``.
+async def read_one_of(request: Request, schema: Schema, **defaults: Any) -> Any:
+    """As ``read_body``, where the body itself can choose its schema.
 
-    Raises:
-        InvalidRequest: the body is not a JSON object.
+    ``defaults``: fields of bodies that lack them; None: there is none.
     """
     _check_content_type(request.headers)
-    raw = parse_json(request.body)
+    context = context_of(request)
+    strict = context.config.server.strict_fields
+    request.ctx.body_size = len(request.body)
+    body, ignored = await context.body_reader.read(
+        request.body, schema, strict=strict, defaults=defaults
+    )
     if isinstance(request, TimedRequest):
         request.release_body()
-    return raw
-
-
-def validated(request: Request, raw: dict[str, Any], schema: type[BodyType]) -> BodyType:
-    """``raw``, of the body, as a ``schema``: see ``read_body``."""
-    strict = context_of(request).config.server.strict_fields
-    body, ignored = validate(schema, raw, strict=strict)
     if ignored:
         name_ignored(request, ignored)
     return body
+
+
+def size_of(request: Request) -> int:
+    """The bytes of the body that ``read_body`` has read, without codings."""
+    return request.ctx.body_size
 
 
 def _check_content_type(headers: Header) -> None:
@@ -89,7 +92,8 @@ def _check_content_type(headers: Header) -> None:
 def name_ignored(request: Request, names: list[str]) -> None:
     """Name the fields in a response header, with those that are named there already."""
     known = request.ctx.headers.get(_IGNORED)
-    ascii = [name.encode("ascii", "backslashreplace").decode() for name in names]
+    cut = (name[:_MAX_HEADER] for name in names[:MAX_NAMES])
+    ascii = [name.encode("ascii", "backslashreplace").decode() for name in cut]
     joined = ", ".join([known, *ascii] if known else ascii)
     printable = "".join(c for c in joined if c.isprintable())
     request.ctx.headers[_IGNORED] = printable[:_MAX_HEADER]

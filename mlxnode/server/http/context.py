@@ -1,6 +1,6 @@
 """The objects that all request handlers of a worker share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sanic import Request
 
@@ -10,6 +10,7 @@ from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.hosts import Hosts
 from mlxnode.server.http.rate_limits import RateLimiter
+from mlxnode.server.reading.reader import BodyReader
 from mlxnode.server.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 
@@ -27,6 +28,7 @@ class WorkerContext:
     response_store: ResponseStore | None = None
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     is_draining: bool = False
+    body_reader: BodyReader = field(default_factory=BodyReader)
 
 
 def context_of(request: Request) -> WorkerContext:

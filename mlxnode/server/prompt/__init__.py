@@ -1,4 +1,5 @@
 """Text in: conversations, chat templates, tools and tokenizers.
 
-Knows no wire format. May import ``constraints``, ``notation``, ``json_text`` and ``errors``.
+Knows no wire format. May import ``constraints``, ``notation``, ``json_text``, ``errors`` and
+``tokenizing``.
 """

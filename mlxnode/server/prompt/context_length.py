@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from mlxnode.server.errors import InvalidRequest
 
 
+class TooLong(Exception):
+    """A text has more tokens than the context. The message says how many, in words."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """The token ids of a prompt, and the number of tokens that may be generated after them.
@@ -42,9 +46,14 @@ def fit_prompt(
     if room >= 1:
         is_clamped = requested is not None and requested > room
         return Prompt(ids, min(requested or default or room, room), borders, is_clamped)
-    raise InvalidRequest(
+    raise refusal(f"{len(ids)} tokens", context_length, param)
+
+
+def refusal(tokens: str, context_length: int, param: str) -> InvalidRequest:
+    """The error for a prompt of as many ``tokens`` as it says, in words."""
+    return InvalidRequest(
         f"This model's maximum context length is {context_length} tokens. However, your "
-        f"{param} resulted in {len(ids)} tokens, and the completion needs at least 1. Please "
+        f"{param} resulted in {tokens}, and the completion needs at least 1. Please "
         f"reduce the length of the {param}.",
         param=param,
         code="context_length_exceeded",

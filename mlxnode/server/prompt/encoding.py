@@ -5,8 +5,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from mlxnode.server.prompt.context_length import TooLong
 from mlxnode.server.prompt.plain_tokenizer import PlainTokenizer, PlainTokenizers
 from mlxnode.server.prompt.quoting import escaped
+from mlxnode.tokenizing import least_tokens
 
 
 class EncodedText(Protocol):
@@ -72,34 +74,51 @@ class PromptEncoder:
         self._controls = controls
         self._plain = PlainTokenizers(tokenizer, controls)
 
-    def encode(self, text: str, sentinel: str | None = None) -> EncodedText:
+    def encode(
+        self, text: str, sentinel: str | None = None, limit: int | None = None
+    ) -> EncodedText:
         """The tokens of ``text``, without special tokens before and after it.
 
         With ``sentinel``, the tokens are those of the text without it, but that only what
         would be a control token beside the sentinels becomes one.
+
+        Raises:
+            TooLong: there are more than ``limit`` tokens; a long text is not read to its end.
         """
+        if limit is not None:
+            self._check(text, sentinel, limit)
         # Unlike ``encode``, ``encode_batch`` releases the GIL, so that streams go on.
         [encoding] = self._tokenizer.encode_batch([text], add_special_tokens=False)
         if sentinel is None:
+            _check_number(encoding, limit)
             return encoding
         plain = self._plain.shared()
         parts = list(self._split(text, encoding, sentinel, plain.names))
-        quoted = _encoded(parts, plain)
+        quoted = _encoded(parts, plain, limit)
         names = set(plain.names.values())
         num_controls = sum(part.encoded in names for part in parts)
         if sum(id in self._controls for id in quoted.ids) > num_controls:
             # The model has formed control tokens of their pieces.
-            quoted = _encoded(parts, self._plain.renamed())
+            quoted = _encoded(parts, self._plain.renamed(), limit)
         return quoted
+
+    def _check(self, text: str, sentinel: str | None, limit: int) -> None:
+        """Raises TooLong for a text whose beginning has too many tokens already."""
+        if sentinel is not None:  # which has no token in the prompt
+            text = text.replace(sentinel, "").replace(escaped(sentinel), "")
+        if (number := least_tokens(self._tokenizer, text, limit)) is not None:
+            raise TooLong(f"at least {number} tokens")
 
     def _split(
         self, text: str, encoding: Any, sentinel: str, names: Mapping[int, str]
     ) -> Iterator[_Part]:
         """The control tokens that ``encoding`` has, and the texts between them."""
         at = 0
-        for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+        # Not from the list of all offsets: it takes long to make.
+        for index, id in enumerate(encoding.ids):
             if id not in self._controls:
                 continue
+            start, end = encoding.token_to_chars(index)
             # Some tokens take the white space beside them.
             start = end - len(text[start:end].lstrip())
             end = start + len(text[start:end].rstrip())
@@ -110,9 +129,16 @@ class PromptEncoder:
         yield from _unquoted(text, at, len(text), sentinel)
 
 
-def _encoded(parts: list[_Part], plain: PlainTokenizer) -> QuotedText:
+def _check_number(encoding: Any, limit: int | None) -> None:
+    """Raises TooLong for more than ``limit`` tokens, before a list of them is made."""
+    if limit is not None and len(encoding) > limit:
+        raise TooLong(f"{len(encoding)} tokens")
+
+
+def _encoded(parts: list[_Part], plain: PlainTokenizer, limit: int | None) -> QuotedText:
     text = "".join(part.encoded for part in parts)
     [encoding] = plain.tokenizer.encode_batch([text], add_special_tokens=False)
+    _check_number(encoding, limit)
     return QuotedText(parts, encoding, [plain.ids.get(id, id) for id in encoding.ids])
 
 

@@ -4,16 +4,15 @@
 loaded below an empty package object with the same name and path.
 """
 
-import asyncio
 import functools
 import importlib.util
 import json
 import logging
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from tokenizers.decoders import DecodeStream
 
@@ -22,21 +21,20 @@ from mlxnode.server.constraints.markers import MarkerTokens
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_use import ToolUse
 from mlxnode.server.prompt.borders import in_tokens
+from mlxnode.server.prompt.context_length import TooLong
 from mlxnode.server.prompt.control_tokens import control_tokens
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.encoding import PromptEncoder
+from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.prompt.quoting import Quoter
 from mlxnode.server.prompt.templates import ChatTemplate
 from mlxnode.server.prompt.thinking import ThinkingTokens
 from mlxnode.server.prompt.volatile import VolatileHeads
 from mlxnode.token_bytes import TokenBytes
+from mlxnode.tokenizing import encode_all, least_tokens
 
 logger = logging.getLogger("mlxnode.server")
 
-Result = TypeVar("Result")
-
-LARGE_TEXT = 20_000  # characters; a longer text would block the event loop
-MESSAGE_COST = 100  # characters that take as long as a message without text
 # The tokens before the prefix, before the suffix, and before the text between them: Qwen and
 # CodeGemma, StarCoder, CodeLlama, DeepSeek.
 _FILL_IN_THE_MIDDLE = (
@@ -136,22 +134,13 @@ class TextTokenizer:
         """The bytes of each token; made at the first request for log-probabilities."""
         return TokenBytes(self._tokenizer)
 
-    async def encode_chat(
-        self, conversation: Conversation, tools: ToolUse | None = None
-    ) -> ChatPrompt:
-        """The prompt for ``conversation``, which offers ``tools``, by the model's template.
+    async def encode(self, texts: list[str], limit: int | None = None) -> list[list[int]]:
+        """The token ids of plain prompts, with the special tokens at the start of a text.
 
         Raises:
-            InvalidRequest: the template does not accept these messages.
+            TooLong: one has more than ``limit`` tokens.
         """
-        size = sum(len(message["content"]) + MESSAGE_COST for message in conversation.messages)
-        size += 0 if tools is None else len(tools.lines)
-        return await off_loop_if(size > LARGE_TEXT, self._encode_chat, conversation, tools)
-
-    async def encode(self, texts: list[str]) -> list[list[int]]:
-        """The token ids of plain prompts, with the special tokens at the start of a text."""
-        size = sum(map(len, texts))
-        return await off_loop_if(size > LARGE_TEXT, self.prompt_ids, texts)
+        return await off_loop(sum(map(len, texts)), self.prompt_ids, texts, limit)
 
     @property
     def backend(self) -> Any:
@@ -181,7 +170,18 @@ class TextTokenizer:
         ids = map(self._tokenizer.token_to_id, texts)
         return [id for id in ids if id is not None]
 
-    def _encode_chat(self, conversation: Conversation, tools: ToolUse | None) -> ChatPrompt:
+    def chat_prompt(
+        self,
+        conversation: Conversation,
+        tools: ToolUse | None = None,
+        limit: int | None = None,
+    ) -> ChatPrompt:
+        """The prompt for ``conversation``, which offers ``tools``, by the model's template.
+
+        Raises:
+            InvalidRequest: the template does not accept these messages.
+            TooLong: the prompt has more than ``limit`` tokens.
+        """
         conversation = self._volatile.without(conversation)
         sentinel = None
         if self._quotes:
@@ -190,7 +190,7 @@ class TextTokenizer:
         text, is_reasoning = self.chat_template.render(conversation, tools)
         # The template writes the special tokens itself.
         encode = functools.partial(self._encoder.encode, sentinel=sentinel)
-        encoding = encode(text)
+        encoding = encode(text, limit=limit)
         borders = in_tokens(
             self.chat_template.borders(conversation, tools, text),
             text,
@@ -200,10 +200,13 @@ class TextTokenizer:
         )
         return ChatPrompt(encoding.ids, is_reasoning, borders)
 
-    def prompt_ids(self, texts: list[str]) -> list[list[int]]:
+    def prompt_ids(self, texts: list[str], limit: int | None = None) -> list[list[int]]:
         """The same as ``encode``, at once."""
-        # Unlike ``encode``, ``encode_batch`` releases the GIL, so that streams go on.
-        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=True)
+        for text in texts:
+            number = None if limit is None else least_tokens(self._tokenizer, text, limit)
+            if number is not None:
+                raise TooLong(f"at least {number} tokens")
+        encodings = encode_all(self._tokenizer, texts, special=True)
         encoded = [encoding.ids for encoding in encodings]
         for ids in encoded:
             # A prompt that already has the token which the tokenizer adds.
@@ -226,6 +229,8 @@ class Detokenizer:
         """The text that ``token`` completes; "" if there is none."""
         try:
             return self._stream.step(self._tokenizer, token) or ""
+        except MemoryError:
+            raise
         except Exception as error:  # The Rust error has no class of its own.
             # Bytes that are not UTF-8 can change the text that was already returned.
             logger.debug("detokenizer restarted: %s", error)
@@ -244,11 +249,6 @@ def check_token_ids(inputs: list[list[int]], vocabulary_size: int, param: str) -
                 param=path,
                 code="invalid_token_id",
             )
-
-
-async def off_loop_if(large: bool, function: Callable[..., Result], *args: Any) -> Result:
-    """Call ``function``; in a thread if it would block the event loop."""
-    return await asyncio.to_thread(function, *args) if large else function(*args)
 
 
 def _read_eos_ids(folder: Path) -> set[int]:

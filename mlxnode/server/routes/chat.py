@@ -8,8 +8,9 @@ from mlxnode.server.formats.chat.reasoning import without_effect
 from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.chat.writer import ChatWriter
-from mlxnode.server.http.body import name_ignored, read_body
+from mlxnode.server.http.body import name_ignored, read_body, size_of
 from mlxnode.server.http.context import context_of, registry_of
+from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.routes.generate import generate
 
 blueprint = Blueprint("chat")
@@ -24,14 +25,19 @@ blueprint = Blueprint("chat")
 )
 async def chat_completions(request: Request) -> HTTPResponse | None:
     """Answer a conversation, whole or as a stream."""
-    body = read_body(request, ChatBody)
+    body = await read_body(request, ChatBody)
     model = registry_of(request).find_chat(body.model)
     context_of(request).engine.check_connected()
     if ignored := without_effect(body, model.tokenizer.chat_template.switches):
         name_ignored(request, ignored)
+    size = size_of(request)
     closed = context_of(request).config.server.closed_objects
     generation_request = await chat_request(
-        to_conversation(body), body.settings, model, closed=closed
+        await off_loop(size, to_conversation, body),
+        body.settings,
+        model,
+        size=size,
+        closed=closed,
     )
     writer = ChatWriter(
         model.served,

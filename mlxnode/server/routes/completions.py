@@ -31,7 +31,7 @@ _DEFAULT_TOKENS = 16  # OpenAI's default, for this endpoint only
 )
 async def completions(request: Request) -> HTTPResponse | None:
     """Continue one or more prompts, whole or as a stream."""
-    body = read_body(request, CompletionBody)
+    body = await read_body(request, CompletionBody)
     model = registry_of(request).find_text(body.model)
     context_of(request).engine.check_connected()
     closed = context_of(request).config.server.closed_objects

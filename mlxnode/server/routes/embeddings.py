@@ -11,7 +11,7 @@ from mlxnode.server.formats.embeddings.request import encode_inputs
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.http.body import json_response, read_body
 from mlxnode.server.http.context import context_of, registry_of
-from mlxnode.server.prompt.tokenizers import off_loop_if
+from mlxnode.server.prompt.lanes import off_loop_if
 from mlxnode.server.registry import EmbeddingModel
 from mlxnode.server.routes.embed import embed, normalized
 
@@ -29,14 +29,14 @@ _LARGE_ANSWER = 100_000  # numbers; to write them as JSON takes about 30 ms
 async def embeddings(request: Request) -> HTTPResponse:
     """Embed texts or token ids, in their order."""
     context = context_of(request)
-    body = read_body(request, EmbeddingBody)
+    body = await read_body(request, EmbeddingBody)
     model = registry_of(request).find_embedding(body.model)
     dimensions = _check_dimensions(model, body.dimensions)
     context.engine.check_connected()
     _check_normalize(model, body.normalize)
-    inputs = await encode_inputs(body, model)
+    limit = context.config.server.max_embedding_tokens
+    inputs = await encode_inputs(body, model, limit)
     num_tokens = sum(map(len, inputs))
-    _check_total(num_tokens, context.config.server.max_embedding_tokens)
     vectors = await embed(request, model.served.id, inputs, dimensions)
     is_large = vectors.size > _LARGE_ANSWER
     return await off_loop_if(is_large, _to_response, body, vectors, num_tokens)
@@ -86,14 +86,4 @@ def _check_normalize(model: EmbeddingModel, requested: bool | None) -> None:
             "Unsupported value: 'normalize' cannot be false: this model has it built in.",
             param="normalize",
             code="unsupported_value",
-        )
-
-
-def _check_total(num_tokens: int, limit: int) -> None:
-    """Raises InvalidRequest for more tokens than one request may have."""
-    if num_tokens > limit:
-        raise InvalidRequest(
-            f"Requested {num_tokens} tokens, max {limit} tokens per request.",
-            param="input",
-            code="max_tokens_per_request",
         )

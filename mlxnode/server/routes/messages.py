@@ -9,8 +9,9 @@ from mlxnode.server.formats.messages.events import StreamEvent
 from mlxnode.server.formats.messages.request import settings_of, to_conversation, without_effect
 from mlxnode.server.formats.messages.schema import MessagesBody, PromptBody, Thinking
 from mlxnode.server.formats.messages.writer import Display, MessagesWriter
-from mlxnode.server.http.body import json_response, name_ignored, read_body
+from mlxnode.server.http.body import json_response, name_ignored, read_body, size_of
 from mlxnode.server.http.context import context_of, registry_of
+from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.registry import TextModel
 from mlxnode.server.routes.generate import generate
 
@@ -27,12 +28,17 @@ blueprint = Blueprint("messages")
 )
 async def messages(request: Request) -> HTTPResponse | None:
     """Answer a conversation as Anthropic's API does, whole or as a stream."""
-    body = read_body(request, MessagesBody)
+    body = await read_body(request, MessagesBody)
     model = _model(request, body)
     context_of(request).engine.check_connected()
+    size = size_of(request)
     closed = context_of(request).config.server.closed_objects
     generation_request = await chat_request(
-        to_conversation(body), settings_of(body), model, closed=closed
+        await off_loop(size, to_conversation, body),
+        settings_of(body),
+        model,
+        size=size,
+        closed=closed,
     )
     writer = MessagesWriter(
         model.served,
@@ -51,8 +57,10 @@ async def messages(request: Request) -> HTTPResponse | None:
 )
 async def count_tokens(request: Request) -> HTTPResponse:
     """The exact number of tokens of a prompt, without an answer to it."""
-    body = read_body(request, PromptBody)
-    asked = await ask(to_conversation(body), _model(request, body))
+    body = await read_body(request, PromptBody)
+    size = size_of(request)
+    conversation = await off_loop(size, to_conversation, body)
+    asked = await ask(conversation, _model(request, body), size=size)
     return json_response(TokenCount(len(asked.prompt.ids)))
 
 

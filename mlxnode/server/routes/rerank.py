@@ -33,7 +33,7 @@ _SCORERS = ("rerank", "embedding")
 @blueprint.post("/v1/rerank", ctx_models=_SCORERS, ctx_body=RerankBody, ctx_answer=Reranking)
 async def rerank(request: Request) -> HTTPResponse:
     """Order documents by how well they answer a query."""
-    body = read_body(request, RerankBody)
+    body = await read_body(request, RerankBody)
     model = registry_of(request).find_scorer(body.model)
     context_of(request).engine.check_connected()
     texts = body.texts
@@ -72,7 +72,7 @@ async def rerank(request: Request) -> HTTPResponse:
 @blueprint.post("/v1/score", ctx_models=_SCORERS, ctx_body=ScoreBody, ctx_answer=ScoreList)
 async def score_pairs(request: Request) -> HTTPResponse:
     """Score how well texts fit each other: one against each of several, or pair by pair."""
-    body = read_body(request, ScoreBody)
+    body = await read_body(request, ScoreBody)
     model = registry_of(request).find_scorer(body.model)
     context_of(request).engine.check_connected()
     first, second = body.pairs

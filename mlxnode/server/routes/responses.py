@@ -22,17 +22,18 @@ from mlxnode.server.formats.responses.schema import ResponsesBody
 from mlxnode.server.formats.responses.stored import read_items, to_stored
 from mlxnode.server.formats.responses.tools import Offer, chosen, offers_of
 from mlxnode.server.formats.responses.writer import ResponsesWriter
-from mlxnode.server.http.body import json_response, name_ignored, read_body
+from mlxnode.server.http.body import json_response, name_ignored, read_body, size_of
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.stored_responses import key_store, required_store
 from mlxnode.server.prompt.conversation import Conversation
-from mlxnode.server.prompt.tokenizers import off_loop_if
+from mlxnode.server.prompt.lanes import off_loop, off_loop_if
 from mlxnode.server.registry import TextModel
 from mlxnode.server.routes.generate import generate
 
 blueprint = Blueprint("responses")
 
 _MANY_ITEMS = 100  # more would block the event loop
+_ITEM_SIZE = 200  # bytes that take as long as a short item
 
 
 @blueprint.post(
@@ -44,14 +45,16 @@ _MANY_ITEMS = 100  # more would block the event loop
 )
 async def responses(request: Request) -> HTTPResponse | None:
     """Answer a conversation of items, whole or as a stream of events."""
-    body = read_body(request, ResponsesBody)
+    body = await read_body(request, ResponsesBody)
     model = registry_of(request).find_chat(body.model)
     context_of(request).engine.check_connected()
     store = None if body.store is False else key_store(request)
     _name_ignored(request, body, model)
     before, items = await _history(request, body)
     offers = offers_of(body.tools or [])
-    conversation = to_conversation(body, items, chosen(offers, body.tool_choice))
+    size = max(size_of(request), len(items) * _ITEM_SIZE)
+    offered = chosen(offers, body.tool_choice)
+    conversation = await off_loop(size, to_conversation, body, items, offered)
     generation_request = await _generation_request(request, body, conversation, model)
     draft = draft_of(body, model, is_stored=store is not None)
     keep = None
@@ -70,12 +73,14 @@ async def responses(request: Request) -> HTTPResponse | None:
 )
 async def count_input_tokens(request: Request) -> HTTPResponse:
     """Count the tokens that the model would get."""
-    body = read_body(request, ResponsesBody)
+    body = await read_body(request, ResponsesBody)
     model = registry_of(request).find_chat(body.model)
     _name_ignored(request, body, model)
     _, items = await _history(request, body)
     offers = chosen(offers_of(body.tools or []), body.tool_choice)
-    asked = await ask(to_conversation(body, items, offers), model)
+    size = max(size_of(request), len(items) * _ITEM_SIZE)
+    conversation = await off_loop(size, to_conversation, body, items, offers)
+    asked = await ask(conversation, model, size=size)
     return json_response(InputTokenCount(len(asked.prompt.ids)))
 
 
@@ -128,14 +133,14 @@ async def _generation_request(
 ) -> GenerationRequest:
     """Raises InvalidRequest: see ``chat_request``."""
     closed = context_of(request).config.server.closed_objects
-    settings = body.settings
+    settings, size = body.settings, size_of(request)
     try:
-        return await chat_request(conversation, settings, model, closed=closed)
+        return await chat_request(conversation, settings, model, size=size, closed=closed)
     except InvalidRequest as error:
         if error.code != "context_length_exceeded" or body.truncation != "auto":
             raise
-    shorter = await without_oldest_turns(conversation, model, settings.max_tokens)
-    return await chat_request(shorter, settings, model, closed=closed)
+    shorter = await without_oldest_turns(conversation, model, settings.max_tokens, size=size)
+    return await chat_request(shorter, settings, model, size=size, closed=closed)
 
 
 def _forms(body: ResponsesBody, model: TextModel, offers: list[Offer]) -> ItemForms:

@@ -11,7 +11,7 @@ from sanic import Request
 from mlxnode.models.rerank.tokenizer import Pair, PairTokenizer, Texts, first_tokens
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.context import context_of
-from mlxnode.server.prompt.tokenizers import LARGE_TEXT, off_loop_if
+from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.registry import EmbeddingModel, RerankModel
 from mlxnode.server.routes.embed import embed, normalized
 
@@ -77,7 +77,7 @@ async def score(
     """
     size = sum(map(len, chain(comparison.queries, comparison.documents)))
     limit = context_of(request).config.server.max_embedding_tokens
-    encoded = await off_loop_if(size > LARGE_TEXT, _encode, model, comparison, limit)
+    encoded = await off_loop(size, _encode, model, comparison, limit)
     num_tokens = sum(map(len, encoded.inputs))
     vectors = await embed(request, model.served.id, encoded.inputs, starts=encoded.starts)
     if isinstance(model, RerankModel):
@@ -144,7 +144,7 @@ def _encode_texts(
     for texts, encode, param in zip(both, encoders, comparison.params, strict=True):
         distinct = _distinct(texts)
         rows.append({text: len(inputs) + at for at, text in enumerate(distinct)})
-        for text, ids in zip(distinct, encode(distinct), strict=True):
+        for text, ids in zip(distinct, encode(distinct, longest), strict=True):
             if len(ids) > longest and not comparison.may_cut:
                 path = comparison.path(param, texts.index(text))
                 raise _too_long(path, len(ids), longest)

@@ -10,11 +10,13 @@ from mlxnode.server.formats.tokens.schema import (
     ConversationBody,
     TextBody,
     TokensBody,
+    schema_of,
 )
-from mlxnode.server.http.body import json_response, read_body, read_json, validated
+from mlxnode.server.http.body import json_response, read_body, read_one_of, size_of
 from mlxnode.server.http.context import registry_of
 from mlxnode.server.prompt import inspection
-from mlxnode.server.prompt.tokenizers import LARGE_TEXT, check_token_ids, off_loop_if
+from mlxnode.server.prompt.lanes import off_loop
+from mlxnode.server.prompt.tokenizers import check_token_ids
 from mlxnode.server.registry import ServerModel, TextModel
 
 blueprint = Blueprint("tokens")
@@ -29,31 +31,33 @@ _ALL = ("chat", "completion", "embedding", "rerank")
 )
 async def tokenize(request: Request) -> HTTPResponse:
     """The token ids of a text, or of the prompt that a conversation becomes."""
-    raw = read_json(request)
     registry = registry_of(request)
-    if "messages" not in raw:
-        body = validated(request, raw, TextBody)
+    body: TextBody | ConversationBody = await read_one_of(
+        request, schema_of, model=registry.only_model
+    )
+    if isinstance(body, TextBody):
         model = registry.find_any(body.model)
-        is_large = len(body.text) > LARGE_TEXT
-        ids = await off_loop_if(is_large, _text_ids, model, body)
+        ids = await off_loop(len(body.text), _text_ids, model, body)
     else:
-        if raw.get("model") is None:
-            raw = raw | {"model": registry.find_any(None).served.id}
-        body = validated(request, raw, ConversationBody)
         model = registry.find_chat(body.model)
-        ids = (await ask(to_conversation(body), model)).prompt.ids
-    return await off_loop_if(len(ids) > LARGE_TEXT, _tokenization, model, ids, body)
+        size = size_of(request)
+        conversation = await off_loop(size, to_conversation, body)
+        ids = (await ask(conversation, model, size=size)).prompt.ids
+    return await off_loop(len(ids), _tokenization, model, ids, body)
 
 
 @blueprint.post("/detokenize", ctx_models=_ALL, ctx_body=TokensBody, ctx_answer=Detokenization)
 async def detokenize(request: Request) -> HTTPResponse:
     """The text of token ids, with special tokens."""
-    body = read_body(request, TokensBody)
+    body = await read_body(request, TokensBody)
     model = registry_of(request).find_any(body.model)
-    if body.tokens:
-        check_token_ids([body.tokens], _vocabulary_size(model), "tokens")
-    is_large = len(body.tokens) > LARGE_TEXT
-    text = await off_loop_if(is_large, inspection.joined, model.tokenizer.backend, body.tokens)
+    return await off_loop(len(body.tokens), _detokenization, model, body.tokens)
+
+
+def _detokenization(model: ServerModel, ids: list[int]) -> HTTPResponse:
+    if ids:
+        check_token_ids([ids], _vocabulary_size(model), "tokens")
+    text = inspection.joined(model.tokenizer.backend, ids)
     return json_response(Detokenization(text, text))
 
 

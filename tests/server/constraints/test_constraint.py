@@ -16,7 +16,7 @@ from mlxnode.server.constraints.tool_grammar import answer_grammar, tool_grammar
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.chat.request import constraint_of
 from mlxnode.server.formats.chat.schema import ChatBody
-from mlxnode.server.http.validation import validate
+from mlxnode.server.reading.validation import validate
 
 SCHEMA = "response_format.json_schema.schema"
 PERSON = {

@@ -10,7 +10,7 @@ from pydantic import Field, WithJsonSchema
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.body import Body
 from mlxnode.server.formats.loose import LooseJsonSchema
-from mlxnode.server.http.validation import validate
+from mlxnode.server.reading.validation import validate
 
 
 class Inner(Body):

@@ -13,7 +13,7 @@ from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.chat.tools import NamedTool
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.response_format import ResponseFormat
-from mlxnode.server.http.validation import validate
+from mlxnode.server.reading.validation import validate
 
 ABSENT = object()
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

@@ -11,10 +11,10 @@ from support.picky_templates import PICKY
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
-from mlxnode.server.http.validation import validate
 from mlxnode.server.prompt.conversation import Message
 from mlxnode.server.prompt.templates import ChatTemplate
 from mlxnode.server.prompt.tools import tool_use
+from mlxnode.server.reading.validation import validate
 from tests.support.notation_templates import FAMILIES
 from tests.support.notation_wrapper import make_wrapper
 

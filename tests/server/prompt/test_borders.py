@@ -81,7 +81,7 @@ def families(tokenizer_of) -> dict[str, TextTokenizer]:
 async def encode(tokenizer: TextTokenizer, messages: list[Message]) -> ChatPrompt:
     conversation = Conversation(messages, functions=[TOOL])
     tools = tool_use(conversation, tokenizer.chat_template.notation)
-    return await tokenizer.encode_chat(conversation, tools)
+    return tokenizer.chat_prompt(conversation, tools)
 
 
 def num_common(a: list[int], b: list[int]) -> int:
@@ -165,7 +165,7 @@ async def test_a_template_that_refuses_other_conversations_gives_no_border(token
         "{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}"
     )
     question = Conversation([user("a long question " * 9)])
-    ids, _, found = await tokenizer_of(picky).encode_chat(question)
+    ids, _, found = tokenizer_of(picky).chat_prompt(question)
     assert ids and not found
 
 
@@ -212,7 +212,7 @@ def marked(*breakpoints: Breakpoint) -> Conversation:
 
 def prompt_of(tokenizer: TextTokenizer, conversation: Conversation) -> ChatPrompt:
     tools = tool_use(conversation, tokenizer.chat_template.notation)
-    return tokenizer._encode_chat(conversation, tools)
+    return tokenizer.chat_prompt(conversation, tools)
 
 
 @pytest.mark.parametrize("family", TEMPLATES)

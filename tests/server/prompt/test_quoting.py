@@ -92,7 +92,7 @@ def conversation(text: Callable[[str], str]) -> Conversation:
 
 def encode(tokenizer: TextTokenizer, request: Conversation) -> list[int]:
     tools = tool_use(request, tokenizer.chat_template.notation)
-    return tokenizer._encode_chat(request, tools).ids
+    return tokenizer.chat_prompt(request, tools).ids
 
 
 def rendered(tokenizer: TextTokenizer, request: Conversation) -> str:
@@ -183,7 +183,7 @@ async def test_borders_lie_where_quoted_prompts_part(tokenizer_of, kind):
     )
     system = {"role": "system", "content": text}
     other = Conversation([system, {"role": "user", "content": "Who?"}])
-    prompt = tokenizer._encode_chat(first, None)
+    prompt = tokenizer.chat_prompt(first, None)
     ids = encode(tokenizer, other)
     pairs = enumerate(zip(prompt.ids, ids, strict=False))
     common = next(n for n, (a, b) in pairs if a != b)
@@ -205,7 +205,7 @@ def test_thoughts_in_an_answer_keep_their_meaning(tokenizer_of, kind):
         continues=True,
         starts_answer=False,
     )
-    prompt = tokenizer._encode_chat(continued, None)
+    prompt = tokenizer.chat_prompt(continued, None)
     assert prompt.is_reasoning and prompt.ids.count(start) == 1
 
 

@@ -16,6 +16,7 @@ from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.completions.request import encode_prompts
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.prompt.conversation import Conversation
+from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.prompt.tokenizers import TextTokenizer
 
 HARD = "Zürich 日本語 👍🏽 👨‍👩‍👧 a\u0301  double  spaces\n\ttab ﷽ 🇨🇭"
@@ -59,16 +60,10 @@ def test_tokenizer_names_the_folder_it_cannot_load(tmp_path):
         TextTokenizer(tmp_path)
 
 
-async def test_encode_chat_writes_the_template_and_no_token_twice(tokenizer):
-    ids = (await tokenizer.encode_chat(Conversation([{"role": "user", "content": "hé"}]))).ids
+def test_chat_prompt_writes_the_template_and_no_token_twice(tokenizer):
+    ids = (tokenizer.chat_prompt(Conversation([{"role": "user", "content": "hé"}]))).ids
     assert ids[0] == 1 and ids.count(1) == 2 and ids.count(2) == 1
     assert len(ids) == len("user\nhassistant\n") + len("é".encode()) + 3 + 1
-
-
-async def test_encode_chat_is_the_same_in_a_thread(tokenizer):
-    conversation = Conversation([{"role": "user", "content": "long " * 10_000}])
-    ids = await tokenizer.encode_chat(conversation)
-    assert ids == tokenizer._encode_chat(conversation, None)
 
 
 @pytest.mark.slow
@@ -76,7 +71,8 @@ async def test_encode_chat_is_the_same_in_a_thread(tokenizer):
 async def test_the_event_loop_runs_while_a_megabyte_is_encoded(tokenizer, is_chat):
     text = "word and others " * 60_000
     if is_chat:
-        encoding = tokenizer.encode_chat(Conversation([{"role": "user", "content": text}]))
+        conversation = Conversation([{"role": "user", "content": text}])
+        encoding = off_loop(len(text), tokenizer.chat_prompt, conversation)
     else:
         encoding = tokenizer.encode([text])
     task = asyncio.ensure_future(encoding)
@@ -186,7 +182,7 @@ async def test_a_gap_is_told_in_the_notation_of_the_model(tmp_path, tokenizer):
     with_gaps.save(file)
     loaded = TextTokenizer(tmp_path)
     assert loaded.fill_in_the_middle == markers and tokenizer.fill_in_the_middle is None
-    model = SimpleNamespace(tokenizer=loaded)
+    model = SimpleNamespace(tokenizer=loaded, served=SimpleNamespace(context_length=64))
     body = CompletionBody(model="m", prompt=["a", "b"], suffix="c")
     before, between, after = (with_gaps.token_to_id(marker) for marker in markers)
     a, b, c = (with_gaps.token_to_id(letter) for letter in "abc")

@@ -1,11 +1,15 @@
 """The messages of a chat request, as OpenAI documents them and as other servers write them."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from mlxnode.server.formats.body import ANY, Body
+from mlxnode.server.formats.fields import MAX_PARTS
 from mlxnode.server.formats.rules import Rule, given, none_of, one_of, required
 
 # What other servers and older clients write into the history as parts of a content.
+_Parts = Field(max_length=MAX_PARTS)
 _TEXTS = ("text", "input_text", "output_text")
 
 
@@ -88,15 +92,15 @@ class ReasoningDetail(Body):
 
 class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[ContentPart] | None = None
+    content: str | Annotated[list[ContentPart], _Parts] | None = None
     name: str | None = None
     # The reasoning of an earlier answer, by the names that servers give it.
     reasoning_content: str | None = None
     reasoning: str | None = None
     thinking: str | None = None
-    reasoning_details: list[ReasoningDetail] | None = None
+    reasoning_details: Annotated[list[ReasoningDetail], _Parts] | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], _Parts] | None = None
     function_call: FunctionCall | None = None
     tool_call_id: str | None = None
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import Body
-from mlxnode.server.formats.fields import INT32_MAX
+from mlxnode.server.formats.fields import INT32_MAX, at_most
 from mlxnode.server.prompt.switches import Switches
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -24,6 +24,7 @@ Effort = Annotated[
     WithJsonSchema({"enum": [*EFFORTS, *_NO_EFFORTS, None]}),
 ]
 Limit = Annotated[int, Field(ge=-1, le=INT32_MAX)]  # tokens; -1: no limit
+MAX_KWARGS = 32
 MAX_KWARGS_SIZE = 16_000  # characters, as JSON
 # What is no variable of a request: a part of the conversation, or of the renderer.
 RESERVED_KWARGS = (
@@ -70,7 +71,10 @@ def _check_size(kwargs: dict[str, Any]) -> dict[str, Any]:
 _KwargName = Annotated[str, Field(max_length=64), AfterValidator(_check_name)]
 # Variables of the chat template; those that a template does not have are ignored.
 TemplateKwargs = Annotated[
-    dict[_KwargName, Any], Field(max_length=32), AfterValidator(_check_size)
+    dict[_KwargName, Any],
+    Field(max_length=MAX_KWARGS),
+    AfterValidator(_check_size),
+    at_most(MAX_KWARGS),
 ]
 
 

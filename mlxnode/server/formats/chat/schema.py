@@ -17,7 +17,7 @@ from mlxnode.server.formats.chat.tools import (
     ToolChoice,
     names_in,
 )
-from mlxnode.server.formats.fields import Note, TokenLimit
+from mlxnode.server.formats.fields import MAX_MESSAGES, Note, TokenLimit
 from mlxnode.server.formats.generation import GenerationBody
 from mlxnode.server.formats.rules import Rule, needs, none_of, one_of
 
@@ -29,7 +29,7 @@ _TIERS = ("auto", "default")  # that the server has
 class ChatBody(ReasoningFields, GenerationBody):
     """``POST /v1/chat/completions``."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     max_completion_tokens: TokenLimit = None
     # A number is that of the alternatives, as in text completions.
     logprobs: bool | Annotated[int, Field(ge=1, le=20)] | None = None

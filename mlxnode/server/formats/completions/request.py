@@ -3,6 +3,8 @@
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.inputs import as_texts, as_token_ids
+from mlxnode.server.prompt.context_length import TooLong, refusal
+from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.prompt.tokenizers import check_token_ids
 from mlxnode.server.registry import TextModel
 
@@ -17,7 +19,8 @@ async def encode_prompts(body: CompletionBody, model: TextModel) -> list[list[in
     if texts := as_texts(body.prompt):
         prompts = await _encode(texts, body.suffix, model)
     else:
-        prompts = _check(as_token_ids(body.prompt), body.suffix, model)
+        ids = as_token_ids(body.prompt)
+        prompts = await off_loop(sum(map(len, ids)), _check, ids, body.suffix, model)
     if not all(prompts):
         raise InvalidRequest("A prompt must not be empty", param="prompt", code="empty_prompt")
     return prompts
@@ -27,7 +30,11 @@ async def _encode(texts: list[str], suffix: str | None, model: TextModel) -> lis
     if suffix:
         before, between, after = _gap_markers(model)
         texts = [f"{before}{text}{between}{suffix}{after}" for text in texts]
-    return await model.tokenizer.encode(texts)
+    context_length = model.served.context_length
+    try:
+        return await model.tokenizer.encode(texts, context_length)
+    except TooLong as error:
+        raise refusal(str(error), context_length, "prompt") from error
 
 
 def _check(prompts: list[list[int]], suffix: str | None, model: TextModel) -> list[list[int]]:

@@ -1,30 +1,53 @@
 """From the body of ``/v1/embeddings`` to inputs as token ids."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlxnode.models.sentence.tokenizer import Frame
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.formats.inputs import as_texts, as_token_ids
-from mlxnode.server.prompt.tokenizers import LARGE_TEXT, check_token_ids, off_loop_if
+from mlxnode.server.prompt.lanes import off_loop
+from mlxnode.server.prompt.tokenizers import check_token_ids
 from mlxnode.server.registry import EmbeddingModel
 
 
-async def encode_inputs(body: EmbeddingBody, model: EmbeddingModel) -> list[list[int]]:
+async def encode_inputs(
+    body: EmbeddingBody, model: EmbeddingModel, limit: int
+) -> list[list[int]]:
     """The token ids of each input: of a text with special tokens, or as they were sent.
 
     Raises:
-        InvalidRequest: naming the input that is empty, too long, or of another tokenizer.
+        InvalidRequest: naming the input that is empty, too long, or of another tokenizer; or
+            all inputs have more than ``limit`` tokens.
     """
+    size = sum(map(len, as_texts(body.input) or as_token_ids(body.input)))
+    return await off_loop(size, _encode, body, model, limit)
+
+
+def _encode(body: EmbeddingBody, model: EmbeddingModel, limit: int) -> list[list[int]]:
+    fit = _Fit.of(body, model)
+    inputs: Iterable[list[int]]
     if texts := as_texts(body.input):
-        is_large = sum(map(len, texts)) > LARGE_TEXT
-        inputs = await off_loop_if(is_large, model.tokenizer.encode, texts)
+        # No further than they can be read, and no more of them than may be sent.
+        inputs = model.tokenizer.encode(texts, fit.limit, start=fit.cuts_start)
     else:
         inputs = as_token_ids(body.input)
         check_token_ids(inputs, model.config.vocabulary_size, "input")
         if not model.served.allow_bare_token_ids:
             _check_frames(body, inputs, model)
-    return _Fit.of(body, model).all(body, inputs)
+    fitted: list[list[int]] = []
+    num_tokens = 0
+    for index, ids in enumerate(inputs):
+        fitted.append(fit.one(body, index, ids))
+        num_tokens += len(fitted[-1])
+        if num_tokens > limit:
+            raise InvalidRequest(
+                f"Requested {num_tokens} tokens or more, max {limit} tokens per request.",
+                param="input",
+                code="max_tokens_per_request",
+            )
+    return fitted
 
 
 def _check_frames(body: EmbeddingBody, inputs: list[list[int]], model: EmbeddingModel) -> None:
@@ -76,16 +99,15 @@ class _Fit:
         truncates = model.served.truncate_inputs if body.truncates is None else body.truncates
         return cls(frame, limit, truncates, body.cuts_start)
 
-    def all(self, body: EmbeddingBody, inputs: list[list[int]]) -> list[list[int]]:
-        """``inputs`` within the limit. Raises InvalidRequest if one is too long."""
-        for index, ids in enumerate(inputs):
-            if len(ids) > self.limit and not self.truncates:
-                problem = (
-                    f"expected at most {self.limit} tokens, got {len(ids)}; "
-                    '"truncate": true cuts long inputs'
-                )
-                raise _refusal(body, index, problem, "context_length_exceeded")
-        return [self.frame.cut(ids, self.limit, start=self.cuts_start) for ids in inputs]
+    def one(self, body: EmbeddingBody, index: int, ids: list[int]) -> list[int]:
+        """An input within the limit. Raises InvalidRequest if it is too long."""
+        if len(ids) > self.limit and not self.truncates:
+            problem = (
+                f"expected at most {self.limit} tokens, got {len(ids)} or more; "
+                '"truncate": true cuts long inputs'
+            )
+            raise _refusal(body, index, problem, "context_length_exceeded")
+        return self.frame.cut(ids, self.limit, start=self.cuts_start)
 
 
 def _refusal(body: EmbeddingBody, index: int, problem: str, code: str) -> InvalidRequest:

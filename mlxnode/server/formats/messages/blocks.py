@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, ClassVar, Literal, cast, get_args
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import ANY, Body
-from mlxnode.server.formats.fields import ToolName
+from mlxnode.server.formats.fields import MAX_PARTS, ToolName
 from mlxnode.server.formats.rules import Rule, none_of, one_of, required
 
 # What Anthropic's own servers have written into the history. The blocks around them tell what
@@ -162,7 +162,7 @@ class Block(Body):
 
 class Message(Body):
     role: Literal["user", "assistant", "system"]
-    content: str | list[Block] | None = None
+    content: str | Annotated[list[Block], Field(max_length=MAX_PARTS)] | None = None
 
     harmless: ClassVar = {"cache_control": (ANY,)}
     rules: ClassVar[tuple[Rule, ...]] = (

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from mlxnode.server.formats.body import ANY, Body
-from mlxnode.server.formats.fields import INT32_MAX, NonEmpty
+from mlxnode.server.formats.fields import INT32_MAX, MAX_MESSAGES, NonEmpty
 from mlxnode.server.formats.messages.blocks import Message, TextPart, Tool
 from mlxnode.server.formats.messages.tools import offered
 from mlxnode.server.formats.rules import Rule, none_of, required
@@ -50,7 +50,7 @@ class PromptBody(Body):
     """``POST /v1/messages/count_tokens``: all that makes the prompt."""
 
     model: NonEmpty
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     system: str | list[TextPart] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None

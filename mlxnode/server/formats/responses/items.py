@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from mlxnode.server.formats.body import ANY, Body
-from mlxnode.server.formats.fields import NonEmpty
+from mlxnode.server.formats.fields import MAX_PARTS, NonEmpty
 from mlxnode.server.formats.rules import Rule, none_of, one_of, required
 
 # What every item may have: notes of the server that made it.
@@ -46,7 +46,7 @@ class TextPart(Body):
 class MessageItem(Body):
     type: Literal["message"] | None = None
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Field(max_length=MAX_PARTS)] | None = None
 
     neutral: ClassVar = {"id": (ANY,), "phase": (ANY,), **_NOTES}
 

@@ -8,7 +8,13 @@ from pydantic import Discriminator, Field, Tag
 from mlxnode.server.answer.settings import Settings
 from mlxnode.server.formats.body import ANY, Body
 from mlxnode.server.formats.chat.reasoning import Reasoning, ReasoningFields
-from mlxnode.server.formats.fields import JsonObject, NonEmpty, Note, TokenLimit
+from mlxnode.server.formats.fields import (
+    MAX_MESSAGES,
+    JsonObject,
+    NonEmpty,
+    Note,
+    TokenLimit,
+)
 from mlxnode.server.formats.generation import GenerationBody
 from mlxnode.server.formats.responses.items import Item, Items, MessageItem
 from mlxnode.server.formats.responses.tools import ToolChoice, Tools, unserved
@@ -16,7 +22,6 @@ from mlxnode.server.formats.rules import Rule, needs, one_of, required
 
 LOGPROBS = "message.output_text.logprobs"
 SEALED_THOUGHTS = "reasoning.encrypted_content"
-MAX_ITEMS = 10_000
 
 
 class ResponseReasoning(Reasoning):
@@ -71,7 +76,7 @@ class Text(Body):
 class ResponsesBody(ReasoningFields, GenerationBody):
     """``POST /v1/responses``."""
 
-    input: str | Annotated[Items, Field(max_length=MAX_ITEMS)] | None = None
+    input: str | Annotated[Items, Field(max_length=MAX_MESSAGES)] | None = None
     instructions: str | None = None
     previous_response_id: NonEmpty | None = None
     store: bool | None = None

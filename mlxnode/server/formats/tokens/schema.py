@@ -1,6 +1,6 @@
 """The request bodies of ``/tokenize`` and ``/detokenize``, as vLLM and llama.cpp have them."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mlxnode.server.formats.body import Body
 from mlxnode.server.formats.chat.reasoning import ReasoningFields
@@ -68,3 +68,8 @@ class TokensBody(Body):
 
     model: NonEmpty | None = None
     tokens: list[TokenId]
+
+
+def schema_of(raw: dict[str, Any]) -> type[TextBody | ConversationBody]:
+    """The schema of a body of ``/tokenize``, which is a text or a conversation."""
+    return ConversationBody if "messages" in raw else TextBody

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from mlxnode.server.errors import InvalidRequest
-from mlxnode.server.http.strict_json import _object_without_duplicates, parse_json
+from mlxnode.server.reading.strict_json import _object_without_duplicates, parse_json
 
 
 @pytest.mark.parametrize(

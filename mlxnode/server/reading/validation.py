@@ -1,20 +1,25 @@
 """From a JSON object to a valid body, or to an error that names the field and the reason."""
 
+import itertools
 import json
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ErrorType
 
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.body import ANY, Body
 from mlxnode.server.formats.loose import Path, mend
-from mlxnode.server.http.strict_json import type_name
+from mlxnode.server.reading.strict_json import type_name
 
 BodyType = TypeVar("BodyType", bound=Body)
 
-_MAX_ERRORS = 2000  # of one body; to describe more would hold up the event loop
+# Each round mends one more field, of all items of a list.
+_ROUNDS = 6
+MAX_NAMES = 64  # fields that change nothing, of which a response header names the first ones
+_SHOWN = 100  # characters of a name or value in an error
 
 # pydantic's types of errors, each with our words for it.
 _EXPECTED = {
@@ -32,6 +37,7 @@ _BOUNDS = {
     "greater_than_equal": ("below_min_value", "ge", ">="),
     "less_than_equal": ("above_max_value", "le", "<="),
 }
+_OTHER_KINDS = frozenset(get_args(ErrorType))
 _LENGTHS = {
     "too_short": ("array_below_min_length", "at least {min_length} item(s)"),
     "too_long": ("array_above_max_length", "at most {max_length} item(s)"),
@@ -53,30 +59,36 @@ def validate(
     """
     own, sent = schema.respelled(raw)
     body = _read(schema, own, sent)
-    fields = list(_other_fields(body, own, []))
-    if strict and (unknown := [name for name, is_known in fields if not is_known]):
-        raise InvalidRequest(
-            f"Unrecognized request argument supplied: {unknown[0]}",
-            param=unknown[0],
-            code="unknown_parameter",
-        )
+    fields = _other_fields(body, own, [])
+    if strict:
+        fields = map(_documented, fields)
+    names = [_format_path(path) for path, _ in itertools.islice(fields, MAX_NAMES)]
+    for _ in fields:
+        pass  # each is still checked
     unread = schema.unread(raw, own)
     for name, field in unread.items():
         _read(schema, own | {field: raw[name]}, {field: name})  # to be valid, if not used
-    return body, [*(name for name, _ in fields), *unread, *body.idle]
+    return body, [*names, *unread, *body.idle][:MAX_NAMES]
+
+
+def _documented(field: tuple[Path, bool]) -> tuple[Path, bool]:
+    path, is_known = field
+    if not is_known:
+        name = _format_path(path)
+        raise InvalidRequest(
+            f"Unrecognized request argument supplied: {name}",
+            param=name,
+            code="unknown_parameter",
+        )
+    return field
 
 
 def _read(schema: type[BodyType], own: dict[str, Any], sent: dict[str, str]) -> BodyType:
     """``own`` as a ``schema``; ``sent``: see ``Body.respelled``."""
-    for is_last in (False, False, True):
+    for number in range(1, _ROUNDS + 1):
         try:
             return schema.model_validate(own)
         except ValidationError as error:
-            if error.error_count() > _MAX_ERRORS:
-                raise InvalidRequest(
-                    f"The body has {error.error_count()} values that are invalid",
-                    code="too_many_errors",
-                ) from error
             details = error.errors(include_url=False)
             located = [(_path(own, detail), detail) for detail in details]
             failures = (
@@ -84,7 +96,7 @@ def _read(schema: type[BodyType], own: dict[str, Any], sent: dict[str, str]) -> 
                 for path, detail in located
                 if len(path) == 1 or (path and path[0] not in schema.exact)
             )
-            if is_last or not mend(own, failures):
+            if number == _ROUNDS or not mend(own, failures):
                 raise _explain(located, sent) from error
     raise AssertionError("the last round returns or raises")
 
@@ -92,7 +104,7 @@ def _read(schema: type[BodyType], own: dict[str, Any], sent: dict[str, str]) -> 
 # --- fields that a body does not declare ----------------------------------------------
 
 
-def _other_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[tuple[str, bool]]:
+def _other_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[tuple[Path, bool]]:
     """The fields of ``raw``, at any depth, that change nothing; True: they are documented.
 
     Raises:
@@ -107,14 +119,14 @@ def _other_fields(body: Body, raw: dict[str, Any], path: Path) -> Iterator[tuple
             yield from _other_fields_within(getattr(body, declared[name]), value, here)
         elif name in body.harmless:
             if value is not None and not _is_one_of(value, body.harmless[name]):
-                yield _format_path(here), True
+                yield here, True
         elif name not in body.neutral:
-            yield _format_path(here), False
+            yield here, False
         elif value is not None and not _is_one_of(value, body.neutral[name]):
             raise _unsupported(_format_path(here), body.neutral[name])
 
 
-def _other_fields_within(value: Any, raw: Any, path: Path) -> Iterator[tuple[str, bool]]:
+def _other_fields_within(value: Any, raw: Any, path: Path) -> Iterator[tuple[Path, bool]]:
     if isinstance(value, Body):
         yield from _other_fields(value, raw, path)
     elif isinstance(value, list):
@@ -170,7 +182,8 @@ def _describe(param: str, details: list[ErrorDetails]) -> tuple[str, str]:
     if kind in _BOUNDS:
         suffix, key, sign = _BOUNDS[kind]
         number = "decimal" if isinstance(context[key], float) else "integer"
-        message = f"Invalid '{param}': expected a value {sign} {context[key]}, got {value}."
+        bound = context[key]
+        message = f"Invalid '{param}': expected a value {sign} {bound}, got {_shown(value)}."
         return message, f"{number}_{suffix}"
     for detail in details:
         if detail["type"] in _LENGTHS:
@@ -178,10 +191,16 @@ def _describe(param: str, details: list[ErrorDetails]) -> tuple[str, str]:
             expected = expected.format(**detail.get("ctx", {}))
             return f"Invalid '{param}': expected {expected}, got {len(value)}.", code
     if kind == "literal_error":
-        message = f"Unsupported value: '{param}' must be {context['expected']}, got {value!r}."
+        expected = context["expected"]
+        message = f"Unsupported value: '{param}' must be {expected}, got {_shown(value)}."
         return message, "unsupported_value"
     if kind == "not_both":
         return first["msg"], "invalid_parameter_combination"
+    if kind == "string_pattern_mismatch":
+        message = f"Invalid '{param}': expected a text like {context['pattern']}."
+        return message, kind
+    if kind in _OTHER_KINDS:  # whose words are about Python
+        return f"Invalid '{param}': {_shown(value)} is not accepted.", kind
     return f"Invalid '{param}': {first['msg']}.", kind
 
 
@@ -204,5 +223,17 @@ def _is_within(raw: Any, part: int | str) -> bool:
 
 
 def _format_path(path: Path) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part[:_SHOWN]}" for part in path
+    )
     return text.removeprefix(".")
+
+
+def _shown(value: Any) -> str:
+    """``value`` as JSON; a large one, in words."""
+    if isinstance(value, str):
+        shown = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
+        return json.dumps(shown, ensure_ascii=False)
+    if isinstance(value, (dict, list)):
+        return type_name(value)
+    return json.dumps(value)[:_SHOWN]

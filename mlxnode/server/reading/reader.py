@@ -1,0 +1,114 @@
+"""Reads bodies: small ones at once, large ones in processes of the worker."""
+
+import asyncio
+import contextlib
+import logging
+import pickle
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any
+
+from mlxnode.process.signals import held_signals
+from mlxnode.server.errors import InvalidRequest, Unavailable
+from mlxnode.server.reading.reader_process import Answer, Order, Read, Refused, Schema, read
+from mlxnode.server.reading.shape import is_small
+
+logger = logging.getLogger("mlxnode.server")
+
+_LARGE = 2 * 1024 * 1024  # bytes; larger bodies wait for each other, and nobody for them
+_TIMEOUT = 60.0  # seconds; a body of 16 MB takes about two
+# The path of this process: an installed package needs none, a checkout does.
+_MAIN = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from mlxnode.server.reading.reader_process import main; main(int(sys.argv[1]))"
+)
+
+
+class BodyReader:
+    """Reads the bodies of one worker. Its processes start when they are first needed.
+
+    They end with the worker, however it ends.
+    """
+
+    def __init__(self) -> None:
+        self._medium = _Lane("medium")
+        self._large = _Lane("large")
+
+    async def read(
+        self,
+        body: bytes,
+        schema: Schema,
+        *,
+        strict: bool = False,
+        defaults: dict[str, Any] | None = None,
+    ) -> Read:
+        """``body`` as a ``schema``; ``strict`` refuses fields that nobody documents.
+
+        Raises:
+            InvalidRequest: the body is not JSON, or not valid.
+            Unavailable: the process that read it has ended or was too slow.
+        """
+        order = Order(schema, strict, defaults or {})
+        if is_small(body):
+            return read(body, order)
+        lane = self._large if len(body) > _LARGE else self._medium
+        return await asyncio.wrap_future(lane.thread.submit(lane.read, body, order))
+
+
+class _Lane:
+    """One process, and the thread that waits for it; bodies are read one after another."""
+
+    def __init__(self, name: str):
+        self.thread = ThreadPoolExecutor(1, f"bodies-{name}")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._orders: Connection | None = None
+
+    def read(self, body: bytes, order: Order) -> Read:
+        """See ``BodyReader.read``; called on ``thread``."""
+        try:
+            answer = self._ask(body, order)
+        except (OSError, EOFError) as error:
+            self._stop()
+            logger.warning("the process that reads large bodies has ended: it is replaced")
+            raise Unavailable("The request could not be read; try again") from error
+        if answer.is_last:
+            self._stop()
+        if isinstance(refused := answer.result, Refused):
+            raise InvalidRequest(refused.message, param=refused.param, code=refused.code)
+        return answer.result
+
+    def _ask(self, body: bytes, order: Order) -> Answer:
+        orders = self._started()
+        orders.send_bytes(pickle.dumps(order))
+        orders.send_bytes(body)
+        if not orders.poll(_TIMEOUT):
+            raise TimeoutError(f"no answer within {_TIMEOUT} s")
+        # Here, not on the event loop: a body of many objects takes a while.
+        return pickle.loads(orders.recv_bytes())
+
+    def _started(self) -> Connection:
+        if self._orders is None:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                fd = theirs.fileno()
+                command = [sys.executable, "-c", _MAIN, str(fd), *sys.path]
+                # A terminal signals all processes: this one ignores it from its start.
+                with held_signals():
+                    self._process = subprocess.Popen(
+                        command, stdin=subprocess.DEVNULL, pass_fds=[fd]
+                    )
+                self._orders = Connection(ours.detach())
+        return self._orders
+
+    def _stop(self) -> None:
+        """End the process. The next body starts another one."""
+        if self._orders is not None:
+            self._orders.close()
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            self._process.wait()
+        self._process = self._orders = None
