@@ -137,7 +137,7 @@ def _admit(request: Request) -> None:
         key = context.keyring.authenticate(sent)
         request.ctx.key_id = key.id
         request.ctx.registry = context.registry.restricted_to(key.models)
-    if request.route is not None:
+    if request.route is not None and request.method == "POST":  # other bodies are not read
         _admit_body(request)
     request.ctx.is_admitted = True
 
