@@ -15,7 +15,7 @@
     ├── RateLimited       429  the key has used up its requests or tokens
     ├── HeadersTooLarge   431  the URL and the headers are larger than a head may be
     ├── EngineFailed      500  the engine failed on this request
-    ├── NotSupported      501  a method or transfer coding that the server does not know
+    ├── NotSupported      501  a transfer coding that is unknown, or a request to a proxy
     ├── Unavailable       503  not now: draining, engine loading or gone, queue full, too many
     │   │                          connections, no memory or file descriptor left
     │   └── ModelFailed   503  this model could not be loaded; the node serves the others

@@ -44,6 +44,10 @@ _SERVED = [
     served("OPTIONS *", "RFC 9110 9.3.7", first(b"OPTIONS * HTTP/1.1"), 204),
     served("TRACE", "RFC 9110 9.3.8", first(b"TRACE /v1/models HTTP/1.1"), 405),
     served("method of WebDAV", "RFC 9110 15.5.6", first(b"PROPFIND /v1/models HTTP/1.1"), 405),
+    served("unknown method", "RFC 9110 9.1", first(b"BREW / HTTP/1.1"), 405),
+    served("small method", "RFC 9110 9.1", first(b"get / HTTP/1.1"), 405),
+    served("method with another behind it", "RFC 9110 9.1", first(b"GETX / HTTP/1.1"), 405),
+    served("long method", "RFC 9110 9.1", first(b"A" * 9000 + b" / HTTP/1.1"), 405),
     served("upgrade", "RFC 9110 7.8", get(HOST, b"Connection: Upgrade", b"Upgrade: h2c")),
     served(
         "upgrade with a body",

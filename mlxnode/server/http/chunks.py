@@ -10,6 +10,7 @@ _HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _MAX_FRAMING = 16_384  # bytes of extensions and trailers, and some for each byte of the body
 _FRAMING_OF_A_BYTE = 16
+_MAX_PIECES = 4096  # of one call, which takes some milliseconds
 
 
 class ChunkedBody:
@@ -31,18 +32,20 @@ class ChunkedBody:
     def read(self, buffer: bytearray) -> bytes:
         """Remove what belongs to the body from ``buffer``, and return the body's part of it.
 
-        An incomplete line stays in ``buffer``.
+        An incomplete line stays in ``buffer``, and what is beyond some thousand chunks.
 
         Raises:
             InvalidRequest: a chunk or a trailer is malformed.
         """
         position = 0
-        while position < len(buffer) and not self.is_complete:
+        for _ in range(_MAX_PIECES):
+            if position == len(buffer) or self.is_complete:
+                break
             end = self._end_of_piece(buffer, position)
             if end == position:
                 break
             try:
-                self._parser.feed_data(bytes(buffer[position:end]))
+                self._parser.feed_data(buffer[position:end])
             except httptools.HttpParserError as error:
                 raise InvalidRequest(
                     f"The chunks of the body are malformed: {error}"

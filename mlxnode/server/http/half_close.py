@@ -8,9 +8,10 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 
 from mlxnode.server.http.http1 import Http1
 
-# Most answers are there before the first probe. A client that is gone costs this much work.
+# Most answers are there before the first interim response. Where there is none yet, a client
+# that is gone costs this much work.
 _FIRST_DELAY = 1.0  # seconds
-_MIN_DELAY, _MAX_DELAY = 0.25, 8.0  # seconds between probes, doubled each time
+_MIN_DELAY, _MAX_DELAY = 0.05, 8.0  # seconds between probes, doubled each time
 _INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 _COMMENT = b":\n\n"  # an event that every client of an event stream ignores
 
@@ -53,21 +54,22 @@ class HalfClosable(HttpProtocol):
         return self.transport is not None and self.transport.can_write_eof()
 
     async def _probe(self) -> None:
-        await asyncio.sleep(_FIRST_DELAY)
+        if self.http is None or self.http.stage is not Stage.RESPONSE:
+            await asyncio.sleep(_FIRST_DELAY)
         delay = _MIN_DELAY
         while self.transport is not None and not self.transport.is_closing():
             if self.transport.get_write_buffer_size() == 0:
-                self._write_probe()
+                self._write_probe(self.transport)
             await asyncio.sleep(delay)
             delay = min(2 * delay, _MAX_DELAY)
 
-    def _write_probe(self) -> None:
+    def _write_probe(self, transport: asyncio.Transport) -> None:
         http = self.http
-        if http is None or self.transport is None or not isinstance(http, Http1):
+        if not isinstance(http, Http1):
             return
         if http.stage is Stage.RESPONSE:
-            self.transport.write(http.framed_event(_COMMENT))
+            transport.write(http.framed_event(_COMMENT))
         elif http.stage is Stage.HANDLER and http.request.version == "1.0":
-            self.transport.close()  # it has no interim responses
+            transport.close()  # it has no interim responses
         elif http.stage is Stage.HANDLER:
-            self.transport.write(_INTERIM)
+            transport.write(_INTERIM)

@@ -17,9 +17,9 @@ from mlxnode.server.errors import (
     VersionNotSupported,
 )
 
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_METHOD = re.compile(_TOKEN)
-_REQUEST_LINE = re.compile(rb"(%s) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n" % _TOKEN)
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_TOKEN_CHAR = re.compile(_TOKEN)
+_REQUEST_LINE = re.compile(rb"(%b+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n" % _TOKEN)
 _MAX_FIELDS = 100  # of a head
 _VERSIONS = ("1.0", "1.1")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
@@ -55,6 +55,7 @@ class HeadReader:
         self._fields: list[tuple[bytes, bytes]] = []
         self._line: re.Match[bytes] | None = None
         self._num_fed = 0
+        self._may_skip = True
         self._is_complete = self._keep_alive = False
         self._parser = httptools.HttpRequestParser(self)
 
@@ -66,18 +67,26 @@ class HeadReader:
         Raises:
             InvalidRequest: the head is malformed, or has two meanings.
             UriTooLong, HeadersTooLarge: it has more than ``max_bytes`` bytes.
-            NotSupported: its method or its transfer coding is unknown.
+            NotSupported: its transfer coding is unknown, or it is for a proxy.
             VersionNotSupported: its version is.
         """
-        if self._num_fed == 0 and not _skip_empty_line(buffer):
-            return None
+        if self._may_skip and buffer:
+            if buffer == b"\r":
+                return None
+            if buffer.startswith(b"\r\n"):  # some clients send it after a body (RFC 9112, 2.2)
+                del buffer[:2]
+            self._may_skip = False
         while self._num_fed < len(buffer):
-            end = buffer.find(b"\n", self._num_fed) + 1 or len(buffer)
+            line_end = buffer.find(b"\n", self._num_fed) + 1
+            end = line_end or len(buffer)
             if end > self._max_bytes:
                 raise self._too_large()
             if self._line is None:
+                if not line_end and _TOKEN_CHAR.match(buffer[:1]):
+                    return None
                 self._read_request_line(bytes(buffer[:end]))
-            self._feed(bytes(buffer[self._num_fed : end]), bytes(buffer[:end]))
+            else:
+                self._feed(bytes(buffer[self._num_fed : end]))
             self._num_fed = end
             if self._is_complete:
                 head = self._check(bytes(buffer[:end]))
@@ -97,8 +106,6 @@ class HeadReader:
     # --- the request line -----------------------------------------------------------
 
     def _read_request_line(self, line: bytes) -> None:
-        if not line.endswith(b"\n"):
-            return
         self._line = _REQUEST_LINE.fullmatch(line)
         if self._line is None:
             raise InvalidRequest(
@@ -109,17 +116,16 @@ class HeadReader:
         version = self._line[3].decode()
         if version not in _VERSIONS:
             raise VersionNotSupported(f"HTTP/{version} is not supported: send HTTP/1.1")
+        if self._line[1] == b"CONNECT":
+            raise NotSupported("CONNECT is not supported: this server is no proxy")
+        # llhttp knows some methods, and protocols that begin with them. The router knows ours.
+        self._feed(b"POST %b HTTP/%b\r\n" % (self._line[2], self._line[3]))
 
-    def _feed(self, piece: bytes, so_far: bytes) -> None:
+    def _feed(self, piece: bytes) -> None:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             pass  # the request asks for another protocol; HTTP/1.1 goes on (RFC 9110, 7.8)
-        except httptools.HttpParserInvalidMethodError as error:
-            method = _METHOD.match(so_far)
-            if method and so_far[method.end() : method.end() + 1] in (b"", b" "):
-                raise NotSupported("The method of the request is not supported") from error
-            raise InvalidRequest("The request is not HTTP/1.1") from error
         except httptools.HttpParserError as error:
             raise InvalidRequest(f"The request is not valid HTTP/1.1: {error}") from error
 
@@ -149,15 +155,6 @@ class HeadReader:
         host = _checked_host(head)
         head.target = _checked_target(head, host)
         return head
-
-
-def _skip_empty_line(buffer: bytearray) -> bool:
-    """Drop the empty line that some clients send after a body; False: more bytes are needed."""
-    if buffer == b"\r":
-        return False
-    if buffer.startswith(b"\r\n"):
-        del buffer[:2]
-    return True
 
 
 def _text(value: bytes) -> str:
@@ -194,8 +191,6 @@ def _checked_host(head: Head) -> str:
 def _checked_target(head: Head, host: str) -> str:
     """The path and the query (RFC 9112, section 3.2)."""
     target = head.target
-    if head.method == "CONNECT":
-        raise NotSupported("CONNECT is not supported: this server is no proxy")
     if "#" in target:
         raise InvalidRequest("The URL of a request must not have a fragment, '#'")
     if target.startswith("/") or (target == "*" and head.method == "OPTIONS"):

@@ -62,6 +62,8 @@ class Http1(Http):
                 return
             self.stage = Stage.REQUEST
             await self._serve()
+            if self.recv_buffer:  # a client that sends many at once leaves others their turn
+                await asyncio.sleep(0)
         if self._lingers:
             await self._linger()
 
@@ -206,6 +208,7 @@ class Http1(Http):
 
     async def _read_chunks(self, chunks: ChunkedBody) -> bytes | None:
         while not chunks.is_complete:
+            num_bytes = len(self.recv_buffer)
             try:
                 data = chunks.read(self.recv_buffer)
             except ApiError as error:
@@ -214,8 +217,9 @@ class Http1(Http):
             if self.request_bytes > self.request_max_size:
                 raise self._too_large()
             if data:
+                await asyncio.sleep(0)  # others have their turn between many small chunks
                 return data
-            if not chunks.is_complete:
+            if len(self.recv_buffer) == num_bytes:
                 await self._receive()
         self.request_body = None
         return None

@@ -36,10 +36,14 @@ ERRORS: dict[type[errors.ApiError], str] = {
     errors.NotFound: "No such model.",
     errors.TooLate: "The request took too long to arrive.",
     errors.TooLarge: "The body is larger than the configuration allows.",
+    errors.UriTooLong: "The URL is too long.",
     errors.UnknownCoding: "The body has a Content-Encoding that is not supported.",
     errors.RateLimited: "The key has used up its requests or tokens.",
+    errors.HeadersTooLarge: "The URL and the headers are too large, or too many.",
     errors.EngineFailed: "The server had an error.",
+    errors.NotSupported: "A transfer coding that is unknown, or a request to a proxy.",
     errors.Unavailable: "Not now: shutting down, the engine loading, or the queue full.",
+    errors.VersionNotSupported: "Neither HTTP/1.1 nor HTTP/1.0.",
 }
 _KEYS = {  # one of them is enough
     "bearer": {"type": "http", "scheme": "bearer"},

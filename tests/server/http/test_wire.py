@@ -86,3 +86,32 @@ def test_served_message_keeps_the_connection_for_the_next(plain_worker):
         if b"HTTP/1.0" not in message.data:
             answer = exchange(plain_worker, [message.data + HIDDEN])
             assert answer.count(b"x-request-id: hidden") == 1, message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("require_auth", [True, False])
+def test_no_message_writes_to_the_log(start_worker, served_models, capfd, require_auth):
+    with start_worker(served_models, {"require_auth": require_auth}) as worker:
+        worker.connect_engine()
+        capfd.readouterr()
+        for message in (REFUSED | SERVED).values():
+            exchange(worker, [message.data])
+        assert capfd.readouterr().err == ""
+
+
+def test_answer_before_the_body_ends_the_connection_without_an_interim_response(plain_worker):
+    head = SERVED["expectation"].data.partition(b"{")[0]
+    with socket.create_connection(("127.0.0.1", plain_worker.port), timeout=WAIT) as connection:
+        connection.sendall(head.replace(b"/v1/completions", b"/v1/nowhere"))
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert statuses(answer) == (404,) and b"\r\nconnection: close" in answer
+
+
+@pytest.mark.parametrize("size", [3_000_000, 40_000_000])
+def test_answer_before_the_body_is_read_is_not_lost_in_a_reset(plain_worker, size):
+    """The client sends all of its body before it reads, as most clients do."""
+    head = b"POST /v1/models HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+    with socket.create_connection(("127.0.0.1", plain_worker.port), timeout=WAIT) as connection:
+        connection.sendall(head + b" " * size)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert statuses(answer) == (405,)
