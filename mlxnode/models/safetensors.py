@@ -5,7 +5,7 @@ Source of the format: https://github.com/huggingface/safetensors#format.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mlxnode.errors import ModelError
 from mlxnode.models.plain_files import check_file
@@ -108,7 +108,7 @@ def _place_of(name: str, entry: Any) -> tuple[int, int]:
     return start, end
 
 
-def _are_lengths(values: Any) -> bool:
+def _are_lengths(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(
         isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
         for value in values

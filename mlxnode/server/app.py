@@ -150,7 +150,7 @@ def _admit(request: Request) -> None:
         request.ctx.api_key, request.ctx.key_id = key, key.id
         compile_queue.client.set(key.id)
         request.ctx.registry = context.registry.restricted_to(key.models)
-    if request.route is not None:
+    if request.route is not None and request.method == "POST":  # other bodies are not read
         _admit_body(request)
     request.ctx.is_admitted = True
 

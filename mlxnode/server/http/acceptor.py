@@ -17,7 +17,7 @@ from mlxnode.server.http.addresses import network_of
 from mlxnode.server.http.bytes_in_flight import Share
 from mlxnode.server.http.deadlines import Deadlines
 from mlxnode.server.http.half_close import HalfClosable
-from mlxnode.server.http.tcp import probe_when_silent
+from mlxnode.server.http.tcp import drop_unsent, probe_when_silent
 from mlxnode.server.http.tls import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, Tls, speaks_tls
 
 logger = logging.getLogger("mlxnode.server")
@@ -101,6 +101,7 @@ class Connection(HalfClosable):
         late = self._deadlines.exceeded(now, stage, num_heads, self._written, waiting)
         if late == "write" or (self._task is None and not waiting):
             # The end of TLS can be a thing that the client does not take either.
+            drop_unsent(self.transport.get_extra_info("socket"))
             self.transport.abort()
             return
         if late is not None and self._task is not None and self.http is not None:

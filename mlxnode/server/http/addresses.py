@@ -6,11 +6,14 @@ from typing import Any
 _PREFIX = 64  # bits of an IPv6 address; one machine takes as many of the rest as it likes
 
 
-def network_of(address: tuple[Any, ...]) -> str:
+def network_of(address: tuple[Any, ...] | None) -> str:
     """Who is at the other end of a connection: an IPv4 address, or the network of an IPv6 one.
 
-    ``address`` is as ``socket.accept`` returns it.
+    ``address`` is as ``socket.accept`` returns it; on macOS a client that has left already has
+    none.
     """
+    if not address:
+        return "unknown"
     ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip)

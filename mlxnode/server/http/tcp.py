@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 
 # A client that waits for a long answer without a stream gets no byte meanwhile. The probes keep
 # its connection in the tables of the routers between, and find a client that is gone without a
@@ -20,3 +21,10 @@ def probe_when_silent(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, _IDLE_OPTION, _IDLE)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _INTERVAL)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _COUNT)
+
+
+def drop_unsent(connection: socket.socket) -> None:
+    """Let the close of ``connection`` drop what its peer does not take, and reset it."""
+    with contextlib.suppress(OSError):
+        linger = struct.pack("ii", 1, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

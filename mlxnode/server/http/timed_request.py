@@ -34,7 +34,9 @@ class TimedRequest(Request):
             super().__init__(b"*", *args, **options)
 
     async def receive_body(self) -> None:
-        """Check the head; then read the body, and undo its codings.
+        """Check the head; then read the body of a POST, and undo its codings.
+
+        No other method has a body that anybody reads here: ``Http1`` leaves it.
 
         Raises:
             ApiError: the head is refused, or the body with its codings, or the worker has no
@@ -42,6 +44,8 @@ class TimedRequest(Request):
             RequestTimeout: the body did not arrive within REQUEST_TIMEOUT seconds.
         """
         self.app.ctx.admit(self)
+        if self.method != "POST":
+            return
         http, codings = self._http, self.ctx.codings
         limit = http.request_max_size = self.ctx.max_body_bytes
         # A body of unknown size may become as large as any.
