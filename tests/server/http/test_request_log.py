@@ -122,6 +122,21 @@ def test_request_log_without_its_folder_warns_at_once_and_at_the_end(tmp_path, c
     assert len(texts) == 3 and "5 lines of the request log are lost so far: " in texts[2]
 
 
+def test_request_log_does_not_wait_for_a_reader_of_a_fifo(tmp_path, caplog):
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    log = RequestLog("json", str(path)).open()
+    log.write(ENTRY)
+    wait_until(lambda: "1 lines of the request log are lost" in caplog.text)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        log.write(replace(ENTRY, id="req_2"))
+        log.close(10)
+        assert json.loads(os.read(reader, 65536))["id"] == "req_2"
+    finally:
+        os.close(reader)
+
+
 def test_request_log_goes_on_in_a_new_line_after_one_that_was_cut(tmp_path, monkeypatch):
     path, real = tmp_path / "log", os.write
     rooms = iter([20])
