@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from support.bare_requests import WAIT, chat, post
 
+from mlxnode.messages import Drain, Generate
 from mlxnode.server.http import request_log
 from mlxnode.server.http.request_log import Entry, RequestLog
 
@@ -197,3 +199,37 @@ def test_logs_of_several_workers_append_whole_lines_to_one_file(tmp_path):
     assert len(lines) == 2000
     ids = [json.loads(line)["id"] for line in lines]
     assert all(ids.count(f"req_{i}") == 4 for i in range(0, 500, 50))
+
+
+def test_drain_that_cuts_writes_one_line_for_each_request(
+    start_worker, served_models, tmp_path
+):
+    path = tmp_path / "requests.jsonl"
+    server = {"request_log": "json", "request_log_file": str(path)}
+    with start_worker(served_models, {"require_auth": False}, server) as worker:
+        worker.connect_engine()
+        engine = worker.engine
+        engine.on_generate = lambda message: engine.update(message.uid, "abc")
+        with (
+            chat(worker, stream=True) as stream,
+            chat(worker) as whole,
+            post(worker, "/v1/completions", model="org/tiny-text", prompt="x") as other,
+        ):
+            while b"abc" not in stream.recv(65536):
+                pass
+            for _ in range(3):
+                engine.next(Generate)
+            worker.send(Drain(0.1))
+            for connection in (stream, whole, other):
+                while connection.recv(65536):
+                    pass
+        worker.process.join(WAIT)
+        usages = [worker.usages.get(timeout=WAIT) for _ in range(3)]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted((line["status"], line["outcome"]) for line in lines) == [
+        (200, "failed"),
+        (503, "failed"),
+        (503, "failed"),
+    ]
+    assert [usage.completion for usage in usages] == [3, 3, 3]
+    assert worker.usages.empty()
