@@ -220,10 +220,11 @@ class ServerConfig(Table):
     ]
     allow_control_tokens: bool = False  # in the text of conversations
     # Of every key, over restarts; None: in mlxnode's state folder; "": not kept.
-    usage_file: str | None = None
+    usage_file: Annotated[str, Field(pattern=r"^[^\x00]*$")] | None = None
     usage_days: Annotated[int, Field(ge=1)] = 400  # the newest ones with usage are kept
     request_log: RequestLogForm = "off"  # a line for each request, without its content
-    request_log_file: str | None = None  # None: standard output
+    # None: standard output.
+    request_log_file: Annotated[str, Field(pattern=r"^[^\x00]+$")] | None = None
     log_level: LogLevel = "info"
 
     @model_validator(mode="after")

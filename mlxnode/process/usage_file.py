@@ -41,8 +41,6 @@ INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (day, key, model) DO 
     cached_tokens = cached_tokens + excluded.cached_tokens,
     completion_tokens = completion_tokens + excluded.completion_tokens
 """
-
-
 _KEEP = """
 DELETE FROM usage
 WHERE day < (SELECT DISTINCT day FROM usage ORDER BY day DESC LIMIT 1 OFFSET ?)
@@ -140,7 +138,8 @@ def add_usage(connection: sqlite3.Connection, sums: Iterable[tuple[Place, Sums]]
 def keep_days(connection: sqlite3.Connection, count: int) -> None:
     """Keep the ``count`` newest days that have any usage.
 
-    They are counted in the file: a clock that is wrong for a while removes no real usage.
+    They are counted in the file: a clock that is wrong for a while removes no more days than
+    it adds.
 
     Raises:
         sqlite3.Error: the file cannot be written now.

@@ -144,3 +144,29 @@ def test_config_a_volatile_pattern_is_a_regular_expression(write):
         write(OPEN + "[server]\nvolatile_prompt_patterns = []"), environ={}
     ).config
     assert loaded.server.volatile_prompt_patterns == []
+
+
+def test_files_that_the_node_writes_are_relative_to_the_file(tmp_path):
+    file = tmp_path / "config.toml"
+    tables = 'usage_file = "a/b"\nrequest_log = "text"\nrequest_log_file = "~/log"\n'
+    file.write_text(f"{OPEN}[server]\n{tables}{MODEL}")
+    server = load_config(file, environ={}).config.server
+    assert server.usage_file == str(tmp_path / "a/b")
+    assert server.request_log_file == str(Path("~/log").expanduser())
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ('request_log_file = "x"', 'request_log_file needs request_log = "text" or "json"'),
+        ('request_log = "xml"', "server.request_log = 'xml'"),
+        ('request_log = "text"\nrequest_log_file = ""', "server.request_log_file"),
+        ('usage_file = "a\\u0000b"', "server.usage_file"),
+        ('usage_file = "~nobody-of-this-name/x"', "server.usage_file"),
+        ("usage_days = 0", "server.usage_days = 0"),
+    ],
+)
+def test_files_that_cannot_be_written_are_errors(tmp_path, line, error):
+    file = tmp_path / "config.toml"
+    file.write_text(f"{OPEN}[server]\n{line}\n{MODEL}")
+    assert error in error_of(file)

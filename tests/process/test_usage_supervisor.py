@@ -85,7 +85,7 @@ def test_usage_outlives_a_kill_and_the_last_requests_of_a_drain(start, path):
     node = start()
     use(node, "worker0", 40)
     wait_for_total(path, 540)
-    (worker, *_) = node.wait_for("worker0", "started")
+    (worker, *_) = node.wait_for("worker0", "connected-*")
     os.kill(worker, signal.SIGKILL)
     node.wait_for("worker0", "connected-*", 2)
     use(node, "worker0", 2000)  # with the drain, if it comes before the next ping
@@ -108,7 +108,7 @@ def test_supervisor_serves_while_its_usage_file_is_locked(start, path):
         other.execute("BEGIN EXCLUSIVE")
         node = start()
         use(node, "worker0", 100)
-        (worker, *_) = node.wait_for("worker1", "started")
+        (worker, *_) = node.wait_for("worker1", "connected-*")
         os.kill(worker, signal.SIGKILL)
         node.wait_for("worker1", "connected-*", 2)  # the loop of the supervisor goes on
         other.execute("ROLLBACK")
@@ -122,12 +122,12 @@ def test_supervisor_serves_while_its_usage_file_is_locked(start, path):
 def test_supervisor_serves_without_room_on_the_disk_and_writes_when_there_is_some(start, path):
     node = start(file_size=4096)
     use(node, "worker0", 100)
-    (worker, *_) = node.wait_for("worker1", "started")
+    (worker, *_) = node.wait_for("worker1", "connected-*")
     os.kill(worker, signal.SIGKILL)
     node.wait_for("worker1", "connected-*", 2)
     while (node.folder / "worker0-use").exists():
         assert node.process.poll() is None
-    (worker, *_) = node.wait_for("worker0", "started")
+    (worker, *_) = node.wait_for("worker0", "connected-*")
     os.kill(worker, signal.SIGKILL)  # its end comes after all that it has reported
     node.wait_for("worker0", "started", 2)
     resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (-1, -1))
@@ -142,7 +142,7 @@ def test_supervisor_serves_with_a_broken_usage_file(start, path):
     path.write_text("no database " * 1000)
     node = start()
     use(node, "worker0", 10)
-    (worker, *_) = node.wait_for("worker1", "started")
+    (worker, *_) = node.wait_for("worker1", "connected-*")
     os.kill(worker, signal.SIGKILL)
     node.wait_for("worker1", "connected-*", 2)
     lines = about_usage(end(node))

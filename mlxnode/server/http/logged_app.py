@@ -9,6 +9,8 @@ from mlxnode.server.http.accounting import account_of, has_account
 from mlxnode.server.http.context import context_of
 from mlxnode.server.http.request_log import Entry, Outcome
 
+_REFUSALS = (501, 505)  # of methods and of versions of HTTP
+
 
 class LoggedApp(Sanic):
     """Writes the entry when the answer has ended, whether well, with an error or not at all."""
@@ -73,9 +75,11 @@ def _rounded(seconds: float | None) -> float | None:
 def _outcome(http: Http | None, status: int | None, error: str | None) -> Outcome:
     if http is None or http.stage is not Stage.IDLE:  # the answer has no end
         return "left" if http is None or _has_left(http) else "cut"
-    if status is None or status >= 500 or (error and status < 400):
+    if status is None or (error and status < 400):
         return "failed"
-    return "refused" if status >= 400 else "done"
+    if status < 400:
+        return "done"
+    return "failed" if status >= 500 and status not in _REFUSALS else "refused"
 
 
 def _has_left(http: Http) -> bool:

@@ -120,8 +120,10 @@ class RequestLog:
             os.close(self._output)
             self._output = None
         if self._output is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            # To open a FIFO that nobody reads is an error then, and no wait.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
             self._output = os.open(self._file, flags, 0o600)
+            os.set_blocking(self._output, True)
         return self._output
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-from support.bare_requests import WAIT, chat, post
+from support.bare_requests import WAIT, chat
 
 from mlxnode.messages import (
     Abort,
@@ -337,37 +337,3 @@ def test_client_that_sends_no_body_and_leaves_is_one_line(worker):
     line = worker.log.next()
     assert line["outcome"] in ("left", "refused") and line["model"] is None
     assert usages_of(worker) == []
-
-
-def test_drain_that_cuts_writes_one_line_for_each_request(
-    start_worker, served_models, tmp_path
-):
-    path = tmp_path / "requests.jsonl"
-    server = {"request_log": "json", "request_log_file": str(path)}
-    with start_worker(served_models, {"require_auth": False}, server) as worker:
-        worker.connect_engine()
-        engine = worker.engine
-        engine.on_generate = lambda message: engine.update(message.uid, "abc")
-        with (
-            chat(worker, stream=True) as stream,
-            chat(worker) as whole,
-            post(worker, "/v1/completions", model="org/tiny-text", prompt="x") as other,
-        ):
-            while b"abc" not in stream.recv(65536):
-                pass
-            for _ in range(3):
-                engine.next(Generate)
-            worker.send(Drain(0.1))
-            for connection in (stream, whole, other):
-                while connection.recv(65536):
-                    pass
-        worker.process.join(WAIT)
-        usages = [worker.usages.get(timeout=WAIT) for _ in range(3)]
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert sorted((line["status"], line["outcome"]) for line in lines) == [
-        (200, "failed"),
-        (503, "failed"),
-        (503, "failed"),
-    ]
-    assert [usage.completion for usage in usages] == [3, 3, 3]
-    assert worker.usages.empty()

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from support.bare_requests import WAIT, chat, post
 
+from mlxnode.messages import Drain, Generate
 from mlxnode.server.http import request_log
 from mlxnode.server.http.request_log import Entry, RequestLog
 
@@ -122,6 +124,21 @@ def test_request_log_without_its_folder_warns_at_once_and_at_the_end(tmp_path, c
     assert len(texts) == 3 and "5 lines of the request log are lost so far: " in texts[2]
 
 
+def test_request_log_does_not_wait_for_a_reader_of_a_fifo(tmp_path, caplog):
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    log = RequestLog("json", str(path)).open()
+    log.write(ENTRY)
+    wait_until(lambda: "1 lines of the request log are lost" in caplog.text)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        log.write(replace(ENTRY, id="req_2"))
+        log.close(10)
+        assert json.loads(os.read(reader, 65536))["id"] == "req_2"
+    finally:
+        os.close(reader)
+
+
 def test_request_log_goes_on_in_a_new_line_after_one_that_was_cut(tmp_path, monkeypatch):
     path, real = tmp_path / "log", os.write
     rooms = iter([20])
@@ -155,7 +172,8 @@ def test_request_log_never_waits_for_the_reader_of_a_pipe(tmp_path):
         text=True,
     )
     try:
-        assert process.stderr.readline() == "all queued\n"
+        before = iter(process.stderr.readline, "all queued\n")
+        assert all("are lost so far" in line for line in before)  # to its end at the latest
         lines = process.stdout.read().split("\n")
         assert len(lines) > 10_000 and all(json.loads(line) for line in lines[:-1])
         lost = 50_001 - len(lines)
@@ -182,3 +200,37 @@ def test_logs_of_several_workers_append_whole_lines_to_one_file(tmp_path):
     assert len(lines) == 2000
     ids = [json.loads(line)["id"] for line in lines]
     assert all(ids.count(f"req_{i}") == 4 for i in range(0, 500, 50))
+
+
+def test_drain_that_cuts_writes_one_line_for_each_request(
+    start_worker, served_models, tmp_path
+):
+    path = tmp_path / "requests.jsonl"
+    server = {"request_log": "json", "request_log_file": str(path)}
+    with start_worker(served_models, {"require_auth": False}, server) as worker:
+        worker.connect_engine()
+        engine = worker.engine
+        engine.on_generate = lambda message: engine.update(message.uid, "abc")
+        with (
+            chat(worker, stream=True) as stream,
+            chat(worker) as whole,
+            post(worker, "/v1/completions", model="org/tiny-text", prompt="x") as other,
+        ):
+            while b"abc" not in stream.recv(65536):
+                pass
+            for _ in range(3):
+                engine.next(Generate)
+            worker.send(Drain(0.1))
+            for connection in (stream, whole, other):
+                while connection.recv(65536):
+                    pass
+        worker.process.join(WAIT)
+        usages = [worker.usages.get(timeout=WAIT) for _ in range(3)]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted((line["status"], line["outcome"]) for line in lines) == [
+        (200, "failed"),
+        (503, "failed"),
+        (503, "failed"),
+    ]
+    assert [usage.completion for usage in usages] == [3, 3, 3]
+    assert worker.usages.empty()
