@@ -63,6 +63,7 @@ class WorkerProcess:
         certificate: Certificate | None = None,
     ):
         self.engine = FakeEngine(Tokenizer.from_file(str(models[0].folder / "tokenizer.json")))
+        self.keys = keys
         self.events: queue.Queue[ChildToSupervisor] = queue.Queue()
         self._clients: list[openai.OpenAI] = []
         self.reset()
