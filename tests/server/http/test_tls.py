@@ -138,43 +138,31 @@ def test_plain_text_is_told_to_use_https(worker, path):
 )
 def test_broken_handshakes_end_and_nothing_is_logged(worker, pair, data, capfd):
     for _ in range(20):
-        with socket.create_connection(("127.0.0.1", worker.port), timeout=WAIT) as connection:
-            with contextlib.suppress(ConnectionError):
-                connection.sendall(data)
-                connection.shutdown(socket.SHUT_WR)
-                rest_of(connection)
+        with (
+            socket.create_connection(("127.0.0.1", worker.port), timeout=WAIT) as connection,
+            contextlib.suppress(ConnectionError),
+        ):
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            rest_of(connection)
     with client(worker, pair) as sdk:
         assert sdk.models.list().data
     assert capfd.readouterr().err == ""
 
 
-def test_tls_to_a_plain_worker_gets_no_traceback(plain_worker, pair, capfd):
-    with pytest.raises((ssl.SSLError, ConnectionError)):
-        connect(plain_worker, trusting(pair)).close()
-    assert httpx.get(f"{plain_worker.url}/health").status_code == 200
-    log = capfd.readouterr().err
-    assert "Traceback" not in log and "ERROR" not in log
-
-
-def test_tls_sends_the_end_of_a_long_answer_to_a_slow_reader(worker, pair):
-    text = "x" * 400_000
-    worker.engine.on_generate = lambda message: (
-        worker.engine.update(message.uid, text),
-        worker.engine.update(message.uid, [], "stop"),
-    )
+def test_tls_sends_the_end_of_long_answers_to_a_slow_reader(worker, pair):
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.settimeout(WAIT)
     raw.connect(("127.0.0.1", worker.port))
+    requests = head("/openapi.json") * 60 + head("/openapi.json", close=True)
     with trusting(pair).wrap_socket(raw, server_hostname="localhost") as connection:
-        body = json.dumps(ASK).encode()
-        connection.sendall(head("/v1/chat/completions", body, close=True))
-        received = connection.recv(1)
-        worker.send(Ping(1))
-        worker.wait_for(Pong)
-        received += rest_of(connection)
-    _, _, answer = received.partition(b"\r\n\r\n")
-    assert json.loads(answer)["choices"][0]["message"]["content"] == text
+        connection.sendall(requests)
+        received = rest_of(connection)
+    assert len(received) > 5_000_000  # more than the system keeps for the connection
+    answers = received.split(b"HTTP/1.1 200 OK")[1:]
+    assert len(answers) == 61
+    json.loads(answers[-1].partition(b"\r\n\r\n")[2])
 
 
 def test_many_handshakes_at_once(worker, pair):
@@ -242,8 +230,8 @@ def test_stream_goes_on_while_its_key_is_removed_and_the_certificate_is_new(
         worker.engine.update(uid, [], "stop")
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         assert text == "abcdef"
-        with pytest.raises(openai.AuthenticationError):
-            sdk.models.list()
+    with client(worker, new) as sdk, pytest.raises(openai.AuthenticationError):
+        sdk.models.list()
 
 
 def test_drain_does_not_wait_for_handshakes_nor_for_idle_connections(own_tls_worker, pair):
