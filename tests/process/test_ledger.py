@@ -216,3 +216,45 @@ def test_ledger_names_the_longest_wait(clock):
     assert ledger.reserve(HOLDER, 61, "key", "m", 1).refused == "requests"
     never = ledger.reserve(HOLDER, 62, "key", "m", 61)
     assert (never.refused, never.retry_after) == ("tokens", None)
+
+
+# --- new limits while requests run --------------------------------------------------
+
+
+def test_ledger_keeps_what_is_used_when_a_limit_changes(clock):
+    ledger = ledger_of(clock, requests=10)
+    for ticket in range(8):
+        ledger.reserve(HOLDER, ticket, "key", "m", 1)
+    replace(ledger, requests=20)
+    assert ledger.reserve(HOLDER, 8, "key", "m", 1).requests.remaining == 20 - 9
+    replace(ledger, requests=5)
+    refused = ledger.reserve(HOLDER, 9, "key", "m", 1)
+    assert refused.refused == "requests" and refused.requests.limit == 5
+    clock.now += 120
+    assert ledger.reserve(HOLDER, 10, "key", "m", 1).refused is None
+
+
+def test_ledger_follows_limits_that_come_and_go(clock):
+    ledger = ledger_of(clock)
+    assert ledger.reserve(HOLDER, 1, "key", "m", 50).tokens is None
+    replace(ledger, tokens=100)
+    assert ledger.reserve(HOLDER, 2, "key", "m", 80).tokens.remaining == 20
+    replace(ledger)
+    assert ledger.reserve(HOLDER, 3, "key", "m", 10**6).refused is None
+    ledger.settle(HOLDER, 2, 10)  # of a limit that has gone
+    replace(ledger, models={"m": {"path": "/m", "type": "chat", "max_tokens_per_minute": 7}})
+    assert ledger.reserve(HOLDER, 4, "key", "m", 8).refused == "tokens"
+
+
+def test_ledger_forgets_keys_that_have_gone(clock):
+    ledger = ledger_of(clock, requests=1)
+    for key in ("a", "b"):
+        ledger.reserve(HOLDER, 1, key, "m", 1)
+    replace(ledger, requests=1, keys=("a",))
+    assert {name[0] for name in ledger._buckets} == {"a"}
+    assert ledger.reserve(HOLDER, 2, "a", "m", 1).refused == "requests"
+
+
+def replace(ledger: Ledger, requests=None, tokens=None, keys=("key",), **tables: Any) -> None:
+    limits = {"max_requests_per_minute": requests, "max_tokens_per_minute": tokens}
+    ledger.replace(ApiConfig.model_validate(limits | tables), keys)

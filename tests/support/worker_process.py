@@ -65,6 +65,7 @@ class WorkerProcess:
         run: Callable[..., None] = run_worker,
     ):
         self.engine = FakeEngine(Tokenizer.from_file(str(models[0].folder / "tokenizer.json")))
+        self.keys = keys
         self.events: queue.Queue[ChildToSupervisor] = queue.Queue()
         self._clients: list[openai.OpenAI] = []
         self.reset()
