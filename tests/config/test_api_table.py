@@ -4,6 +4,7 @@ import pytest
 from support.config_file import OPEN, error_of
 
 from mlxnode.config.file import load_config
+from mlxnode.errors import ConfigError
 
 
 def test_config_authentication_needs_a_key(write):
@@ -115,3 +116,15 @@ def test_config_outside_loopback_needs_a_key_of_its_own_or_a_written_no(write, m
     assert "write a configuration file" in error_of(
         None, overrides={"api.address": "0.0.0.0:1"}
     )
+
+
+def test_a_key_has_its_priority_and_its_weight(write):
+    keys = 'keys.job = {key = "sk-job", priority = 10, weight = 0.5, allow_priority = true}\n'
+    [key] = load_config(write(f"[api]\n{keys}"), environ={}).api_keys
+    assert (key.priority, key.weight, key.allow_priority) == (10, 0.5, True)
+
+
+@pytest.mark.parametrize("value", ["priority = 1001", "priority = 'high'", "weight = 0.0"])
+def test_priorities_and_weights_have_bounds(write, value):
+    with pytest.raises(ConfigError, match=r"api\.keys\.job\."):
+        load_config(write(f"[api]\nkeys.job = {{key = 'sk-job', {value}}}\n"), environ={})
