@@ -12,6 +12,7 @@
     ├── UnknownCoding     415  the body has a Content-Encoding that is not supported
     ├── RateLimited       429  the key has used up its requests or tokens
     ├── EngineFailed      500  the engine failed on this request
+    │   └── RequestRefused 500 engines died of this request: it is not tried again
     └── Unavailable       503  not now: draining, engine loading or gone, queue full, too many
                                connections, no memory or file descriptor left
         └── ModelFailed   503  this model could not be loaded; the node serves the others
@@ -125,6 +126,14 @@ class RateLimited(ApiError):
 
 class EngineFailed(ApiError):
     pass
+
+
+class RequestRefused(EngineFailed):
+    """The SDKs do not retry: the same request is refused for an hour."""
+
+    def __init__(self, message: str):
+        headers = {"x-should-retry": "false"}
+        super().__init__(message, code="request_refused", headers=headers)
 
 
 class Unavailable(ApiError):

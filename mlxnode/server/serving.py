@@ -25,19 +25,24 @@ class Serving:
     def __init__(self, context: WorkerContext, acceptor: Acceptor):
         self._context = context
         self._acceptor = acceptor
+        self._accepts = False
 
     @classmethod
     async def start(
         cls, name: str, listener: socket.socket, context: WorkerContext
     ) -> "Serving":
-        """Accept connections on ``listener``."""
+        """Prepare the application for connections on ``listener``."""
         app = build_app(name, context)
         # It finishes the routes, and never creates its own server.
         await AsyncioServer(app, asyncio.get_running_loop(), None, set()).startup()
         limit = connection_limit(context.config.server.max_connections)
-        acceptor = Acceptor(app, listener, limit)
-        acceptor.start()
-        return cls(context, acceptor)
+        return cls(context, Acceptor(app, listener, limit))
+
+    def accept(self) -> None:
+        """Accept connections from now on, unless it does so already or has to refuse."""
+        if not self._accepts:
+            self._accepts = True
+            self._acceptor.start()
 
     def refuse(self) -> None:
         """Accept no connection and no request from now on."""

@@ -13,7 +13,7 @@ from support.fake_node import TIMEOUT
 from support.node_process import is_running
 
 from mlxnode.config.tables import NodeConfig
-from mlxnode.process.child import START_TIMEOUT, Child
+from mlxnode.process.child import LOAD_SILENCE, START_TIMEOUT, Child
 from mlxnode.process.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
@@ -245,14 +245,24 @@ def test_child_can_be_started_after_a_failed_start():
         child.reap()
 
 
-def test_child_that_loads_may_be_silent_for_longer():
+def test_child_that_loads_lives_as_long_as_it_works_and_says_on_what():
     child = Child("engine", "support.fakes:run_engine", (), lambda *_: None)
     assert not child.is_hung(time.monotonic() + 10**6, 60)  # it was never started
     child.start()
     try:
         now = time.monotonic()
-        assert not child.is_hung(now + START_TIMEOUT - 1, 60)
-        assert child.is_hung(now + START_TIMEOUT + 1, 60)
+        assert not child.is_hung(now + LOAD_SILENCE - 1, 2)
+        assert child.is_hung(now + LOAD_SILENCE + 1, 2)
+        assert not child.is_hung(now + 59, 60)
+        assert child.is_hung(now + 61, 60)
+        later = now + START_TIMEOUT
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "monotonic", lambda: later)
+            child.mark_progress(is_told=False)
+            assert not child.is_hung(later - 1, 60)
+            assert child.is_hung(later + 1, 60)  # it works for ever on one thing
+            child.mark_progress(is_told=True)
+            assert not child.is_hung(later + 1, 60)
         child.mark_ready()
         assert not child.is_hung(now + 59, 60)
         assert child.is_hung(now + 61, 60)

@@ -35,7 +35,7 @@ TOKEN_LIMIT = 150
 RESERVED = 140
 
 
-def run_engine(control: Connection, config: NodeConfig, models: list[object]) -> None:
+def run_engine(control: Connection, config: NodeConfig, *_: object) -> None:
     Fake("engine", control, config).run()
 
 
@@ -118,15 +118,15 @@ class Fake:
 
 def _refuse_one_pipe() -> None:
     """The first data pipe finds no file descriptor."""
-    from mlxnode.process import supervisor
+    from mlxnode.process import wiring
 
-    real = supervisor.make_pipe
+    real = wiring.make_pipe
 
     def refuse(duplex: bool) -> None:
-        supervisor.make_pipe = real
+        wiring.make_pipe = real
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    supervisor.make_pipe = refuse
+    wiring.make_pipe = refuse
 
 
 def supervise(folder: Path, **server: Any) -> int:
