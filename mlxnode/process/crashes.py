@@ -10,7 +10,7 @@ from mlxnode.process.suspects import SuspectList
 
 log = logging.getLogger("mlxnode.supervisor")
 
-MAX_LOAD_CRASHES = 2  # of a model; then the engine does without it
+MAX_LOAD_CRASHES = 3  # of a model; then the engine does without it
 
 
 class EngineCrashes:
@@ -26,6 +26,8 @@ class EngineCrashes:
         self._suspects = SuspectList()
         self._loading: str | None = None
         self._load_crashes: Counter[str] = Counter()
+        self._seen: set[str] = set()  # by this engine
+        self._proven: set[str] = set()  # loaded once, so another death has another reason
 
     @property
     def suspects(self) -> Suspects:
@@ -35,15 +37,19 @@ class EngineCrashes:
     def note_start(self) -> None:
         """A new engine starts: it works on nothing."""
         self._loading = None
+        self._seen.clear()
         self.record.write(())
 
     def note_loading(self, model_id: str | None) -> None:
         """The engine loads this model from now on; None: the one before still."""
-        self._loading = model_id or self._loading
+        if model_id is not None:
+            self._loading = model_id
+            self._seen.add(model_id)
 
     def note_ready(self) -> None:
         """All models are loaded, or have failed."""
         self._loading = None
+        self._proven |= self._seen
 
     def note_step(self, fingerprints: list[bytes]) -> None:
         """A step of these requests ended the engine, or raised an exception."""
@@ -53,7 +59,7 @@ class EngineCrashes:
     def note_death(self) -> bool:
         """The engine has died; True if it is known what it died of."""
         if (id := self._loading) is not None:
-            self._load_crashes[id] += 1
+            self._load_crashes[id] += id not in self._proven
             if self._load_crashes[id] >= MAX_LOAD_CRASHES:
                 self.failed_models[id] = "the engine dies while it loads this model"
             return False

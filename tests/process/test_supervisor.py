@@ -127,6 +127,35 @@ def test_supervisor_replaces_a_hung_child(start):
     assert not is_running(hung)
 
 
+def test_supervisor_tells_the_workers_of_a_silent_engine_before_it_is_replaced(start):
+    node = start(hang_timeout=60.0)
+    node.wait_ready()
+    node.order("engine", "hang")
+    node.wait_for("worker?", "silent", 2)
+    (worker,) = node.wait_for("worker0", "started")
+    os.kill(worker, signal.SIGKILL)
+    node.wait_for("worker0", "silent", 2)  # the next one hears of it as well
+    node.undo("engine", "hang")
+    node.wait_for("worker?", "heard", 2)
+    assert len(node.wait_for("engine", "started")) == 1
+
+
+def test_supervisor_serves_without_a_model_that_ends_each_engine(start, folder):
+    (folder / "engine-dies-other").touch()
+    node = start()
+    node.wait_ready()
+    for name in ("worker0", "worker1"):
+        node.wait_for(name, "told-other")
+    (engine,) = node.wait_for("engine", "started")
+    node.undo("engine", "dies-other")
+    os.kill(engine, signal.SIGKILL)
+    node.wait_for("engine", "started", 2)
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(TIMEOUT) == 0
+    text = node.process.stderr.read()
+    assert "api.models.other cannot be served: the engine dies while it loads" in text
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_supervisor_drains_the_workers_then_stops_the_engine(start, number):
     node = start()
