@@ -9,7 +9,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	command -v python$$version && break; done)
 
 .PHONY: help serve test test-all test-models test-clients test-quick lint sizes bench bench-engine \
-	bench-kernels mac-report release clean
+	bench-kernels faults mac-report release clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -58,6 +58,12 @@ bench-engine: $(VENV)/.installed-bench  ## a decode step without HTTP
 
 bench-kernels: $(VENV)/.installed-bench  ## sampling: kernel, operations and mlx-lm's samplers
 	$(BIN)/python benchmarks/sampling.py --json build/kernels.json --plot build/kernels.svg
+
+# Some take minutes by themselves: a hung process is replaced after a time.
+faults: $(VENV)/.installed-dev  ## each fault 20 times on a real node; print the times of recovery
+	@mkdir -p build
+	MLXNODE_FAULT_ROUNDS=$${MLXNODE_FAULT_ROUNDS:-20} MLXNODE_FAULT_TIMES=build/faults.json \
+		$(BIN)/python -m pytest tests/faults
 
 release: $(VENV)/.installed-dev  ## build sdist and wheel, and write the formula's stable block
 	$(BIN)/python .ci/release.py

@@ -122,6 +122,7 @@ async def test_queued_requests_can_all_be_cancelled(own_node, round, count):
     await node.recovers()
 
 
+@pytest.mark.exhaustive
 async def test_full_queue_refuses_and_serves_again(own_node, round):
     node = own_node(engine="max_queue_size = 4\nmax_batch_size = 2")
     await node.recovers()

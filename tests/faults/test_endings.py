@@ -9,7 +9,11 @@ from support.node_process import is_running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
+ENDING = [
+    signal.SIGTERM,
+    pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive),
+    pytest.param(signal.SIGQUIT, marks=pytest.mark.exhaustive),
+]
 
 
 async def ended(node, children: list[int]) -> int:
@@ -21,7 +25,7 @@ async def ended(node, children: list[int]) -> int:
     return code
 
 
-@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", ENDING, ids=str)
 async def test_idle_node_ends_at_a_signal(own_node, round, number):
     node = own_node()
     children = node.child_pids()

@@ -30,6 +30,9 @@ BROKEN: dict[str, bytes] = {
     "deep lists": struct.pack("!i", 100_000) + b"\x91" * 100_000,
 }
 
+# The rest may still come, as long as the writer lives.
+UNFINISHED = ("half a message", "half a header", "an empty message", "a huge length")
+
 
 def write(connection: Connection, data: bytes) -> None:
     import socket
@@ -82,7 +85,7 @@ def test_engine_drops_a_broken_data_pipe_and_serves_the_others(engine, bare, nam
     broken = bare()
     broken.send_bytes(msgspec.msgpack.encode(generate(2, max_tokens=400)))
     write(broken, BROKEN[name])
-    if name.startswith(("half", "an empty", "a huge")):
+    if name in UNFINISHED:
         broken.close()
     assert len(other.tokens(1)[1]) == 200
     other.pipe.close()
@@ -99,10 +102,8 @@ def test_engine_waits_for_no_worker_that_does_not_read(engine, bare):
     other.pipe.close()
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", [name for name in BROKEN if name not in UNFINISHED])
 def test_engine_ends_with_its_control_pipe(folder, name):
-    if name in ("half a message", "half a header", "an empty message", "a huge length"):
-        pytest.skip("the supervisor is alive, and may still send the rest")
     process = EngineProcess(NodeConfig(), [serve_tiny(folder)])
     try:
         process.wait_ready()

@@ -20,7 +20,11 @@ async def run_and_die(node, prompts: list[str], number: signal.Signals) -> None:
     assert all(stream.error for stream in streams)
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGSEGV, pytest.param(signal.SIGKILL, marks=pytest.mark.exhaustive)],
+    ids=str,
+)
 async def test_request_that_was_in_two_deaths_alone_is_refused(node, round, number):
     for _ in range(2):
         await run_and_die(node, [round], number)
@@ -40,7 +44,8 @@ async def test_poison_is_told_from_innocent_requests_of_the_same_batches(node, r
     while deaths < 9:
         deaths += 1
         await node.recovers()
-        streams = [await node.open_stream(prompt) for prompt in (*innocent, round)]
+        # In quarantine, each may have to wait for others to end.
+        streams = [await node.open_stream(prompt, 500) for prompt in (*innocent, round)]
         first = [asyncio.create_task(stream.read(2)) for stream in streams]
         await first[-1]
         if streams[-1].error is not None:
@@ -51,11 +56,12 @@ async def test_poison_is_told_from_innocent_requests_of_the_same_batches(node, r
     for stream in streams:
         stream.close()
     assert 2 <= deaths <= 6
-    assert (await node.answer(round, 8000)).status == 500
-    answers = await asyncio.gather(*(node.answer(prompt, 8000) for prompt in innocent))
+    assert (await node.answer(round, 500)).status == 500
+    answers = await asyncio.gather(*(node.answer(prompt, 500) for prompt in innocent))
     assert {answer.status for answer in answers} == {200}
 
 
+@pytest.mark.exhaustive
 async def test_crashes_by_requests_make_nobody_wait(node, round):
     """The back-off stays where it begins, however often the engine dies of requests."""
     for i in range(6):
@@ -65,6 +71,7 @@ async def test_crashes_by_requests_make_nobody_wait(node, round):
     assert all("starting it again in 0.1 s" in line for line in lines[-6:])
 
 
+@pytest.mark.exhaustive
 async def test_embeddings_that_end_the_engine_are_refused(node, round):
     inputs = [f"{round} {i} " * 3 for i in range(1500)]
     body = {"model": "vectors", "input": inputs}

@@ -9,6 +9,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
+@pytest.mark.exhaustive
 async def test_memory_for_one_request_at_a_time_serves_all(own_node, round):
     """Requests of 3,000 tokens; the caches hold about one of them."""
     node = own_node(engine="kv_cache_gb = 0.004\nprefix_cache_gb = 0.0")
@@ -27,7 +28,9 @@ async def test_memory_for_no_request_is_said_and_short_ones_run(own_node, round)
     await node.is_clean()
 
 
-@pytest.mark.parametrize("lacking", ["HOME", "TMPDIR"])
+@pytest.mark.parametrize(
+    "lacking", ["TMPDIR", pytest.param("HOME", marks=pytest.mark.exhaustive)]
+)
 async def test_node_without_a_folder_of_its_own_serves(own_node, round, tmp_path, lacking):
     environment = os.environ | {lacking: "/nonexistent"}
     node = own_node(env=environment)

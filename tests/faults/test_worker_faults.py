@@ -9,7 +9,11 @@ from support.node_process import is_running
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.exhaustive)],
+    ids=str,
+)
 async def test_worker_that_dies_with_streams_is_replaced(node, round, note, number):
     worker, other = node.worker_pids()
     lost = await node.streams_on(worker, f"{round} lost", 8)
@@ -35,6 +39,7 @@ async def test_worker_that_hangs_with_streams_is_replaced(node, round, note):
     note(await node.recovers())
 
 
+@pytest.mark.exhaustive
 async def test_worker_that_is_stopped_as_it_starts_is_replaced(node, round):
     before = set(node.worker_pids())
     node.kill(min(before))
@@ -62,6 +67,7 @@ async def test_restarted_worker_answers_its_first_request(own_node, round, note)
         note(await node.recovers())
 
 
+@pytest.mark.exhaustive
 async def test_all_workers_that_die_at_once_are_replaced(node, round, note):
     streams = await node.streams(round, 8)
     for pid in node.worker_pids():

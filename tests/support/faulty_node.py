@@ -56,8 +56,8 @@ class Stream:
     async def read(self, num_events: int | None = None) -> "Stream":
         """Read events, to the end unless ``num_events`` are enough."""
         num_read = 0
-        with contextlib.suppress(OSError):
-            async with asyncio.timeout(WAIT):
+        async with asyncio.timeout(WAIT):
+            with contextlib.suppress(ConnectionError):
                 while line := await self._reader.readline():
                     if not line.startswith(b"data: "):
                         continue
