@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.faulty_node import FaultyNode
+from support.faulty_node import WAIT, FaultyNode
 
 ROUNDS = int(os.environ.get("MLXNODE_FAULT_ROUNDS", "1"))
 _times: dict[str, list[float]] = defaultdict(list)
@@ -20,7 +20,7 @@ _times: dict[str, list[float]] = defaultdict(list)
 @pytest.fixture(scope="module")
 def shared_node(tmp_path_factory) -> Iterator[FaultyNode]:
     with FaultyNode(tmp_path_factory.mktemp("node")) as node:
-        node.wait_ready()
+        node.wait_ready(WAIT)
         yield node
 
 
@@ -44,7 +44,7 @@ async def own_node(tmp_path) -> AsyncIterator[Callable[..., FaultyNode]]:
     def start(*, is_ready: bool = True, **options: object) -> FaultyNode:
         nodes.append(FaultyNode(tmp_path, **options))
         if is_ready:
-            nodes[-1].wait_ready()
+            nodes[-1].wait_ready(WAIT)
         return nodes[-1]
 
     yield start

@@ -4,9 +4,9 @@ import asyncio
 import random
 
 import pytest
-from support.faulty_node import completion, request
+from support.faulty_node import WAIT, completion, request
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 async def leave_somewhere(node, draw: random.Random, name: str) -> None:
@@ -39,7 +39,7 @@ async def test_clients_that_leave_at_random_leave_nothing_behind(node, round, co
         await asyncio.gather(*(leave_somewhere(node, draw, name) for name in names))
     await node.is_clean()
     assert (node.engine_pid(), *node.worker_pids()) == pids
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(WAIT):
         while any(n > before[pid] + 3 for pid, n in node.num_descriptors().items()):
             await asyncio.sleep(0.1)
 
@@ -127,7 +127,7 @@ async def test_full_queue_refuses_and_serves_again(own_node, round):
     node = own_node(engine="max_queue_size = 4\nmax_batch_size = 2")
     await node.recovers()
     streams = [await node.open_stream(f"{round} {i}", 4000) for i in range(6)]
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(WAIT):
         while _num_waiting(node) < 4:
             await asyncio.sleep(0.02)
     refused = await node.answer(round)

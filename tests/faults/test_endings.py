@@ -7,7 +7,7 @@ import pytest
 from support.faulty_node import WAIT
 from support.node_process import is_running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ENDING = [
     signal.SIGTERM,

@@ -5,9 +5,10 @@ import os
 import signal
 
 import pytest
+from support.faulty_node import WAIT
 from support.node_process import is_running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 DEATHS = [
     signal.SIGKILL,
@@ -33,7 +34,7 @@ async def test_engine_that_hangs_is_unhealthy_soon_and_replaced_later(node, roun
     streams = await node.streams(round)
     engine = node.engine_pid()
     node.kill(engine, signal.SIGSTOP)
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(WAIT):
         while (health := await node.ask("/health")).status == 200:
             await asyncio.sleep(0.05)
     assert health.status == 503
@@ -70,7 +71,7 @@ async def test_engine_that_dies_while_it_loads_loads_again(node, round, note):
     for _ in range(3):  # as often as a model that kills the engine would be given up
         engine = node.engine_pid()
         node.kill(engine)
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(WAIT):
             while node.engine_pid() == engine:
                 await asyncio.sleep(0.01)
     note(await node.recovers())

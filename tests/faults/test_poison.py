@@ -4,8 +4,9 @@ import asyncio
 import signal
 
 import pytest
+from support.faulty_node import WAIT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 REFUSED = "The engine failed each time it worked on this request"
 
@@ -78,7 +79,7 @@ async def test_embeddings_that_end_the_engine_are_refused(node, round):
     for _ in range(20):  # a death may come between two requests, which then blames nobody
         await node.recovers()
         asked = asyncio.create_task(node.ask("/v1/embeddings", **body))
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(WAIT):
             while not asked.done() and not _is_embedding(node):
                 await asyncio.sleep(0.002)
         node.kill(node.engine_pid(), signal.SIGSEGV)

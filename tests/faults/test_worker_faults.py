@@ -4,9 +4,10 @@ import asyncio
 import signal
 
 import pytest
+from support.faulty_node import WAIT
 from support.node_process import is_running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ async def test_worker_that_hangs_with_streams_is_replaced(node, round, note):
 async def test_worker_that_is_stopped_as_it_starts_is_replaced(node, round):
     before = set(node.worker_pids())
     node.kill(min(before))
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(WAIT):
         while not (started := set(node.worker_pids()) - before):
             await asyncio.sleep(0.001)
         node.kill(started.pop(), signal.SIGSTOP)
@@ -59,7 +60,7 @@ async def test_restarted_worker_answers_its_first_request(own_node, round, note)
     await node.recovers()
     for _ in range(3):
         node.kill(node.worker_pids()[0])
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(WAIT):
             while not node.worker_pids():
                 await asyncio.sleep(0.01)
         answers = await asyncio.gather(*(node.answer() for _ in range(8)))

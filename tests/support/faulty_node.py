@@ -15,7 +15,7 @@ from support.node_process import NodeProcess, is_running
 from mlxnode.figures import NodeFigures
 from mlxnode.process.status_socket import read_status
 
-WAIT = 100.0  # seconds; only a failing test waits that long
+WAIT = 300.0  # seconds; only a failing test waits that long
 HANG_TIMEOUT = 8.0  # seconds
 CONFIG = """
 [api]
