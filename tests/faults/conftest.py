@@ -55,8 +55,10 @@ async def own_node(tmp_path) -> AsyncIterator[Callable[..., FaultyNode]]:
 
 @pytest.fixture
 def note(request) -> Callable[[float], None]:
-    """Notes the seconds of a recovery under the name of the test."""
-    return _times[request.node.name.removeprefix("test_")].append
+    """Notes the seconds of a recovery under the name of the test, the same in all rounds."""
+    number = request.node.callspec.params.get("number")
+    case = "" if number is None else f" ({number.name})"
+    return _times[request.node.originalname.removeprefix("test_") + case].append
 
 
 @pytest.fixture(params=range(ROUNDS))

@@ -25,7 +25,7 @@ async def ended(node, children: list[int]) -> int:
     return code
 
 
-@pytest.mark.parametrize("number", ENDING, ids=str)
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 async def test_idle_node_ends_at_a_signal(own_node, round, number):
     node = own_node()
     children = node.child_pids()

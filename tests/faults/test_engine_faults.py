@@ -17,7 +17,7 @@ DEATHS = [
 ]
 
 
-@pytest.mark.parametrize("number", DEATHS, ids=str)
+@pytest.mark.parametrize("number", DEATHS, ids=lambda number: number.name)
 async def test_engine_that_dies_during_streams_is_replaced(node, round, note, number):
     streams = await node.streams(round)
     engine = node.engine_pid()

@@ -1,7 +1,6 @@
 """A node that lacks memory, a home, a folder for temporary files, or room on the disk."""
 
 import asyncio
-import os
 import resource
 
 import pytest
@@ -31,22 +30,25 @@ async def test_memory_for_no_request_is_said_and_short_ones_run(own_node, round)
 @pytest.mark.parametrize(
     "lacking", ["TMPDIR", pytest.param("HOME", marks=pytest.mark.exhaustive)]
 )
-async def test_node_without_a_folder_of_its_own_serves(own_node, round, tmp_path, lacking):
-    environment = os.environ | {lacking: "/nonexistent"}
-    node = own_node(env=environment)
+async def test_node_without_a_folder_of_its_own_serves(own_node, round, monkeypatch, lacking):
+    monkeypatch.setenv(lacking, "/dev/null/none")
+    node = own_node()
+    node.has_status = lacking != "HOME"
     await node.recovers()
     node.kill(node.engine_pid())
     await node.recovers()
 
 
-async def test_full_disk_costs_stored_answers_and_no_request(own_node, round, tmp_path):
+async def test_full_disk_costs_stored_answers_and_no_request(
+    own_node, round, tmp_path, monkeypatch
+):
     """No file can grow: a stored answer is not found later, and nothing else fails."""
 
     def forbid_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
-    environment = os.environ | {"MLXNODE_CACHE": str(tmp_path / "cache")}
-    node = own_node(server="response_store = 10", env=environment, preexec_fn=forbid_files)
+    monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path / "cache"))
+    node = own_node(server="response_store = 10", preexec_fn=forbid_files)
     await node.recovers()
     body = {"model": "chat", "input": round, "max_output_tokens": 5, "temperature": 0}
     answers = [await node.ask("/v1/responses", **body) for _ in range(3)]
