@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 @pytest.mark.parametrize(
     "number",
     [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.exhaustive)],
-    ids=str,
+    ids=lambda number: number.name,
 )
 async def test_worker_that_dies_with_streams_is_replaced(node, round, note, number):
     worker, other = node.worker_pids()
