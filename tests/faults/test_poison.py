@@ -74,7 +74,7 @@ async def test_crashes_by_requests_make_nobody_wait(node, round):
 
 @pytest.mark.exhaustive
 async def test_embeddings_that_end_the_engine_are_refused(node, round):
-    body = {"model": "vectors", "input": [f"{round} {i} " * 3 for i in range(1500)]}
+    body = {"model": "vectors", "input": [f"{i} {round[-20:]}" for i in range(1500)]}
     answers = []
     for _ in range(10):
         await node.recovers()

@@ -1,4 +1,4 @@
-"""A node that lacks memory, a home, a folder for temporary files, or room on the disk."""
+"""A node that lacks memory, descriptors, or room on the disk."""
 
 import asyncio
 import resource
@@ -25,18 +25,6 @@ async def test_memory_for_no_request_is_said_and_short_ones_run(own_node, round)
     assert refused.status == 400 and "KV cache" in refused.text
     assert (await node.answer(round)).status == 200
     await node.is_clean()
-
-
-@pytest.mark.parametrize(
-    "lacking", ["TMPDIR", pytest.param("HOME", marks=pytest.mark.exhaustive)]
-)
-async def test_node_without_a_folder_of_its_own_serves(own_node, round, monkeypatch, lacking):
-    monkeypatch.setenv(lacking, "/dev/null/none")
-    node = own_node()
-    node.has_status = lacking != "HOME"
-    await node.recovers()
-    node.kill(node.engine_pid())
-    await node.recovers()
 
 
 async def test_full_disk_costs_stored_answers_and_no_request(

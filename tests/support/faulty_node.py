@@ -98,7 +98,6 @@ class FaultyNode(NodeProcess):
         )
         super().__init__(folder, config, **options)
         self.expected: str | None = None
-        self.has_status = True  # False: there is no folder for the status socket
         self._writers: list[asyncio.StreamWriter] = []
 
     @property
@@ -178,9 +177,7 @@ class FaultyNode(NodeProcess):
         if self.expected is None:
             self.expected = found.text
         assert found.text == self.expected
-        return not self.has_status or all(
-            process.state == "ready" for process in self.figures().processes
-        )
+        return all(process.state == "ready" for process in self.figures().processes)
 
     def figures(self) -> NodeFigures:
         return read_status(self.port)
