@@ -9,7 +9,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	command -v python$$version && break; done)
 
 .PHONY: help serve test test-all test-models test-clients test-quick fuzz soak lint sizes bench \
-	bench-engine bench-hostile bench-kernels mac-report release clean
+	bench-engine bench-hostile bench-kernels faults mac-report release clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -73,6 +73,12 @@ bench-hostile: $(VENV)/.installed-bench  ## what other clients notice of each at
 
 bench-kernels: $(VENV)/.installed-bench  ## sampling: kernel, operations and mlx-lm's samplers
 	$(BIN)/python benchmarks/sampling.py --json build/kernels.json --plot build/kernels.svg
+
+# Some take minutes by themselves: a hung process is replaced after a time.
+faults: $(VENV)/.installed-dev  ## each fault 20 times on a real node; print the times of recovery
+	@mkdir -p build
+	MLXNODE_FAULT_ROUNDS=$${MLXNODE_FAULT_ROUNDS:-20} MLXNODE_FAULT_TIMES=build/faults.json \
+		$(BIN)/python -m pytest tests/faults
 
 release: $(VENV)/.installed-dev  ## build sdist and wheel, and write the formula's stable block
 	$(BIN)/python .ci/release.py

@@ -177,11 +177,12 @@ class Failed(Message, frozen=True):
 
     ``overloaded``: there is no room now; the request can be tried again. ``too_large``: the
     request needs more memory than the node has. ``internal``: the engine failed on this
-    request, or on a step that this request was part of.
+    request, or on a step that this request was part of. ``poisonous``: engines died in steps
+    of this request, which is not tried again.
     """
 
     uid: int
-    reason: Literal["overloaded", "too_large", "internal"]
+    reason: Literal["overloaded", "too_large", "internal", "poisonous"]
     message: str
 
 
@@ -251,7 +252,28 @@ class Access(Message, frozen=True, kw_only=True):
     certificate: Certificate | None = None
 
 
-SupervisorToChild = Ping | Connect | Drain | Stop | Reserved | FailedModels | Access
+class EngineSilent(Message, frozen=True):
+    """To a worker: the engine has not answered for ``seconds``; None: it answers again."""
+
+    seconds: float | None
+
+
+class Suspects(Message, frozen=True):
+    """To the engine: fingerprints of requests that were in a step when an engine died.
+
+    Those in ``refused`` are not run. At most ``limit`` of those in ``quarantined`` run at the
+    same time, so that another death tells more about them. If one of ``watched`` ends well, the
+    engine reports it with ``Cleared``.
+    """
+
+    refused: list[bytes]
+    quarantined: list[bytes]
+    limit: int
+    watched: list[bytes]
+
+
+_Orders = Ping | Connect | Drain | Stop
+SupervisorToChild = _Orders | Reserved | FailedModels | Access | EngineSilent | Suspects
 
 
 # --- child to supervisor ------------------------------------------------------------
@@ -265,9 +287,14 @@ class Pong(Message, frozen=True):
 
 
 class Progress(Message, frozen=True):
-    """One line about loading, for the user who started the node."""
+    """A child that loads goes on: it has done some work since its last message.
 
-    text: str
+    ``text`` is a line for the user who started the node. ``model`` is the id of the model
+    whose loading begins now.
+    """
+
+    text: str = ""
+    model: str | None = None
 
 
 class Ready(Message, frozen=True):
@@ -331,6 +358,17 @@ class Busy(Message, frozen=True):
     is_busy: bool
 
 
-ChildToSupervisor = (
-    Pong | Progress | Ready | Connected | Fatal | Reserve | Used | Settle | Usage | Busy
-)
+class StepFailed(Message, frozen=True):
+    """A step of the engine raised an exception; ``fingerprints`` are those of its requests."""
+
+    fingerprints: list[bytes]
+
+
+class Cleared(Message, frozen=True):
+    """A request that the engine watches has ended well: ``Suspects.watched``."""
+
+    fingerprint: bytes
+
+
+_Life = Pong | Progress | Ready | Connected | Fatal | StepFailed | Cleared
+ChildToSupervisor = _Life | Reserve | Used | Settle | Usage | Busy

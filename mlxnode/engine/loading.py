@@ -52,15 +52,22 @@ def load_once(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, 
 class ModelLoader:
     """Loads models one after the other, each only if it fits beside those before it.
 
-    ``report`` takes a line for the user who started the node.
+    ``report`` takes a line for the user who started the node. ``on_load`` is called with the
+    id of each model before anything is done with its files.
 
     Raises:
         BackendError: the configuration requires kernels that do not work on this machine.
     """
 
-    def __init__(self, config: EngineConfig, report: Callable[[str], None]):
+    def __init__(
+        self,
+        config: EngineConfig,
+        report: Callable[[str], None],
+        on_load: Callable[[str], None] = lambda id: None,
+    ):
         self._config = config
         self._report = report
+        self._on_load = on_load
         self._kernels = backend.choose(config.kernels)
         self.budget = MemoryBudget()
         self._loaded = LoadedModels()
@@ -75,6 +82,7 @@ class ModelLoader:
         if self._config.prefix_cache_disk_gb:
             remove_stale(cache_folder() / "prefixes")
         for model in models:
+            self._on_load(model.id)
             try:
                 with panics_caught():
                     self._load_one(model)

@@ -19,10 +19,12 @@ from mlxnode.engine import cpu
 from mlxnode.engine.figures import FiguresReader
 from mlxnode.engine.loading import LoadedModels
 from mlxnode.engine.memory.guard import MemoryGuard
+from mlxnode.engine.suspicion import Suspicion
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.messages import (
     Abort,
     ChildToSupervisor,
+    Cleared,
     Connect,
     Connected,
     Drain,
@@ -33,14 +35,18 @@ from mlxnode.messages import (
     Ping,
     Pong,
     Ready,
+    StepFailed,
     Stop,
     SupervisorToChild,
+    Suspects,
     Tokens,
     Update,
     WorkerToEngine,
 )
 from mlxnode.process import garbage
 from mlxnode.process.pipe import Pipe
+from mlxnode.process.pulse import stop_pulse
+from mlxnode.process.step_record import StepRecord
 
 log = logging.getLogger("mlxnode.engine")
 
@@ -50,6 +56,12 @@ IDLE_AFTER = 2.0
 # At the end, prefixes are written for at most this many seconds. The supervisor waits little
 # longer.
 SAVE_SECONDS = 2.0
+MAX_HELD = 512  # requests in quarantine that wait for others
+_HELD = "too many requests wait that were in a step when the engine failed"
+_POISONOUS = (
+    "The engine failed each time it worked on this request. It is not tried again for an hour "
+    "after the last time"
+)
 # More failed steps in a row are no accident of the data of one request: the process ends, and
 # the supervisor starts a new one.
 MAX_FAILED_STEPS = 3
@@ -72,7 +84,10 @@ def release_memory() -> None:
 class Engine:
     """Serves the requests of all workers with the loaded models."""
 
-    def __init__(self, control: Connection):
+    def __init__(self, control: Connection, record: StepRecord | None = None):
+        """``record`` outlives this process, and tells what it worked on."""
+        self._control = control
+        self._suspicion = Suspicion(record)
         self._inbox: queue.SimpleQueue[SupervisorToChild | FromWorker] = queue.SimpleQueue()
         self._workers: dict[int, Pipe] = {}  # by pipe_id
         self._models: dict[str, Runner] = {}  # by model id; two ids may share one runner
@@ -99,6 +114,7 @@ class Engine:
         self._models, self._guard, self._figures = loaded.runners, guard, figures
         self._runners = list(dict.fromkeys(loaded.runners.values()))
         garbage.freeze()
+        stop_pulse(self._control)
         self.report(Ready(loaded.failed))
 
     def report(self, message: ChildToSupervisor) -> None:
@@ -113,6 +129,7 @@ class Engine:
                 self._step()
                 self._guard_memory()
                 if not self._has_work:
+                    self._suspicion.note(())
                     self._idle_since, self._is_tidy = time.monotonic(), False
         deadline = time.monotonic() + SAVE_SECONDS
         while self._do_idle_work() and time.monotonic() < deadline:
@@ -159,6 +176,8 @@ class Engine:
                 case Ping(sequence):
                     figures = None if self._figures is None else self._figures.read()
                     self._supervisor.send(Pong(sequence, figures))
+                case Suspects():
+                    self._suspicion.learn(event)
                 case Stop() | Drain():
                     self._is_stopping = True
                     return
@@ -188,14 +207,40 @@ class Engine:
         runner = self._models.get(message.model)
         if runner is None:
             self._send(key.pipe_id, Failed(key.uid, "internal", CANNOT_SERVE))
-        elif (refusal := runner.add(key, message)) is not None:
-            self._send(key.pipe_id, refusal)
+        elif not self._suspicion.add(key, message):
+            self._send(key.pipe_id, Failed(key.uid, "poisonous", _POISONOUS))
+        elif self._suspicion.num_held >= MAX_HELD:
+            self._suspicion.forget(key)
+            self._send(key.pipe_id, Failed(key.uid, "overloaded", _HELD))
         else:
             self._requests[key] = runner
+            if not self._suspicion.hold(key, message):
+                self._run(key, message)
+
+    def _run(self, key: RequestKey, message: Generate | Embed) -> None:
+        runner = self._requests[key]
+        self._suspicion.note([*runner.active, key])  # its grammar is compiled already
+        if (refusal := runner.add(key, message)) is not None:
+            self._end(Output(key.pipe_id, refusal))
+            self._send(key.pipe_id, refusal)
 
     def _abort(self, key: RequestKey) -> None:
         if (runner := self._requests.pop(key, None)) is not None:
             runner.abort(key)
+            self._suspicion.forget(key)
+            self._run_held()
+
+    def _end(self, output: Output) -> None:
+        """Forget a request after its last output."""
+        self._requests.pop(output.key, None)
+        watched = self._suspicion.forget(output.key)
+        if watched is not None and not isinstance(output.message, Failed):
+            self._supervisor.send(Cleared(watched))
+
+    def _run_held(self) -> None:
+        """Run the requests in quarantine whose turn it is."""
+        while (held := self._suspicion.release()) is not None:
+            self._run(*held)
 
     def _abort_all(self, pipe_id: int) -> None:
         for key in [key for key in self._requests if key.pipe_id == pipe_id]:
@@ -209,11 +254,15 @@ class Engine:
             if not runner.has_work:
                 continue
             others = [other for other in self._runners if other is not runner]
+            self._suspicion.note(runner.active)
             try:
                 for outputs in runner.step(others):
+                    self._suspicion.note(runner.active)
                     self._emit(outputs)
             except Exception as error:
                 self._num_failed_steps += 1
+                self._supervisor.send(StepFailed(self._suspicion.noted))
+                self._suspicion.note(())  # reported; it need not be blamed for the end as well
                 log.exception("a step failed; its requests end with an error")
                 for key in runner.fail():
                     failed = Failed(key.uid, "internal", f"the step failed: {error}")
@@ -232,13 +281,14 @@ class Engine:
         updates: dict[int, list[Update]] = defaultdict(list)
         for output in outputs:
             if output.is_last:
-                self._requests.pop(output.key, None)
+                self._end(output)
             if isinstance(output.message, Update):
                 updates[output.pipe_id].append(output.message)
             else:
                 self._send(output.pipe_id, output.message)
         for pipe_id, batch in updates.items():
             self._send(pipe_id, Tokens(batch))
+        self._run_held()
 
     def _send(self, pipe_id: int, message: EngineToWorker) -> None:
         worker = self._workers.get(pipe_id)

@@ -15,15 +15,28 @@ from mlxnode.engine.memory.wired import unwire, wire_weights
 from mlxnode.kernels import backend
 from mlxnode.messages import Fatal, Progress
 from mlxnode.models.served import ServedModel
+from mlxnode.process.step_record import StepRecord
 
 
-def run(control: Connection, config: NodeConfig, models: list[ServedModel]) -> None:
-    """Load ``models`` and serve them until the supervisor says stop."""
+def run(
+    control: Connection,
+    config: NodeConfig,
+    models: list[ServedModel],
+    record: StepRecord | None = None,
+) -> None:
+    """Load ``models`` and serve them until the supervisor says stop.
+
+    The requests of each step are written to ``record``.
+    """
     meter = MemoryMeter()
     limit_memory(config.engine)
-    engine = Engine(control)
+    engine = Engine(control, record)
     try:
-        loader = ModelLoader(config.engine, lambda text: engine.report(Progress(text)))
+        loader = ModelLoader(
+            config.engine,
+            report=lambda text: engine.report(Progress(text)),
+            on_load=lambda id: engine.report(Progress("", id)),
+        )
         loaded = loader.load(models)
     except backend.BackendError as error:
         engine.report(Fatal(str(error)))

@@ -63,6 +63,11 @@ class Runner(Protocol):
         """The duration of a decode step, None if no row is decoding."""
         ...
 
+    @property
+    def active(self) -> list[RequestKey]:
+        """The requests that the current step works on, or the next one if none has begun."""
+        ...
+
     def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
         """Queue a request, or return why it is refused."""
         ...

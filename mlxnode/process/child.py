@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 
 from mlxnode.messages import ChildToSupervisor, Message
 from mlxnode.process.pipe import Pipe
+from mlxnode.process.pulse import PulsingConnection
 from mlxnode.process.signals import held_signals, ignore_signals
 
 log = logging.getLogger("mlxnode.supervisor")
@@ -20,7 +21,9 @@ log = logging.getLogger("mlxnode.supervisor")
 PING_INTERVAL = 1.0  # seconds
 FIRST_BACKOFF = 0.1  # seconds before a dead child is started again, doubled each time
 MAX_BACKOFF = 30.0
-START_TIMEOUT = 900.0  # seconds without progress before a child that loads counts as hung
+SILENT_AFTER = 3.5  # seconds without an answer after which a ready child counts as silent
+LOAD_SILENCE = 20.0  # seconds that a child that loads can be silent, whatever hang_timeout says
+START_TIMEOUT = 900.0  # seconds between two lines of progress of a child that loads
 STABLE_AFTER = 60.0  # seconds of life after which the next death starts at FIRST_BACKOFF
 END_TIMEOUT = 5.0  # seconds between the end of the control pipe and the end of the process
 
@@ -66,11 +69,13 @@ class Child:
         self.incarnation = 0  # the number of starts
         self.is_ready = False
         self.was_ever_ready = False
+        self.became_ready = False  # this incarnation, or the last one
         self.restart_at: float | None = None  # on the monotonic clock
         self._running: _Running | None = None
         self._backoff = FIRST_BACKOFF
         self.started_at = 0.0  # of this incarnation, on the monotonic clock
         self._heard_at = 0.0
+        self._progressed_at = 0.0
         self._pinged_at = 0.0
 
     @property
@@ -91,7 +96,8 @@ class Child:
         """
         self.incarnation += 1
         self.restart_at = None
-        self.started_at = self._heard_at = time.monotonic()
+        self.became_ready = False
+        self.started_at = self._heard_at = self._progressed_at = time.monotonic()
         incarnation = self.incarnation
         ours, theirs = _spawn.Pipe(duplex=True)
         with theirs:  # an open copy of the child's end would hide the death of the child
@@ -119,12 +125,18 @@ class Child:
             self._running.pipe.send(message, fd)
 
     def mark_ready(self) -> None:
-        self.is_ready = self.was_ever_ready = True
+        self.is_ready = self.became_ready = self.was_ever_ready = True
         self.mark_heard()
 
     def mark_heard(self) -> None:
         """Note a sign of life."""
         self._heard_at = time.monotonic()
+
+    def mark_progress(self, *, is_told: bool) -> None:
+        """Note that a child that loads works, and if ``is_told``, that it says on what."""
+        self.mark_heard()
+        if is_told:
+            self._progressed_at = self._heard_at
 
     def is_ping_due(self, now: float) -> bool:
         """True once per ``PING_INTERVAL`` while the child is ready."""
@@ -134,9 +146,21 @@ class Child:
         return True
 
     def is_hung(self, now: float, timeout: float) -> bool:
-        """True if the child has been silent for too long. Loading has its own time limit."""
-        limit = timeout if self.is_ready else max(timeout, START_TIMEOUT)
-        return self.is_alive and now - self._heard_at > limit
+        """True if the child has been silent for too long.
+
+        A child that loads shows life as long as it works. It may do so for a time, then it has
+        to say how far it is.
+        """
+        silence = now - self._heard_at
+        if self.is_ready or not self.is_alive:
+            return self.is_alive and silence > timeout
+        is_stuck = now - self._progressed_at > max(timeout, START_TIMEOUT)
+        return is_stuck or silence > max(timeout, LOAD_SILENCE)
+
+    def silence(self, now: float) -> float | None:
+        """The seconds since a ready child has answered; None if they are few."""
+        seconds = now - self._heard_at
+        return seconds if self.is_ready and seconds > SILENT_AFTER else None
 
     def kill(self) -> None:
         """Kill the process. Its control pipe then closes, which makes the last event."""
@@ -152,10 +176,13 @@ class Child:
             return f"{self.name} is not running"
         return f"{self.name} {running.reap()}"
 
-    def schedule_restart(self) -> float:
-        """Plan the next incarnation; returns the seconds until then."""
+    def schedule_restart(self, *, at_once: bool = False) -> float:
+        """Plan the next incarnation; returns the seconds until then.
+
+        ``at_once``: this death is no reason to wait longer for the next.
+        """
         now = time.monotonic()
-        if now - self.started_at > STABLE_AFTER:
+        if at_once or now - self.started_at > STABLE_AFTER:
             self._backoff = FIRST_BACKOFF
         delay, self._backoff = self._backoff, min(2 * self._backoff, MAX_BACKOFF)
         self.restart_at = now + delay
@@ -184,6 +211,7 @@ class _Running:
 def _run(entry: str, control: Connection, *arguments: object) -> None:
     """The main function of the child process."""
     ignore_signals()  # before the imports, which take a while
+    control = PulsingConnection(control)
     # Imported here: the supervisor must not import the child's modules.
     module, _, function = entry.partition(":")
     getattr(importlib.import_module(module), function)(control, *arguments)

@@ -32,9 +32,16 @@ _PAUSE = 1.0  # seconds after an accept that failed, while the system has no des
 def status_path(port: int) -> Path:
     """The socket of the node that listens on ``port``."""
     own = f"mlxnode-{os.getuid()}"
-    folders = (cache_folder() / "run", Path(tempfile.gettempdir()) / own, Path("/tmp") / own)
+    folders = (cache_folder() / "run", _temporary_folder() / own, Path("/tmp") / own)
     paths = [folder / f"{port}.sock" for folder in folders]
     return next((p for p in paths if len(os.fsencode(p)) <= _MAX_PATH), paths[-1])
+
+
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # no folder takes a file: the disk is full, say
+        return Path("/tmp")
 
 
 def read_status(port: int) -> NodeFigures:

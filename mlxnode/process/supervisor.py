@@ -10,8 +10,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing import Pipe as make_pipe
-from multiprocessing.connection import Connection
 
 from mlxnode.config.file import LoadedConfig
 from mlxnode.config.tables import NodeConfig
@@ -19,7 +17,7 @@ from mlxnode.messages import (
     Access,
     Busy,
     ChildToSupervisor,
-    Connect,
+    Cleared,
     Connected,
     Drain,
     FailedModels,
@@ -29,23 +27,25 @@ from mlxnode.messages import (
     Progress,
     Ready,
     Reserve,
-    Reserved,
     Settle,
+    StepFailed,
     Stop,
     Usage,
     Used,
 )
 from mlxnode.models.served import ServedModel
 from mlxnode.process.access import AccessWatch, hand_out
+from mlxnode.process.accounts import Accounts
 from mlxnode.process.child import Child, ChildEvent
+from mlxnode.process.crashes import MAX_LOAD_CRASHES, EngineCrashes
 from mlxnode.process.descriptors import raise_descriptor_limit
 from mlxnode.process.failures import ModelFailures
-from mlxnode.process.ledger import Ledger
 from mlxnode.process.private_folder import PrivateFolder
 from mlxnode.process.signals import catch_signals, has_terminal
+from mlxnode.process.silence import EngineSilence
 from mlxnode.process.sleep import SleepBlocker
 from mlxnode.process.status import NodeStatus
-from mlxnode.process.usage_keeper import UsageKeeper
+from mlxnode.process.wiring import Wiring
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -89,10 +89,11 @@ class Supervisor:
         self._on_progress = on_progress
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._watch = watch
-        self._ledger = Ledger(config.api)
-        self._usage = UsageKeeper(config.server)
+        self._accounts = Accounts(config)
         self._store = store = PrivateFolder() if config.server.response_store else None
-        self._engine = Child("engine", engine_entry, (config, models), self._events.put)
+        self._models = models
+        self._crashes = EngineCrashes()
+        self._engine = Child("engine", engine_entry, (), self._events.put)
         self._workers = [
             Child(
                 f"worker {i}",
@@ -106,9 +107,8 @@ class Supervisor:
         self._sleep_blocker = SleepBlocker() if config.server.prevent_sleep else None
         self._has_terminal = has_terminal()  # now: later, the terminal may be closed
         self._status = NodeStatus(listener, self._engine, self._workers, self._failures)
-        self._last_pipe_id = 0
-        # The ends of each data pipe that their child has not received yet, by pipe id.
-        self._pending_ends: dict[int, dict[Child, Connection]] = {}
+        self._wiring = Wiring()
+        self._silence = EngineSilence(self._engine, self._workers)
         self._was_ready = False
         self._deadline: float | None = None  # of the drain, or of the engine's end
         self._is_draining = False
@@ -120,9 +120,10 @@ class Supervisor:
         raise_descriptor_limit()
         catch_signals(self._events.put)
         self._status.open()
-        self._usage.open()
+        self._accounts.open()
         if self._watch is not None:
             self._watch.start(self._events.put)
+        self._crashes.record.open()
         try:
             if self._open_store():
                 for child in self._children:
@@ -135,7 +136,8 @@ class Supervisor:
                 self._sleep_blocker.release()
             self._status.close()
             self._kill_all()
-            self._usage.close()
+            self._accounts.close()
+            self._crashes.record.close()
             if self._store is not None:
                 self._store.close()
         return self._exit_code
@@ -154,7 +156,7 @@ class Supervisor:
         if isinstance(event, signal.Signals):
             self._on_signal(event)
         elif isinstance(event, LoadedConfig):
-            hand_out(event, self._ledger, self._workers)
+            hand_out(event, self._accounts.ledger, self._workers)
         elif event.is_current:
             self._on_child_event(event.child, event.message)
 
@@ -165,32 +167,26 @@ class Supervisor:
             case Pong(_, figures):
                 child.mark_heard()
                 self._status.note_engine(figures)
-            case Progress(text):
-                child.mark_heard()
-                self._on_progress(text)
+            case Progress(text, model):
+                child.mark_progress(is_told=bool(text or model))
+                self._crashes.note_loading(model)
+                if text:
+                    self._on_progress(text)
             case Ready(failed):
-                child.mark_ready()
-                self._on_failed_models(child, failed)
-                self._connect_to_others(child)
+                self._on_child_ready(child, failed)
             case Connected(pipe_id):
                 self._on_connected(pipe_id, child)
+            case StepFailed(fingerprints):
+                self._crashes.note_step(fingerprints)
+                self._engine.send(self._crashes.suspects)
+            case Cleared(fingerprint):
+                self._crashes.clear(fingerprint)
             case Fatal(text):
                 self._fail(text)
-            case Reserve():
-                child.send(self._reserve(child, message))
-            case Used(ticket, tokens):
-                self._ledger.use(_holder(child), ticket, tokens)
-            case Settle(ticket, tokens):
-                self._ledger.settle(_holder(child), ticket, tokens)
-            case Usage():
-                self._usage.add(message)
+            case Reserve() | Used() | Settle() | Usage():
+                self._accounts.take(child, message)
             case Busy(is_busy):
                 (self._busy.add if is_busy else self._busy.discard)(child)
-
-    def _reserve(self, worker: Child, asked: Reserve) -> Reserved:
-        return self._ledger.reserve(
-            _holder(worker), asked.ticket, asked.key, asked.model, asked.tokens, asked.expected
-        )
 
     def _open_store(self) -> bool:
         try:
@@ -202,16 +198,23 @@ class Supervisor:
         return True
 
     def _start(self, child: Child) -> None:
+        if child is self._engine:
+            self._crashes.note_start()
+            skipped = self._crashes.failed_models
+            models = [model for model in self._models if model.id not in skipped]
+            child.arguments = (self._config, models, self._crashes.record)
         try:
             child.start()
         except OSError as error:
             self._start_again(child, f"{child.name} cannot be started: {error.strerror}")
 
-    def _start_again(self, child: Child, why: str) -> None:
-        if not child.was_ever_ready and child.incarnation >= MAX_FAILED_STARTS:
+    def _start_again(self, child: Child, why: str, *, at_once: bool = False) -> None:
+        tries = MAX_FAILED_STARTS + MAX_LOAD_CRASHES * len(self._crashes.failed_models)
+        if not child.was_ever_ready and child.incarnation >= tries:
             self._fail(f"{why}; it does not start")
             return
-        log.warning("%s; starting it again in %.1f s", why, child.schedule_restart())
+        delay = child.schedule_restart(at_once=at_once)
+        log.warning("%s; starting it again in %.1f s", why, delay)
 
     def _on_signal(self, number: signal.Signals) -> None:
         # A closing terminal signals twice: the system does, and so does the shell.
@@ -238,15 +241,25 @@ class Supervisor:
     def _on_death(self, child: Child) -> None:
         how = child.reap()
         self._busy.discard(child)
-        for pipe_id in list(self._pending_ends):
-            self._close_end(pipe_id, child)
+        self._wiring.drop(child)
         if child is not self._engine:
-            self._ledger.forget(_holder(child))
+            self._accounts.forget(child)
         if self._is_draining:
             log.debug("%s", how)
             self._end_engine_after_workers()
-            return
-        self._start_again(child, how)
+        elif child is self._engine:
+            self._on_engine_crash(how)
+        else:  # a worker that was ready takes a second or two to be so again: no crash loop
+            self._start_again(child, how, at_once=child.became_ready)
+
+    def _on_engine_crash(self, how: str) -> None:
+        """Start the engine again: at once if it is known which requests to look at."""
+        num_failed = len(self._crashes.failed_models)
+        is_known = self._crashes.note_death()
+        if len(self._crashes.failed_models) > num_failed:
+            self._on_failed_models("crashes", self._crashes.failed_models)
+        if self._exit_code is None:
+            self._start_again(self._engine, how, at_once=is_known)
 
     def _end_engine_after_workers(self) -> None:
         if any(worker.is_alive for worker in self._workers):
@@ -262,9 +275,9 @@ class Supervisor:
         log.error("%s", text)
         self._exit_code = 1
 
-    def _on_failed_models(self, child: Child, failed: dict[str, str]) -> None:
+    def _on_failed_models(self, reporter: str, failed: dict[str, str]) -> None:
         """Tell all workers which models the node does not serve, before they are connected."""
-        self._failures.update(child.name, failed)
+        self._failures.update(reporter, failed)
         reasons = self._failures.reasons
         if reasons and self._config.server.require_all_models:
             id, reason = next(iter(reasons.items()))
@@ -275,48 +288,31 @@ class Supervisor:
             if worker.is_ready:
                 worker.send(FailedModels(reasons))
 
-    # --- data pipes -----------------------------------------------------------------
+    # --- connections ----------------------------------------------------------------
 
-    def _connect_to_others(self, child: Child) -> None:
+    def _on_child_ready(self, child: Child, failed: dict[str, str]) -> None:
         """Connect a child that has become ready with all children of the other side."""
+        child.mark_ready()
+        if child is self._engine:
+            self._crashes.note_ready()
+            child.send(self._crashes.suspects)
+        self._on_failed_models(child.name, failed)
         if self._is_draining:
             return
-        workers = self._workers if child is self._engine else [child]
-        for worker in workers:
-            if worker.is_ready and self._engine.is_ready:
-                self._connect(worker)
-
-    def _connect(self, worker: Child) -> None:
-        # A new pipe each time: a killed writer may have left half a message in the old one.
-        self._last_pipe_id += 1
-        try:
-            ends = dict(zip((worker, self._engine), make_pipe(duplex=True), strict=True))
-        except OSError as error:
-            log.warning("%s cannot be connected: %s", worker.name, error.strerror)
-            worker.kill()  # the next one is connected when it is ready
-            return
-        self._pending_ends[self._last_pipe_id] = ends
-        for child, end in ends.items():
-            child.send(Connect(self._last_pipe_id), end.fileno())
+        for worker in self._workers if child is self._engine else [child]:
+            self._wiring.connect(worker, self._engine)
+            self._silence.tell(worker)
 
     def _on_connected(self, pipe_id: int, child: Child) -> None:
         """The child has its end of the data pipe."""
-        self._close_end(pipe_id, child)
+        self._wiring.acknowledge(pipe_id, child)
         if not self._was_ready and self._is_complete:
             self._was_ready = True
             self._on_ready(self._failures.reasons)
 
-    def _close_end(self, pipe_id: int, child: Child) -> None:
-        """Close the copy of the child's end: an open copy would hide the child's death."""
-        ends = self._pending_ends.get(pipe_id, {})
-        if child in ends:
-            ends.pop(child).close()
-        if not ends:
-            self._pending_ends.pop(pipe_id, None)
-
     @property
     def _is_complete(self) -> bool:
-        return all(child.is_ready for child in self._children) and not self._pending_ends
+        return all(child.is_ready for child in self._children) and self._wiring.is_complete
 
     # --- time -----------------------------------------------------------------------
 
@@ -328,6 +324,7 @@ class Supervisor:
         if self._sleep_blocker is not None:
             self._sleep_blocker.update(bool(self._busy), now)
         self._status.update(now, is_draining=self._is_draining)
+        self._silence.update(now)
         for child in self._children:
             if child.restart_at is not None and now >= child.restart_at:
                 self._start(child)
@@ -347,8 +344,3 @@ class Supervisor:
         for child in self._children:
             child.kill()
             child.reap()
-
-
-def _holder(worker: Child) -> tuple[str, int]:
-    """The name under which the incarnation of a worker holds reservations in the ledger."""
-    return worker.name, worker.incarnation

@@ -24,7 +24,13 @@ from mlxnode.messages import (
     Update,
 )
 from mlxnode.process.pipe import Pipe
-from mlxnode.server.errors import ApiError, EngineFailed, InvalidRequest, Unavailable
+from mlxnode.server.errors import (
+    ApiError,
+    EngineFailed,
+    InvalidRequest,
+    RequestRefused,
+    Unavailable,
+)
 from mlxnode.server.prompt.context_length import Prompt
 
 logger = logging.getLogger("mlxnode.server")
@@ -110,6 +116,7 @@ class EngineClient:
         self._on_busy = on_busy
         self._num_running = 0
         self._pipe: Pipe | None = None  # None: no engine is connected
+        self._silent_since: float | None = None  # on the loop's clock; None: the engine answers
         self._uids = itertools.count(1)
         self._calls = itertools.count(1)
         # The running requests by uid: sequences with their index in a call, and embeddings.
@@ -121,9 +128,24 @@ class EngineClient:
         if self._pipe is None:
             raise Unavailable("The engine is loading or restarting; try again in a moment")
 
+    def check_answering(self) -> None:
+        """Raises Unavailable without an engine, or if it has been silent for some seconds.
+
+        A request may wait for such an engine: it can be busy with a long step.
+        """
+        self.check_connected()
+        if self._silent_since is not None:
+            seconds = self._loop.time() - self._silent_since
+            raise Unavailable(f"The engine has not answered for {seconds:.0f} s")
+
+    def set_silent(self, seconds: float | None) -> None:
+        """The engine has not answered for ``seconds``; None: it answers."""
+        self._silent_since = None if seconds is None else self._loop.time() - seconds
+
     def connect(self, connection: Connection) -> None:
         """Use a new pipe; the requests on the old pipe fail."""
         self.shut_down(_STOPPED)
+        self.set_silent(None)
 
         def on_message(message: EngineToWorker) -> None:
             self._loop.call_soon_threadsafe(self._dispatch, message)
@@ -288,6 +310,8 @@ class EngineClient:
 def _to_api_error(failed: Failed) -> ApiError:
     if failed.reason == "overloaded":
         return Unavailable(failed.message)
+    if failed.reason == "poisonous":
+        return RequestRefused(failed.message)
     if failed.reason == "too_large":
         return InvalidRequest(failed.message, code="request_too_large")
     return EngineFailed(failed.message)

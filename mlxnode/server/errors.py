@@ -15,6 +15,7 @@
     ├── RateLimited       429  the key has used up its requests or tokens
     ├── HeadersTooLarge   431  the URL and the headers are larger than a head may be
     ├── EngineFailed      500  the engine failed on this request
+    │   └── RequestRefused 500 engines died of this request: it is not tried again
     ├── NotSupported      501  a transfer coding that is unknown, or a request to a proxy
     ├── Unavailable       503  not now: draining, engine loading or gone, queue full, too many
     │   │                          connections, no memory or file descriptor left
@@ -160,6 +161,14 @@ class RateLimited(ApiError):
 
 class EngineFailed(ApiError):
     pass
+
+
+class RequestRefused(EngineFailed):
+    """The SDKs do not retry: the same request is refused for an hour."""
+
+    def __init__(self, message: str):
+        headers = {"x-should-retry": "false"}
+        super().__init__(message, code="request_refused", headers=headers)
 
 
 class Unavailable(ApiError):

@@ -27,12 +27,13 @@ class Serving:
     def __init__(self, context: WorkerContext, acceptor: Acceptor):
         self._context = context
         self._acceptor = acceptor
+        self._accepts = False
 
     @classmethod
     async def start(
         cls, name: str, listener: socket.socket, context: WorkerContext
     ) -> "Serving":
-        """Accept connections on ``listener``."""
+        """Prepare the application for connections on ``listener``."""
         api = context.config.api
         if not api.require_auth:
             own = await asyncio.to_thread(own_names)
@@ -43,11 +44,14 @@ class Serving:
         await AsyncioServer(app, asyncio.get_running_loop(), None, set()).startup()
         server = context.config.server
         limit = connection_limit(server.max_connections)
-        acceptor = Acceptor(
-            app, listener, limit, context.tls, server.max_connections_per_address
-        )
-        acceptor.start()
-        return cls(context, acceptor)
+        most = server.max_connections_per_address
+        return cls(context, Acceptor(app, listener, limit, context.tls, most))
+
+    def accept(self) -> None:
+        """Accept connections from now on, unless it does so already or has to refuse."""
+        if not self._accepts:
+            self._accepts = True
+            self._acceptor.start()
 
     def refuse(self) -> None:
         """Accept no connection and no request from now on."""

@@ -20,6 +20,7 @@ from mlxnode.messages import (
     Connect,
     Connected,
     Drain,
+    EngineSilent,
     FailedModels,
     Ping,
     Pong,
@@ -32,6 +33,7 @@ from mlxnode.models.served import ServedModel
 from mlxnode.process import garbage
 from mlxnode.process.logging import set_up_logging
 from mlxnode.process.pipe import Pipe
+from mlxnode.process.pulse import stop_pulse
 from mlxnode.process.signals import ignore_signals
 from mlxnode.process.status_socket import read_status
 from mlxnode.server.client import EngineClient
@@ -46,6 +48,7 @@ from mlxnode.server.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 from mlxnode.server.serving import Serving
 
+_WIRE_TIMEOUT = 2.0  # seconds that connections wait for an engine, which may be loading
 _EXIT_TIMEOUT = 2.0  # seconds from the order to stop until the process exits in any case
 
 _FLUSH_TIMEOUT = 0.5  # seconds for what is still to be written
@@ -101,6 +104,7 @@ class Worker:
         self._draining: asyncio.Task[None] | None = None
         self._serving: Serving | None = None  # None while the worker loads
         self._registry: Registry | None = None  # the same
+        self._connection = control
         self._control = Pipe(
             control, SupervisorToChild, self._on_message, self._on_close, name="control"
         )
@@ -141,7 +145,10 @@ class Worker:
         )
         garbage.freeze()
         self._serving = await Serving.start(name, self._listener, context)
+        stop_pulse(self._connection)
         self._control.send(Ready(registry.failed))
+        # A connection that is accepted earlier would get a 503 while other workers can serve.
+        self._loop.call_later(_WIRE_TIMEOUT, self._serving.accept)
         await self._stopped.wait()
         self._control.flush(_FLUSH_TIMEOUT)  # the usage of the last requests
         if self._request_log is not None:
@@ -183,7 +190,7 @@ class Worker:
 
     # --- on the event loop ----------------------------------------------------------
 
-    def _obey(self, message: Ping | Drain | Stop | Reserved | FailedModels | Access) -> None:
+    def _obey(self, message: SupervisorToChild) -> None:
         if isinstance(message, Ping):
             self._control.send(Pong(message.sequence))
         elif isinstance(message, Reserved):
@@ -195,16 +202,20 @@ class Worker:
         elif isinstance(message, FailedModels):
             if self._registry is not None:
                 self._registry.set_failed(message.reasons)
+        elif isinstance(message, EngineSilent):
+            self._engine.set_silent(message.seconds)
         elif isinstance(message, Drain):
             if self._draining is None:
                 if self._serving is not None:
                     self._serving.refuse()  # before the messages after this one are handled
                 self._draining = self._loop.create_task(self._drain(message.timeout))
-        else:
+        elif isinstance(message, Stop):
             self._stopped.set()
 
     def _connect(self, message: Connect, connection: Connection) -> None:
         self._engine.connect(connection)
+        if self._serving is not None:
+            self._serving.accept()
         self._control.send(Connected(message.pipe_id))
 
     async def _drain(self, timeout: float) -> None:

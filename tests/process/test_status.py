@@ -1,5 +1,6 @@
 """The status socket, and the figures as text."""
 
+import os
 import socket
 import stat
 import threading
@@ -206,3 +207,12 @@ def test_status_text_without_an_engine_says_so():
 def test_figures_survive_the_message_format():
     encoded = msgspec.msgpack.encode(figures())
     assert msgspec.msgpack.decode(encoded, type=NodeFigures) == figures()
+
+
+def test_status_has_a_path_where_no_folder_takes_a_file(monkeypatch, tmp_path):
+    def refuse() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path / ("long" * 40)))
+    monkeypatch.setattr("tempfile.gettempdir", refuse)
+    assert status_path(8080).parent == Path("/tmp") / f"mlxnode-{os.getuid()}"

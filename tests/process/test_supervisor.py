@@ -14,7 +14,7 @@ from support.node_process import is_running
 
 from mlxnode.config.tables import NodeConfig
 from mlxnode.messages import Access
-from mlxnode.process.child import START_TIMEOUT, Child
+from mlxnode.process.child import LOAD_SILENCE, START_TIMEOUT, Child
 from mlxnode.process.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
@@ -126,6 +126,35 @@ def test_supervisor_replaces_a_hung_child(start):
     node.undo("engine", "hang")
     assert hung in engines
     assert not is_running(hung)
+
+
+def test_supervisor_tells_the_workers_of_a_silent_engine_before_it_is_replaced(start):
+    node = start(hang_timeout=60.0)
+    node.wait_ready()
+    node.order("engine", "hang")
+    node.wait_for("worker?", "silent", 2)
+    (worker,) = node.wait_for("worker0", "started")
+    os.kill(worker, signal.SIGKILL)
+    node.wait_for("worker0", "silent", 2)  # the next one hears of it as well
+    node.undo("engine", "hang")
+    node.wait_for("worker?", "heard", 2)
+    assert len(node.wait_for("engine", "started")) == 1
+
+
+def test_supervisor_serves_without_a_model_that_ends_each_engine(start, folder):
+    (folder / "engine-dies-other").touch()
+    node = start()
+    node.wait_ready()
+    for name in ("worker0", "worker1"):
+        node.wait_for(name, "told-other")
+    (engine,) = node.wait_for("engine", "started")
+    node.undo("engine", "dies-other")
+    os.kill(engine, signal.SIGKILL)
+    node.wait_for("engine", "started", 2)
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(TIMEOUT) == 0
+    text = node.process.stderr.read()
+    assert "api.models.other cannot be served: the engine dies while it loads" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -246,14 +275,24 @@ def test_child_can_be_started_after_a_failed_start():
         child.reap()
 
 
-def test_child_that_loads_may_be_silent_for_longer():
+def test_child_that_loads_lives_as_long_as_it_works_and_says_on_what():
     child = Child("engine", "support.fakes:run_engine", (), lambda *_: None)
     assert not child.is_hung(time.monotonic() + 10**6, 60)  # it was never started
     child.start()
     try:
         now = time.monotonic()
-        assert not child.is_hung(now + START_TIMEOUT - 1, 60)
-        assert child.is_hung(now + START_TIMEOUT + 1, 60)
+        assert not child.is_hung(now + LOAD_SILENCE - 1, 2)
+        assert child.is_hung(now + LOAD_SILENCE + 1, 2)
+        assert not child.is_hung(now + 59, 60)
+        assert child.is_hung(now + 61, 60)
+        later = now + START_TIMEOUT
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "monotonic", lambda: later)
+            child.mark_progress(is_told=False)
+            assert not child.is_hung(later - 1, 60)
+            assert child.is_hung(later + 1, 60)  # it works for ever on one thing
+            child.mark_progress(is_told=True)
+            assert not child.is_hung(later + 1, 60)
         child.mark_ready()
         assert not child.is_hung(now + 59, 60)
         assert child.is_hung(now + 61, 60)

@@ -9,9 +9,13 @@ import os
 import resource
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import msgspec
 
 from mlxnode.config.tables import NodeConfig
 from mlxnode.messages import (
@@ -19,10 +23,12 @@ from mlxnode.messages import (
     Connect,
     Connected,
     Drain,
+    EngineSilent,
     FailedModels,
     Fatal,
     Ping,
     Pong,
+    Progress,
     Ready,
     Reserve,
     Reserved,
@@ -37,7 +43,15 @@ TOKEN_LIMIT = 150
 RESERVED = 140
 
 
-def run_engine(control: Connection, config: NodeConfig, models: list[object]) -> None:
+def run_engine(
+    control: Connection, config: NodeConfig, models: Sequence[Any] = (), *_: object
+) -> None:
+    folder = Path(config.api.models["folder"].path)
+    for model in models if list(folder.glob("engine-dies-*")) else ():
+        # At once: a message in the queue of a pipe would be lost.
+        control.send_bytes(msgspec.msgpack.encode(Progress("", model.id)))
+        if (folder / f"engine-dies-{model.id}").exists():
+            os._exit(5)
     Fake("engine", control, config).run()
 
 
@@ -91,6 +105,8 @@ class Fake:
                 if ticket == 1:  # the second reservation stays open
                     self._control.send(Settle(1, 10))
                     self._control.send(Reserve(2, "key", "model", RESERVED, 0))
+            case EngineSilent(seconds):
+                self._report("heard" if seconds is None else "silent")
             case FailedModels(reasons):
                 self._report(f"told-{','.join(reasons) or 'none'}")
             case Access(keys=keys):
@@ -135,15 +151,15 @@ class Fake:
 
 def _refuse_one_pipe() -> None:
     """The first data pipe finds no file descriptor."""
-    from mlxnode.process import supervisor
+    from mlxnode.process import wiring
 
-    real = supervisor.make_pipe
+    real = wiring.make_pipe
 
     def refuse(duplex: bool) -> None:
-        supervisor.make_pipe = real
+        wiring.make_pipe = real
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    supervisor.make_pipe = refuse
+    wiring.make_pipe = refuse
 
 
 def supervise(folder: Path, **server: Any) -> int:
@@ -176,7 +192,7 @@ def supervise(folder: Path, **server: Any) -> int:
 
     return Supervisor(
         NodeConfig(api=api, server=ServerConfig(**server)),
-        [],
+        [SimpleNamespace(id=id) for id in api.models],
         Access(keys=[]),
         listener,
         on_ready=on_ready,

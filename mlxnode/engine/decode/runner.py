@@ -79,6 +79,7 @@ class TextRunner:
         )
         self._config = config
         self._requests: dict[RequestKey, Request] = {}
+        self._compiling: list[Request] = []  # their grammars, in other threads
         self._reuse = PrefixReuse(
             self._prefixes,
             self._batch,
@@ -97,6 +98,11 @@ class TextRunner:
     @property
     def num_running(self) -> int:
         return len(self._batch)
+
+    @property
+    def active(self) -> list[RequestKey]:
+        self._compiling = [request for request in self._compiling if request.compiling]
+        return [each.key for each in (*self._scheduler.admitted, *self._compiling)]
 
     @property
     def step_seconds(self) -> float | None:
@@ -119,6 +125,8 @@ class TextRunner:
         refusal = self._scheduler.refusal(request)
         if refusal is None:
             self._grammars.compile(request)
+            if request.compiling is not None:
+                self._compiling.append(request)
             self._requests[request.key] = request
             self._scheduler.add(request)
             self._scheduler.admit()

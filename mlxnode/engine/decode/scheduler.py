@@ -52,6 +52,11 @@ class Scheduler:
         return bool(self._waiting or self._admitted)
 
     @property
+    def admitted(self) -> list[Request]:
+        """The requests that the next step can work on."""
+        return list(self._admitted.values())
+
+    @property
     def num_waiting(self) -> int:
         return len(self._waiting)
 

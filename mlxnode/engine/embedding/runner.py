@@ -56,6 +56,10 @@ class EmbeddingRunner:
         return len(self._queue) > 0
 
     @property
+    def active(self) -> list[RequestKey]:
+        return list(dict.fromkeys(item.request.key for item in self._batch))
+
+    @property
     def step_seconds(self) -> None:
         return None  # no row is ever decoding
 
@@ -83,6 +87,7 @@ class EmbeddingRunner:
     def step(self, others: Sequence[Runner] = ()) -> Iterator[list[Output]]:
         """Compute one batch. Yields the outputs of the requests that are complete with it."""
         self._batch = self._queue.next_batch(self._batch_tokens(others))
+        yield []  # the loop notes whose batch it is
         started_at = time.perf_counter()
         vectors = self._model.compute(self._batch)
         length = max(len(item.tokens) for item in self._batch)

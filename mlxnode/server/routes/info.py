@@ -76,7 +76,7 @@ async def openapi(request: Request) -> HTTPResponse:
 async def health(request: Request) -> HTTPResponse:
     """Whether requests can be served now; needs no key."""
     context = context_of(request)
-    context.engine.check_connected()
+    context.engine.check_answering()
     return json_response(Health("ok", "ok", sorted(context.registry.failed)))
 
 

@@ -1,0 +1,98 @@
+"""Which requests may end the engine: those that run now, that have to wait, or are refused."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from mlxnode.engine.work import RequestKey
+from mlxnode.messages import Embed, Generate, Suspects
+from mlxnode.process.step_record import FINGERPRINT_BYTES, StepRecord
+
+# Who sends a request, and how urgent it is, changes nothing in what it does to the engine.
+_SENDER = {"uid": 0, "key": "", "priority": 0}
+
+
+def fingerprint_of(message: Generate | Embed) -> bytes:
+    """A digest of all that decides what the engine computes; equal for a client's retries."""
+    sender = {name: value for name, value in _SENDER.items() if hasattr(message, name)}
+    data = msgspec.msgpack.encode(msgspec.structs.replace(message, **sender))
+    return hashlib.blake2b(data, digest_size=FINGERPRINT_BYTES).digest()
+
+
+class Suspicion:
+    """The fingerprints of the requests in this engine.
+
+    ``note`` writes those of the current step to ``record``, from which the supervisor learns
+    what the engine died of. Quarantined requests wait here until few enough others run.
+    """
+
+    def __init__(self, record: StepRecord | None):
+        self._record = record
+        self._suspects = Suspects([], [], 1, [])
+        self._refused: frozenset[bytes] = frozenset()
+        self._quarantined: frozenset[bytes] = frozenset()
+        self._watched: frozenset[bytes] = frozenset()
+        self._fingerprints: dict[RequestKey, bytes] = {}
+        self._held: deque[tuple[RequestKey, Generate | Embed]] = deque()
+        self._running: set[RequestKey] = set()  # quarantined, and let through
+        self._noted: list[RequestKey] = []
+
+    def learn(self, suspects: Suspects) -> None:
+        """Take what the supervisor knows."""
+        self._suspects = suspects
+        self._refused = frozenset(suspects.refused)
+        self._quarantined = frozenset(suspects.quarantined)
+        self._watched = frozenset(suspects.watched)
+
+    def add(self, key: RequestKey, message: Generate | Embed) -> bool:
+        """Take a request; False if it is not to be run."""
+        fingerprint = fingerprint_of(message)
+        if fingerprint not in self._refused:
+            self._fingerprints[key] = fingerprint
+        return fingerprint not in self._refused
+
+    @property
+    def num_held(self) -> int:
+        """The requests that wait here."""
+        return len(self._held)
+
+    def hold(self, key: RequestKey, message: Generate | Embed) -> bool:
+        """True if the request has to wait for others that are in quarantine, and does so."""
+        if self._fingerprints[key] not in self._quarantined:
+            return False
+        if len(self._running) < self._suspects.limit:
+            self._running.add(key)
+            return False
+        self._held.append((key, message))
+        return True
+
+    def release(self) -> tuple[RequestKey, Generate | Embed] | None:
+        """A held request that can run now."""
+        if self._held and len(self._running) < self._suspects.limit:
+            self._running.add(self._held[0][0])
+            return self._held.popleft()
+        return None
+
+    def forget(self, key: RequestKey) -> bytes | None:
+        """A request has ended in any way; returns its fingerprint if it is watched."""
+        self._running.discard(key)
+        if any(key == held for held, _ in self._held):
+            self._held = deque(each for each in self._held if each[0] != key)
+        fingerprint = self._fingerprints.pop(key, None)
+        return fingerprint if fingerprint in self._watched else None
+
+    def note(self, keys: Iterable[RequestKey]) -> None:
+        """The engine works on these requests from now on."""
+        keys = list(keys)
+        if keys == self._noted:
+            return
+        self._noted = keys
+        if self._record is not None:
+            self._record.write(self.noted)
+
+    @property
+    def noted(self) -> list[bytes]:
+        """The fingerprints of the requests that the engine works on."""
+        return [self._fingerprints[key] for key in self._noted if key in self._fingerprints]

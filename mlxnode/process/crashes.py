@@ -1,0 +1,72 @@
+"""Why the engine died: a request of its step, or a model that it was loading."""
+
+import logging
+import time
+from collections import Counter
+
+from mlxnode.messages import Suspects
+from mlxnode.process.step_record import StepRecord
+from mlxnode.process.suspects import SuspectList
+
+log = logging.getLogger("mlxnode.supervisor")
+
+MAX_LOAD_CRASHES = 3  # of a model; then the engine does without it
+
+
+class EngineCrashes:
+    """The deaths of all incarnations of the engine, and what follows from each.
+
+    ``record`` is written by the engine. ``failed_models`` are those that ended the engine each
+    time it loaded them, by id, with the reason.
+    """
+
+    def __init__(self) -> None:
+        self.record = StepRecord()
+        self.failed_models: dict[str, str] = {}
+        self._suspects = SuspectList()
+        self._loading: str | None = None
+        self._load_crashes: Counter[str] = Counter()
+        self._seen: set[str] = set()  # by this engine
+        self._proven: set[str] = set()  # loaded once, so another death has another reason
+
+    @property
+    def suspects(self) -> Suspects:
+        """What the engine has to know about requests."""
+        return self._suspects.message
+
+    def note_start(self) -> None:
+        """A new engine starts: it works on nothing."""
+        self._loading = None
+        self._seen.clear()
+        self.record.write(())
+
+    def note_loading(self, model_id: str | None) -> None:
+        """The engine loads this model from now on; None: the one before still."""
+        if model_id is not None:
+            self._loading = model_id
+            self._seen.add(model_id)
+
+    def note_ready(self) -> None:
+        """All models are loaded, or have failed."""
+        self._loading = None
+        self._proven |= self._seen
+
+    def note_step(self, fingerprints: list[bytes]) -> None:
+        """A step of these requests ended the engine, or raised an exception."""
+        if self._suspects.note_death(fingerprints, time.monotonic()):
+            log.warning("a request that was in the failed steps of the engine is refused now")
+
+    def note_death(self) -> bool:
+        """The engine has died; True if it is known what it died of."""
+        if (id := self._loading) is not None:
+            self._load_crashes[id] += id not in self._proven
+            if self._load_crashes[id] >= MAX_LOAD_CRASHES:
+                self.failed_models[id] = "the engine dies while it loads this model"
+            return False
+        fingerprints = self.record.read()
+        self.note_step(fingerprints)
+        return bool(fingerprints)
+
+    def clear(self, fingerprint: bytes) -> None:
+        """A suspected request has ended well."""
+        self._suspects.clear(fingerprint)
