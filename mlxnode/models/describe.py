@@ -135,7 +135,9 @@ def _is_known_to_mlx_lm(model_type: str) -> bool:
 
 def _context_length(config: dict[str, Any]) -> int:
     for table in (config, config.get("text_config")):
-        for key in _CONTEXT_KEYS if isinstance(table, dict) else ():
+        if not isinstance(table, dict):
+            continue
+        for key in _CONTEXT_KEYS:
             if isinstance(length := table.get(key), int) and 0 < length <= _MAX_CONTEXT:
                 return length
     return _UNBOUNDED_CONTEXT

@@ -1,4 +1,4 @@
-"""What the requests of all workers cost: against the rate limits, and in the usage of the keys."""
+"""What requests cost: against the rate limits, and in the usage of the keys."""
 
 from mlxnode.config.tables import NodeConfig
 from mlxnode.messages import Reserve, Settle, Usage, Used

@@ -22,7 +22,7 @@ from mlxnode.engine.decode.prompt_lookup import PromptLookup
 from mlxnode.engine.decode.request import Request, Stage
 from mlxnode.engine.decode.sampling import Sampler, adjustments_of, columns_of
 from mlxnode.engine.decode.scheduler import Scheduler
-from mlxnode.engine.decode.token_counts import TokenCounts
+from mlxnode.engine.decode.token_counts import TokenCounts, num_sampled
 from mlxnode.engine.kvcache.budget import MemoryBudget, measure_caches
 from mlxnode.engine.kvcache.disk import PrefixStore
 from mlxnode.engine.kvcache.prefix import PrefixCache
@@ -31,7 +31,7 @@ from mlxnode.engine.pacing import PrefillPacing
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.figures import RunnerFigures
 from mlxnode.kernels.backend import OPS, Kernels
-from mlxnode.messages import Embed, Failed, Generate, Update
+from mlxnode.messages import Embed, Failed, Generate
 
 
 class TextRunner:
@@ -197,7 +197,7 @@ class TextRunner:
         # The device started the step after its launch and after the step before it.
         seconds, self._read_at = now - max(step.started_at, self._read_at), now
         self._pacing.observe_step(seconds)
-        num_tokens = sum(_num_tokens(output) for output in outputs)
+        num_tokens = sum(num_sampled(output) for output in outputs)
         is_drafted = step.drafts is not None
         self._lookup.budget.observe(len(step.rows), seconds, num_tokens, is_drafted=is_drafted)
         return self._forget_ended(outputs)
@@ -346,8 +346,3 @@ class TextRunner:
 def _share(gigabytes: float | None, budget: MemoryBudget) -> int:
     """The bytes of a part of the budget: as configured, else a quarter."""
     return budget.total // 4 if gigabytes is None else int(gigabytes * 1e9)
-
-
-def _num_tokens(output: Output) -> int:
-    """Sampled tokens, a stop id included."""
-    return max(len(output.message.tokens), 1) if isinstance(output.message, Update) else 1

@@ -27,3 +27,8 @@ class TokenCounts:
         for output in outputs:
             if isinstance(output.message, Update):
                 self.generated += len(output.message.tokens)
+
+
+def num_sampled(output: Output) -> int:
+    """Sampled tokens, a stop id included."""
+    return max(len(output.message.tokens), 1) if isinstance(output.message, Update) else 1
