@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CONFIG = """
 [api]
 address = "127.0.0.1:0"
+admin_key = "sk-admin"
 [api.keys.alice]
 key = "sk-alice"
 [api.keys.bob]
@@ -77,6 +78,14 @@ def sums(rows: list[dict[str, Any]]) -> Counter:
         for name in ("requests", "prompt_tokens", "cached_tokens", "completion_tokens"):
             found[row["key"], row["model"], name] += row[name]
     return +found
+
+
+def of_admin(url: str, **query: str) -> list[dict[str, Any]]:
+    """What the node tells an administrator."""
+    headers = {"authorization": "Bearer sk-admin"}
+    answer = httpx.get(f"{url}/admin/usage", params=query, headers=headers, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
 
 
 def wait_for(folder: Path, expected: Counter) -> None:
@@ -170,6 +179,10 @@ def test_usage_of_two_keys_is_exact_and_outlives_restart_and_kill(folder):
         node.wait_ready(300)
         expected += asyncio.run(ask_many(node.url, 4))
         wait_for(folder, expected)
+        assert of_admin(node.url) == usage(folder)
+        [bob] = of_admin(node.url, key="bob", model="vectors", by="key")
+        assert bob["requests"] == expected["bob", "vectors", "requests"]
+        assert of_admin(node.url, to="2001-01-01") == []
         os.kill(node.process.pid, signal.SIGKILL)
         node.process.wait()
     assert sums(usage(folder)) == expected

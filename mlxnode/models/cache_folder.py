@@ -9,14 +9,25 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mlxnode.errors import ConfigError
+
 
 def cache_folder() -> Path:
-    """``$MLXNODE_CACHE``, else the platform's cache folder for mlxnode."""
-    if own := os.environ.get("MLXNODE_CACHE"):
-        return Path(own).expanduser()
-    if sys.platform == "darwin":
-        return Path("~/Library/Caches/mlxnode").expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mlxnode"
+    """``$MLXNODE_CACHE``, else the platform's cache folder for mlxnode.
+
+    Raises:
+        ConfigError: the user has no home folder, as in a container, and no folder is named.
+    """
+    try:
+        if own := os.environ.get("MLXNODE_CACHE"):
+            return Path(own).expanduser()
+        if sys.platform == "darwin":
+            return Path("~/Library/Caches/mlxnode").expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mlxnode"
+    except RuntimeError as error:
+        raise ConfigError(
+            "this user has no home folder: set $MLXNODE_CACHE to a folder that it can write"
+        ) from error
 
 
 def build_once(target: Path, build: Callable[[Path], None]) -> Path:

@@ -8,11 +8,12 @@ import socket
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
 from mlxnode.config.tables import ModelType, NodeConfig
-from mlxnode.errors import StatusError
+from mlxnode.errors import StatusError, UsageError
 from mlxnode.figures import NodeFigures
 from mlxnode.messages import (
     Access,
@@ -36,6 +37,7 @@ from mlxnode.process.pipe import Pipe
 from mlxnode.process.pulse import stop_pulse
 from mlxnode.process.signals import ignore_signals
 from mlxnode.process.status_socket import read_status
+from mlxnode.process.usage_file import UsageRow, read_usage, usage_path
 from mlxnode.server.client import EngineClient
 from mlxnode.server.errors import Unavailable
 from mlxnode.server.http.auth import Keyring
@@ -140,6 +142,7 @@ class Worker:
             report_usage=self._control.send,
             tls=self._tls,
             read_figures=self._read_figures,
+            read_usage=self._read_usage,
             response_store=self._store,
             request_log=self._request_log,
         )
@@ -164,6 +167,18 @@ class Worker:
             return read_status(self._listener.getsockname()[1])
         except (StatusError, OSError) as error:
             raise Unavailable(f"The figures of the node cannot be read: {error}") from error
+
+    def _read_usage(self, **which: Any) -> list[UsageRow]:
+        """The rows of the usage file; ``which``: see ``usage_file.read_usage``.
+
+        Raises:
+            Unavailable: it cannot be read.
+        """
+        try:
+            path = usage_path(self._config.server.usage_file)
+            return [] if path is None else read_usage(path, **which)
+        except UsageError as error:
+            raise Unavailable(f"The usage cannot be read: {error}") from error
 
     # --- the control pipe: called on its reader thread ------------------------------
 

@@ -1,6 +1,7 @@
 """A node that lacks memory, descriptors, or room on the disk."""
 
 import asyncio
+import os
 import resource
 
 import pytest
@@ -43,6 +44,18 @@ async def test_full_disk_costs_stored_answers_and_no_request(
     assert {answer.status for answer in answers} == {200}
     node.kill(node.engine_pid())
     await node.recovers()
+
+
+async def test_node_without_home_and_without_its_temporary_folder_serves(
+    own_node, round, tmp_path
+):
+    """$TMPDIR names no folder, and nobody says where the user is at home."""
+    names = ("PATH", "PYTHONPATH", "MLXNODE_CACHE", "MLXNODE_STATE")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    node = own_node(env={**kept, "TMPDIR": str(tmp_path / "none")})
+    await node.recovers()
+    assert (await node.answer(round)).status == 200
+    await node.is_clean()
 
 
 async def test_node_with_few_descriptors_recovers(own_node, round):

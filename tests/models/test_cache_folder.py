@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from mlxnode.errors import ConfigError
 from mlxnode.models.cache_folder import build_once, cache_folder
 
 
@@ -15,6 +16,16 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "mlxnode"
     monkeypatch.setattr("sys.platform", "darwin")
     assert cache_folder() == Path("~/Library/Caches/mlxnode").expanduser()
+
+
+def test_cache_folder_of_a_user_without_a_home_is_an_error_that_says_what_to_do(monkeypatch):
+    def no_home(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    monkeypatch.delenv("MLXNODE_CACHE", raising=False)
+    with pytest.raises(ConfigError, match=r"set \$MLXNODE_CACHE"):
+        cache_folder()
 
 
 def test_build_once_leaves_nothing_behind_when_building_fails(tmp_path):

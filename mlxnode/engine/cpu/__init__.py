@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mlxnode.engine.cpu import blas, malloc
+from mlxnode.engine.cpu import blas, malloc, scratch
 
 if TYPE_CHECKING:
     from mlx import nn
 
 
 def prepare_process() -> None:
-    """Load a fast BLAS and configure malloc. Call this before the first import of mlx."""
+    """Load a fast BLAS, configure malloc and find a folder for compiled code.
+
+    Call this before the first import of mlx.
+    """
+    scratch.name_scratch_folder()
     blas.preload_blas()
     malloc.keep_freed_arrays()
 

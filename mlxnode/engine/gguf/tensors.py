@@ -38,13 +38,15 @@ def read_arrays(file: Path, tensors: Sequence[Tensor], dtype: mx.Dtype) -> Array
     of the file; scales and biases have ``dtype``.
 
     Raises:
-        ModelError: a tensor has a type that is not supported.
+        ModelError: a tensor has a type that is not supported, or the file ends within it.
     """
     with file.open("rb") as stream:
         data = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     for tensor in tensors:
         _check(tensor)
         content = data[tensor.start : tensor.end]
+        if len(content) < tensor.end - tensor.start:
+            raise ModelError(f"{file}: it is cut off within the tensor {tensor.name}")
         if tensor.kind in _DENSE:
             arrays = [_dense(content, tensor)]
         else:

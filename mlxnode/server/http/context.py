@@ -1,8 +1,9 @@
 """The objects that all request handlers of a worker share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
 from sanic import Request
 
 from mlxnode.config.tables import NodeConfig
@@ -33,6 +34,7 @@ class WorkerContext:
     report_usage: Callable[[Usage], object]  # to the supervisor
     tls: Tls
     read_figures: Callable[[], NodeFigures]  # of the node; raises Unavailable
+    read_usage: Callable[..., Sequence[Struct]]  # as ``process.usage_file``; the same
     response_store: ResponseStore | None = None
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None

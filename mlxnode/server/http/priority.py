@@ -7,6 +7,7 @@ from sanic import Request
 
 from mlxnode.server.client import Sender
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.http.addresses import network_of
 from mlxnode.server.http.auth import ANONYMOUS
 
 _MOST = 100  # a larger number says no more: each is a queue of its own in the engine
@@ -38,6 +39,7 @@ def sender_of(request: Request) -> Sender:
             param="priority",
             code="priority_not_allowed",
         )
-    # Without keys, the clients share the engine by their addresses.
-    name = f"{key.id} {request.ip}" if key is ANONYMOUS else key.id
+    name = key.id
+    if key is ANONYMOUS:  # Without keys, the clients share the engine by their addresses.
+        name += f" {network_of((request.ip,) if request.ip else None)}"
     return Sender(name, key.priority + priority, key.weight)

@@ -21,7 +21,7 @@ def read_query(request: Request, schema: type[Query]) -> Query:
     """
     arguments = request.get_args(keep_blank_values=True)
     sent = {name: values[0] for name, values in arguments.items()}
-    known = schema.__struct_fields__
+    known = schema.__struct_encode_fields__
     if others := [name for name in sent if name not in known]:
         name_ignored(request, others)
     try:

@@ -1,12 +1,13 @@
-"""For the administrator: ``/admin/status`` and ``/admin/keys``; they take admin keys only."""
+"""For the administrator, whose keys these routes take alone: status, keys and usage."""
 
 import asyncio
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from mlxnode.server.formats.admin import Key, KeyList
+from mlxnode.server.formats.admin import Key, KeyList, UsageList, UsageQuery
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of
+from mlxnode.server.http.query import read_query
 
 blueprint = Blueprint("admin")
 
@@ -26,3 +27,20 @@ async def keys(request: Request) -> HTTPResponse:
         for key in context_of(request).keyring.keys
     ]
     return json_response(KeyList(known))
+
+
+@blueprint.get("/admin/usage", ctx_admin=True)
+async def usage(request: Request) -> HTTPResponse:
+    """What each key has used: ``?from=2026-01-01&to=2026-01-31&by=key``."""
+    asked = read_query(request, UsageQuery)
+    first, last = asked.days
+    # In a thread: it reads a file.
+    rows = await asyncio.to_thread(
+        context_of(request).read_usage,
+        first=first,
+        last=last,
+        key=asked.key,
+        model=asked.model,
+        by=("day", "key", "model") if asked.by is None else (asked.by,),
+    )
+    return json_response(UsageList(rows))

@@ -6,7 +6,7 @@ import pytest
 from mlxnode.config.keys import ApiKey
 from mlxnode.messages import Access, Ping, Pong
 
-PATHS = ["/admin/status", "/admin/keys", "/admin/keys/", "/v1/admin/keys"]
+PATHS = ["/admin/status", "/admin/usage", "/admin/keys", "/admin/keys/", "/v1/admin/keys"]
 
 
 def get(worker, path: str, key: str | None = None) -> httpx.Response:
@@ -26,6 +26,14 @@ def test_admin_status_needs_the_supervisor(worker):
     answer = get(worker, "/admin/status", worker.admin_key)  # of a worker without a node
     assert answer.status_code == 503
     assert "figures of the node" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "query, param", [("from=yesterday", "from"), ("to=2026-13-01", "to"), ("by=week", "by")]
+)
+def test_admin_usage_names_what_is_wrong_in_its_query(worker, query, param):
+    answer = get(worker, f"/admin/usage?{query}", worker.admin_key)
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == param
 
 
 @pytest.mark.parametrize("path", PATHS)
