@@ -11,7 +11,7 @@ from mlxnode.messages import Embed, Generate, Suspects
 from mlxnode.process.step_record import FINGERPRINT_BYTES, StepRecord
 
 # Who sends a request, and how urgent it is, changes nothing in what it does to the engine.
-_SENDER = {"uid": 0, "key": "", "priority": 0}
+_SENDER = {"uid": 0, "key": "", "weight": 1.0, "priority": 0, "call": 0}
 
 
 def fingerprint_of(message: Generate | Embed) -> bytes:

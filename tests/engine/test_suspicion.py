@@ -17,7 +17,7 @@ from mlxnode.process.step_record import StepRecord
 
 def test_fingerprints_tell_requests_apart_and_not_their_senders():
     first = generate(1)
-    again = msgspec.structs.replace(first, uid=9)
+    again = msgspec.structs.replace(first, uid=9, key="another", weight=2.0, priority=3, call=8)
     assert fingerprint_of(first) == fingerprint_of(again)
     others = [
         generate(1, prompt=11),

@@ -203,6 +203,10 @@ MAKERS: dict[str, Callable[[Rng], dict[str, Any]]] = {
 }
 
 
+_LIMITS = {"/v1/responses": "max_output_tokens"}  # the field of a route, if not max_tokens
+_OTHERS = ("max_completion_tokens",)
+
+
 def recorded() -> list[tuple[str, dict[str, Any]]]:
     """The paths and bodies that clients of other projects have sent."""
     found = []
@@ -210,12 +214,9 @@ def recorded() -> list[tuple[str, dict[str, Any]]]:
         for line in file.read_text().splitlines():
             record = json.loads(line)
             if record["body"]:
-                limits = {
-                    name: 4
-                    for name in ("max_tokens", "max_completion_tokens")
-                    if name in record["body"]
-                }
-                found.append((record["path"], record["body"] | {"model": CHAT} | limits))
+                name = _LIMITS.get(record["path"].partition("?")[0], "max_tokens")
+                limited = {key: v for key, v in record["body"].items() if key not in _OTHERS}
+                found.append((record["path"], limited | {"model": CHAT, name: 16}))
     return found
 
 

@@ -13,6 +13,7 @@ from fuzz.targets import TARGETS, import_modules
 
 SLOW = 10  # seconds for one input: a finding
 MAX_SIZE = 8192  # bytes of an input
+FINDINGS = Path(__file__).parents[2] / "build" / "findings"
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
     with atheris.instrument_imports():
         import_modules(target)
     run = target.make()
+    FINDINGS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(target.seeds()):
             (Path(folder) / str(number)).write_bytes(seed)
@@ -35,6 +37,7 @@ def main() -> None:
             f"-timeout={SLOW}",
             "-rss_limit_mb=1024",
             "-print_final_stats=1",
+            f"-artifact_prefix={FINDINGS}/",
             "-verbosity=0",
         ]
         atheris.Setup(arguments, run)

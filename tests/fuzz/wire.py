@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-HANG = 60.0  # seconds without an end of the answer
+HANG = 120.0  # seconds without an end of the answer
 _BAITS = (
     b"\r\n",
     b"\n",
