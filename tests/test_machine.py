@@ -75,7 +75,7 @@ class Client:
     def __init__(self, node: NodeProcess):
         port = int(node.url.rpartition(":")[2])
         self._connection = socket.create_connection(("127.0.0.1", port), timeout=WAIT)
-        self._connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        self._connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
     def status(self) -> int:
         """A reset, or an end without an answer, is an error."""

@@ -6,6 +6,8 @@ import msgspec
 import pytest
 
 from mlxnode import messages as m
+from mlxnode.config.certificate import Certificate
+from mlxnode.config.keys import ApiKey
 
 UNIONS = {
     m.WorkerToEngine: [
@@ -50,12 +52,19 @@ UNIONS = {
         m.Reserved(1, None, 0.0, m.Limit(60, 59, 1.0), None),
         m.Reserved(2, "tokens", 1.5, None, m.Limit(100, 0, 60.0)),
         m.Reserved(3, "tokens", None, None, m.Limit(100, 100, 0.0)),
+        m.Access(keys=[ApiKey("a", b"digest", frozenset({"m"}))], is_limited=True),
+        m.Access(keys=[], certificate=Certificate(b"chain", b"key")),
+        m.EngineSilent(3.5),
+        m.EngineSilent(None),
+        m.Suspects([b"a"], [b"b", b"c"], 1, [b"b"]),
     ],
     m.ChildToSupervisor: [
         m.Pong(1),
         m.Progress("loading"),
         m.Ready(),
         m.Connected(7),
+        m.StepFailed([b"a"]),
+        m.Cleared(b"a"),
         m.Fatal("no"),
         m.Reserve(1, "anonymous", "a/b", 100, 1024),
         m.Used(1, 300),

@@ -114,3 +114,11 @@ class Runner(Protocol):
     def do_idle_work(self) -> bool:
         """Do one task that can wait until nothing else is to do; False if there is none."""
         ...
+
+
+def in_units(size: int) -> str:
+    """A number of bytes in GB, MB or KB, with three digits at least."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.2f} {unit}"
+    return f"{size / 1e3:.2f} KB"

@@ -104,6 +104,8 @@ def build_app(name: str, context: WorkerContext) -> LoggedApp:
 
 async def _begin(request: Request) -> HTTPResponse | None:
     """Check a request before its handler, and before the answer if it has none (404, 405)."""
+    if request.method == "NONE":
+        return None  # Sanic's own, for the answer to a head that is refused
     context = context_of(request)
     headers = request.headers
     if is_mistaken(request):

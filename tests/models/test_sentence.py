@@ -213,7 +213,7 @@ def test_read_sentence_config_names_a_broken_file(folder, text):
 def test_tokenizer_encodes_each_text_whole(folder):
     tokenizer = SentenceTokenizer(folder, read_sentence_config(folder))
     long = "x" * 500
-    ids = tokenizer.encode(["ab", "", "🙂", long])
+    ids = list(tokenizer.encode(["ab", "", "🙂", long]))
     assert [len(i) for i in ids] == [2, 0, 4, 500]
 
 
@@ -243,7 +243,7 @@ def test_tokenizer_puts_the_default_prompt_first(folder):
     settings = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
     write(folder, "config_sentence_transformers.json", settings)
     prompted = SentenceTokenizer(folder, read_sentence_config(folder))
-    assert prompted.encode(["ab"]) == plain.encode(["query: ab"])
+    assert list(prompted.encode(["ab"])) == list(plain.encode(["query: ab"]))
 
 
 def test_tokenizer_puts_the_prompts_of_a_search_first(folder):
@@ -251,25 +251,28 @@ def test_tokenizer_puts_the_prompts_of_a_search_first(folder):
     settings = {"prompts": {"query": "query: ", "passage": "passage: "}}
     write(folder, "config_sentence_transformers.json", settings)
     prompted = SentenceTokenizer(folder, read_sentence_config(folder))
-    assert prompted.encode_queries(["ab"]) == plain.encode(["query: ab"])
-    assert prompted.encode_documents(["ab", "c"]) == plain.encode(["passage: ab", "passage: c"])
-    assert prompted.encode(["ab"]) == plain.encode(["ab"])
+    queries, documents = prompted.encode_queries(["ab"], 9), ["passage: ab", "passage: c"]
+    assert list(queries) == list(plain.encode(["query: ab"]))
+    assert list(prompted.encode_documents(["ab", "c"], 20)) == list(plain.encode(documents))
+    assert list(prompted.encode(["ab"])) == list(plain.encode(["ab"]))
 
 
 def test_tokenizer_lowercases_when_the_model_says_so(folder):
     plain = SentenceTokenizer(folder, read_sentence_config(folder))
     write(folder, "sentence_bert_config.json", {"do_lower_case": True})
     lowercasing = SentenceTokenizer(folder, read_sentence_config(folder))
-    assert lowercasing.encode(["ABC"]) == plain.encode(["abc"]) != plain.encode(["ABC"])
+    upper, lower = (list(plain.encode([text])) for text in ("ABC", "abc"))
+    assert list(lowercasing.encode(["ABC"])) == lower != upper
 
 
 def test_tokenizer_is_safe_in_threads(folder):
     tokenizer = SentenceTokenizer(folder, read_sentence_config(folder))
     texts = [chr(97 + i) * (i + 1) for i in range(20)]
-    expected = [tokenizer.encode([text]) for text in texts]
+    expected = [list(tokenizer.encode([text])) for text in texts]
     with ThreadPoolExecutor(8) as pool:
         assert (
-            list(pool.map(lambda text: tokenizer.encode([text]), texts * 20)) == expected * 20
+            list(pool.map(lambda text: list(tokenizer.encode([text])), texts * 20))
+            == expected * 20
         )
 
 
@@ -294,7 +297,8 @@ def test_sentence_does_not_import_mlx(folder):
         "import sys; from pathlib import Path; from mlxnode.models.sentence.config import *; "
         "from mlxnode.models.sentence.tokenizer import *;"
         f"folder = Path({str(folder)!r});"
-        "print(SentenceTokenizer(folder, read_sentence_config(folder)).encode(['a']));"
+        "tokenizer = SentenceTokenizer(folder, read_sentence_config(folder));"
+        "print(list(tokenizer.encode(['a'])));"
         "assert not any(name.split('.')[0] == 'mlx' for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -9,7 +9,7 @@ from mlxnode.engine.decode.request import Request, Stage
 from mlxnode.engine.decode.shares import displaceable
 from mlxnode.engine.decode.waiting import WaitingRequests
 from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
-from mlxnode.engine.work import RequestKey
+from mlxnode.engine.work import RequestKey, in_units
 from mlxnode.messages import Failed
 
 
@@ -258,11 +258,3 @@ class Scheduler:
             if request.stage is not Stage.RUNNING
         )
         return batch + copy + own
-
-
-def in_units(size: int) -> str:
-    """A number of bytes in GB, MB or KB, with three digits at least."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if size >= factor:
-            return f"{size / factor:.2f} {unit}"
-    return f"{size / 1e3:.2f} KB"

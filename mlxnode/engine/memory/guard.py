@@ -8,7 +8,7 @@ import mlx.core as mx
 
 from mlxnode import footprint
 from mlxnode.engine.memory.pressure import Pressure, Stage
-from mlxnode.engine.work import Output, Runner
+from mlxnode.engine.work import Output, Runner, in_units
 from mlxnode.messages import Failed
 
 log = logging.getLogger("mlxnode.engine")
@@ -91,8 +91,8 @@ class MemoryGuard:
         _, key, runner = max(candidates, key=lambda candidate: candidate[0])
         runner.abort(key)
         text = (
-            f"the node is short of memory: {used / 1e9:.2f} GB of "
-            f"{self._pressure.limit / 1e9:.2f} GB are in use"
+            f"the node is short of memory: {in_units(used)} of "
+            f"{in_units(self._pressure.limit)} are in use"
         )
         return [Output(key.pipe_id, Failed(key.uid, "overloaded", text))]
 

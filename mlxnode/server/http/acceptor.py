@@ -13,7 +13,7 @@ from sanic.exceptions import RequestTimeout
 from sanic.http import Stage
 
 from mlxnode.server.errors import ApiError
-from mlxnode.server.http.addresses import network_of
+from mlxnode.server.http.addresses import is_loopback, network_of
 from mlxnode.server.http.bytes_in_flight import Share
 from mlxnode.server.http.deadlines import Deadlines
 from mlxnode.server.http.half_close import HalfClosable
@@ -169,8 +169,7 @@ class Acceptor:
         self._tls = tls
         self.connections: set[Connection] = set()
         self._limit = limit
-        # No address gets all, so that others can still connect.
-        self._limit_per_address = limit_per_address or max(limit - limit // 8, 1)
+        self._limit_per_address = limit_per_address
         self._num_by_address: Counter[str] = Counter()
         self._num_surplus = 0
         self._listener = listener
@@ -241,7 +240,7 @@ class Acceptor:
 
     def _open(self, client: socket.socket, address: str, is_surplus: bool) -> None:
         client.setblocking(False)
-        if not is_surplus and self._num_by_address[address] >= self._limit_per_address:
+        if not is_surplus and self._num_by_address[address] >= self._limit_of(address):
             if self._num_surplus >= _GREEDY:
                 client.close()
                 return
@@ -254,6 +253,16 @@ class Acceptor:
         task = self._loop.create_task(self._attach(client, connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _limit_of(self, address: str) -> int:
+        """The connections that one address may have.
+
+        No address of another machine gets all, so that others can still connect. Behind a
+        loopback address are all users of this machine, or all clients of a proxy.
+        """
+        if self._limit_per_address is not None:
+            return self._limit_per_address
+        return self._limit if is_loopback(address) else max(self._limit - self._limit // 8, 1)
 
     async def _attach(self, client: socket.socket, connection: Connection) -> None:
         try:

@@ -4,10 +4,10 @@ from collections import Counter
 
 from mlxnode.engine.decode.prefill_order import MAX_OVERTAKEN
 from mlxnode.engine.decode.request import Request, Stage
-from mlxnode.engine.decode.scheduler import Scheduler, in_units
+from mlxnode.engine.decode.scheduler import Scheduler
 from mlxnode.engine.fairness import SLOW_SHARE
 from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
-from mlxnode.engine.work import Owner, RequestKey
+from mlxnode.engine.work import Owner, RequestKey, in_units
 from mlxnode.messages import Generate, Sampling
 
 

@@ -59,7 +59,7 @@ def demo(demo_embedding) -> tuple[Embedder, list[list[int]], np.ndarray]:
     tokenizer = SentenceTokenizer(demo_embedding, read_sentence_config(demo_embedding))
     texts = json.loads((FIXTURES / "minilm.json").read_text())
     embedder = Embedder.load(serve(demo_embedding))
-    return embedder, tokenizer.encode(texts), np.load(FIXTURES / "minilm.npy")
+    return embedder, list(tokenizer.encode(texts)), np.load(FIXTURES / "minilm.npy")
 
 
 def test_demo_alone_equals_sentence_transformers(demo):

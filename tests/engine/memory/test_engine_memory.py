@@ -73,6 +73,6 @@ def test_engine_refuses_with_numbers_what_its_memory_can_never_hold(start_engine
     worker.send(generate(1, prompt=2000, max_tokens=3000))
     refusal = worker.receive()
     assert isinstance(refusal, Failed) and refusal.reason == "too_large"
-    assert "2000 prompt tokens and an answer need 0.00 GB" in refusal.message
+    assert "2000 prompt tokens and an answer need 1.36 MB" in refusal.message
     worker.send(generate(2, prompt=5, max_tokens=5))
     assert len(worker.tokens(2)[2]) == 5

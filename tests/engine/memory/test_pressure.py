@@ -8,7 +8,7 @@ from support.simulation import Device
 
 from mlxnode.engine.memory.guard import INTERVAL, MemoryGuard
 from mlxnode.engine.memory.pressure import CALM, HIGH, LOW, PATIENCE, Pressure, Stage
-from mlxnode.engine.work import RequestKey
+from mlxnode.engine.work import RequestKey, in_units
 
 LIMIT = 1000
 
@@ -131,7 +131,7 @@ def test_guard_says_how_much_memory_is_in_use():
     guarded.now += INTERVAL
     [output] = guarded.guard.check(guarded.runners)
     assert output.message.reason == "overloaded"
-    assert "0.00 GB of 0.00 GB are in use" in output.message.message
+    assert f"{in_units(2 * LIMIT)} of {in_units(LIMIT)} are in use" in output.message.message
 
 
 def test_guard_reads_the_memory_no_more_often_than_the_interval():

@@ -10,6 +10,7 @@ def hasty_worker(start_worker, served_models):
     """A worker with keys, few connections and short times."""
     server = {
         "max_connections": 16,
+        "max_connections_per_address": 14,
         "request_timeout": 1.0,
         "keep_alive_timeout": 2.0,
         "write_timeout": 2.0,

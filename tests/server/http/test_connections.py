@@ -1,6 +1,7 @@
 """Connections of one address, and very many connections."""
 
 import contextlib
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -54,7 +55,19 @@ def test_one_address_does_not_take_all_connections(hasty):
         pass  # what has ended is not counted
 
 
-def test_two_thousand_idle_connections_and_a_thousand_streams(start_worker, served_models):
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """This process may open as many as the system allows; imports of mlx_lm set 2,048."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_two_thousand_idle_connections_and_a_thousand_streams(
+    many_descriptors, start_worker, served_models
+):
     with start_worker(served_models, {}) as worker, contextlib.ExitStack() as stack:
         worker.connect_engine()
         for number in range(2000):  # some are half-open, as far as the worker can know

@@ -328,4 +328,4 @@ def test_embeddings_have_a_total(strict_worker, texts, status):
     if status == 400:
         error = error_of(response)
         assert (error["param"], error["code"]) == ("input", "max_tokens_per_request")
-        assert "102 tokens, max 100" in error["message"]
+        assert "102 tokens or more, max 100" in error["message"]
