@@ -15,6 +15,7 @@ from mlxnode.server.reading.validation import validate
 
 class Inner(Body):
     flag: bool | None = None
+    more: "list[Inner] | None" = None
 
 
 class Example(Body):
@@ -73,6 +74,10 @@ def test_mending_and_schema_agree(name):
         ({"inner": {"flag": "true"}}, {"inner": Inner(flag=True)}),
         ({"several": {}}, {"several": []}),
         ({"several": [[], {"flag": "true"}]}, {"several": [Inner(), Inner(flag=True)]}),
+        (
+            {"several": [{"more": [[]]}, {"more": None}, {}, {"more": {}}, {"more": [[]]}]},
+            {"several": [{"more": [{}]}, {"more": None}, {}, {"more": []}, {"more": [{}]}]},
+        ),
         ({"nombre": "0.5"}, {"number": 0.5}),
         ({"nombre": 0.5, "zahl": 0.5, "number": 0.25}, {"number": 0.25}),
     ],
@@ -93,6 +98,8 @@ def test_validate_reads_the_only_meaning(raw, expected):
         ({"whole": "1.5"}, "whole", "expected an integer, but got a string"),
         ({"ids": ["1"]}, "ids[0]", "expected an integer, but got a string"),
         ({"several": [{}, [1]]}, "several[1]", "expected an object, but got an array"),
+        ({"several": [{"more": [[]]}, {"more": 7}]}, "several[1].more", "but got an integer"),
+        ({"several": [{"more": [[]]}, {"more": True}]}, "several[1].more", "got a boolean"),
         ({"inner": {"flag": "maybe"}}, "inner.flag", "expected a boolean, but got a string"),
         ({"whole": "9" * 5000}, "whole", "expected an integer"),
     ],
