@@ -1,6 +1,7 @@
 """Values of another type: what is mended, and that the JSON schema says the same."""
 
 import copy
+import json
 from typing import Annotated, Any
 
 import jsonschema
@@ -108,6 +109,20 @@ def test_validate_names_what_has_no_meaning(raw, param, message):
     with pytest.raises(InvalidRequest) as caught:
         validate(Example, raw)
     assert caught.value.param == param and message in caught.value.message
+
+
+def test_fields_that_are_mended_one_after_the_other_are_bounded():
+    texts = ['{"flag": "true"}', '{"more": {}}', '{"more": [[]]}']
+    texts += [f'{{"more": [{text}]}}' for text in texts]
+    items = [json.loads(text) for text in texts]
+    body, _ = validate(Example, {"several": copy.deepcopy(items[:5])})
+    assert body.several[4].more[0].more == []
+    with pytest.raises(InvalidRequest) as caught:
+        validate(Example, {"several": items})
+    assert (caught.value.param, caught.value.code) == (
+        "several[5].more[0].more[0]",
+        "invalid_type",
+    )
 
 
 @pytest.mark.parametrize(
