@@ -92,8 +92,9 @@ def _mend_all(raw: Any, path: Path, read: Callable[[Any], Any]) -> None:
     for part in before:
         holders = [inner for holder in holders for inner in _at(holder, part)]
     for holder in holders:
-        keys = range(len(holder)) if isinstance(last, int) else [last]
-        for key in keys if _has(holder, last) else ():
+        if not _has(holder, last):
+            continue  # the field of another item may hold anything, or be absent
+        for key in range(len(holder)) if isinstance(last, int) else [last]:
             if (meant := read(holder[key])) is not NOTHING:
                 holder[key] = meant
 

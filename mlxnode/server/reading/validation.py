@@ -16,7 +16,8 @@ from mlxnode.server.reading.strict_json import type_name
 
 BodyType = TypeVar("BodyType", bound=Body)
 
-# Each round mends one more field, of all items of a list.
+# Each round mends one more field, of all items of a list. A body that needs more rounds is
+# refused although its schema, which cannot count them, has it: the work has to be bounded.
 _ROUNDS = 6
 MAX_NAMES = 64  # fields that change nothing, of which a response header names the first ones
 _SHOWN = 100  # characters of a name or value in an error

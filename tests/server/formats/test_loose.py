@@ -1,6 +1,7 @@
 """Values of another type: what is mended, and that the JSON schema says the same."""
 
 import copy
+import json
 from typing import Annotated, Any
 
 import jsonschema
@@ -15,6 +16,7 @@ from mlxnode.server.reading.validation import validate
 
 class Inner(Body):
     flag: bool | None = None
+    more: "list[Inner] | None" = None
 
 
 class Example(Body):
@@ -73,6 +75,10 @@ def test_mending_and_schema_agree(name):
         ({"inner": {"flag": "true"}}, {"inner": Inner(flag=True)}),
         ({"several": {}}, {"several": []}),
         ({"several": [[], {"flag": "true"}]}, {"several": [Inner(), Inner(flag=True)]}),
+        (
+            {"several": [{"more": [[]]}, {"more": None}, {}, {"more": {}}, {"more": [[]]}]},
+            {"several": [{"more": [{}]}, {"more": None}, {}, {"more": []}, {"more": [{}]}]},
+        ),
         ({"nombre": "0.5"}, {"number": 0.5}),
         ({"nombre": 0.5, "zahl": 0.5, "number": 0.25}, {"number": 0.25}),
     ],
@@ -93,6 +99,8 @@ def test_validate_reads_the_only_meaning(raw, expected):
         ({"whole": "1.5"}, "whole", "expected an integer, but got a string"),
         ({"ids": ["1"]}, "ids[0]", "expected an integer, but got a string"),
         ({"several": [{}, [1]]}, "several[1]", "expected an object, but got an array"),
+        ({"several": [{"more": [[]]}, {"more": 7}]}, "several[1].more", "but got an integer"),
+        ({"several": [{"more": [[]]}, {"more": True}]}, "several[1].more", "got a boolean"),
         ({"inner": {"flag": "maybe"}}, "inner.flag", "expected a boolean, but got a string"),
         ({"whole": "9" * 5000}, "whole", "expected an integer"),
     ],
@@ -101,6 +109,20 @@ def test_validate_names_what_has_no_meaning(raw, param, message):
     with pytest.raises(InvalidRequest) as caught:
         validate(Example, raw)
     assert caught.value.param == param and message in caught.value.message
+
+
+def test_fields_that_are_mended_one_after_the_other_are_bounded():
+    texts = ['{"flag": "true"}', '{"more": {}}', '{"more": [[]]}']
+    texts += [f'{{"more": [{text}]}}' for text in texts]
+    items = [json.loads(text) for text in texts]
+    body, _ = validate(Example, {"several": copy.deepcopy(items[:5])})
+    assert body.several[4].more[0].more == []
+    with pytest.raises(InvalidRequest) as caught:
+        validate(Example, {"several": items})
+    assert (caught.value.param, caught.value.code) == (
+        "several[5].more[0].more[0]",
+        "invalid_type",
+    )
 
 
 @pytest.mark.parametrize(

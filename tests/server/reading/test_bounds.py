@@ -12,6 +12,8 @@ from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.embeddings.schema import EmbeddingBody
+from mlxnode.server.formats.fields import MAX_INPUTS
+from mlxnode.server.formats.loose import LooseJsonSchema
 from mlxnode.server.formats.messages.schema import MessagesBody
 from mlxnode.server.formats.rerank.schema import RerankBody
 from mlxnode.server.formats.responses.schema import ResponsesBody
@@ -20,6 +22,7 @@ from mlxnode.server.json_text import MAX_DEPTH, TooDeep, load_json, without_stri
 from mlxnode.server.reading.reader_process import Order, read
 from mlxnode.server.reading.shape import MAX_VALUES
 from mlxnode.server.reading.strict_json import parse_json
+from mlxnode.server.reading.validation import validate
 
 SCHEMAS = {
     "/v1/chat/completions": ChatBody,
@@ -89,6 +92,66 @@ def test_the_first_invalid_item_ends_the_reading(schema, fields):
     with pytest.raises(ValidationError) as caught:
         schema.model_validate({"model": "m", **fields})
     assert caught.value.error_count() < 40
+
+
+def long_lists(schema) -> dict[str, int]:
+    """The bounds of the lists that may be long, by their fields, as the document has them."""
+    described = schema.model_json_schema(schema_generator=LooseJsonSchema)
+    found = {}
+    for name, owner in {schema.__name__: described, **described["$defs"]}.items():
+        for field, value in owner.get("properties", {}).items():
+            for branch in [value, *value.get("anyOf", ())]:
+                if branch.get("maxItems", 0) > MAX_INPUTS:
+                    found[f"{name}.{field}"] = branch["maxItems"]
+    return found
+
+
+def conversation(**fields) -> dict:
+    return {"model": "m", "max_tokens": 1, "messages": [{"role": "assistant", **fields}]}
+
+
+TEXT = {"type": "text", "text": "a"}
+CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+LONG = {
+    ChatBody: {
+        "ChatBody.messages": lambda n: {"model": "m", "messages": [{"role": "assistant"}] * n},
+        "Message.content": lambda n: conversation(content=[TEXT] * n),
+        "Message.reasoning_details": lambda n: conversation(reasoning_details=[{}] * n),
+        "Message.tool_calls": lambda n: conversation(tool_calls=[CALL] * n),
+    },
+    MessagesBody: {
+        "MessagesBody.messages": lambda n: (
+            conversation() | {"messages": [{"role": "assistant"}] * n}
+        ),
+        "Message.content": lambda n: conversation(content=[TEXT] * n),
+    },
+    ResponsesBody: {
+        "ResponsesBody.input": lambda n: {
+            "model": "m",
+            "input": [{"role": "user", "content": "a"}] * n,
+        },
+        "MessageItem.content": lambda n: {
+            "model": "m",
+            "input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}] * n}],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "field"),
+    [(schema, field) for schema, fields in LONG.items() for field in fields],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_long_lists_have_the_bounds_of_their_schema(schema, field):
+    bounds = long_lists(schema)
+    assert set(bounds) == set(LONG[schema])
+    make = LONG[schema][field]
+    validate(schema, make(bounds[field]))
+    with pytest.raises(InvalidRequest) as caught:
+        validate(schema, make(bounds[field] + 1))
+    assert caught.value.code == "array_above_max_length"
+    assert str(bounds[field]) in caught.value.message
 
 
 def test_a_body_of_invalid_items_takes_little_memory():
