@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-HANG = 120.0  # seconds without an end of the answer
+HANG = 600.0  # seconds without an end of the answer; a busy machine needs some minutes
 _BAITS = (
     b"\r\n",
     b"\n",
