@@ -31,9 +31,15 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
+def read_until(connection: socket.socket, mark: bytes) -> bytes:
+    """What arrives until ``mark`` is in it."""
+    data = b""
+    while mark not in data:
+        received = connection.recv(65536)
+        assert received, data
+        data += received
+    return data
+
+
 def read_head(connection: socket.socket) -> bytes:
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += (more := connection.recv(65536))
-        assert more, received
-    return received
+    return read_until(connection, b"\r\n\r\n")

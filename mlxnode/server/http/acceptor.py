@@ -12,8 +12,9 @@ from sanic import Request, Sanic
 from sanic.exceptions import RequestTimeout
 from sanic.http import Stage
 
+from mlxnode.config.exposure import is_loopback
 from mlxnode.server.errors import ApiError
-from mlxnode.server.http.addresses import is_loopback, network_of
+from mlxnode.server.http.addresses import network_of
 from mlxnode.server.http.bytes_in_flight import Share
 from mlxnode.server.http.deadlines import Deadlines
 from mlxnode.server.http.half_close import HalfClosable

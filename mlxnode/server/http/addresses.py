@@ -22,8 +22,3 @@ def network_of(address: tuple[Any, ...] | None) -> str:
     if ip.is_loopback:
         return str(ip)
     return str(ipaddress.ip_network((ip, _PREFIX), strict=False))
-
-
-def is_loopback(network: str) -> bool:
-    """True if ``network``, of ``network_of``, is this machine itself."""
-    return network == "::1" or network.startswith("127.")

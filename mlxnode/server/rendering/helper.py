@@ -1,5 +1,6 @@
 """Starts, asks, watches and ends the process that renders chat templates."""
 
+import contextlib
 import errno
 import logging
 import signal
@@ -147,9 +148,7 @@ class _Running:
         self._finalizer.detach()
         self._peer.close()
         if wait:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 return self._process.wait(_END)
-            except subprocess.TimeoutExpired:
-                pass
         self._process.kill()
         return self._process.wait()

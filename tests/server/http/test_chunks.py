@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.raw_bodies import BODIES
 from support.raw_messages import BODY
+from support.raw_mutations import mutated
 
 from mlxnode.server.errors import ApiError
 from mlxnode.server.http.chunks import ChunkedBody
@@ -82,17 +83,6 @@ SEEDS = [
 NASTY = [*(bytes([byte]) for byte in range(256)), b"\r\n", b"\n\n", b"0\r\n\r\n", b"0x", b" ;"]
 
 
-@st.composite
-def mutated(draw: st.DrawFn) -> bytes:
-    data = draw(st.sampled_from(SEEDS))
-    for _ in range(draw(st.integers(0, 4))):
-        place = draw(st.integers(0, len(data)))
-        taken = draw(st.integers(0, 3))
-        put = draw(st.one_of(st.just(b""), st.sampled_from(NASTY)))
-        data = data[:place] + put + data[place + taken :]
-    return data
-
-
 def read_with_h11(data: bytes) -> tuple[bytes, bytes] | None:
     connection = h11.Connection(h11.SERVER)
     body = b""
@@ -108,7 +98,7 @@ def read_with_h11(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
-@given(mutated(), st.sampled_from([None, 1, 3]))
+@given(mutated(SEEDS, NASTY), st.sampled_from([None, 1, 3]))
 def test_chunks_that_are_read_mean_the_same_to_h11(data, step):
     result = read(data, step)
     if isinstance(result, tuple):

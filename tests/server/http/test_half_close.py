@@ -6,20 +6,12 @@ import socket
 import pytest
 from support.bare_requests import WAIT, chat
 from support.fake_engine import FakeEngine
+from support.raw_sockets import read_until
 
 from mlxnode.messages import Abort, Generate
 
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
-
-
-def read_until(connection: socket.socket, mark: bytes) -> bytes:
-    data = b""
-    while mark not in data:
-        received = connection.recv(65536)
-        assert received, data
-        data += received
-    return data
 
 
 def read_all(connection: socket.socket) -> bytes:

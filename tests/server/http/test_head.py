@@ -3,8 +3,8 @@
 import h11
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.raw_heads import HEADS
+from support.raw_mutations import mutated
 from support.raw_served import SERVED
 
 from mlxnode.server.errors import ApiError, HeadersTooLarge, UriTooLong
@@ -112,18 +112,6 @@ NASTY = [
 ]
 
 
-@st.composite
-def mutated(draw: st.DrawFn) -> bytes:
-    """A head with up to four bytes or words put in, put over others, or taken away."""
-    data = draw(st.sampled_from(SEEDS))
-    for _ in range(draw(st.integers(0, 4))):
-        place = draw(st.integers(0, len(data)))
-        taken = draw(st.integers(0, 3))
-        put = draw(st.one_of(st.just(b""), st.sampled_from(NASTY)))
-        data = data[:place] + put + data[place + taken :]
-    return data
-
-
 def read_with_h11(data: bytes) -> h11.Request | None:
     """What h11 takes for a whole head; None if it refuses it or waits for more."""
     connection = h11.Connection(h11.SERVER)
@@ -136,7 +124,7 @@ def read_with_h11(data: bytes) -> h11.Request | None:
 
 
 @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
-@given(mutated())
+@given(mutated(SEEDS, NASTY))
 def test_head_that_is_read_means_the_same_to_h11(data):
     head = read(data)
     if not isinstance(head, Head):
