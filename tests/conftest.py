@@ -1,6 +1,7 @@
 """Markers of the test tiers; custom kernels in the emulator; the demo models, fetched once."""
 
 import os
+import resource
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -78,6 +79,16 @@ def _cpu_unless_metal(request: pytest.FixtureRequest) -> Iterator[None]:
     mx.set_default_device(mx.cpu)
     yield
     mx.set_default_device(usual)
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """This process may open as many as the system allows; imports of mlx_lm set 2,048."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ async def test_batch_mates_of_cancelled_requests_get_the_same_tokens(node, round
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.exhaustive)])
-async def test_idle_connections_keep_nobody_out(node, round, count):
+async def test_idle_connections_keep_nobody_out(many_descriptors, node, round, count):
     idle = await asyncio.gather(*(node.connect() for _ in range(count)))
     await node.recovers()
     for _, writer in idle:
@@ -86,7 +86,7 @@ async def test_idle_connections_keep_nobody_out(node, round, count):
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.exhaustive)])
-async def test_streams_in_great_numbers_all_end_well(own_node, round, count):
+async def test_streams_in_great_numbers_all_end_well(many_descriptors, own_node, round, count):
     node = own_node(engine="max_queue_size = 2000")
     await node.recovers()
     made = await asyncio.gather(

@@ -130,10 +130,10 @@ class Fake:
     def _use(self) -> None:
         """Report the usage of as many requests as the order says, once."""
         order = self._folder / f"{self._name}-use"
-        count = int(order.read_text())
-        order.unlink()
-        for _ in range(count):
+        for _ in range(int(order.read_text())):
             self._control.send(Usage("alice", "model", 10, 4, 3))
+        self._control.flush(10)
+        order.unlink()  # who sees that may end this process
 
     def _vanish(self, pipe_id: int) -> None:
         """Exit without an answer, after the engine has its end of the pipe."""

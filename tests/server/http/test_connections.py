@@ -1,7 +1,6 @@
 """Connections of one address, and very many connections."""
 
 import contextlib
-import resource
 import socket
 from collections.abc import Iterator
 
@@ -53,16 +52,6 @@ def test_one_address_does_not_take_all_connections(hasty):
     hasty.wait_for(Pong)
     with held(hasty, 14, "127.0.0.1"):
         pass  # what has ended is not counted
-
-
-@pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    """This process may open as many as the system allows; imports of mlx_lm set 2,048."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_two_thousand_idle_connections_and_a_thousand_streams(

@@ -1,9 +1,9 @@
 """A model's output, separated: the result is the same wherever the text is cut."""
 
 import json
-import time
 
 import pytest
+from support.cpu_time import cpu_time
 from support.notation_samples import NOW_CALL, NOW_OBJECT, OBJECT, SAMPLES, TOOL_CALL
 from support.notations import (
     ACTION,
@@ -236,11 +236,11 @@ def test_the_time_is_in_proportion_to_the_length(name, notation):
         text = "<tool_call><function=get_weather><parameter=city>" * (name == "false ends")
         text += HOSTILE[name] * count
         parser = OutputParser(notation, tools=use_of(notation))
-        start = time.process_time()
-        for at in range(0, len(text), 4):
-            parser.feed(text[at : at + 4])
-        parser.feed("", is_last=True)
-        return time.process_time() - start
+        with cpu_time() as spent:
+            for at in range(0, len(text), 4):
+                parser.feed(text[at : at + 4])
+            parser.feed("", is_last=True)
+        return spent.seconds
 
     # Three times that of a linear reader for 8 times the text; quadratic would be 64 times.
     assert seconds(4000) < 24 * max(seconds(500), 0.01)
