@@ -18,8 +18,9 @@ from soak.load import Load
 from soak.sampling import Sample, sample, wait_idle
 from support.node_process import API_KEY, NodeProcess
 
-# Prefixes fill their memory in the first minutes.
-SOAKED = f"{CONFIG}[engine]\nkv_cache_gb = 0.02\n"
+# What a node keeps on purpose has its largest size in the first minutes: prefixes, and buffers
+# that MLX frees and uses again.
+SOAKED = f"{CONFIG}[engine]\nkv_cache_gb = 0.02\nbuffer_cache_gb = 0.05\n"
 WARM_UP = 0.25  # of the time
 # What a process may have grown by since the warm-up: the allocator's noise.
 MAX_GROWTH, FREE_GROWTH = 1.05, 8_000_000  # as a ratio, and in bytes
