@@ -131,6 +131,33 @@ async def test_a_flood_of_one_key_is_not_the_wait_of_another(client, flood, keys
     assert ended.count == FLOOD
 
 
+async def test_an_answer_without_a_limit_lets_others_in(tmp_path):
+    """It may become longer than the memory holds, and its client reads it as a stream."""
+    tiny.make_chat_model(tmp_path / "model", context=16_384)
+    config = CONFIG + "kv_cache_gb = 0.004\n"
+    body = {"model": "tiny", "prompt": "abc", "ignore_eos": True, "stream": True}
+    headers = {"authorization": "Bearer sk-flood"}
+    with NodeProcess(tmp_path, config) as node:
+        node.wait_ready(600)
+        async with (
+            httpx.AsyncClient(base_url=node.url, timeout=300) as client,
+            client.stream(
+                "POST", "/v1/completions", json=body | {"max_tokens": 16_000}, headers=headers
+            ) as stream,
+        ):
+            lines = stream.aiter_lines()
+            await anext(lines)
+            rest = asyncio.create_task(_last_of(lines))
+            others = await asyncio.gather(*(ask(client, "sk-other", SHORT) for _ in range(4)))
+            assert [answer.status_code for answer in others] == [200] * 4
+            assert not rest.done()
+            rest.cancel()
+
+
+async def _last_of(lines: AsyncIterator[str]) -> str:
+    return [line async for line in lines][-1]
+
+
 async def test_a_key_that_fills_the_queue_is_refused_alone(client):
     async def one() -> httpx.Response:
         return await ask(client, "sk-flood", LONG)

@@ -31,9 +31,9 @@ class Load:
         prefixes = int(total * self.random.choice([0, 0.25, 1]))
         self.runners = []
         for _ in range(num_runners):
-            rows = self.random.choice([1, 4, 32])
+            rows, step = self.random.choice([1, 4, 32]), self.random.choice([1, 30, 512])
             self.runners.append(
-                SimulatedRunner(self.device, self.budget, sizes, rows, prefixes)
+                SimulatedRunner(self.device, self.budget, sizes, rows, prefixes, step)
             )
         self.now = 0.0
         self.guard = MemoryGuard(

@@ -61,7 +61,13 @@ class SimulatedRunner:
     """One model on a simulated device."""
 
     def __init__(
-        self, device: Device, budget: MemoryBudget, sizes: CacheSizes, rows: int, prefixes: int
+        self,
+        device: Device,
+        budget: MemoryBudget,
+        sizes: CacheSizes,
+        rows: int,
+        prefixes: int,
+        answer_step: int,
     ):
         self.device, self.sizes = device, sizes
         self.num_displaced = 0
@@ -71,7 +77,9 @@ class SimulatedRunner:
         self.lengths: dict[Request, int] = {}
         self.ended: list[RequestKey] = []
         self.aborted: set[RequestKey] = set()
-        self.scheduler = Scheduler(rows, 1000, budget, sizes, held=lambda: self.capacity)
+        self.scheduler = Scheduler(
+            rows, 1000, budget, sizes, held=lambda: self.capacity, answer_step=answer_step
+        )
         self.prefixes = PrefixCache(lambda: prefixes, budget)
         self.requests: dict[RequestKey, Request] = {}
 
@@ -114,9 +122,10 @@ class SimulatedRunner:
     # --- the step -------------------------------------------------------------------
 
     def step(self, chunk: int) -> None:
-        if self.scheduler.is_row_owed:
+        if self.scheduler.must_displace():
             while displaced := self.scheduler.displace():
                 self._set_aside(displaced)
+        self._settle_prefixes()
         while (request := self.scheduler.next_prefill()) is not None and chunk > 0:
             if request.stage is Stage.ADMITTED:
                 found = self.prefixes.find(request.context)

@@ -47,6 +47,7 @@ class Request:
 
     arrived_at: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.WAITING
+    num_reserved: int = 0  # tokens for which an admitted request has memory
     num_prefilled: int = 0  # tokens of the context in the KV cache
     num_reused: int = 0  # of these, from a prefix
     interrupted: list[int] | None = field(default=None, repr=False)  # see ``context``
@@ -134,6 +135,16 @@ class Request:
     def max_length(self) -> int:
         """The maximum number of tokens in the KV cache."""
         return len(self.prompt) + self.max_tokens
+
+    def reserve(self, num_more: int) -> None:
+        """Need memory for ``num_more`` tokens beside those that exist, or for the rest."""
+        length = max(len(self.context), self.num_computed)
+        self.num_reserved = min(length + num_more, self.max_length)
+
+    @property
+    def must_grow(self) -> bool:
+        """True if the next step may need more memory than is reserved."""
+        return self.num_reserved <= self.num_computed and not self.needs_no_step
 
     @property
     def num_to_prefill(self) -> int:

@@ -154,7 +154,7 @@ class TextRunner:
 
     def step(self, others: Sequence[Runner] = ()) -> Iterator[list[Output]]:
         """Prefill, then decode one step. Yields outputs as soon as they are known."""
-        if self._scheduler.is_row_owed:
+        if self._scheduler.must_displace():
             yield self._read()  # a request without its last tokens could not go on later
             while displaced := self._scheduler.displace():
                 self._set_aside(displaced)

@@ -1,25 +1,32 @@
 """Which request runs next. Plain Python, without mlx arrays."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 from mlxnode.engine.decode.prefill_order import PrefillOrder
 from mlxnode.engine.decode.request import Request, Stage
-from mlxnode.engine.decode.shares import displaceable
+from mlxnode.engine.decode.shares import displaceable, expendable
 from mlxnode.engine.decode.waiting import WaitingRequests
 from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
 from mlxnode.engine.work import RequestKey, in_units
 from mlxnode.messages import Failed
 
+# For so many tokens of its answer, a request has memory when it starts, and for so many more
+# each time it has used that up. Most answers are far shorter than what their clients allow.
+ANSWER_STEP = 512
+
 
 class Scheduler:
     """The requests of one model. It moves each request through its stages.
 
-    A request is admitted when a row is free and the KV caches fit the budget at their full
-    length, so the device cannot run out of memory later. Those are the batch of all admitted
-    requests, the caches of prompts that have not joined it, and the copies for a moment.
-    ``held`` gives the slots and positions that the batch has allocated.
+    A request is admitted when a row is free and the KV caches fit the budget, with
+    ``answer_step`` tokens of each answer: the batch of all admitted requests, the caches of
+    prompts that have not joined it, and the copies for a moment. A row that comes to the end
+    of that memory gets more before it goes on, so the device never runs out of it. If there is
+    no more, rows are given up. ``held`` gives the slots and positions that the batch has
+    allocated.
 
     The keys share the rows (``waiting.py``). A key that comes when all rows are taken gets a
     row of a key that has several (``shares.py``): ``displace``.
@@ -35,17 +42,21 @@ class Scheduler:
         budget: MemoryBudget,
         sizes: CacheSizes,
         held: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        *,
+        answer_step: int = ANSWER_STEP,
     ):
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
         self._budget = budget
         self._sizes = sizes
         self._held = held
+        self._answer_step = answer_step
         self.is_paused = False
         self._waiting = WaitingRequests()
         self._admitted: dict[RequestKey, Request] = {}  # all stages from ADMITTED to RUNNING
         self._prefill_order = PrefillOrder()
-        self._has_changed = False  # since ``is_row_owed`` was False
+        self._has_changed = False  # since ``_is_row_owed`` was False
+        self._is_short = False  # of memory for rows that grow
 
     @property
     def has_work(self) -> bool:
@@ -111,12 +122,46 @@ class Scheduler:
             if self.is_paused and self._admitted:
                 return
             request = self._next()
-            if request is None or not self._claim([*self._admitted.values(), request]):
+            if request is None or not self._claim_for(request, self._admitted.values()):
                 return
             self._admit(request)
 
+    def must_displace(self) -> bool:
+        """True if rows have to be given up, for memory or for who has a right to one.
+
+        Rows that come to the end of their memory get more, if there is more.
+        """
+        growing = [request for request in self._admitted.values() if request.must_grow]
+        for request in growing:
+            request.reserve(self._answer_step)
+        self._is_short = bool(growing) and not self._claim([*self._admitted.values()])
+        return self._is_short or self._is_row_owed
+
+    def displace(self) -> list[Request]:
+        """Take the rows of requests, as few as possible; returns them. None: all is well.
+
+        They wait again, as the first of their keys. ``Request.set_aside`` follows, for each
+        of them, before the next call.
+        """
+        displaced = (self._is_short and self._displace_for_memory()) or self._displace_for_one()
+        for other in displaced:
+            self._waiting.put_back(other)
+        return displaced
+
+    def _displace_for_memory(self) -> list[Request]:
+        """One request gives up its row, unless the others fit now.
+
+        One that is alone fits, if other models do not have the memory.
+        """
+        admitted = list(self._admitted.values())
+        self._is_short = not self._claim(admitted)
+        displaced = list(islice(expendable(admitted), self._is_short))
+        for other in displaced:
+            del self._admitted[other.key]
+        return displaced
+
     @property
-    def is_row_owed(self) -> bool:
+    def _is_row_owed(self) -> bool:
         """True if a waiting request has a right to the row of another one."""
         if not self._has_changed or self.is_paused or not self._waiting:
             return False  # the usual case, in each step
@@ -126,12 +171,8 @@ class Scheduler:
         )
         return self._has_changed
 
-    def displace(self) -> list[Request]:
-        """Admit a request that has a right to a row; returns those that it displaces.
-
-        They wait again, as the first of their keys. ``Request.set_aside`` follows, for each
-        of them.
-        """
+    def _displace_for_one(self) -> list[Request]:
+        """Admit a request that has a right to a row, in place of others."""
         request = self._next_without_row()
         if request is None:
             return []
@@ -140,11 +181,9 @@ class Scheduler:
         for other in self._displaceable(request):
             displaced.append(other)
             del left[other.key]
-            if self._claim([*left.values(), request]):
+            if self._claim_for(request, left.values()):
                 self._admitted = left
                 self._admit(request)
-                for other in displaced:
-                    self._waiting.put_back(other)
                 return displaced
         self._has_changed = False  # the memory is the limit, until a request ends
         return []
@@ -238,6 +277,11 @@ class Scheduler:
     def _in_stage(self, *stages: Stage) -> list[Request]:
         return [request for request in self._admitted.values() if request.stage in stages]
 
+    def _claim_for(self, request: Request, others: Iterable[Request]) -> bool:
+        """Claim the memory with which ``request`` can start beside ``others``."""
+        request.reserve(self._answer_step)
+        return self._claim([*others, request])
+
     def _claim(self, requests: list[Request]) -> bool:
         return self._budget.claim(self, self._needed(requests, self._held()))
 
@@ -249,7 +293,7 @@ class Scheduler:
 
     def _needed(self, requests: list[Request], held: tuple[int, int]) -> int:
         # All rows of a batch allocate as many positions as the longest.
-        longest = max((request.max_length for request in requests), default=0)
+        longest = max((request.num_reserved for request in requests), default=0)
         batch = self._sizes.batch(len(requests), longest, held)
         copy = self._sizes.copy(len(requests), longest, held)
         own = sum(

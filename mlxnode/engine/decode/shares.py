@@ -1,4 +1,4 @@
-"""Which requests give up their rows for one that has a right to a row. No mlx.
+"""Which requests give up their rows: for one that has a right to a row, or for memory. No mlx.
 
 A key without a row gets one of the key that has the most for its weight, and a call without a
 row one of the call of the same key that has the most. Who has one row keeps it. A request of a
@@ -31,6 +31,20 @@ def displaceable(
     elif all(other.owner.call != owner.call for other in running):
         own = [other for other in peers if other.owner.key == owner.key]
         yield from _of_the_most(own, lambda other: other.owner.call, lambda _: 1.0)
+
+
+def expendable(admitted: Sequence[Request]) -> Iterator[Request]:
+    """All of ``admitted``, in the order in which they give up their rows for memory.
+
+    The worst priority is first. Of each priority, the keys give up what they have beyond one
+    row; then those that were admitted last.
+    """
+    running = [request for request in admitted if not request.has_ended]
+    for priority in sorted({request.owner.priority for request in running}, reverse=True):
+        rows = [request for request in running if request.owner.priority == priority]
+        several = list(_of_the_most(rows, lambda r: r.owner.key, lambda r: r.owner.weight))
+        yield from several
+        yield from (request for request in reversed(rows) if request not in several)
 
 
 def _of_the_most(

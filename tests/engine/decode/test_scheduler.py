@@ -212,7 +212,7 @@ def test_every_request_of_a_random_load_ends_and_a_key_without_a_row_gets_one_at
             for request in [unborn.pop() for _ in range(min(len(unborn), chance.randrange(4)))]:
                 scheduler.add(request)
             scheduler.admit()
-            while scheduler.is_row_owed and (displaced := scheduler.displace()):
+            while scheduler.must_displace() and (displaced := scheduler.displace()):
                 for request in displaced:
                     request.set_aside()
             check_shares(scheduler)

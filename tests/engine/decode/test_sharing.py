@@ -76,6 +76,38 @@ def test_prompts_of_a_flood_do_not_hold_up_the_prompt_of_another_key(model):
     assert count <= 2 * alone + 8
 
 
+def test_a_request_holds_no_memory_for_an_answer_that_is_not_there_yet(model):
+    """Its client allows more tokens than the whole memory holds."""
+    alone, _ = steps_until_done(make_runner(model), of("other", 99, max_tokens=10))
+    runner = make_runner(model, budget=3_000_000)
+    long = of("long", 1, max_tokens=10**6)
+    runner.add_request(long)
+    assert 2000 < long.max_tokens < 10**6
+    for _ in range(5):
+        collect(runner, {})
+    count, tokens = steps_until_done(runner, of("other", 99, max_tokens=10))
+    assert count <= 2 * alone
+    assert len(tokens[1]) >= count - 1  # it went on meanwhile
+
+
+def test_rows_that_the_memory_does_not_hold_go_on_with_the_same_tokens(model):
+    """Answers grow together beyond the memory: some wait until others have ended."""
+    runner = make_runner(model, budget=1_000_000)
+    runner._scheduler._answer_step = 16
+    requests = [of("ab"[uid % 2], uid, call=uid, max_tokens=300) for uid in range(6)]
+    most = 0
+    for request in requests:
+        runner.add_request(request)
+    tokens: dict[int, list[int]] = {}
+    while runner.has_work:
+        collect(runner, tokens)
+        most = max(most, runner.num_running)
+    assert most == 6 and sum(request.is_resumed for request in requests) >= 2
+    for uid in range(6):
+        assert tokens[uid] == run(make_runner(model), make(uid, max_tokens=300))[uid]
+    assert runner._scheduler._budget.claimed == runner._prefixes.nbytes
+
+
 def test_rows_that_were_lost_go_on_with_the_same_tokens(model):
     """Keys that come one after the other take rows again and again; nobody's tokens change."""
     runner = make_runner(model, max_batch_size=3)
