@@ -1,7 +1,7 @@
 """Values of another JSON type than their field has, where they can mean only one thing.
 
 PHP writes an empty object as ``[]`` and Lua an empty list as ``{}``; forms and templates write
-numbers and booleans as text. The types of all bodies are strict: what fails is mended once it
+numbers and booleans as text. Lua and Java's Gson write 2 as 2.0. The types of all bodies are strict: what fails is mended once it
 has failed, so that a body without such values costs nothing.
 """
 
@@ -22,6 +22,8 @@ NOTHING = object()
 
 
 def _integer(value: Any) -> Any:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else NOTHING
     is_text = isinstance(value, str) and re.fullmatch(INTEGER, value)
     return int(value) if is_text else NOTHING
 

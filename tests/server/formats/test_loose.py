@@ -38,7 +38,7 @@ VALUES = [
     *("0", "7", "-7", "07", "7.0", "0.5", "-0", "1e0", "1e99", " 1", "+1", "1_0", "٣"),
     *("", "true", "True", "TRUE", "false", "yes", "1" * 20, "0." + "5" * 20, "NaN"),
     *(0, 1, 0.5, True, False, None, [], {}, [[]], [{}], {"flag": "true"}, [{"flag": "x"}]),
-    *(["1"], [1], {"a": []}),
+    *(["1"], [1], {"a": []}, 2.0, -3.0, -0.0, 1e30, 1e300, 2.5),
 ]
 
 
@@ -67,6 +67,7 @@ def test_mending_and_schema_agree(name):
     ("raw", "expected"),
     [
         ({"whole": "12"}, {"whole": 12}),
+        ({"whole": 12.0}, {"whole": 12}),
         ({"number": "5e-1"}, {"number": 0.5}),
         ({"flag": "False"}, {"flag": False}),
         ({"either": "true"}, {"either": "true"}),
