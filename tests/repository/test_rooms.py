@@ -112,7 +112,7 @@ MAY_IMPORT = {
     "server.json_text": [],
     "server.notation": [],
     "server.parsing": ["server.notation"],
-    "server.rendering": ["footprint"],
+    "server.rendering": ["footprint", "process"],
     "server.deriving": ["server.notation", "server.parsing", "server.rendering"],
     "server.constraints": ["compile_queue", "grammar", "server.errors", "server.notation"],
     "server.prompt": [

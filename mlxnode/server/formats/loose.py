@@ -1,8 +1,8 @@
 """Values of another JSON type than their field has, where they can mean only one thing.
 
 PHP writes an empty object as ``[]`` and Lua an empty list as ``{}``; forms and templates write
-numbers and booleans as text. Lua and Java's Gson write 2 as 2.0. The types of all bodies are strict: what fails is mended once it
-has failed, so that a body without such values costs nothing.
+numbers and booleans as text; Lua and Java's Gson write 2 as 2.0. The types of all bodies are
+strict: what fails is mended once it has failed, so a body without such values costs nothing.
 """
 
 import re

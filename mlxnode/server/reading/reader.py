@@ -4,14 +4,12 @@ import asyncio
 import contextlib
 import logging
 import pickle
-import socket
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
-from mlxnode.process.signals import held_signals
+from mlxnode.process.helper_process import start_helper
 from mlxnode.server.errors import InvalidRequest, Unavailable
 from mlxnode.server.reading.reader_process import Answer, Order, Read, Refused, Schema, read
 from mlxnode.server.reading.shape import is_small
@@ -21,11 +19,6 @@ seldom = SeldomLog(logging.getLogger("mlxnode.server"))
 
 _LARGE = 2 * 1024 * 1024  # bytes; larger bodies wait for each other, and nobody for them
 _TIMEOUT = 60.0  # seconds; a body of 16 MB takes about two
-# The path of this process: an installed package needs none, a checkout does.
-_MAIN = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from mlxnode.server.reading.reader_process import main; main(int(sys.argv[1]))"
-)
 
 
 class BodyReader:
@@ -92,16 +85,8 @@ class _Lane:
 
     def _started(self) -> Connection:
         if self._orders is None:
-            ours, theirs = socket.socketpair()
-            with ours, theirs:
-                fd = theirs.fileno()
-                command = [sys.executable, "-c", _MAIN, str(fd), *sys.path]
-                # A terminal signals all processes: this one ignores it from its start.
-                with held_signals():
-                    self._process = subprocess.Popen(
-                        command, stdin=subprocess.DEVNULL, pass_fds=[fd]
-                    )
-                self._orders = Connection(ours.detach())
+            self._process, ours = start_helper("mlxnode.server.reading.reader_process")
+            self._orders = Connection(ours.detach())
         return self._orders
 
     def _stop(self) -> None:

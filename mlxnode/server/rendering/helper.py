@@ -6,13 +6,13 @@ import logging
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import weakref
 from typing import Any
 
 from mlxnode.footprint import footprint_of
+from mlxnode.process.helper_process import start_helper
 from mlxnode.server.rendering.frames import receive, send
 from mlxnode.server.rendering.limits import (
     Budget,
@@ -27,9 +27,6 @@ logger = logging.getLogger("mlxnode.server")
 
 _LOOK = 0.05  # seconds between two looks at the memory of the process
 _END = 2.0  # seconds for a process to end that has closed its socket
-# The module search path is the worker's, as for the processes that multiprocessing spawns.
-_CODE = "import sys; sys.path[:] = {path}; from {module} import main; main()"
-_MODULE = "mlxnode.server.rendering.process"
 # What ends a process from outside; every other signal is the work of the template.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
@@ -109,15 +106,7 @@ class _Running:
         Raises:
             OSError: the system has no process or no descriptor left.
         """
-        ours, theirs = socket.socketpair()
-        code = _CODE.format(path=sys.path, module=_MODULE)
-        with theirs:
-            try:
-                process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs.fileno())
-            except BaseException:
-                ours.close()
-                raise
-        return cls(process, ours, owner)
+        return cls(*start_helper("mlxnode.server.rendering.process"), owner)
 
     def exchange(self, request: bytes, limits: Limits) -> bytes | None:
         """The answer to ``request``; None if the process has ended.

@@ -1,7 +1,6 @@
 """The process that renders: it answers one request after the other, until its end of input."""
 
 import marshal
-import os
 import resource
 import signal
 import socket
@@ -9,6 +8,7 @@ import struct
 import time
 from typing import Any, NamedTuple
 
+from mlxnode.process.signals import ignore_signals
 from mlxnode.server.rendering.environment import compiled
 from mlxnode.server.rendering.frames import receive, send
 
@@ -18,10 +18,11 @@ _MAX_ERROR = 1000  # characters of a message, which may quote the whole conversa
 _SURROGATES = "surrogatepass"  # half of a character, which a text of Python may hold
 
 
-def main() -> None:
-    """Render what comes through standard input, a socket, until its other end is closed."""
+def main(descriptor: int) -> None:
+    """Render what comes over a socket until it closes."""
+    ignore_signals()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with socket.socket(fileno=os.dup(0)) as worker:
+    with socket.socket(fileno=descriptor) as worker:
         while (request := receive(worker)) is not None:
             try:
                 send(worker, _answer(request))
