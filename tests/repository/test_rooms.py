@@ -189,6 +189,7 @@ MAY_IMPORT = {
         "server.http",
         "server.prompt",
         "server.registry",
+        "tokenizing",
     ],
     "server": [
         "compile_queue",

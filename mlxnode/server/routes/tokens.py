@@ -3,6 +3,7 @@
 from sanic import Blueprint, HTTPResponse, Request
 
 from mlxnode.server.answer.conversation import ask
+from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.tokens.answers import Detokenization, Piece, Tokenization
 from mlxnode.server.formats.tokens.schema import (
@@ -19,10 +20,13 @@ from mlxnode.server.prompt import inspection
 from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.prompt.tokenizers import check_token_ids
 from mlxnode.server.registry import ServerModel, TextModel
+from mlxnode.tokenizing import least_tokens
 
 blueprint = Blueprint("tokens")
 
 _ALL = ("chat", "completion", "embedding", "rerank")
+# Of a text, where the model's context is shorter. Millions of ids would hold up the worker.
+MAX_TOKENS = 131_072
 
 
 @blueprint.post(
@@ -65,6 +69,22 @@ def _detokenization(model: ServerModel, ids: list[int]) -> HTTPResponse:
 
 
 def _text_ids(model: ServerModel, body: TextBody) -> list[int]:
+    limit = max(_max_length(model), MAX_TOKENS)
+    if least_tokens(model.tokenizer.backend, body.text, limit) is not None:
+        raise _too_many(body, limit)
+    ids = _all_ids(model, body)
+    if len(ids) > limit:
+        raise _too_many(body, limit)
+    return ids
+
+
+def _too_many(body: TextBody, limit: int) -> InvalidRequest:
+    param = "content" if body.prompt is None else "prompt"
+    text = f"Invalid '{param}': it has more than {limit} tokens; tokenize it in parts."
+    return InvalidRequest(text, param=param, code="too_many_tokens")
+
+
+def _all_ids(model: ServerModel, body: TextBody) -> list[int]:
     if isinstance(model, TextModel) and body.adds_special:
         [ids] = model.tokenizer.prompt_ids([body.text])
         return ids

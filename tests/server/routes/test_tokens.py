@@ -6,6 +6,7 @@ from support.contract import chat, error_of, post
 
 from mlxnode.messages import Generate
 from mlxnode.models.served import ServedModel
+from mlxnode.server.routes.tokens import MAX_TOKENS
 
 TOKENIZE, DETOKENIZE = "/tokenize", "/detokenize"
 MESSAGES = [
@@ -44,6 +45,17 @@ def test_tokenize_a_prompt(worker, path):
     body = tokenize(worker, path, prompt="hé!").json()
     ids = worker.engine.ids("hé!")
     assert body == {"count": 4, "max_model_len": 1024, "tokens": ids, "token_strs": None}
+
+
+@pytest.mark.parametrize("param", ["prompt", "content"])
+def test_tokenize_takes_texts_beyond_the_context_but_not_of_millions(worker, param):
+    assert tokenize(worker, **{param: "a" * MAX_TOKENS}).json()["count"] == MAX_TOKENS
+    for length in (MAX_TOKENS + 1, 900_000):
+        answer = tokenize(worker, **{param: "a" * length})
+        assert answer.status_code == 400
+        error = error_of(answer)
+        assert error["param"] == param and error["code"] == "too_many_tokens"
+        assert str(MAX_TOKENS) in error["message"]
 
 
 def test_tokenize_tells_the_entries_of_the_vocabulary(worker):
