@@ -7,8 +7,14 @@ first one is the start
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
+from mlxnode.fair_threads import FairThreads
+
 # With the default of 50,000, one mask of an ambiguous grammar takes a second.
 _LIMITS = LLParserLimits(step_max_items=10_000, verbose_errors=False)
+# Compiling recurses once for each link in a chain of rules or references. The largest grammars
+# that workers accept need 16 to 32 MB; the usual stack of 8 MB would end the process.
+_STACK_BYTES = 128 * 2**20
+SMALL = 4096  # bytes of a grammar that never waits for larger ones
 
 
 class GrammarError(ValueError):
@@ -23,8 +29,13 @@ def is_marker(text: str, is_special: bool) -> bool:
     return is_special or (text.startswith("<") and text.endswith(">"))
 
 
+def compile_threads() -> FairThreads:
+    """Threads whose stacks are large enough to compile."""
+    return FairThreads("grammar", 2, small=SMALL, stack_bytes=_STACK_BYTES)
+
+
 def compile_grammar(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
-    """A grammar matcher at the start of ``grammar``. Call this in a ``CompileQueue``.
+    """A grammar matcher at the start of ``grammar``. Call this in ``compile_threads``.
 
     Raises:
         GrammarError: the grammar is malformed, unsatisfiable or too complex.

@@ -158,6 +158,28 @@ async def _last_of(lines: AsyncIterator[str]) -> str:
     return [line async for line in lines][-1]
 
 
+@pytest.mark.parametrize("size", [30_000, 200_000])
+async def test_large_bodies_of_one_key_are_not_the_wait_of_another(client, size):
+    """They are read and tokenized in turns of the keys, by two workers."""
+    ended = Ended()
+
+    async def tokenize(key: str) -> None:
+        answer = await client.post(
+            "/tokenize",
+            json={"model": "tiny", "prompt": "one two " * (size // 8)},
+            headers={"authorization": f"Bearer {key}"},
+        )
+        assert answer.status_code in (200, 400), answer.text  # too many tokens, at the end
+        ended.add()
+
+    flood = [asyncio.create_task(tokenize("sk-flood")) for _ in range(2 * FLOOD)]
+    await asyncio.wait_for(ended.first.wait(), 200)
+    before = ended.count
+    await tokenize("sk-other")
+    assert ended.count - before < FLOOD
+    await asyncio.gather(*flood)
+
+
 async def test_a_key_that_fills_the_queue_is_refused_alone(client):
     async def one() -> httpx.Response:
         return await ask(client, "sk-flood", LONG)

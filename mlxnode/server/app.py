@@ -13,7 +13,7 @@ from sanic.http import Http
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 
-from mlxnode import compile_queue
+from mlxnode import fair_threads
 from mlxnode.server.errors import (
     SHUTTING_DOWN,
     ApiError,
@@ -150,7 +150,7 @@ def _admit(request: Request) -> None:
             raise NotFound()
         key = context.keyring.authenticate(sent, for_admin=for_admin)
         request.ctx.api_key, request.ctx.key_id = key, key.id
-        compile_queue.client.set(key.id)
+        fair_threads.client.set(key.id)
         request.ctx.registry = context.registry.restricted_to(key.models)
     if request.route is not None and request.method == "POST":  # other bodies are not read
         _admit_body(request)

@@ -14,10 +14,14 @@ import numpy as np
 from llguidance import LLExecutor, LLMatcher, LLTokenizer
 from llguidance.numpy import fill_next_token_bitmask_par
 
-from mlxnode.compile_queue import CompileQueue
 from mlxnode.engine.decode.vocabulary import load_vocabulary
 from mlxnode.errors import RustPanic, panics_caught
-from mlxnode.grammar import GrammarError, compile_grammar, describe_error
+from mlxnode.grammar import (
+    GrammarError,
+    compile_grammar,
+    compile_threads,
+    describe_error,
+)
 
 _ALL = 0xFFFFFFFF
 _MAX_CACHED = 32  # compiled grammars; clients repeat a few
@@ -101,7 +105,7 @@ class GrammarCompiler:
         self._file = folder / "tokenizer.json"
         self._vocabulary_size = vocabulary_size
         self._stop_ids = sorted(stop_ids)
-        self._queue = CompileQueue("grammar")
+        self._threads = compile_threads()
         self._loading = threading.Lock()  # held while the tokenizer is loaded
         self._tokenizer: LLTokenizer | None = None
         self._lock = threading.Lock()  # for what is below
@@ -115,7 +119,7 @@ class GrammarCompiler:
         with self._lock:
             is_known = grammar in self._compiled
         size = 0 if is_known else len(grammar)
-        return self._queue.submit(
+        return self._threads.submit(
             functools.partial(self._start, grammar), size=size, client=client
         )
 
@@ -130,7 +134,7 @@ class GrammarCompiler:
 
     def close(self) -> None:
         """End the compile threads and cancel the grammars that wait for them."""
-        self._queue.close()
+        self._threads.close()
 
     def _start(self, grammar: str) -> GrammarState:
         with self._lock:

@@ -3,5 +3,5 @@
 A JSON schema is prepared first (``schemas``): ``document`` has its places and references,
 ``keywords`` reduces a node to what llguidance enforces, ``closing`` writes the whole.
 
-May import ``notation``, ``grammar``, ``compile_queue`` and ``errors``.
+May import ``notation``, ``grammar`` and ``errors``.
 """

@@ -1,6 +1,5 @@
 """Trial compilation: whether llguidance takes a grammar or a schema, for single-byte tokens."""
 
-import asyncio
 import functools
 import json
 from collections.abc import Callable, Mapping
@@ -8,11 +7,11 @@ from typing import Any, TypeVar
 
 from llguidance import LLTokenizer, TokenizerWrapper
 
-from mlxnode.compile_queue import SMALL, CompileQueue, client
-from mlxnode.grammar import GrammarError, compile_grammar, try_mask
+from mlxnode.grammar import SMALL, GrammarError, compile_grammar, compile_threads, try_mask
 
 _Result = TypeVar("_Result")
 
+_threads = compile_threads()
 _NUM_TOKENS = 2**19  # more than any model has
 
 
@@ -21,8 +20,7 @@ async def in_thread(call: Callable[[], _Result], size: int = SMALL) -> _Result:
 
     ``size``: of the grammar, in bytes.
     """
-    future = _queue().submit(call, size=size, client=client.get())
-    return await asyncio.wrap_future(future)
+    return await _threads.run(call, size=size)
 
 
 @functools.lru_cache(maxsize=64)  # clients send the same few; an error is not kept
@@ -58,11 +56,6 @@ def _problem_of(grammar: str) -> str | None:
         text = str(error)
         return None if text.startswith("Unsatisfiable") else text
     return None
-
-
-@functools.cache
-def _queue() -> CompileQueue:
-    return CompileQueue("grammar")
 
 
 @functools.cache

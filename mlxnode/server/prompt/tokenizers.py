@@ -11,13 +11,13 @@ import logging
 import sys
 import types
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tokenizers.decoders import DecodeStream
 
 from mlxnode.errors import ModelError
+from mlxnode.fair_threads import FairThreads
 from mlxnode.server.constraints.markers import MarkerTokens
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_use import ToolUse
@@ -26,7 +26,7 @@ from mlxnode.server.prompt.context_length import TooLong
 from mlxnode.server.prompt.control_tokens import control_tokens
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.encoding import PromptEncoder
-from mlxnode.server.prompt.lanes import off_loop
+from mlxnode.server.prompt.lanes import LARGE_TEXT, off_loop
 from mlxnode.server.prompt.quoting import Quoter
 from mlxnode.server.prompt.templates import ChatTemplate
 from mlxnode.server.prompt.thinking import ThinkingTokens
@@ -53,7 +53,7 @@ _FILL_IN_THE_MIDDLE = (
 # Some decoders drop a space at the start of a text: they need the tokens before it.
 _CONTEXT_TOKENS = 6
 _TRIAL_TEXT = "Ab 1\n\u00e9!"
-_NUM_THREADS = 4  # for the prompts of one model
+_NUM_THREADS = 3  # for the prompts of one model, and one for short ones
 _TRIAL_SECONDS = 10.0  # of the processor, to try a template out; usual ones take 0.2
 
 
@@ -130,7 +130,7 @@ class TextTokenizer:
         self._quotes = not allow_control_tokens
         # Threads of this model's own: a rendering waits for another process, at worst for
         # seconds, and then the prompts of other models go on.
-        self.threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prompt")
+        self.threads = FairThreads("prompt", _NUM_THREADS, small=LARGE_TEXT)
 
     @functools.cached_property
     def fill_in_the_middle(self) -> tuple[str, str, str] | None:

@@ -1,14 +1,15 @@
 """Reads bodies: small ones at once, large ones in processes of the worker."""
 
-import asyncio
 import contextlib
+import functools
 import logging
 import pickle
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mlxnode.fair_threads import FairThreads
 from mlxnode.process.helper_process import start_helper
 from mlxnode.server.errors import InvalidRequest, Unavailable
 from mlxnode.server.reading.reader_process import Answer, Order, Read, Refused, Schema, read
@@ -17,7 +18,7 @@ from mlxnode.server.seldom import SeldomLog
 
 seldom = SeldomLog(logging.getLogger("mlxnode.server"))
 
-_LARGE = 2 * 1024 * 1024  # bytes; larger bodies wait for each other, and nobody for them
+_LARGE = 2 * 1024 * 1024  # bytes; nobody with a smaller body waits for larger ones
 _TIMEOUT = 60.0  # seconds; a body of 16 MB takes about two
 
 
@@ -28,8 +29,8 @@ class BodyReader:
     """
 
     def __init__(self) -> None:
-        self._medium = _Lane("medium")
-        self._large = _Lane("large")
+        self._threads = FairThreads("bodies", 1, small=_LARGE)
+        self._idle: deque[_Process] = deque()  # the last one was used last
 
     async def read(
         self,
@@ -48,20 +49,29 @@ class BodyReader:
         order = Order(schema, strict, defaults or {})
         if is_small(body):
             return read(body, order)
-        lane = self._large if len(body) > _LARGE else self._medium
-        return await asyncio.wrap_future(lane.thread.submit(lane.read, body, order))
+        call = functools.partial(self._read, body, order)
+        return await self._threads.run(call, size=len(body))
+
+    def _read(self, body: bytes, order: Order) -> Read:
+        try:
+            process = self._idle.pop()
+        except IndexError:
+            process = _Process()
+        try:
+            return process.read(body, order)
+        finally:
+            self._idle.append(process)
 
 
-class _Lane:
-    """One process, and the thread that waits for it; bodies are read one after another."""
+class _Process:
+    """A process that reads one body after another. It starts when it is first needed."""
 
-    def __init__(self, name: str):
-        self.thread = ThreadPoolExecutor(1, f"bodies-{name}")
+    def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._orders: Connection | None = None
 
     def read(self, body: bytes, order: Order) -> Read:
-        """See ``BodyReader.read``; called on ``thread``."""
+        """See ``BodyReader.read``."""
         try:
             answer = self._ask(body, order)
         except (OSError, EOFError) as error:

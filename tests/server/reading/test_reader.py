@@ -27,7 +27,7 @@ def body_of(**fields) -> bytes:
 
 
 def pid_of(reader: BodyReader) -> int:
-    process = reader._medium._process
+    process = reader._idle[-1]._process
     assert process is not None
     return process.pid
 
@@ -36,8 +36,8 @@ def pid_of(reader: BodyReader) -> int:
 def reader():
     reader = BodyReader()
     yield reader
-    for lane in (reader._medium, reader._large):
-        lane._stop()
+    for process in reader._idle:
+        process._stop()
 
 
 def test_a_body_is_small_by_its_bytes_and_its_values():
@@ -111,8 +111,7 @@ async def test_a_process_ends_when_it_has_grown(reader):
     numbers = b"[" + b"1.5," * 7_500_000 + b"1.5]"
     body = body_of()[:-1] + b',"metadata":{"a":' + numbers + b"}}"
     assert (await reader.read(body, ChatBody)).body.model == "m"
-    large = reader._large._process
-    assert large is None and pid_of(reader) == first
+    assert reader._idle[-1]._process is None and not is_running(first)
 
 
 @pytest.mark.slow
@@ -123,7 +122,7 @@ def test_a_process_ends_with_its_worker():
         "from mlxnode.server.reading.reader import BodyReader\n"
         "reader = BodyReader()\n"
         f"asyncio.run(reader.read({body_of()!r}, ChatBody))\n"
-        "print(reader._medium._process.pid, flush=True)\n"
+        "print(reader._idle[-1]._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     command = [sys.executable, "-c", program]

@@ -1,11 +1,12 @@
-"""The threads that compile grammars, and the order in which they do so.
+"""Threads for the work of many clients, and whose work is next.
 
-A grammar takes a millisecond or a second, as its client likes. So those of one client do not
-stand before those of another: each client has a clock that its grammars advance by their size,
-and the grammar comes first whose client is behind (self-clocked fair queueing, S. J. Golestani,
-1994). One thread compiles small grammars alone: they never wait for large ones.
+A text, a body or a grammar takes a millisecond or a second, as its client likes. So the work of
+one client does not stand before that of another: each client has a clock that its work advances
+by its size, and the work comes first whose client is behind (self-clocked fair queueing,
+S. J. Golestani, 1994).
 """
 
+import asyncio
 import heapq
 import itertools
 import threading
@@ -19,11 +20,7 @@ Result = TypeVar("Result")
 # Whose request is being served, in the process that has the requests.
 client: ContextVar[str] = ContextVar("client", default="")
 
-# Compiling recurses once for each link in a chain of rules or references. The largest grammars
-# that workers accept need 16 to 32 MB; the usual stack of 8 MB would end the process.
-_STACK_BYTES = 128 * 2**20
-SMALL = 4096  # bytes of a grammar
-_LEAST = 256  # bytes that count for any grammar
+_LEAST = 256  # the size that counts for any work
 _stack_lock = threading.Lock()  # the size of a stack is the process's
 
 
@@ -34,46 +31,49 @@ class _Job(NamedTuple):
     call: Callable[[], Any]
 
 
-class CompileQueue:
-    """Compiles in ``num_threads`` threads, and small grammars in one more."""
+class FairThreads:
+    """``num_threads`` threads, which start with the first work.
 
-    def __init__(self, name: str, num_threads: int = 2):
-        # Heaps; the small ones are for all threads.
+    Work of at most the size ``small`` has one more: it never waits for large work.
+    """
+
+    def __init__(self, name: str, num_threads: int, *, small: int = 0, stack_bytes: int = 0):
+        """``stack_bytes`` is the size of the stack of each thread; 0: the usual one."""
+        self._name, self._num_threads = name, num_threads
+        self._small_size, self._stack_bytes = small, stack_bytes
+        # Heaps; the small work is for all threads.
         self._small: list[_Job] = []
         self._large: list[_Job] = []
         self._clocks: dict[str, float] = {}  # of clients, if ahead of ``_now``
         self._now = 0.0  # the clock of the last job that has started
         self._numbers = itertools.count()
         self._changed = threading.Condition()
-        self._is_closed = False
-        with _stack_lock:
-            before = threading.stack_size(_STACK_BYTES)
-            try:
-                for number in range(num_threads + 1):
-                    heaps = [self._small, self._large] if number else [self._small]
-                    threading.Thread(
-                        target=self._run, args=(heaps,), name=f"{name}-{number}", daemon=True
-                    ).start()
-            finally:
-                threading.stack_size(before)
+        self._is_started = self._is_closed = False
+
+    async def run(self, call: Callable[[], Result], *, size: int) -> Result:
+        """The result of ``call``, for the client whose request is being served."""
+        return await asyncio.wrap_future(self.submit(call, size=size, client=client.get()))
 
     def submit(
-        self, call: Callable[[], Result], *, size: int = SMALL, client: str = ""
+        self, call: Callable[[], Result], *, size: int, client: str = ""
     ) -> "Future[Result]":
-        """Call ``call`` in a thread whose stack is large enough to compile.
+        """Call ``call`` in a thread; it is done in the order that the module's docstring says.
 
-        ``size``: of the grammar, in bytes. Without ``client``, the job is a client of its own.
+        ``size``: of the work, in bytes or characters. Without ``client``, the work is that of
+        a client of its own.
         """
         future: Future[Result] = Future()
         with self._changed:
             if self._is_closed:
                 future.cancel()
                 return future
+            self._start()
             clock = max(self._now, self._clocks.get(client, 0.0)) + max(size, _LEAST)
             if client:
                 self._clocks[client] = clock
             job = _Job(clock, next(self._numbers), future, call)
-            heapq.heappush(self._small if size <= SMALL else self._large, job)
+            is_small = size <= self._small_size
+            heapq.heappush(self._small if is_small else self._large, job)
             self._changed.notify_all()
         return future
 
@@ -86,6 +86,25 @@ class CompileQueue:
                     job.future.cancel()
                 waiting.clear()
             self._changed.notify_all()
+
+    def _start(self) -> None:
+        if self._is_started:
+            return
+        self._is_started = True
+        both = [self._small, self._large]
+        kinds = [both] * self._num_threads + [[self._small]] * (self._small_size > 0)
+        with _stack_lock:
+            before = threading.stack_size(self._stack_bytes)
+            try:
+                for number, heaps in enumerate(kinds):
+                    threading.Thread(
+                        target=self._run,
+                        args=(heaps,),
+                        name=f"{self._name}-{number}",
+                        daemon=True,
+                    ).start()
+            finally:
+                threading.stack_size(before)
 
     def _run(self, heaps: list[list[_Job]]) -> None:
         """Do the jobs of ``heaps``, one after the other, until the end."""

@@ -1,22 +1,24 @@
-"""Grammars are compiled fairly: events, not clocks, decide what these tests see."""
+"""Threads are shared fairly: events, not clocks, decide what these tests see."""
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from mlxnode.compile_queue import SMALL, CompileQueue
+from mlxnode.fair_threads import FairThreads, client
 
 WAIT = 20  # seconds, only if a test fails
+SMALL = 4096
 LARGE = 10 * SMALL
 
 
 class Blocked:
-    """A queue whose threads are all held up; ``done`` lists the jobs in their order."""
+    """A threads whose threads are all held up; ``done`` lists the jobs in their order."""
 
     def __init__(self, num_threads: int = 1, *, hold_small: bool = True):
-        self.queue = CompileQueue("test", num_threads)
+        self.threads = FairThreads("test", num_threads, small=SMALL)
         self.done: list[str] = []
         self._waited: list[threading.Event] = []
         self._go, self._end = threading.Event(), threading.Event()
@@ -33,7 +35,7 @@ class Blocked:
             started.set()
             assert until.wait(WAIT)
 
-        self.queue.submit(hold, size=size)
+        self.threads.submit(hold, size=size)
         assert started.wait(WAIT)
 
     def release(self) -> None:
@@ -48,12 +50,12 @@ class Blocked:
             is_done.set()
             return name
 
-        self.queue.submit(job, size=size, client=client)
+        self.threads.submit(job, size=size, client=client)
         self._waited.append(is_done)
         return is_done
 
     def run(self) -> list[str]:
-        """Let the threads for large grammars do all; the names in their order."""
+        """Let the threads for large work do all; the names in their order."""
         self._go.set()
         for is_done in self._waited:
             assert is_done.wait(WAIT)
@@ -66,19 +68,19 @@ def closing(blocked: Blocked) -> Iterator[Blocked]:
         yield blocked
     finally:
         blocked.release()
-        blocked.queue.close()
+        blocked.threads.close()
 
 
-def test_a_small_grammar_never_waits_for_large_ones():
+def test_small_work_never_waits_for_large_ones():
     with closing(Blocked(2, hold_small=False)) as blocked:
         for number in range(60):
             blocked.submit(f"large {number}", LARGE, "flood")
-        # All other threads are held up: it is compiled all the same.
+        # All other threads are held up: it is done all the same.
         assert blocked.submit("small", SMALL, "flood").wait(WAIT)
         assert blocked.done == ["small"]
 
 
-def test_a_large_grammar_passes_those_of_a_flood():
+def test_large_work_passes_that_of_a_flood():
     with closing(Blocked()) as blocked:
         for number in range(60):
             blocked.submit(f"flood {number}", LARGE, "flood")
@@ -88,7 +90,7 @@ def test_a_large_grammar_passes_those_of_a_flood():
         assert order.index("other") <= 1 and order.index("next") <= 3
 
 
-def test_a_flood_of_small_grammars_does_not_pass_a_larger_one_for_ever():
+def test_a_flood_of_small_work_does_not_pass_a_larger_one_for_ever():
     with closing(Blocked()) as blocked:
         blocked.submit("large", LARGE, "one")
         for number in range(60):
@@ -97,14 +99,14 @@ def test_a_flood_of_small_grammars_does_not_pass_a_larger_one_for_ever():
         assert order.index("large") <= LARGE // SMALL + 1
 
 
-def test_without_a_client_the_smaller_grammar_comes_first():
+def test_without_a_client_the_smaller_work_comes_first():
     with closing(Blocked()) as blocked:
         for size in (30, 20, 40):
             blocked.submit(str(size), size * SMALL)
         assert blocked.run() == ["20", "30", "40"]
 
 
-def test_grammars_of_one_client_keep_their_order():
+def test_work_of_one_client_keeps_its_order():
     with closing(Blocked()) as blocked:
         names = [str(number) for number in range(20)]
         for name in names:
@@ -124,37 +126,62 @@ def test_a_client_that_was_idle_has_saved_nothing():
 
 
 def test_an_error_is_the_caller_s():
-    queue = CompileQueue("test")
+    threads = FairThreads("test", 2, stack_bytes=2**20)
 
     def fail() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        queue.submit(fail).result(WAIT)
-    assert queue.submit(lambda: 1).result(WAIT) == 1
-    queue.close()
+        threads.submit(fail, size=1).result(WAIT)
+    assert threads.submit(lambda: 1, size=1).result(WAIT) == 1
+    threads.close()
 
 
-def test_what_is_cancelled_is_not_compiled():
+def test_what_is_cancelled_is_not_done():
     with closing(Blocked()) as blocked:
-        future = blocked.queue.submit(lambda: blocked.done.append("cancelled"))
+        future = blocked.threads.submit(lambda: blocked.done.append("cancelled"), size=SMALL)
         assert future.cancel()
         blocked.submit("other", SMALL)
         assert blocked.run() == ["other"]
 
 
-def test_a_closed_queue_compiles_nothing():
+def test_closed_threads_do_nothing():
     with closing(Blocked()) as blocked:
-        waiting = blocked.queue.submit(lambda: 1)
-        blocked.queue.close()
-        assert waiting.cancelled() and blocked.queue.submit(lambda: 1).cancelled()
+        waiting = blocked.threads.submit(lambda: 1, size=1)
+        blocked.threads.close()
+        assert waiting.cancelled() and blocked.threads.submit(lambda: 1, size=1).cancelled()
 
 
-def test_threads_have_the_stack_that_deep_grammars_need():
-    def depth(left: int) -> int:
-        return depth(left - 1) + 1 if left else 0
+def test_threads_have_the_stack_that_they_are_given():
+    sizes = []
+    real = threading.Thread.start
 
-    queue = CompileQueue("test")
-    assert queue.submit(lambda: depth(900)).result(WAIT) == 900
+    def start(thread: threading.Thread) -> None:
+        sizes.append(size := threading.stack_size(0))
+        threading.stack_size(size)
+        real(thread)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        threads = FairThreads("test", 2, small=SMALL, stack_bytes=2**25)
+        assert not sizes  # they start with the first work
+        assert threads.submit(lambda: 1, size=1).result(WAIT) == 1
+    assert sizes == [2**25] * 3
     assert threading.stack_size() == 0  # of other threads, as before
-    queue.close()
+    threads.close()
+
+
+async def test_run_is_fair_among_the_clients_of_requests():
+    with closing(Blocked(hold_small=False)) as blocked:
+        order: list[str] = []
+
+        async def ask(name: str) -> None:
+            client.set(name)
+            await blocked.threads.run(lambda: order.append(name), size=LARGE)
+
+        asked = [asyncio.create_task(ask("flood")) for _ in range(20)]
+        asked.append(asyncio.create_task(ask("other")))
+        await asyncio.sleep(0)
+        blocked.release()
+        await asyncio.gather(*asked)
+        assert len(order) == 21 and order.index("other") <= 1
