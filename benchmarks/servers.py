@@ -102,7 +102,8 @@ def start_node(
                 )
         command = [sys.executable, "-m", "mlxnode", "serve", "--config", str(config)]
         url = f"http://127.0.0.1:{port}"
-        with _run(command, f"{url}/health") as pid:
+        # Not in the user's own figures.
+        with _run(command, f"{url}/health", MLXNODE_STATE=scratch) as pid:
             yield Node(MLXNODE, url, "bench", pid, folder)
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # by ``| head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
+        return 128 + signal.SIGPIPE
     except NodeError as error:
         print(f"mlxnode: {error}", file=sys.stderr)
         return error.exit_code

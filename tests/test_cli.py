@@ -1,5 +1,6 @@
 """The command, as a process."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -43,6 +44,15 @@ def test_cli_version_and_help():
     assert all(word in text for word in ("serve", "models", "check", "MLXNODE_API_KEY"))
     text = run("serve", "--help").stdout
     assert all(word in text for word in ("--config", "--address", "--workers", "--log-level"))
+
+
+def test_cli_ends_quietly_when_nobody_reads_its_output(tmp_path, model):
+    command = [sys.executable, "-m", "mlxnode", "models", "--config", write(tmp_path, model)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as output:
+        ended = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, timeout=60)
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 def test_cli_wrong_command_line_exits_with_2():

@@ -42,6 +42,9 @@ class NodeProcess:
         self.url = ""
         self.log: list[str] = []
         self._ready = threading.Event()
+        # Tests have a state folder of their own already; scripts leave the user's alone.
+        state = {"MLXNODE_STATE": os.environ.get("MLXNODE_STATE", str(folder / "state"))}
+        options.setdefault("env", os.environ | state)
         serve = [sys.executable, "-m", "mlxnode", "serve", "--config", str(path)]
         self.process = subprocess.Popen(
             [*command, *serve],
