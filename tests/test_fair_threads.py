@@ -15,7 +15,7 @@ LARGE = 10 * SMALL
 
 
 class Blocked:
-    """A threads whose threads are all held up; ``done`` lists the jobs in their order."""
+    """Threads that are all held up; ``done`` lists the jobs in their order."""
 
     def __init__(self, num_threads: int = 1, *, hold_small: bool = True):
         self.threads = FairThreads("test", num_threads, small=SMALL)
@@ -71,7 +71,7 @@ def closing(blocked: Blocked) -> Iterator[Blocked]:
         blocked.threads.close()
 
 
-def test_small_work_never_waits_for_large_ones():
+def test_small_work_never_waits_for_large_work():
     with closing(Blocked(2, hold_small=False)) as blocked:
         for number in range(60):
             blocked.submit(f"large {number}", LARGE, "flood")

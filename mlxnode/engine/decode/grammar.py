@@ -16,12 +16,7 @@ from llguidance.numpy import fill_next_token_bitmask_par
 
 from mlxnode.engine.decode.vocabulary import load_vocabulary
 from mlxnode.errors import RustPanic, panics_caught
-from mlxnode.grammar import (
-    GrammarError,
-    compile_grammar,
-    compile_threads,
-    describe_error,
-)
+from mlxnode.grammar import GrammarError, compile_grammar, compile_threads, describe_error
 
 _ALL = 0xFFFFFFFF
 _MAX_CACHED = 32  # compiled grammars; clients repeat a few
