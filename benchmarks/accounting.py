@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mlxnode.config.tables import RequestLogForm, ServerConfig
-from mlxnode.messages import Usage
+from mlxnode.messages.control import Usage
 from mlxnode.process.usage_keeper import UsageKeeper
 from mlxnode.server.http.accounting import account_of, charge
 from mlxnode.server.http.logged_app import entry_of

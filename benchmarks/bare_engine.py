@@ -9,17 +9,8 @@ from pathlib import Path
 
 from mlxnode.config.tables import ApiConfig, ModelConfig, NodeConfig
 from mlxnode.engine.entry import run_engine
-from mlxnode.messages import (
-    ChildToSupervisor,
-    Connect,
-    Connected,
-    EngineToWorker,
-    Generate,
-    Ready,
-    Sampling,
-    Stop,
-    Tokens,
-)
+from mlxnode.messages.control import ChildToSupervisor, Connect, Connected, Ready, Stop
+from mlxnode.messages.data import EngineToWorker, Generate, Sampling, Tokens
 from mlxnode.models.resolve import resolve_models
 from mlxnode.process.pipe import Pipe
 

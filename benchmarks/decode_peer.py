@@ -22,7 +22,7 @@ from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.work import RequestKey
 from mlxnode.kernels import backend
-from mlxnode.messages import Generate, Sampling
+from mlxnode.messages.data import Generate, Sampling
 
 _LAYERS, _WIDTH, _VOCABULARY = 28, 64, 288
 _BLOCKS, _STEPS = 10, 10  # timed blocks of each, steps of a block

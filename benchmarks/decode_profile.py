@@ -31,7 +31,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
 from mlxnode.engine.work import RequestKey
 from mlxnode.kernels import backend
 from mlxnode.kernels.columns import column
-from mlxnode.messages import Generate, Sampling, Token, Tokens, Update
+from mlxnode.messages.data import Generate, Sampling, Token, Tokens, Update
 from mlxnode.process.pipe import Pipe
 
 LENGTHS = (40, 200, 800)

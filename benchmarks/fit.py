@@ -97,7 +97,7 @@ def _generate(model: Any, config: Any) -> None:
     from mlxnode.engine.kvcache.budget import MemoryBudget
     from mlxnode.engine.loader import load_generation_model
     from mlxnode.engine.work import RequestKey
-    from mlxnode.messages import Generate, Sampling
+    from mlxnode.messages.data import Generate, Sampling
 
     def no_grammar(vocabulary_size: int, stop_ids: frozenset[int]) -> GrammarCompiler:
         raise NotImplementedError

@@ -11,6 +11,7 @@ import msgspec
 
 PressureStage = Literal["normal", "caches dropped", "admission paused", "aborting"]
 ProcessState = Literal["starting", "ready", "not running"]
+ModelState = Literal["unloaded", "loading", "loaded", "unloading"]
 
 
 class RunnerFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -26,11 +27,19 @@ class RunnerFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class ModelFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One served model. Two ids may have the same weights, and then the same work."""
+    """One model that can be served. Two ids may have the same weights, and then the same work.
+
+    ``num_loads`` counts since the start of the engine. ``idle_seconds``: since the last request
+    ended; None: requests run, or there was none. An unloaded model has no ``weight_bytes``.
+    """
 
     id: str
     weight_bytes: int
     work: RunnerFigures
+    state: ModelState = "loaded"
+    is_pinned: bool = False
+    num_loads: int = 0
+    idle_seconds: float | None = None
 
 
 class MemoryFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):

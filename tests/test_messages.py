@@ -1,85 +1,103 @@
 """The messages on the wire."""
 
+from pathlib import Path
 from typing import get_args
 
 import msgspec
 import pytest
 
-from mlxnode import messages as m
 from mlxnode.config.certificate import Certificate
 from mlxnode.config.keys import ApiKey
+from mlxnode.messages import control, data
+from mlxnode.messages.message import decoder_of, encode
+from mlxnode.models.fit import Weighed
+from mlxnode.models.served import ServedModel
+
+SERVED = ServedModel(
+    "a/b", "chat", Path("/m"), Path("/m/w.gguf"), "llama", 512, None, None, 10, 0, (64, 32)
+)
 
 UNIONS = {
-    m.WorkerToEngine: [
-        m.Generate(
+    data.WorkerToEngine: [
+        data.Generate(
             uid=1,
             model="a/b",
             prompt=[1, 2],
             max_tokens=5,
             stop_ids=[0],
-            sampling=m.Sampling(),
+            sampling=data.Sampling(),
         ),
-        m.Generate(
+        data.Generate(
             uid=2**62,
             model="m",
             prompt=[],
             max_tokens=1,
             stop_ids=[],
-            sampling=m.Sampling(
+            sampling=data.Sampling(
                 temperature=0.5, top_p=0.9, top_k=40, min_p=0.1, seed=2**64 - 1
             ),
         ),
-        m.Embed(uid=2, model="e", inputs=[[1], [2, 3]]),
-        m.Embed(uid=2, model="e", inputs=[[1]], dimensions=64),
-        m.Abort(3),
+        data.Embed(uid=2, model="e", inputs=[[1], [2, 3]]),
+        data.Embed(uid=2, model="e", inputs=[[1]], dimensions=64),
+        data.Abort(3),
+        data.Load(4, "a/b", pin=True),
+        data.Unload(5, "a/b"),
     ],
-    m.EngineToWorker: [
-        m.Tokens(
+    data.EngineToWorker: [
+        data.Tokens(
             [
-                m.Update(uid=1, tokens=[m.Token(5, -0.5), m.Token(6, -1e-30, {6: -1e-30})]),
-                m.Update(uid=2, finish="length", prompt=[m.Token(1, None)], num_cached=1),
+                data.Update(
+                    uid=1, tokens=[data.Token(5, -0.5), data.Token(6, -1e-30, {6: -1e-30})]
+                ),
+                data.Update(uid=2, finish="length", prompt=[data.Token(1, None)], num_cached=1),
             ]
         ),
-        m.Embedded(1, 2, bytes(range(8))),
-        m.Failed(1, "too_large", "caf\u00e9"),
+        data.Embedded(1, 2, bytes(range(8))),
+        data.Failed(1, "too_large", "caf\u00e9"),
+        data.Done(2),
+        data.ModelStates({"a/b": "loading"}, ["a/b"]),
     ],
-    m.SupervisorToChild: [
-        m.Ping(1),
-        m.Connect(7),
-        m.Drain(0.5),
-        m.FailedModels({"a": "b"}),
-        m.Stop(),
-        m.Reserved(1, None, 0.0, m.Limit(60, 59, 1.0), None),
-        m.Reserved(2, "tokens", 1.5, None, m.Limit(100, 0, 60.0)),
-        m.Reserved(3, "tokens", None, None, m.Limit(100, 100, 0.0)),
-        m.Access(keys=[ApiKey("a", b"digest", frozenset({"m"}))], is_limited=True),
-        m.Access(keys=[], certificate=Certificate(b"chain", b"key")),
-        m.EngineSilent(3.5),
-        m.EngineSilent(None),
-        m.Suspects([b"a"], [b"b", b"c"], 1, [b"b"]),
+    control.SupervisorToChild: [
+        control.Ping(1),
+        control.Connect(7),
+        control.Drain(0.5),
+        control.FailedModels({"a": "b"}),
+        control.Stop(),
+        control.Reserved(1, None, 0.0, control.Limit(60, 59, 1.0), None),
+        control.Reserved(2, "tokens", 1.5, None, control.Limit(100, 0, 60.0)),
+        control.Reserved(3, "tokens", None, None, control.Limit(100, 100, 0.0)),
+        control.Access(keys=[ApiKey("a", b"digest", frozenset({"m"}))], is_limited=True),
+        control.Access(keys=[], certificate=Certificate(b"chain", b"key")),
+        control.Models(models=[SERVED], types={"a/b": "chat"}, aliases={"b": "a/b"}),
+        control.Fits({"a/b": Weighed("yes", "fits", True)}),
+        control.EngineSilent(3.5),
+        control.EngineSilent(None),
+        control.Suspects([b"a"], [b"b", b"c"], 1, [b"b"]),
     ],
-    m.ChildToSupervisor: [
-        m.Pong(1),
-        m.Progress("loading"),
-        m.Ready(),
-        m.Connected(7),
-        m.StepFailed([b"a"]),
-        m.Cleared(b"a"),
-        m.Fatal("no"),
-        m.Reserve(1, "anonymous", "a/b", 100, 1024),
-        m.Used(1, 300),
-        m.Settle(1, 0),
-        m.Usage("anonymous", "a/b", 100, 40, 7),
-        m.Busy(is_busy=True),
+    control.ChildToSupervisor: [
+        control.Pong(1),
+        control.Progress("loading"),
+        control.Ready(),
+        control.Loaded("a/b"),
+        control.LoadFailed({"a/b": "no config.json"}),
+        control.Connected(7),
+        control.StepFailed([b"a"]),
+        control.Cleared(b"a"),
+        control.Fatal("no"),
+        control.Reserve(1, "anonymous", "a/b", 100, 1024),
+        control.Used(1, 300),
+        control.Settle(1, 0),
+        control.Usage("anonymous", "a/b", 100, 40, 7),
+        control.Busy(is_busy=True),
     ],
 }
 
 
 @pytest.mark.parametrize("union", UNIONS)
 def test_messages_arrive_as_they_were_sent(union):
-    decoder = msgspec.msgpack.Decoder(union)
+    decoder = decoder_of(union)
     for message in UNIONS[union]:
-        assert decoder.decode(msgspec.msgpack.encode(message)) == message
+        assert decoder.decode(encode(message)) == message
 
 
 def test_messages_are_all_covered_here():
@@ -100,4 +118,4 @@ def test_messages_are_all_covered_here():
 )
 def test_messages_that_are_none_are_refused(wrong):
     with pytest.raises(msgspec.DecodeError):
-        msgspec.msgpack.decode(msgspec.msgpack.encode(wrong), type=m.WorkerToEngine)
+        msgspec.msgpack.decode(msgspec.msgpack.encode(wrong), type=data.WorkerToEngine)

@@ -7,7 +7,7 @@ from bare_engine import start_engine
 from figures import Figure, Goal
 from prompts import mixed_sampling, token_prompt
 
-from mlxnode.messages import Sampling
+from mlxnode.messages.data import Sampling
 from workloads.bench import NodeBench, NodeLoad
 
 _STREAMS = 16

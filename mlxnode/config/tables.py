@@ -71,6 +71,12 @@ class ModelConfig(RateLimits):
     allow_control_tokens: bool | None = None  # None: as [server]
     truncate_inputs: bool = False  # too long ones, of requests that say nothing about them
     allow_bare_token_ids: bool = False  # as inputs, without the tokenizer's special tokens
+    preload: bool = True  # when the node starts; False: with the first request
+    pin: bool = False  # loaded when the node starts, and never unloaded for another model
+    # Seconds without a request before the model is unloaded; None: it stays.
+    idle_unload: Annotated[float, Field(gt=0)] | None = None
+    adapter: str | None = None  # a folder with a LoRA or DoRA adapter of mlx-lm
+    quantize: Literal[4, 8] | None = None  # the weights, while they are loaded
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
@@ -189,6 +195,18 @@ class ApiConfig(RateLimits):
         return any(table.has_limits for table in tables)
 
 
+class DiscoveryConfig(Table):
+    """``[server.discovery]``: models that are on the disk, without a table of their own."""
+
+    enabled: bool | None = None  # None: if there is no table [api.models.<id>]
+    search: list[str] = []  # folders, whose models are in them or one folder below
+    huggingface: bool = True  # the cache of the Hugging Face hub
+    lm_studio: bool = True  # the folder of LM Studio
+    aliases: dict[str, str] = {}  # another name -> id of a model, found or configured
+    # Of the models that are found; as idle_unload of a model. 0: they stay.
+    idle_unload: Annotated[float, Field(ge=0)] = 3600.0
+
+
 class ServerConfig(Table):
     """``[server]``: the HTTP workers. Times in seconds, sizes in bytes."""
 
@@ -226,6 +244,7 @@ class ServerConfig(Table):
     # None: standard output.
     request_log_file: Annotated[str, Field(pattern=r"^[^\x00]+$")] | None = None
     log_level: LogLevel = "info"
+    discovery: DiscoveryConfig = DiscoveryConfig()
 
     @model_validator(mode="after")
     def _largest_body_can_be_held(self) -> "ServerConfig":

@@ -19,7 +19,7 @@ from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.work import RequestKey
 from mlxnode.kernels import backend
-from mlxnode.messages import Generate, Sampling
+from mlxnode.messages.data import Generate, Sampling
 
 _WARM_UP = 5  # steps
 _MAX_SECONDS = 8.0  # of a measurement

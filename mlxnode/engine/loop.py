@@ -21,17 +21,12 @@ from mlxnode.engine.loading import LoadedModels
 from mlxnode.engine.memory.guard import MemoryGuard
 from mlxnode.engine.suspicion import Suspicion
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
-from mlxnode.messages import (
-    Abort,
+from mlxnode.messages.control import (
     ChildToSupervisor,
     Cleared,
     Connect,
     Connected,
     Drain,
-    Embed,
-    EngineToWorker,
-    Failed,
-    Generate,
     Ping,
     Pong,
     Ready,
@@ -39,6 +34,13 @@ from mlxnode.messages import (
     Stop,
     SupervisorToChild,
     Suspects,
+)
+from mlxnode.messages.data import (
+    Abort,
+    Embed,
+    EngineToWorker,
+    Failed,
+    Generate,
     Tokens,
     Update,
     WorkerToEngine,

@@ -13,7 +13,7 @@ from mlxnode.engine.memory.device import limit_memory, memory_limit
 from mlxnode.engine.memory.guard import MemoryGuard, MemoryMeter
 from mlxnode.engine.memory.wired import unwire, wire_weights
 from mlxnode.kernels import backend
-from mlxnode.messages import Fatal, Progress
+from mlxnode.messages.control import Fatal, Progress
 from mlxnode.models.served import ServedModel
 from mlxnode.process.step_record import StepRecord
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import msgspec
 
 from mlxnode.engine.work import RequestKey
-from mlxnode.messages import Embed, Generate, Suspects
+from mlxnode.messages.control import Suspects
+from mlxnode.messages.data import Embed, Generate
 from mlxnode.process.step_record import FINGERPRINT_BYTES, StepRecord
 
 # Who sends a request, and how urgent it is, changes nothing in what it does to the engine.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from mlxnode.figures import RunnerFigures
-from mlxnode.messages import Embed, Embedded, Failed, Generate, Update
+from mlxnode.messages.data import Embed, Embedded, Failed, Generate, Update
 
 CANNOT_SERVE = "the engine cannot serve this request"
 

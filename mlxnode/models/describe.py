@@ -74,6 +74,9 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         allow_control_tokens=model.allow_control_tokens,
         truncate_inputs=model.truncate_inputs,
         allow_bare_token_ids=model.allow_bare_token_ids,
+        preload=model.preload or model.pin,
+        is_pinned=model.pin,
+        idle_unload=model.idle_unload,
     )
 
 

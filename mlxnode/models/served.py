@@ -36,6 +36,11 @@ class ServedModel:
     allow_control_tokens: bool | None = None  # the same; None: as [server]
     truncate_inputs: bool = False  # of embeddings, where the request says nothing
     allow_bare_token_ids: bool = False  # the same: without the tokenizer's special tokens
+    preload: bool = True  # loaded when the node starts; False: with the first request
+    is_pinned: bool = False  # loaded when the node starts, and never unloaded for another model
+    idle_unload: float | None = None  # seconds without a request until it is unloaded
+    adapter: Path | None = None  # a folder with a LoRA or DoRA adapter of mlx-lm
+    quantize: Literal[4, 8] | None = None  # bits of the weights, made while they are loaded
 
     @property
     def generates_text(self) -> bool:

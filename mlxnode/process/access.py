@@ -10,7 +10,7 @@ from typing import Any
 from mlxnode.config.file import LoadedConfig
 from mlxnode.config.tables import ApiConfig, NodeConfig, RateLimits
 from mlxnode.errors import reason_of
-from mlxnode.messages import Access
+from mlxnode.messages.control import Access
 from mlxnode.process.child import Child
 from mlxnode.process.ledger import Ledger
 

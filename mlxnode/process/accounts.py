@@ -1,7 +1,7 @@
 """What requests cost: against the rate limits, and in the usage of the keys."""
 
 from mlxnode.config.tables import NodeConfig
-from mlxnode.messages import Reserve, Settle, Usage, Used
+from mlxnode.messages.control import Reserve, Settle, Usage, Used
 from mlxnode.process.child import Child
 from mlxnode.process.ledger import Ledger
 from mlxnode.process.usage_keeper import UsageKeeper

@@ -11,7 +11,8 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from mlxnode.messages import ChildToSupervisor, Message
+from mlxnode.messages.control import ChildToSupervisor
+from mlxnode.messages.message import Message
 from mlxnode.process.pipe import Pipe
 from mlxnode.process.pulse import PulsingConnection
 from mlxnode.process.signals import held_signals, ignore_signals

@@ -4,7 +4,7 @@ import logging
 import time
 from collections import Counter
 
-from mlxnode.messages import Suspects
+from mlxnode.messages.control import Suspects
 from mlxnode.process.step_record import StepRecord
 from mlxnode.process.suspects import SuspectList
 

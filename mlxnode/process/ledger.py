@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlxnode.config.tables import ApiConfig, RateLimits
-from mlxnode.messages import Limit, Reserved
+from mlxnode.messages.control import Limit, Reserved
 
 Kind = Literal["requests", "tokens"]
 

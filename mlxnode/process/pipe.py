@@ -18,6 +18,8 @@ from typing import Any
 
 import msgspec
 
+from mlxnode.messages.message import decoder_of, encode
+
 log = logging.getLogger("mlxnode.process")
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
@@ -42,7 +44,7 @@ class Pipe:
         name: str = "pipe",
     ):
         self._connection = connection
-        self._decoder = msgspec.msgpack.Decoder(receives)
+        self._decoder = decoder_of(receives)
         self._on_message = on_message
         self._on_close = on_close
         # An event is set when all that is queued before it is written.
@@ -72,7 +74,7 @@ class Pipe:
         """
         if self._closed.is_set() or self._outbox.qsize() >= self._max_queued:
             return False
-        self._outbox.put((msgspec.msgpack.encode(message), fd))
+        self._outbox.put((encode(message), fd))
         return True
 
     def flush(self, timeout: float) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mlxnode.messages import Progress
+from mlxnode.messages.control import Progress
 
 INTERVAL = 1.0  # seconds
 _LEAST_CPU = 0.001  # seconds of computing between two signs that are work

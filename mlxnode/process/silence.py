@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from mlxnode.messages import EngineSilent
+from mlxnode.messages.control import EngineSilent
 from mlxnode.process.child import Child
 
 log = logging.getLogger("mlxnode.supervisor")

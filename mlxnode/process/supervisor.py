@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from mlxnode.config.file import LoadedConfig
 from mlxnode.config.tables import NodeConfig
-from mlxnode.messages import (
+from mlxnode.messages.control import (
     Access,
     Busy,
     ChildToSupervisor,

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from mlxnode.messages import Suspects
+from mlxnode.messages.control import Suspects
 
 FORGET_AFTER = 3600.0  # seconds after its last death, a request is suspected no more
 MAX_SUSPECTS = 4096

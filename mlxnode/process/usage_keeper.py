@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mlxnode.config.tables import ServerConfig
 from mlxnode.errors import UsageError
-from mlxnode.messages import Usage
+from mlxnode.messages.control import Usage
 from mlxnode.process.usage_file import Place, Sums, add_usage, keep_days, open_usage, usage_path
 
 log = logging.getLogger("mlxnode.supervisor")

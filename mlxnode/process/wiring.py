@@ -4,7 +4,7 @@ import logging
 from multiprocessing import Pipe as make_pipe
 from multiprocessing.connection import Connection
 
-from mlxnode.messages import Connect
+from mlxnode.messages.control import Connect
 from mlxnode.process.child import Child
 
 log = logging.getLogger("mlxnode.supervisor")

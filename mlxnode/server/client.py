@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from mlxnode.messages import (
+from mlxnode.messages.data import (
     Abort,
     Embed,
     Embedded,
@@ -276,7 +276,7 @@ class EngineClient:
                 self._deliver(update)
         elif isinstance(message, Failed):
             self._fail(message.uid, _to_api_error(message))
-        else:
+        elif isinstance(message, Embedded):
             future = self._embeddings.pop(message.uid, None)
             if future is not None and not future.done():
                 future.set_result(message)

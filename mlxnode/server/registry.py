@@ -8,7 +8,7 @@ from typing import Any
 
 from mlxnode.config.tables import ModelType
 from mlxnode.errors import ModelError, panics_caught, reason_of
-from mlxnode.messages import Sampling
+from mlxnode.messages.data import Sampling
 from mlxnode.models.plain_files import read_object
 from mlxnode.models.rerank.config import RerankerConfig, read_reranker_config
 from mlxnode.models.rerank.tokenizer import PairTokenizer, load_pair_tokenizer

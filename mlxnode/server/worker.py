@@ -15,7 +15,7 @@ import uvloop
 from mlxnode.config.tables import ModelType, NodeConfig
 from mlxnode.errors import StatusError, UsageError
 from mlxnode.figures import NodeFigures
-from mlxnode.messages import (
+from mlxnode.messages.control import (
     Access,
     Busy,
     Connect,

@@ -9,7 +9,8 @@ import mlx.core as mx
 import pytest
 from support.engine_process import generate, serve_tiny
 
-from mlxnode.messages import Abort, Embed, Failed, Fatal, Ping, Ready, Sampling
+from mlxnode.messages.control import Fatal, Ping, Ready
+from mlxnode.messages.data import Abort, Embed, Failed, Sampling
 
 
 def test_engine_serves_several_workers_at_once(start_engine, tiny_folder):

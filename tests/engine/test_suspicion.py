@@ -11,7 +11,8 @@ from support.failing_engine import POISON, run_failing_engine
 from mlxnode.config.tables import EngineConfig, NodeConfig
 from mlxnode.engine.suspicion import Suspicion, fingerprint_of
 from mlxnode.engine.work import RequestKey
-from mlxnode.messages import Abort, Cleared, Embed, Failed, Sampling, StepFailed, Suspects
+from mlxnode.messages.control import Cleared, StepFailed, Suspects
+from mlxnode.messages.data import Abort, Embed, Failed, Sampling
 from mlxnode.process.step_record import StepRecord
 
 

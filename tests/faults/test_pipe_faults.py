@@ -14,7 +14,8 @@ from support.engine_process import EngineProcess, generate, serve_tiny
 from support.worker_process import WorkerProcess, started_worker
 
 from mlxnode.config.tables import NodeConfig
-from mlxnode.messages import Connect, Connected, Tokens, Update
+from mlxnode.messages.control import Connect, Connected
+from mlxnode.messages.data import Tokens, Update
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from support.certificates import make_pair
 
 from mlxnode.config.file import LoadedConfig, load_config
 from mlxnode.config.tables import ApiConfig
-from mlxnode.messages import Access
+from mlxnode.messages.control import Access
 from mlxnode.process.access import AccessWatch, hand_out
 from mlxnode.process.ledger import Ledger
 

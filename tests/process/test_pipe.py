@@ -13,16 +13,8 @@ from typing import Any
 
 import pytest
 
-from mlxnode.messages import (
-    Connect,
-    Connected,
-    Failed,
-    Generate,
-    Pong,
-    Sampling,
-    SupervisorToChild,
-    WorkerToEngine,
-)
+from mlxnode.messages.control import Connect, Connected, Pong, SupervisorToChild
+from mlxnode.messages.data import Failed, Generate, Sampling, WorkerToEngine
 from mlxnode.process.pipe import Pipe
 
 TIMEOUT = 20

@@ -8,7 +8,7 @@ import time
 import msgspec
 import pytest
 
-from mlxnode.messages import ChildToSupervisor, Progress, Ready
+from mlxnode.messages.control import ChildToSupervisor, Progress, Ready
 from mlxnode.process import pulse
 from mlxnode.process.pipe import Pipe
 from mlxnode.process.pulse import PulsingConnection, stop_pulse

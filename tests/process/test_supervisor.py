@@ -13,7 +13,7 @@ from support.fake_node import TIMEOUT
 from support.node_process import is_running
 
 from mlxnode.config.tables import NodeConfig
-from mlxnode.messages import Access
+from mlxnode.messages.control import Access
 from mlxnode.process.child import LOAD_SILENCE, START_TIMEOUT, Child
 from mlxnode.process.supervisor import Supervisor
 

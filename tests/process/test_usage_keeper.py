@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlxnode.config.tables import ServerConfig
-from mlxnode.messages import Usage
+from mlxnode.messages.control import Usage
 from mlxnode.process import usage_keeper
 from mlxnode.process.usage_file import open_usage, read_usage
 from mlxnode.process.usage_keeper import UsageKeeper

@@ -14,7 +14,7 @@ PREFIX = "mlxnode."
 MAY_IMPORT = {
     "errors": [],
     "figures": [],
-    "messages": ["config", "figures"],
+    "messages": ["config", "figures", "models"],
     "footprint": [],
     "fair_threads": [],
     "grammar": ["fair_threads"],

@@ -7,13 +7,8 @@ import openai
 import pytest
 from support.bare_requests import WAIT, chat, post
 
-from mlxnode.messages import (
-    Drain,
-    Embed,
-    Generate,
-    Ping,
-    Pong,
-)
+from mlxnode.messages.control import Drain, Ping, Pong
+from mlxnode.messages.data import Embed, Generate
 
 
 def test_drain_finishes_streams_and_refuses_the_rest(own_worker):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mlxnode.messages import Update
+from mlxnode.messages.data import Update
 from mlxnode.server.client import EngineCall
 from mlxnode.server.errors import ApiError
 

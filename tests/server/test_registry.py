@@ -4,7 +4,7 @@ import json
 import pytest
 from support import tiny
 
-from mlxnode.messages import Sampling
+from mlxnode.messages.data import Sampling
 from mlxnode.server.answer.sampling import samplings_of
 from mlxnode.server.answer.settings import Settings
 from mlxnode.server.errors import ApiError

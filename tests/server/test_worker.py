@@ -11,15 +11,8 @@ import openai
 import pytest
 from support.bare_requests import WAIT, chat, post
 
-from mlxnode.messages import (
-    Abort,
-    Embed,
-    FailedModels,
-    Generate,
-    Ping,
-    Pong,
-    Stop,
-)
+from mlxnode.messages.control import FailedModels, Ping, Pong, Stop
+from mlxnode.messages.data import Abort, Embed, Generate
 
 # --- clients that leave -------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import json
 
 import httpx2 as httpx
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 from mlxnode.server.formats.chat.request import to_conversation
 from mlxnode.server.formats.chat.schema import ChatBody
 from mlxnode.server.formats.completions.schema import CompletionBody

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from tokenizers import Tokenizer
 
-from mlxnode.messages import (
+from mlxnode.messages.data import (
     Abort,
     Embed,
     Embedded,

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from mlxnode.config.tables import NodeConfig
-from mlxnode.messages import (
+from mlxnode.messages.control import (
     Access,
     Connect,
     Connected,

@@ -27,7 +27,7 @@ from mlxnode.engine.kvcache.quantization import kv_choices
 from mlxnode.engine.kvcache.separate import is_batchable
 from mlxnode.engine.loader import load_generation_model
 from mlxnode.engine.loading import load_once
-from mlxnode.messages import Update
+from mlxnode.messages.data import Update
 from mlxnode.models.describe import describe
 from mlxnode.models.files import ModelFiles
 from mlxnode.models.served import ServedModel

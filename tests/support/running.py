@@ -9,7 +9,7 @@ from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.work import Output, RequestKey
 from mlxnode.kernels.backend import OPS, Kernels
-from mlxnode.messages import Generate, Sampling, Update
+from mlxnode.messages.data import Generate, Sampling, Update
 
 
 def make_runner(

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlxnode.messages import Failed, Generate
+from mlxnode.messages.data import Failed, Generate
 
 LOOK: dict[str, Any] = {
     "name": "get_weather",

@@ -15,7 +15,7 @@ from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.kvcache.slots import num_positions, num_slots
 from mlxnode.engine.kvcache.snapshot import Elsewhere, Snapshot
 from mlxnode.engine.work import RequestKey
-from mlxnode.messages import Generate, Sampling
+from mlxnode.messages.data import Generate, Sampling
 
 
 class Device:

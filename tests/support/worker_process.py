@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from mlxnode.config.certificate import Certificate
 from mlxnode.config.keys import ApiKey, digest_of
 from mlxnode.config.tables import ApiConfig, NodeConfig, ServerConfig
-from mlxnode.messages import (
+from mlxnode.messages.control import (
     Access,
     ChildToSupervisor,
     Connect,

@@ -10,7 +10,7 @@ from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.sampling import to_tokens
 from mlxnode.engine.work import Output
 from mlxnode.kernels.sample import Sampled
-from mlxnode.messages import Failed, Token, Update
+from mlxnode.messages.data import Failed, Token, Update
 
 
 @dataclass

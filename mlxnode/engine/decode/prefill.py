@@ -14,7 +14,7 @@ from mlxnode.engine.kvcache.padding import can_pad
 from mlxnode.engine.kvcache.prompt_cache import evaluate, release_activations
 from mlxnode.engine.pacing import MAX_REMAINDER, Throughput
 from mlxnode.kernels.backend import Kernels
-from mlxnode.messages import Token
+from mlxnode.messages.data import Token
 
 SCORED_CHUNK = 128  # prompt tokens, when the logits of all of them are needed at once
 # A pass on fewer tokens than this, padding included, is not faster: prompts can share it.

@@ -16,7 +16,7 @@ from mlxnode.engine.decode.thinking import Thinking
 from mlxnode.engine.kvcache.entries import RunningEntry
 from mlxnode.engine.kvcache.prompt_cache import PromptCache
 from mlxnode.engine.work import Owner, RequestKey
-from mlxnode.messages import FinishReason, Generate, Sampling, Token
+from mlxnode.messages.data import FinishReason, Generate, Sampling, Token
 
 _WORTH_WAITING = 64  # tokens of a prefix that another request is prefilling
 

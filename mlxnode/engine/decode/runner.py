@@ -31,7 +31,7 @@ from mlxnode.engine.pacing import PrefillPacing
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.figures import RunnerFigures
 from mlxnode.kernels.backend import OPS, Kernels
-from mlxnode.messages import Embed, Failed, Generate
+from mlxnode.messages.data import Embed, Failed, Generate
 
 
 class TextRunner:

@@ -11,7 +11,7 @@ from mlxnode.engine.decode.request import Request
 from mlxnode.kernels.backend import Kernels
 from mlxnode.kernels.columns import column
 from mlxnode.kernels.sample import Adjustments, Sampled, SamplingColumns, TokenMasks
-from mlxnode.messages import Token
+from mlxnode.messages.data import Token
 
 
 class Sampler:

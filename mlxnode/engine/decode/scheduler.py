@@ -11,7 +11,7 @@ from mlxnode.engine.decode.shares import displaceable, expendable
 from mlxnode.engine.decode.waiting import WaitingRequests
 from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
 from mlxnode.engine.work import RequestKey, in_units
-from mlxnode.messages import Failed
+from mlxnode.messages.data import Failed
 
 # For so many tokens of its answer, a request has memory when it starts, and for so many more
 # each time it has used that up. Most answers are far shorter than what their clients allow.

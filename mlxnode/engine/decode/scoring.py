@@ -6,7 +6,7 @@ import numpy as np
 from mlxnode.engine.decode.sampling import to_list, to_tokens
 from mlxnode.kernels.columns import column
 from mlxnode.kernels.sample import SampleFunction, SamplingColumns
-from mlxnode.messages import Token
+from mlxnode.messages.data import Token
 
 
 def score(

@@ -8,7 +8,7 @@ model's, and no other row is concerned.
 from collections.abc import Sequence
 
 from mlxnode.engine.decode.markers import Marker
-from mlxnode.messages import ThinkingLimit
+from mlxnode.messages.data import ThinkingLimit
 
 
 class Thinking:

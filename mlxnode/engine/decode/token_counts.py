@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.work import Output
-from mlxnode.messages import Update
+from mlxnode.messages.data import Update
 
 
 class TokenCounts:

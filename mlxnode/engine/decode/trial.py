@@ -14,7 +14,7 @@ from mlxnode.engine.kvcache.budget import UNBOUNDED, MemoryBudget
 from mlxnode.engine.work import RequestKey
 from mlxnode.errors import ModelError, reason_of
 from mlxnode.kernels.backend import BackendError, Kernels
-from mlxnode.messages import Failed, Generate, Sampling
+from mlxnode.messages.data import Failed, Generate, Sampling
 
 _PROMPTS = ([1, 2, 3, 4, 5], [2, 3, 4])
 _NUM_TOKENS = 4  # of each answer

@@ -16,7 +16,7 @@ from mlxnode.engine.pacing import Throughput
 from mlxnode.engine.work import CANNOT_SERVE, Output, Owner, RequestKey, Runner
 from mlxnode.figures import RunnerFigures
 from mlxnode.kernels.backend import Kernels
-from mlxnode.messages import Embed, Embedded, Failed, Generate
+from mlxnode.messages.data import Embed, Embedded, Failed, Generate
 from mlxnode.models.served import ServedModel
 
 # Inputs of a batch whose memory is measured. Longer inputs need more, if their attention scores

@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlxnode import footprint
 from mlxnode.engine.memory.pressure import Pressure, Stage
 from mlxnode.engine.work import Output, Runner, in_units
-from mlxnode.messages import Failed
+from mlxnode.messages.data import Failed
 
 log = logging.getLogger("mlxnode.engine")
 

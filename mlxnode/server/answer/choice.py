@@ -4,15 +4,15 @@ from typing import Literal
 
 from msgspec import Struct
 
-from mlxnode import messages
-from mlxnode.messages import Token, Update
+from mlxnode.messages import data
+from mlxnode.messages.data import Token, Update
 from mlxnode.server.answer.events import Event, EventLog
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.stop_strings import StopStrings
 from mlxnode.server.parsing.output import OutputDelta
 from mlxnode.server.prompt.context_length import Prompt
 
-FinishReason = messages.FinishReason | Literal["tool_calls"]
+FinishReason = data.FinishReason | Literal["tool_calls"]
 
 
 class ScoredToken(Struct, frozen=True):
@@ -148,7 +148,7 @@ class Choice:
         if self._stops.is_matched:
             self.finish_reason = "stop"
 
-    def _end(self, reason: messages.FinishReason) -> None:
+    def _end(self, reason: data.FinishReason) -> None:
         self._emit(self._parser.feed("", is_last=True, is_cut=reason == "length"))
         if text := self._stops.flush():
             self._log.add_content(text)

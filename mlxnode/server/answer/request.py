@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlxnode.messages import Sampling
+from mlxnode.messages.data import Sampling
 from mlxnode.server.parsing.output_parser import OutputParser
 from mlxnode.server.prompt.context_length import Prompt
 from mlxnode.server.registry import TextModel

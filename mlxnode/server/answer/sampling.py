@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
-from mlxnode.messages import Sampling, ThinkingLimit
+from mlxnode.messages.data import Sampling, ThinkingLimit
 from mlxnode.server.answer.settings import Settings
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_use import ToolUse

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from sanic import Request
 
-from mlxnode.messages import Usage
+from mlxnode.messages.control import Usage
 from mlxnode.server.errors import ApiError
 from mlxnode.server.http.context import context_of
 

@@ -8,7 +8,7 @@ from sanic import Request
 
 from mlxnode.config.tables import NodeConfig
 from mlxnode.figures import NodeFigures
-from mlxnode.messages import Usage
+from mlxnode.messages.control import Usage
 from mlxnode.server.client import EngineClient
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.cors import Cors

@@ -12,7 +12,8 @@ import itertools
 import math
 from collections.abc import AsyncIterator, Callable
 
-from mlxnode.messages import Message, Reserve, Reserved, Settle, Used
+from mlxnode.messages.control import Reserve, Reserved, Settle, Used
+from mlxnode.messages.message import Message
 from mlxnode.server.errors import ApiError, InvalidRequest, RateLimited, Unavailable
 
 _REPORT_EVERY = 256  # tokens; what a key can use before the ledger knows is then small

@@ -1,6 +1,6 @@
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.work import RequestKey
-from mlxnode.messages import Generate, Sampling
+from mlxnode.messages.data import Generate, Sampling
 
 
 def make(max_tokens: int = 3, seed: int | None = 1) -> Request:

@@ -8,7 +8,7 @@ from mlx import nn
 from support.running import collect, ids_of, make, make_runner, mixed, run, step, updates
 
 from mlxnode.kernels.backend import METAL, OPS
-from mlxnode.messages import Failed
+from mlxnode.messages.data import Failed
 
 
 @pytest.mark.slow

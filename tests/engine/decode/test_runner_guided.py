@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.work import RequestKey
 from mlxnode.kernels.backend import METAL, OPS
-from mlxnode.messages import Failed, Token
+from mlxnode.messages.data import Failed, Token
 
 PENALTIES = {"repetition_penalty": 1.3, "frequency_penalty": 0.5, "presence_penalty": 0.2}
 

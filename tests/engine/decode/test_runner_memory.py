@@ -7,7 +7,7 @@ import pytest
 from support.running import make, make_runner, step
 
 from mlxnode.engine.decode.activations import Activations, _peak, measure_activations
-from mlxnode.messages import Failed
+from mlxnode.messages.data import Failed
 
 BATCH = 6
 CONTEXT = 512

@@ -9,7 +9,7 @@ from mlxnode.engine.decode.scheduler import Scheduler
 from mlxnode.engine.fairness import SLOW_SHARE
 from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
 from mlxnode.engine.work import Owner, RequestKey, in_units
-from mlxnode.messages import Generate, Sampling
+from mlxnode.messages.data import Generate, Sampling
 
 
 def make(uid: int, prompt: int = 10, max_tokens: int = 10) -> Request:

@@ -13,7 +13,7 @@ from mlxnode.engine.decode.prompt_lookup import DraftBudget
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.thinking import Thinking
 from mlxnode.kernels.backend import METAL, OPS
-from mlxnode.messages import ThinkingLimit
+from mlxnode.messages.data import ThinkingLimit
 
 START, END = [300], [301, 302]  # that no greedy text of the tiny model has
 CLOSING = [40, 41, 42]

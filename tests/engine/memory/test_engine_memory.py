@@ -5,7 +5,8 @@ from support.engine_process import EngineProcess, generate, serve_tiny
 from support.wired_engine import FILE, RECOMMENDED, run_wired_engine
 
 from mlxnode.config.tables import EngineConfig, NodeConfig
-from mlxnode.messages import Failed, Ping
+from mlxnode.messages.control import Ping
+from mlxnode.messages.data import Failed
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support.notations import HERMES, NUMBERED, use_of
 
-from mlxnode.messages import Token, Update
+from mlxnode.messages.data import Token, Update
 from mlxnode.server.answer.choice import Choice
 from mlxnode.server.answer.events import CallBegun, Event, content_of, reasoning_of
 from mlxnode.server.notation.notation import Notation

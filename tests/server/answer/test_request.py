@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlxnode.messages import Sampling
+from mlxnode.messages.data import Sampling
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.prompt.context_length import Prompt, fit_prompt
 

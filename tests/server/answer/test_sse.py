@@ -7,7 +7,7 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from mlxnode.messages import Failed, Generate
+from mlxnode.messages.data import Failed, Generate
 
 ASK = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 

@@ -9,7 +9,7 @@ import pytest
 from support.bare_requests import chat, post
 from support.raw_sockets import read_until
 
-from mlxnode.messages import Abort, Failed, Generate, Token, Tokens, Update
+from mlxnode.messages.data import Abort, Failed, Generate, Token, Tokens, Update
 
 CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 TEXT = {"model": "tiny-chat", "prompt": "x", "stream": True}

@@ -9,7 +9,7 @@ import openai
 import pytest
 from support.contract import tool_use
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 from mlxnode.server.constraints.constraint import MAX_TEXT_BYTES, check_grammar, json_grammar
 from mlxnode.server.constraints.document import MAX_SCHEMA_BYTES
 from mlxnode.server.constraints.tool_grammar import answer_grammar, tool_grammar

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mlxnode.messages import Ping, Pong
+from mlxnode.messages.control import Ping, Pong
 from mlxnode.server.http.acceptor import Acceptor
 from mlxnode.server.http.tls import Tls
 

@@ -11,17 +11,8 @@ import httpx2 as httpx
 import pytest
 from support.bare_requests import WAIT, chat
 
-from mlxnode.messages import (
-    Abort,
-    Drain,
-    Failed,
-    Generate,
-    Limit,
-    Ping,
-    Pong,
-    Reserved,
-    Usage,
-)
+from mlxnode.messages.control import Drain, Limit, Ping, Pong, Reserved, Usage
+from mlxnode.messages.data import Abort, Failed, Generate
 
 CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
 SECRET = "sk-secret-of-the-client"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from support.raw_sockets import connect, head, read_all, read_head
 
-from mlxnode.messages import Ping, Pong
+from mlxnode.messages.control import Ping, Pong
 
 pytestmark = pytest.mark.slow
 

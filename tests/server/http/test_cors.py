@@ -3,7 +3,7 @@
 import httpx2 as httpx
 import pytest
 
-from mlxnode.messages import Limit, Reserved
+from mlxnode.messages.control import Limit, Reserved
 from mlxnode.server.http.cors import Cors
 
 ASK = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}

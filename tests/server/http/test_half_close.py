@@ -8,7 +8,7 @@ from support.bare_requests import WAIT, chat
 from support.fake_engine import FakeEngine
 from support.raw_sockets import read_until
 
-from mlxnode.messages import Abort, Generate
+from mlxnode.messages.data import Abort, Generate
 
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from mlxnode.messages import Abort, Failed, Generate
+from mlxnode.messages.data import Abort, Failed, Generate
 
 WAIT = 20.0  # seconds
 CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}

@@ -9,7 +9,7 @@ import time
 import pytest
 from support.raw_sockets import WAIT, connect, head, read_all, read_head
 
-from mlxnode.messages import Abort, Generate
+from mlxnode.messages.data import Abort, Generate
 
 pytestmark = pytest.mark.slow
 

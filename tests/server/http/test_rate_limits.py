@@ -10,18 +10,8 @@ import openai
 import pytest
 from support.bare_requests import chat
 
-from mlxnode.messages import (
-    Abort,
-    Failed,
-    Generate,
-    Limit,
-    Ping,
-    Pong,
-    Reserve,
-    Reserved,
-    Settle,
-    Used,
-)
+from mlxnode.messages.control import Limit, Ping, Pong, Reserve, Reserved, Settle, Used
+from mlxnode.messages.data import Abort, Failed, Generate
 from mlxnode.server.errors import RateLimited, Unavailable
 from mlxnode.server.http.rate_limits import RateLimiter, format_duration
 

@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 from support.bare_requests import WAIT, chat, post
 
-from mlxnode.messages import Drain, Generate
+from mlxnode.messages.control import Drain
+from mlxnode.messages.data import Generate
 from mlxnode.server.http import request_log
 from mlxnode.server.http.request_log import Entry, RequestLog
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.bare_requests import chat
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 from mlxnode.server.http.tcp import probe_when_silent
 
 _KEEP_ALIVE_TIMER = "02"  # in /proc/net/tcp

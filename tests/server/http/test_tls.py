@@ -16,7 +16,8 @@ from support.certificates import Pair, make_pair
 from support.worker_process import KEY, WorkerProcess
 
 from mlxnode.config.certificate import Certificate
-from mlxnode.messages import Abort, Access, Drain, Generate, Ping, Pong
+from mlxnode.messages.control import Access, Drain, Ping, Pong
+from mlxnode.messages.data import Abort, Generate
 
 ASK = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
 

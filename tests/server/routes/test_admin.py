@@ -4,7 +4,7 @@ import httpx2 as httpx
 import pytest
 
 from mlxnode.config.keys import ApiKey
-from mlxnode.messages import Access, Ping, Pong
+from mlxnode.messages.control import Access, Ping, Pong
 
 PATHS = ["/admin/status", "/admin/usage", "/admin/keys", "/admin/keys/", "/v1/admin/keys"]
 

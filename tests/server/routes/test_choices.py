@@ -6,7 +6,7 @@ from support import tiny
 from support.contract import chat, complete
 from tokenizers import Tokenizer, decoders, models
 
-from mlxnode.messages import Generate, Token, Tokens, Update
+from mlxnode.messages.data import Generate, Token, Tokens, Update
 from mlxnode.token_bytes import TokenBytes
 
 

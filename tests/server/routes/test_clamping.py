@@ -3,7 +3,7 @@
 import httpx2 as httpx
 import pytest
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 
 HEADER = "x-mlxnode-max-tokens"
 CONTEXT = 1024

@@ -9,7 +9,7 @@ from support import contract, tiny
 from support.contract import EMBEDDING, VECTORS, error_of, post
 from tokenizers import Tokenizer, processors
 
-from mlxnode.messages import Embed
+from mlxnode.messages.data import Embed
 
 START, END = 1, 2  # the special tokens around an input
 LIMIT = 64

@@ -7,7 +7,7 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from mlxnode.messages import Embed
+from mlxnode.messages.data import Embed
 
 
 def embed(worker, value, **options):

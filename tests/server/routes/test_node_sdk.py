@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlxnode.messages import Failed, Limit, Reserved
+from mlxnode.messages.control import Limit, Reserved
+from mlxnode.messages.data import Failed
 
 SOURCE = Path(__file__).parents[2] / "node"
 

@@ -16,7 +16,8 @@ from support.contract import (
 )
 
 from mlxnode.config.tables import ServerConfig
-from mlxnode.messages import Generate, Limit, Reserved
+from mlxnode.messages.control import Limit, Reserved
+from mlxnode.messages.data import Generate
 
 # --- headers ------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from support import tiny
 from support.contract import error_of, post
 
-from mlxnode.messages import Embed, Embedded
+from mlxnode.messages.data import Embed, Embedded
 from mlxnode.models.served import ServedModel
 
 RERANK, SCORE = "/v1/rerank", "/v1/score"

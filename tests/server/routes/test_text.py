@@ -5,7 +5,7 @@ import openai
 import pytest
 from support.contract import CHAT, chat, complete
 
-from mlxnode.messages import Abort, Failed, Generate, Sampling
+from mlxnode.messages.data import Abort, Failed, Generate, Sampling
 
 ASK = CHAT["messages"]
 PROMPT = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"

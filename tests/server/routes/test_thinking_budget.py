@@ -8,7 +8,7 @@ from support.contract import chat
 
 from mlxnode.config.tables import THINKING_BUDGET_MESSAGE
 from mlxnode.engine.decode.markers import Marker
-from mlxnode.messages import Generate, ThinkingLimit
+from mlxnode.messages.data import Generate, ThinkingLimit
 
 MESSAGE = "I have to answer."
 

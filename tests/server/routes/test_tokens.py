@@ -4,7 +4,7 @@ import pytest
 from support import tiny
 from support.contract import chat, error_of, post
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 from mlxnode.models.served import ServedModel
 from mlxnode.server.routes.tokens import MAX_TOKENS
 

@@ -8,7 +8,7 @@ from openai.lib.streaming.chat import ChunkEvent
 from pydantic import BaseModel
 from support.contract import CHAT, chat, post, prompt_of
 
-from mlxnode.messages import Abort, Generate
+from mlxnode.messages.data import Abort, Generate
 
 WEATHER = {
     "type": "function",

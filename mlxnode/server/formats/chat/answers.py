@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from mlxnode.messages import FinishReason
+from mlxnode.messages.data import FinishReason
 from mlxnode.server.formats.usage import Usage
 
 # "function_call": the request has functions, which came before tools.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mlxnode.messages import Token
+from mlxnode.messages.data import Token
 from mlxnode.server.answer.choice import ScoredToken
 from mlxnode.server.formats.completions.answers import TextLogprobs
 from mlxnode.server.formats.writer import MIN_LOGPROB

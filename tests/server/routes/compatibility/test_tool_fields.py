@@ -5,7 +5,7 @@ import json
 import pytest
 from support.contract import CHAT, CHATS, asked, chat, error_of, post
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 

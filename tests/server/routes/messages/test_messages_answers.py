@@ -4,7 +4,7 @@ import pytest
 from support.contract import IGNORED
 from support.messages_requests import USER, ask, message_of, prompt_of, refused, text
 
-from mlxnode.messages import Generate, Token, Tokens, Update
+from mlxnode.messages.data import Generate, Token, Tokens, Update
 
 # --- thoughts -------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import pytest
 from support.contract import IGNORED
 from support.messages_requests import MARK, TOOL, USE, USER, ask, said, text
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 
 
 def borders_of(worker, **body) -> list[str]:

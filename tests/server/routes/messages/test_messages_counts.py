@@ -4,7 +4,7 @@ import pytest
 from support.contract import post
 from support.messages_requests import ASK, COUNT, OTHER, TOOL, USER, ask, refused
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 
 
 @pytest.mark.parametrize(

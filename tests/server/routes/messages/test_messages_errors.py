@@ -5,7 +5,7 @@ import pytest
 from support.contract import post
 from support.messages_requests import ASK, COUNT, MESSAGES, VERSION, ask, refused
 
-from mlxnode.messages import Limit, Reserved
+from mlxnode.messages.control import Limit, Reserved
 
 
 @pytest.mark.parametrize(

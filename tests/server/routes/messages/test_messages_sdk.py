@@ -5,7 +5,8 @@ import pydantic
 import pytest
 from anthropic import beta_tool
 
-from mlxnode.messages import Failed, Generate, Limit, Reserved
+from mlxnode.messages.control import Limit, Reserved
+from mlxnode.messages.data import Failed, Generate
 
 ASK = {
     "model": "tiny-chat",

@@ -15,7 +15,7 @@ from support.messages_requests import (
     text,
 )
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 
 
 def test_tools_of_anthropics_servers_are_named(native):

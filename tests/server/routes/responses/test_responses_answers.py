@@ -7,7 +7,7 @@ from support.named_events import read_events
 from support.responses_grammar import check_stream
 from support.responses_requests import BASE, CALL, LOOK, ask, prompt_of, refused, turns
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 
 # --- thoughts -------------------------------------------------------------------------
 

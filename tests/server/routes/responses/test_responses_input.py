@@ -5,7 +5,7 @@ import pytest
 from support.contract import IGNORED
 from support.responses_requests import LOOK, ask, prompt_of, refused, turns
 
-from mlxnode.messages import Generate
+from mlxnode.messages.data import Generate
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from support.named_events import read_events
 from support.responses_grammar import check_stream
 from support.responses_requests import BASE, PATH
 
-from mlxnode.messages import Failed, Generate
+from mlxnode.messages.data import Failed, Generate
 
 OTHER_KEY = "sk-another-key-0123456789"
 LOOK = {"type": "function", "name": "look", "parameters": {"type": "object"}}
