@@ -9,7 +9,14 @@ from pathlib import Path
 from mlxnode.config.tables import NodeConfig
 from mlxnode.engine.entry import run_engine
 from mlxnode.messages.control import ChildToSupervisor, Connect, Connected, Fatal, Ready, Stop
-from mlxnode.messages.data import EngineToWorker, Generate, ModelStates, Sampling, Tokens, Update
+from mlxnode.messages.data import (
+    EngineToWorker,
+    Generate,
+    ModelStates,
+    Sampling,
+    Tokens,
+    Update,
+)
 from mlxnode.messages.message import Message
 from mlxnode.models.served import ServedModel
 from mlxnode.process.pipe import Pipe

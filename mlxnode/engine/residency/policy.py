@@ -11,7 +11,8 @@ def fewest_to_unload(
 ) -> list[Loaded] | None:
     """Whom to unload so that ``fits_without`` them is true; None if all are not enough.
 
-    The first of ``ordered`` go first. Those whose memory is not needed in the end stay.
+    The first of ``ordered`` go first. Whose memory is not needed in the end stays, the last ones
+    rather than the first.
     """
     going: list[Loaded] = []
     rest = iter(ordered)
@@ -20,7 +21,7 @@ def fewest_to_unload(
         if following is None:
             return None
         going.append(following)
-    for candidate in list(going):
+    for candidate in reversed(list(going)):
         others = [each for each in going if each is not candidate]
         if fits_without(others):
             going = others
