@@ -4,7 +4,6 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import mlx.core as mx
 
@@ -18,6 +17,7 @@ from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.kvcache.disk import PrefixStore
 from mlxnode.engine.kvcache.origin import fingerprint, origin_of, remove_stale
 from mlxnode.engine.loader import load_generation_model
+from mlxnode.engine.loader.bases import BaseWeights
 from mlxnode.engine.memory.device import limit_memory
 from mlxnode.engine.memory.plan import describe, free_after, kv_cache_bytes
 from mlxnode.engine.work import Runner
@@ -71,7 +71,8 @@ class ModelLoader:
         self._kernels = backend.choose(config.kernels)
         self.budget = MemoryBudget()
         self._loaded = LoadedModels()
-        self._by_weights: dict[Path, ServedModel] = {}  # the first text model of each
+        self._by_weights: dict[tuple, ServedModel] = {}  # the first text model of each
+        self._bases = BaseWeights()
 
     def load(self, models: Sequence[ServedModel]) -> LoadedModels:
         """Load ``models``, and give the KV caches the memory that is left.
@@ -98,7 +99,7 @@ class ModelLoader:
 
     def _load_one(self, model: ServedModel) -> None:
         runners, weights = self._loaded.runners, self._loaded.weights
-        if (first := self._by_weights.get(model.weights)) and model.generates_text:
+        if (first := self._by_weights.get(model.weights_key)) and model.generates_text:
             check_shared(first, model, self._config)
             runners[model.id], weights[model.id] = runners[first.id], weights[first.id]
             return
@@ -107,7 +108,7 @@ class ModelLoader:
         self._report(f"loading {model.id} ({model.size_bytes / 1e6:.0f} MB)")
         if model.generates_text:
             runners[model.id] = self._text_runner(model)
-            self._by_weights[model.weights] = model
+            self._by_weights[model.weights_key] = model
         else:
             runners[model.id] = EmbeddingRunner.load(model, self._config, self._kernels)
         weights[model.id] = mx.get_active_memory() - before
@@ -119,7 +120,7 @@ class ModelLoader:
             ModelError: it does not.
         """
         check_complete(ModelFiles(model.folder, model.weights))
-        verdict = find_verdict(model, self._config, free)
+        verdict = find_verdict(model, self._config, free, self._bases.loaded_bytes(model))
         if isinstance(verdict, str):  # a graph that cannot be traced; the model itself may work
             log.info("%s: it is not known whether it fits: %s", model.id, verdict)
             return
@@ -129,7 +130,7 @@ class ModelLoader:
 
     def _text_runner(self, model: ServedModel) -> TextRunner:
         config = self._config.for_model(model.kv_cache_bits)
-        loaded = load_generation_model(model)
+        loaded = load_generation_model(model, bases=self._bases)
         make_compiler = functools.partial(GrammarCompiler, model.folder)
         try_batch(loaded, config, make_compiler, self._kernels)
         return TextRunner(
