@@ -75,13 +75,14 @@ class ModelConfig(RateLimits):
     pin: bool = False  # loaded when the node starts, and never unloaded for another model
     # Seconds without a request before the model is unloaded; None: it stays.
     idle_unload: Annotated[float, Field(gt=0)] | None = None
-    adapter: str | None = None  # a folder with a LoRA or DoRA adapter of mlx-lm
+    # A folder with a LoRA or DoRA adapter of mlx-lm, or a hub repo id.
+    adapter: Annotated[str, Field(pattern=r"^[^\x00]+$")] | None = None
     quantize: Literal[4, 8] | None = None  # the weights, while they are loaded
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
         if self.type in ("embedding", "rerank"):
-            for name in ("default_temperature", "kv_cache_bits"):
+            for name in ("default_temperature", "kv_cache_bits", "adapter"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} does not apply to {_KINDS[self.type]}")
         for name in ("thinking_budget", "thinking_budget_message"):

@@ -59,7 +59,7 @@ def weights_on_disk(loaded: LoadedConfig) -> int:
     files: set[Path] = set()
     for model in loaded.config.api.models.values():
         try:
-            found = find_files(model.path, loaded.folder)
+            found = find_files(model.path, loaded.folder, model.adapter)
         except ModelError:
             continue
         files |= set(found.weight_files if found else [])

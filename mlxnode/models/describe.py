@@ -8,6 +8,7 @@ from typing import Any
 
 from mlxnode.config.tables import ModelConfig
 from mlxnode.errors import ConfigError, ModelError
+from mlxnode.models.adapter import ADAPTER_FILE, check_adapter
 from mlxnode.models.complete import check_complete
 from mlxnode.models.files import ModelFiles
 from mlxnode.models.plain_files import check_folder, read_object
@@ -47,6 +48,12 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
     architecture = config["model_type"]
     if architecture not in ENCODER_TYPES and not _is_known_to_mlx_lm(architecture):
         raise ModelError(f"model_type {architecture!r} is none that mlx-lm knows")
+    if model.quantize is not None:
+        _check_is_quantizable(model.quantize, config, files)
+    if (model.adapter is None) != (files.adapter is None):
+        raise ModelError(f"adapter: its folder is {files.adapter}, not {model.adapter}")
+    if files.adapter is not None:
+        check_adapter(files.adapter)
     if model.type == "embedding":
         sizes = _embedding_sizes(model, files.folder)
     elif model.type == "rerank":
@@ -55,6 +62,9 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         _check_generates_text(model, architecture, files.folder)
         sizes = _Sizes(_context_length(config))
     _check_limit("context_length", model.context_length, sizes.max_context)
+    weight_files = files.weight_files
+    if files.adapter is not None:
+        weight_files.append(files.adapter / ADAPTER_FILE)
     return ServedModel(
         id=id,
         type=model.type,
@@ -64,8 +74,8 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         context_length=model.context_length or sizes.max_context,
         dimensions=sizes.dimensions,
         default_temperature=model.default_temperature,
-        size_bytes=sum(file.stat().st_size for file in files.weight_files),
-        created=int(max(file.stat().st_mtime for file in files.weight_files)),
+        size_bytes=sum(file.stat().st_size for file in weight_files),
+        created=int(max(file.stat().st_mtime for file in weight_files)),
         matryoshka=sizes.matryoshka,
         has_configured_context=model.context_length is not None,
         kv_cache_bits=model.kv_cache_bits,
@@ -77,6 +87,8 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         preload=model.preload or model.pin,
         is_pinned=model.pin,
         idle_unload=model.idle_unload,
+        adapter=files.adapter,
+        quantize=model.quantize,
     )
 
 
@@ -101,6 +113,25 @@ def _check_generates_text(model: ModelConfig, architecture: str, folder: Path) -
         raise ModelError(f"there is no tokenizer in {folder}")
     if model.type == "chat" and not _has_chat_template(folder):
         raise ModelError('it has no chat template; set type = "completion"')
+
+
+def _check_is_quantizable(bits: int, config: dict[str, Any], files: ModelFiles) -> None:
+    """Raises ModelError unless the weights can be quantized while they are loaded."""
+    if files.weights.is_file():
+        raise ModelError(
+            f"quantize = {bits}: a GGUF file keeps the bits that it has; remove quantize, or "
+            "take another file"
+        )
+    if config["model_type"] in ENCODER_TYPES:
+        raise ModelError(
+            f"quantize = {bits}: a {config['model_type']} encoder cannot be quantized; "
+            "remove quantize"
+        )
+    if "quantization" in config:
+        raise ModelError(
+            f"quantize = {bits}: the weights are quantized already (config.json: "
+            "quantization); remove quantize"
+        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

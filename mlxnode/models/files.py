@@ -1,11 +1,12 @@
 """From the configured path of a model to its files on disk, fetched if necessary."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlxnode.errors import ModelError
 from mlxnode.models import hub
+from mlxnode.models.adapter import fetch_adapter, find_adapter
 from mlxnode.models.demo import demo_path, fetch_demo_model
 from mlxnode.models.gguf.folder import model_folder
 from mlxnode.models.plain_files import check_file
@@ -19,11 +20,13 @@ _DEMO = "demo/"
 class ModelFiles:
     """A model on disk. ``folder`` holds config.json and the tokenizer's files.
 
-    ``weights`` is the same folder (safetensors), or a GGUF file.
+    ``weights`` is the same folder (safetensors), or a GGUF file. ``adapter`` is the folder of
+    the adapter that is configured.
     """
 
     folder: Path
     weights: Path
+    adapter: Path | None = None
 
     @property
     def weight_files(self) -> list[Path]:
@@ -32,14 +35,21 @@ class ModelFiles:
         return sorted(self.weights.glob("*.safetensors"))
 
 
-def find_files(path: str, base: Path) -> ModelFiles | None:
-    """The files of the model, or None if they are not on disk.
+def find_files(path: str, base: Path, adapter: str | None = None) -> ModelFiles | None:
+    """The files of the model and of its adapter, or None if they are not all on disk.
 
     Relative paths are relative to ``base``.
 
     Raises:
-        ModelError: the path is not a model.
+        ModelError: the path is not a model, or ``adapter`` is no folder.
     """
+    if (found := _find_model(path, base)) is None or adapter is None:
+        return found
+    folder = find_adapter(adapter, base)
+    return None if folder is None else replace(found, adapter=folder)
+
+
+def _find_model(path: str, base: Path) -> ModelFiles | None:
     if path.startswith(_DEMO):
         found = demo_path(path.removeprefix(_DEMO))
     else:
@@ -50,13 +60,20 @@ def find_files(path: str, base: Path) -> ModelFiles | None:
     return _files_at(found) if found.exists() else None
 
 
-def fetch_files(path: str, base: Path, progress: Progress) -> ModelFiles:
-    """The files of the model, downloaded if they are not on disk.
+def fetch_files(
+    path: str, base: Path, progress: Progress, adapter: str | None = None
+) -> ModelFiles:
+    """The files of the model and of its adapter, downloaded if they are not on disk.
 
     Raises:
-        ModelError: the path is not a model, or the download failed.
+        ModelError: the path is not a model, ``adapter`` is no folder, or the download failed.
     """
-    found = find_files(path, base)
+    found = _fetch_model(path, base, progress)
+    return found if adapter is None else replace(found, adapter=fetch_adapter(adapter, base))
+
+
+def _fetch_model(path: str, base: Path, progress: Progress) -> ModelFiles:
+    found = _find_model(path, base)
     if found is not None:
         return found
     if path.startswith(_DEMO):

@@ -69,7 +69,8 @@ def resolve_each(
     resolved = Resolved([], {})
     for id, model in config.api.models.items():
         try:
-            files = fetch_files(model.path, folder or Path.cwd(), progress)
+            base = folder or Path.cwd()
+            files = fetch_files(model.path, base, progress, model.adapter)
             resolved.models.append(describe(id, model, files))
         except ConfigError as error:
             raise ConfigError(_line(config, id, error)) from error
@@ -90,7 +91,7 @@ def list_models(
         size = context = "-"
         on_disk, served = "no", None
         try:
-            files = find_files(model.path, folder or Path.cwd())
+            files = find_files(model.path, folder or Path.cwd(), model.adapter)
             if files is not None:
                 served = describe(id, model, files)
                 size, context = f"{served.size_bytes / 1e6:.0f} MB", str(served.context_length)

@@ -43,6 +43,16 @@ class ServedModel:
     quantize: Literal[4, 8] | None = None  # bits of the weights, made while they are loaded
 
     @property
+    def weights_key(self) -> tuple[Path, Path | None, int | None]:
+        """Models with the same key have the same weights in memory."""
+        return self.weights, self.adapter, self.quantize
+
+    @property
+    def base_key(self) -> tuple[Path, int | None]:
+        """Models with the same key have the same weights below their adapters."""
+        return self.weights, self.quantize
+
+    @property
     def generates_text(self) -> bool:
         """False for the types whose answers are numbers."""
         return self.type in ("chat", "completion")

@@ -74,11 +74,12 @@ MAY_IMPORT = {
         "errors",
         "models",
     ],
-    "engine.loader": ["engine.cpu", "engine.gguf", "errors", "models"],
+    "engine.loader": ["engine.cpu", "engine.gguf", "engine.weights", "errors", "models"],
     "engine.embedding": [
         "config",
         "engine.cpu",
         "engine.fairness",
+        "engine.loader",
         "engine.pacing",
         "engine.weights",
         "engine.work",

@@ -15,8 +15,39 @@ DOCUMENT = ROOT / "docs" / "models.md"
 TABLE = Path(__file__).with_name("architectures.json")
 _HEAD = """# Models
 
-`make test-models` makes this file: [architectures](#architectures), and the language of
-[families](#families).
+`make test-models` makes this file: [adapters and quantization](#adapters-and-quantization),
+[architectures](#architectures), and the language of [families](#families).
+
+## Adapters and quantization
+
+Two keys of a model's table change its weights while they are loaded:
+
+```toml
+[api.models.assistant]
+path = "Qwen/Qwen3-8B"
+type = "chat"
+quantize = 4                # or 8
+
+[api.models.assistant-formal]
+path = "Qwen/Qwen3-8B"
+type = "chat"
+quantize = 4
+adapter = "adapters/formal" # a folder, relative to this file, or a hub repo id
+```
+
+- **`adapter`** takes what `mlx_lm.lora` writes: `adapters.safetensors` and
+  `adapter_config.json`, of the kinds lora, dora and full. The base can be an MLX or Hugging
+  Face folder, quantized or not, or a GGUF file. Ids with the same `path` and `quantize` share
+  the base in memory, with and without adapters, in whatever order they are loaded and
+  unloaded; each id has its own batch and its own prefixes. mlx-lm has no DoRA for experts, and
+  its gemma3n and kimi_k3 allow no adapter on every layer: name `keys` when you train. An
+  adapter of PEFT, or one for another base, is refused with the reason. Models of the types
+  embedding and rerank take no adapter.
+- **`quantize`** quantizes layer by layer, as `mlx_lm.convert -q` does: in groups of 64, or 32
+  where 64 does not divide the width, and with more bits where the model asks for them. The
+  memory at load is that of the quantized weights and one layer. Folders whose weights are
+  quantized already, GGUF files and encoders such as BERT are refused. On the CPU, weights are
+  float32 in any case: `quantize` then changes their values, and saves no memory.
 
 ## Architectures
 

@@ -29,8 +29,11 @@ def only_at(positions: Sequence[int]) -> Iterator[None]:
 
 def prepare(model: nn.Module) -> bool:
     """Make ``model`` obey ``only_at``; False if its projection has none of the known names."""
+    tied = {name for name, module in model.named_modules() if hasattr(module, "as_linear")}
     for name, module in model.named_modules():
-        if hasattr(module, "as_linear"):  # an embedding with the same weights
+        if name.rpartition(".")[0] in tied:
+            continue  # the embedding below its adapter, which is narrowed already
+        if name in tied:  # an embedding with the same weights
             _narrow(module, "as_linear")
         elif name.rpartition(".")[2] in _HEADS:
             _narrow(module, "__call__")

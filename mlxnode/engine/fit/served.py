@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine import cpu
@@ -11,6 +10,7 @@ from mlxnode.engine.fit.encoder import encoder_needs
 from mlxnode.engine.fit.needs import needs_of
 from mlxnode.engine.kvcache.quantization import kv_choices
 from mlxnode.engine.loader import open_generation_model
+from mlxnode.engine.loader.adapter import adapter_arrays
 from mlxnode.engine.memory.plan import free_after
 from mlxnode.engine.pacing import largest_chunk
 from mlxnode.engine.weights import read_arrays
@@ -41,13 +41,16 @@ def needs_of_served(model: ServedModel, config: EngineConfig) -> MemoryNeeds:
         max_batch_size=config.max_batch_size,
     )
     bits = config.kv_cache_bits
-    note = kv_choices(opened).text(bits) if bits else ""
-    return replace(needs, load=_largest_source(model), note=note)
+    notes = [
+        kv_choices(opened).text(bits) if bits else "",
+        f"its weights are quantized to {model.quantize} bits" if model.quantize else "",
+    ]
+    return replace(needs, load=_largest_source(model), note="; ".join(filter(None, notes)))
 
 
 def _largest_source(model: ServedModel) -> int:
     """The bytes of the largest array in the files, if it is converted while it is loaded."""
-    if not cpu.is_used():
+    if not cpu.is_used() and not model.quantize:
         return 0
     if model.weights.is_file():
         return max(tensor.end - tensor.start for tensor in read_tensors(model.folder))
@@ -56,8 +59,12 @@ def _largest_source(model: ServedModel) -> int:
     return max((array.nbytes for array in arrays.values()), default=0)
 
 
-def find_verdict(model: ServedModel, config: EngineConfig, free: int) -> Verdict | str:
+def find_verdict(
+    model: ServedModel, config: EngineConfig, free: int, shared: int = 0
+) -> Verdict | str:
     """Whether ``model`` fits into ``free`` bytes, or why that is not known.
+
+    ``shared`` bytes of its weights are in memory already, for other ids with the same base.
 
     Raises:
         ModelError: the model cannot be served, whatever the memory, or its weights alone do
@@ -68,12 +75,17 @@ def find_verdict(model: ServedModel, config: EngineConfig, free: int) -> Verdict
     except ModelError:
         raise
     except Exception as error:  # of any type: a graph that cannot be traced, say
-        if model.size_bytes > free:
+        if model.quantize is None and model.size_bytes - shared > free:
             raise ModelError(
                 f"does not fit: its weights alone need {model.size_bytes / 1e9:.2f} GB, "
                 f"{free / 1e9:.2f} GB are free"
             ) from error
         return reason_of(error)
+    if shared:
+        weights = max(needs.weights - shared, _adapter_bytes(model))
+        note = f"it shares {shared / 1e9:.2f} GB of weights with other models"
+        note = "; ".join(filter(None, (needs.note, note)))
+        needs = replace(needs, weights=weights, note=note)
     return judge(
         needs,
         free,
@@ -81,6 +93,13 @@ def find_verdict(model: ServedModel, config: EngineConfig, free: int) -> Verdict
         max_batch_size=config.max_batch_size if model.generates_text else 1,
         is_configured=model.has_configured_context,
     )
+
+
+def _adapter_bytes(model: ServedModel) -> int:
+    """The bytes of the weights that no other id shares."""
+    if model.adapter is None:
+        return 0
+    return sum(array.nbytes for array in adapter_arrays(model.adapter).values())
 
 
 def check_shared(first: ServedModel, other: ServedModel, config: EngineConfig) -> None:
@@ -102,14 +121,17 @@ def check_shared(first: ServedModel, other: ServedModel, config: EngineConfig) -
 def weigh(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, Weighed]:
     """The verdict on each model, by id, if those before it are loaded. Loads none."""
     free, weighed = free_after(config, 0), {}
-    counted: dict[Path, ServedModel] = {}
+    counted: dict[tuple, ServedModel] = {}
+    bases: dict[tuple, int] = {}  # bytes of the weights below adapters
     for model in models:
         try:
-            if (first := counted.get(model.weights)) is not None:
+            first = counted.get(model.weights_key) if model.generates_text else None
+            if first is not None:
                 check_shared(first, model, config)
                 weighed[model.id] = Weighed("yes", f"shares the weights of {first.id}", True)
                 continue
-            verdict = find_verdict(model, config, free)
+            shared = bases.get(model.base_key, 0) if model.generates_text else 0
+            verdict = find_verdict(model, config, free, shared)
         except ModelError as error:
             weighed[model.id] = Weighed("no", str(error), False)
             continue
@@ -117,9 +139,13 @@ def weigh(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, Weig
             weighed[model.id] = Weighed(
                 "?", f"it is not known whether it fits: {verdict}", True
             )
-            free -= model.size_bytes
+            free -= model.size_bytes - shared
+            base = model.size_bytes
         else:
             weighed[model.id] = Weighed(verdict.short, verdict.text, verdict.fits)
             free -= verdict.needs.weights if verdict.fits else 0
-        counted[model.weights] = model
+            base = verdict.needs.weights - _adapter_bytes(model) if verdict.fits else 0
+        if model.generates_text:
+            counted[model.weights_key] = model
+            bases[model.base_key] = shared or base
     return weighed

@@ -17,6 +17,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlxnode import __version__
+from mlxnode.models.adapter import ADAPTER_CONFIG, ADAPTER_FILE
 from mlxnode.models.served import ServedModel
 
 log = logging.getLogger("mlxnode.engine")
@@ -32,13 +33,14 @@ def fingerprint(model: ServedModel, kv_bits: int | None) -> str:
         (model.folder / "config.json").read_text(),
         [_facts(file)[1:] for file in _weights(model)],
         [file.name for file in _weights(model)],
+        [model.quantize, *(_facts(file)[1:] for file in _adapter(model))],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def origin_of(model: ServedModel) -> dict[str, Any]:
     """What the folder of ``model`` says about itself."""
-    files = [*_weights(model), model.folder / "config.json"]
+    files = [*_weights(model), model.folder / "config.json", *_adapter(model)]
     return {"versions": _versions(), "files": list(map(_facts, files))}
 
 
@@ -67,6 +69,13 @@ def _weights(model: ServedModel) -> list[Path]:
     """The files with the weights."""
     weights = model.weights
     return [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
+
+
+def _adapter(model: ServedModel) -> list[Path]:
+    """The files of the adapter."""
+    if model.adapter is None:
+        return []
+    return [model.adapter / ADAPTER_FILE, model.adapter / ADAPTER_CONFIG]
 
 
 def _facts(file: Path) -> list[str | int]:

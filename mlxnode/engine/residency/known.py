@@ -45,9 +45,9 @@ class WeightsKey(NamedTuple):
         return cls(model.weights, version, model.adapter, model.quantize, owner)
 
     @property
-    def base(self) -> "WeightsKey":
+    def base(self) -> tuple[Path, int | None, str]:
         """The same for adapters of one base, which share its arrays."""
-        return self._replace(adapter=None)
+        return self.weights, self.quantize, self.owner
 
 
 def is_same(first: ServedModel, other: ServedModel) -> bool:

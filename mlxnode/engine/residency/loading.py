@@ -79,13 +79,15 @@ class ModelLoading:
         yield from self._make_room(requirement, key)
         self.is_reading = True
         kept = self._memory.loaded
-        free, present = self._memory.free(kept), self._memory.present(key, kept)
+        free, present = self._memory.free(kept), self._memory.present(self.model.served, kept)
         self._report(f"{served.id} {requirement.text(free, present)}")
         self._memory.reserve(requirement.planned(free, present))
         self._report(f"loading {served.id} ({served.size_bytes / 1e6:.0f} MB)")
         mx.clear_cache()
-        budget = self._memory.budget
-        new = yield from load_in_pieces(served, self._config, budget, self._kernels)
+        memory = self._memory
+        new = yield from load_in_pieces(
+            served, self._config, memory.budget, memory.bases, self._kernels
+        )
         try:
             yield
             return (yield from self._measure(new, requirement))
@@ -146,7 +148,7 @@ class ModelLoading:
         def fits_without(going: Sequence[LoadedRunner], *, drained: bool = False) -> bool:
             kept = [each for each in self._memory.loaded if each not in going]
             free = self._memory.free(kept, drained=drained)
-            return requirement.fits(free, self._memory.present(key, kept))
+            return requirement.fits(free, self._memory.present(self.model.served, kept))
 
         if fits_without(()):
             return (), ()
@@ -158,7 +160,8 @@ class ModelLoading:
         if not fits_without(order, drained=True):
             pinned = [each for each in loaded if each.is_pinned]
             free = self._memory.free(pinned, drained=True)
-            raise ModelError(requirement.text(free, self._memory.present(key, pinned)))
+            present = self._memory.present(self.model.served, pinned)
+            raise ModelError(requirement.text(free, present))
         if not self.model.may_displace:
             raise NotNow(requirement.text(self._memory.free(loaded)))
         idle = [each for each in order if not each.is_busy]

@@ -13,6 +13,7 @@ import mlx.core as mx
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.fit.served import needs_of_served
 from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.loader.bases import BaseWeights
 from mlxnode.engine.memory.plan import describe, free_after, kv_cache_bytes
 from mlxnode.engine.residency.known import LoadedRunner, WeightsKey
 from mlxnode.errors import ModelError, reason_of
@@ -99,6 +100,7 @@ class ModelMemory:
     def __init__(self, config: EngineConfig):
         self._config = config
         self.budget = MemoryBudget()
+        self.bases = BaseWeights()
         self.loaded: list[LoadedRunner] = []
 
     @property
@@ -117,9 +119,11 @@ class ModelMemory:
             taken += _promised(kept)
         return max(free_after(self._config, _distinct(kept)) - taken, 0)
 
-    def present(self, key: WeightsKey, kept: Sequence[LoadedRunner]) -> int:
-        """About the bytes of weights of ``key`` that others hold: adapters share a base."""
-        return max((each.weight_bytes for each in kept if each.key.base == key.base), default=0)
+    def present(self, model: ServedModel, kept: Sequence[LoadedRunner]) -> int:
+        """The bytes of the weights of ``model`` that ``kept`` hold: adapters share a base."""
+        if not any(each.key.base == WeightsKey.of(model).base for each in kept):
+            return 0
+        return self.bases.loaded_bytes(model)
 
     def reserve(self, size: int) -> None:
         """Keep ``size`` bytes for a model that is being loaded."""

@@ -21,6 +21,7 @@ from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.kvcache.disk import PrefixStore
 from mlxnode.engine.kvcache.origin import fingerprint, origin_of
 from mlxnode.engine.loader import open_generation_model
+from mlxnode.engine.loader.bases import BaseWeights
 from mlxnode.engine.work import Runner
 from mlxnode.kernels.backend import Kernels
 from mlxnode.models.cache_folder import cache_folder
@@ -40,9 +41,15 @@ class NewRunner(NamedTuple):
 
 
 def load_in_pieces(
-    model: ServedModel, config: EngineConfig, budget: MemoryBudget, kernels: Kernels
+    model: ServedModel,
+    config: EngineConfig,
+    budget: MemoryBudget,
+    bases: BaseWeights,
+    kernels: Kernels,
 ) -> Generator[None, None, NewRunner]:
     """Load ``model`` and try it; yields between two pieces.
+
+    The weights that ``bases`` knows already are not loaded again.
 
     Raises:
         ModelError: it cannot be served. Models raise any other exception as well.
@@ -51,10 +58,10 @@ def load_in_pieces(
     if not model.generates_text:
         return (yield from _load_encoder(model, config, kernels))
     config = config.for_model(model.kv_cache_bits)
-    opened = open_generation_model(model)
+    opened = open_generation_model(model, bases=bases)
     yield
     arrays = _arrays_of(opened.parameters())
-    yield from evaluate_in_slices(arrays)
+    yield from evaluate_in_slices(arrays, in_turn=_is_made(model))
     make_compiler = functools.partial(GrammarCompiler, model.folder)
     yield from try_batch_in_pieces(opened, config, make_compiler, kernels)
     yield
@@ -69,14 +76,23 @@ def _load_encoder(
     encoder = open_encoder(model)
     yield
     arrays = _arrays_of(encoder.parameters())
-    yield from evaluate_in_slices(arrays)
+    yield from evaluate_in_slices(arrays, in_turn=_is_made(model))
     return NewRunner(EmbeddingRunner.load(model, config, kernels, encoder), arrays)
 
 
-def evaluate_in_slices(arrays: Sequence[mx.array]) -> Iterator[None]:
-    """Evaluate ``arrays``, as many at once as take a moment; yields after each slice."""
+def _is_made(model: ServedModel) -> bool:
+    """True if the weights are made of larger ones, which are freed one after the other."""
+    return bool(model.quantize or model.adapter)
+
+
+def evaluate_in_slices(arrays: Sequence[mx.array], *, in_turn: bool = False) -> Iterator[None]:
+    """Evaluate ``arrays``, as many at once as take a moment; yields after each slice.
+
+    ``in_turn``: one at a time.
+    """
     limit, rest = _FIRST_SLICE, list(reversed(arrays))
     while rest:
+        limit = 0 if in_turn else limit
         chosen, size = [], 0
         while rest and (not chosen or size + rest[-1].nbytes <= limit):
             size += rest[-1].nbytes

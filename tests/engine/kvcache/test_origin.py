@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,24 @@ def test_remove_stale_removes_versions_and_models_that_are_gone(
             (folder / ORIGIN).write_text('{"files"')
         case _:
             (folder / ORIGIN).unlink()
+    remove_stale(tmp_path / "root")
+    assert not folder.exists()
+
+
+def test_fingerprint_differs_by_adapter_and_bits(model, tmp_path):
+    """Their keys and values differ; those of a changed adapter, too."""
+    found = {fingerprint(model, None), fingerprint(replace(model, quantize=4), None)}
+    found.add(fingerprint(replace(model, quantize=8), None))
+    for name in ("first", "second"):
+        adapter = tmp_path / name
+        adapter.mkdir()
+        (adapter / "adapter_config.json").write_text("{}")
+        (adapter / "adapters.safetensors").write_bytes(name.encode())
+        adapted = replace(model, adapter=adapter)
+        found |= {fingerprint(adapted, None), fingerprint(replace(adapted, quantize=4), None)}
+    folder = folder_of(adapted, tmp_path / "root")
+    os.utime(adapter / "adapters.safetensors", (1, 1))
+    assert len(found | {fingerprint(adapted, None)}) == 8
     remove_stale(tmp_path / "root")
     assert not folder.exists()
 

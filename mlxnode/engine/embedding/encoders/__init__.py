@@ -15,6 +15,7 @@ from mlxnode.engine.embedding.encoders.decoder import open_decoder
 from mlxnode.engine.embedding.encoders.electra import Electra
 from mlxnode.engine.embedding.encoders.modernbert import ModernBert
 from mlxnode.engine.embedding.encoders.roberta import Roberta
+from mlxnode.engine.loader.quantize import evaluate_in_turn
 from mlxnode.errors import ModelError
 from mlxnode.models.served import ServedModel
 
@@ -46,6 +47,8 @@ def load_encoder(served: ServedModel) -> Encoder:
         ModelError: an architecture, option or file is not supported.
     """
     encoder = open_encoder(served)
+    if served.quantize:
+        evaluate_in_turn(encoder.parameters())
     mx.eval(encoder.parameters())
     return encoder
 
@@ -65,7 +68,7 @@ def open_encoder(served: ServedModel) -> Encoder:
     config = json.loads((served.folder / "config.json").read_text(encoding="utf-8"))
     encoder_class = ENCODERS.get(served.architecture)
     if encoder_class is None:
-        return open_decoder(served.folder, config)
+        return open_decoder(served.folder, config, served.quantize)
     if "quantization" in config:
         raise ModelError(f"{served.folder}: quantized {served.architecture} is not supported")
     try:

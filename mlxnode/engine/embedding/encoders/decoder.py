@@ -9,6 +9,7 @@ import mlx.nn as nn
 from mlx_lm.utils import _get_classes, load_model
 
 from mlxnode.engine import cpu
+from mlxnode.engine.loader.quantize import quantize_weights
 from mlxnode.errors import ModelError
 
 _HEADS = ("lm_head.", "score.")  # what follows the backbone
@@ -43,8 +44,10 @@ class Decoder:
         return self._backbone(ids)
 
 
-def open_decoder(folder: Path, config: dict[str, Any]) -> Decoder:
+def open_decoder(folder: Path, config: dict[str, Any], bits: int | None = None) -> Decoder:
     """A causal embedding model from ``folder``, quantized or not; weights are not evaluated.
+
+    Weights that are not quantized get ``bits``, if that is not None.
 
     Raises:
         ModelError: mlx-lm does not know the architecture, the model is not a causal decoder,
@@ -64,6 +67,8 @@ def open_decoder(folder: Path, config: dict[str, Any]) -> Decoder:
         raise ModelError(f"{folder}: {error}") from error
     if not isinstance(backbone := getattr(model, "model", None), nn.Module):
         raise ModelError(f"{folder}: {config['model_type']} has no backbone to embed with")
+    if bits is not None:
+        quantize_weights(model, bits)
     cpu.install(backbone)
     return Decoder(backbone)
 
