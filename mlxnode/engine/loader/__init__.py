@@ -5,12 +5,15 @@ ids, ``adapter`` puts a LoRA or DoRA adapter on them (``dora``: for generation).
 ``cpu``, ``gguf``, ``weights``, errors and models.
 """
 
+from collections.abc import Generator
+
 import mlx.core as mx
 from mlx import nn
 from mlx_lm.utils import load_model
 
 from mlxnode.engine import cpu
 from mlxnode.engine.gguf.model import open_gguf
+from mlxnode.engine.gguf.model import open_in_pieces as open_gguf_in_pieces
 from mlxnode.engine.loader.adapter import apply_adapter
 from mlxnode.engine.loader.bases import BaseWeights
 from mlxnode.engine.loader.quantize import evaluate_in_turn, quantize_weights, quantized_paths
@@ -34,6 +37,25 @@ def load_generation_model(
         evaluate_in_turn(model.parameters())
     mx.eval(model.parameters())
     return model
+
+
+def open_in_pieces(
+    served: ServedModel, bases: BaseWeights
+) -> Generator[None, None, nn.Module]:
+    """As ``open_generation_model``; yields after each tensor of a GGUF file.
+
+    Raises:
+        ModelError: the files cannot be read, or are not supported.
+    """
+    if served.weights.suffix != ".gguf" or bases.loaded_bytes(served):
+        return open_generation_model(served, bases=bases)
+    try:
+        model = yield from open_gguf_in_pieces(served.folder, served.weights)
+    except ModelError:
+        raise
+    except Exception as error:  # of any type: the files are foreign data
+        raise ModelError(f"cannot load {served.weights}: {error}") from error
+    return _prepare(model, served, bases)
 
 
 def open_generation_model(
@@ -61,6 +83,11 @@ def open_generation_model(
         raise ModelError(
             f"mlx-lm needs a package for {served.architecture} that is not installed"
         ) from error
+    return _prepare(model, served, bases)
+
+
+def _prepare(model: nn.Module, served: ServedModel, bases: BaseWeights | None) -> nn.Module:
+    """Quantize the opened weights, adapt them to the backend, share them, add the adapter."""
     if served.quantize:
         quantize_weights(model, served.quantize)
     quantized = quantized_paths(model)

@@ -102,7 +102,8 @@ class ModelLoading:
         key = self.model.key
         sizes = {id(array): array.nbytes for array in new.arrays}
         loaded = LoadedRunner(key, new.runner, sizes, self._longest_context(key))
-        mx.synchronize()  # no step may allocate while the passes are measured
+        yield from new.runner.measure_passes(loaded.context_length)
+        yield
         loaded.activations = new.runner.reserve_activations(0, loaded.context_length)
         if (needs := requirement.measured(loaded.activations)) is not None:
             self.model.needs = needs
