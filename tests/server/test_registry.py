@@ -8,7 +8,7 @@ from mlxnode.messages.data import Sampling
 from mlxnode.server.answer.sampling import samplings_of
 from mlxnode.server.answer.settings import Settings
 from mlxnode.server.errors import ApiError
-from mlxnode.server.registry import Registry
+from mlxnode.server.registry.registry import Registry
 
 
 def registry_with(served_models, tmp_path, generation_config, **facts) -> Registry:

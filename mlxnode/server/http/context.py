@@ -9,7 +9,7 @@ from sanic import Request
 from mlxnode.config.tables import NodeConfig
 from mlxnode.figures import NodeFigures
 from mlxnode.messages.control import Usage
-from mlxnode.server.client import EngineClient
+from mlxnode.server.client.engine_client import EngineClient
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.hosts import Hosts
@@ -17,7 +17,7 @@ from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.http.request_log import RequestLog
 from mlxnode.server.http.tls import Tls
 from mlxnode.server.reading.reader import BodyReader
-from mlxnode.server.registry import Registry
+from mlxnode.server.registry.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 
 
