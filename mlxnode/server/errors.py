@@ -38,7 +38,7 @@ _OLLAMA = (
     ". Ollama's own API is not served: set the client to an OpenAI-compatible provider, and "
     "its base URL to this server's address with /v1"
 )
-_RETRY_FAILED = 60  # seconds; somebody has to remove the cause first
+RETRY_FAILED = 60  # seconds; somebody has to remove the cause first
 
 
 class ErrorBody(Struct):
@@ -187,7 +187,7 @@ class ModelFailed(Unavailable):
         super().__init__(f"The model '{model_id}' cannot be served: {reason}")
         self.reason = reason
         self.param, self.code = "model", "model_failed"
-        self.headers = {"retry-after": str(_RETRY_FAILED), "x-should-retry": "false"}
+        self.headers = {"retry-after": str(RETRY_FAILED), "x-should-retry": "false"}
 
 
 def _is_ollama(path: str) -> bool:

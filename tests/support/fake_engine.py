@@ -112,8 +112,8 @@ class FakeEngine:
         """Load or unload at once, and tell it."""
         is_load = isinstance(message, Load)
         pinned = [message.model] if isinstance(message, Load) and message.pin else []
-        self.tell(pinned, **{message.model: "loaded" if is_load else "unloaded"})
         self.send(Done(message.uid))
+        self.tell(pinned, **{message.model: "loaded" if is_load else "unloaded"})
 
     def embed(self, message: Embed) -> None:
         """Vectors that tell the inputs apart: their length, then their token ids."""

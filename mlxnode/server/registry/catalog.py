@@ -1,6 +1,8 @@
 """What the node has said about its models: the supervisor, and the engine."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from mlxnode.config.tables import ModelType
@@ -33,6 +35,7 @@ class Catalog:
         self.version = 0  # counts the changes of models and aliases
         self._states: dict[str, ModelState] | None = None  # None: no engine has told them
         self._pinned: frozenset[str] = frozenset()
+        self._next_telling = asyncio.Event()
 
     def replace(self, models: Models) -> list[str]:
         """Know ``models`` from now on; returns the ids of those that are gone or different."""
@@ -57,7 +60,16 @@ class Catalog:
         self._states = None if told is None else dict(told.states)
         self._pinned = frozenset(() if told is None else told.pinned)
         after = self._states or {}
+        self._next_telling.set()
+        self._next_telling = asyncio.Event()
         return [(id, after[id]) for id in after if before.get(id, after[id]) != after[id]]
+
+    async def until(self, is_so: Callable[[], bool], seconds: float = 2.0) -> None:
+        """Wait for the engine to tell states with which ``is_so`` is true; or in vain."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not is_so():
+                    await self._next_telling.wait()
 
     @property
     def held(self) -> set[str] | None:

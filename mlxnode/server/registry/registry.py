@@ -61,8 +61,6 @@ class Registry:
         """Know ``models`` from now on. Requests that run keep the models that they have."""
         for id in self.catalog.replace(models):
             self.opener.forget(id)
-        for id in list(self.opener.failed):  # whoever changed something may have mended it
-            self.opener.forget(id)
 
     def note_states(self, told: ModelStates | None) -> None:
         """The engine has ``told`` the states of its models; None: there is no engine."""
@@ -70,7 +68,7 @@ class Registry:
             if state == "unloaded":
                 self.opener.forget(id)
             elif state == "loaded":  # an administrator may have asked for another try
-                self.opener.failed.pop(id, None)
+                self.opener.try_again(id)
         self._trim()
 
     def _trim(self) -> None:
@@ -167,7 +165,7 @@ class Registry:
             Unavailable: it cannot be served now.
         """
         id = self.id_of(name)
-        reason = self.opener.failed.get(id)
+        reason = self.opener.refusal(id)
         if reason is None and not self.catalog.is_known_to_the_engine(id):
             reason = self.catalog.reasons.get(id)
         # Of a model that it knows, the engine says itself when it tries again to load it.
@@ -176,11 +174,6 @@ class Registry:
         if id not in self.catalog.described:  # the supervisor says why before it says ready
             raise Unavailable(f"The model '{id}' is not ready; try again in a moment")
         return self.catalog.described[id]
-
-    def try_again(self, model_id: str) -> None:
-        """Let the next request open a model that could not be opened before."""
-        if model_id in self.opener.failed:
-            self.opener.forget(model_id)
 
     async def find_chat(self, name: str) -> TextModel:
         """Raises NotFound, and InvalidRequest for a model that has no chat template."""

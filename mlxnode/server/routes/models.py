@@ -68,9 +68,12 @@ async def load_model(request: Request, model_id: str) -> HTTPResponse:
     registry, engine = registry_of(request), context_of(request).engine
     account_of(request).model = id = registry.id_of(unquote(model_id))
     engine.check_connected()
-    registry.try_again(id)
+    registry.opener.try_again(id)
     await registry.find_any(id)
     await engine.load(id, pin=body.pin)
+    await registry.catalog.until(
+        lambda: _is_loaded(registry, id, body.pin)
+    )  # it tells that afterwards
     return json_response(_to_model(registry, id, await registry.facts()))
 
 
@@ -87,7 +90,14 @@ async def unload_model(request: Request, model_id: str) -> HTTPResponse:
     account_of(request).model = id = registry.id_of(unquote(model_id))
     engine.check_connected()
     await engine.unload(id)
+    await registry.catalog.until(lambda: registry.catalog.state(id) == "unloaded")
     return json_response(_to_model(registry, id, await registry.facts()))
+
+
+def _is_loaded(registry: Registry, model_id: str, pin: bool | None) -> bool:
+    catalog = registry.catalog
+    is_as_asked = pin is None or catalog.is_pinned(model_id) == pin
+    return catalog.state(model_id) == "loaded" and is_as_asked
 
 
 def _to_model(registry: Registry, model_id: str, facts: dict[str, Facts]) -> Model:

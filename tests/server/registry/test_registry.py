@@ -179,21 +179,6 @@ async def test_models_that_change_are_opened_anew_and_others_are_not(served_mode
     assert caught.value.status == 404
 
 
-async def test_what_could_not_be_opened_is_tried_again_when_models_change(
-    served_models, tmp_path
-):
-    broken = dataclasses.replace(served_models[0], folder=tmp_path / "model")
-    registry = Registry([broken])
-    for _ in range(2):
-        with pytest.raises(ModelFailed):
-            await registry.find_chat("tiny-chat")
-    tiny.make_chat_model(tmp_path / "model")
-    with pytest.raises(ModelFailed):
-        await registry.find_chat("tiny-chat")
-    registry.replace(known([broken]))
-    assert await registry.find_chat("tiny-chat")
-
-
 # --- what the engine tells --------------------------------------------------------------
 
 
