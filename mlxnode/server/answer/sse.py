@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from sanic import HTTPResponse, Request
@@ -12,7 +12,7 @@ from sanic.exceptions import SanicException
 from mlxnode.server.answer.choice import ChoiceDelta
 from mlxnode.server.answer.generation import Generation
 from mlxnode.server.answer.writer import AnswerWriter
-from mlxnode.server.errors import ApiError
+from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable
 from mlxnode.server.seldom import SeldomLog
 
 Result = TypeVar("Result")
@@ -132,17 +132,30 @@ class StreamStart:
             self.stream = EventStream(response)
         return self.stream
 
-    async def while_waiting(self, work: Awaitable[Result], keep_alive: bytes) -> Result:
-        """The result of ``work``. If it takes long, the stream begins, and is kept alive."""
-        task = asyncio.ensure_future(work)
+    async def while_waiting(
+        self,
+        work: Coroutine[Any, Any, Result],
+        keep_alive: bytes,
+        running: "set[asyncio.Task[Any]]",
+    ) -> Result:
+        """The result of ``work``. If it takes long, the stream begins, and is kept alive.
+
+        Raises:
+            Unavailable: the task of the work, which is in ``running``, was cancelled.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        running.add(task)
         try:
             await asyncio.wait({task}, timeout=self.seconds_left)
             while not task.done():
                 stream = await self.begin()
                 await stream.write(keep_alive)
                 await asyncio.wait({task}, timeout=stream.patience)
+            if task.cancelled():
+                raise Unavailable(SHUTTING_DOWN)
             return task.result()
         finally:
+            running.discard(task)
             task.cancel()
 
 

@@ -1,7 +1,9 @@
 """The objects that all request handlers of a worker share."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from msgspec import Struct
 from sanic import Request
@@ -39,6 +41,8 @@ class WorkerContext:
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None
     is_draining: bool = False
+    # Of streams, which end with an error event if the node ends first.
+    preparations: set[asyncio.Task[Any]] = field(default_factory=set)
     body_reader: BodyReader = field(default_factory=BodyReader)
 
 

@@ -46,9 +46,12 @@ async def generate(
     """
     if not is_stream:
         return await _generate(http_request, await preparation, None)
-    start = StreamStart(http_request, context_of(http_request).config.server.keep_alive_after)
+    context = context_of(http_request)
+    start = StreamStart(http_request, context.config.server.keep_alive_after)
     try:
-        prepared = await start.while_waiting(preparation, writer.early_keep_alive)
+        prepared = await start.while_waiting(
+            preparation, writer.early_keep_alive, context.preparations
+        )
         return await _generate(http_request, prepared, start)
     except SanicException:
         raise  # the client has left

@@ -1,9 +1,11 @@
 """Requests to a model whose tokenizer takes long to open."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import threading
+from collections.abc import Iterator
 
 import httpx2 as httpx
 import openai
@@ -11,7 +13,9 @@ import pytest
 from support.bare_requests import WAIT, post
 from support.raw_sockets import read_until
 from support.slow_opening import GATE, SLOW, run_slow_worker
+from support.worker_process import WorkerProcess
 
+from mlxnode.messages.control import Drain
 from mlxnode.messages.data import Failed, Generate
 
 CHAT = {"model": SLOW, "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -42,22 +46,26 @@ class Gate:
             gate.write(f"{problem}\n")
 
 
+@contextlib.contextmanager
+def started_gated(start_worker, models, folder) -> Iterator[tuple[WorkerProcess, Gate]]:
+    """A worker that can open all ``models``, and one more when the gate lets it."""
+    path = str(folder / "gate")
+    os.mkfifo(path)
+    models = [*models, dataclasses.replace(models[0], id=SLOW, preload=False)]
+    api, server = {"require_auth": False}, {"keep_alive_after": 0.1}
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(GATE, path)
+            started = start_worker(models, api, server, run=run_slow_worker)
+            worker = stack.enter_context(started)
+        worker.connect_engine()
+        yield worker, Gate(path)
+
+
 @pytest.fixture(scope="module")
 def gated(start_worker, served_models, tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("gate") / "gate")
-    os.mkfifo(path)
-    os.environ[GATE] = path
-    slow = dataclasses.replace(served_models[0], id=SLOW, preload=False)
-    models = [*served_models, slow]
-    server = {"keep_alive_after": 0.1}
-    try:
-        with start_worker(
-            models, {"require_auth": False}, server, run=run_slow_worker
-        ) as worker:
-            worker.connect_engine()
-            yield worker, Gate(path)
-    finally:
-        del os.environ[GATE]
+    with started_gated(start_worker, served_models, tmp_path_factory.mktemp("gate")) as both:
+        yield both
 
 
 @pytest.fixture
@@ -84,6 +92,7 @@ def last_event(answer: str) -> dict:
 @pytest.mark.parametrize("path", BODIES)
 def test_a_stream_is_kept_alive_while_its_model_is_opened(slow, path):
     worker, gate = slow
+    worker.engine.answer = "Z"
     with post(worker, path, **BODIES[path]) as connection:
         begun = b""
         while begun.count(KEPT[path]) < 3:
@@ -93,7 +102,7 @@ def test_a_stream_is_kept_alive_while_its_model_is_opened(slow, path):
         gate.let_go()
         assert worker.engine.next(Generate).model == SLOW
         rest = read_until(connection, b"0\r\n\r\n").decode()
-    assert LAST[path] in rest and "Hello" in rest
+    assert LAST[path] in rest and '"Z"' in rest
 
 
 def test_the_sdks_read_a_stream_that_began_early(slow):
@@ -188,3 +197,18 @@ def test_many_requests_wait_for_one_opening(slow):
     for thread in threads:
         thread.join(WAIT)
     assert answers == [200] * len(bodies)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_drain_ends_a_request_whose_model_is_still_opened(
+    start_worker, served_models, tmp_path, stream
+):
+    with started_gated(start_worker, served_models, tmp_path) as (worker, _):
+        path, body = "/v1/chat/completions", CHAT | {"stream": stream}
+        with post(worker, path, **body) as connection:
+            begun = read_until(connection, KEPT[path]) if stream else b""
+            while status(worker) != "loaded":  # the request comes first: it has been read
+                continue
+            worker.send(Drain(0.2))
+            answer = (begun + read_until(connection, b"shutting down")).decode()
+        assert answer.startswith("HTTP/1.1 200" if stream else "HTTP/1.1 503")
