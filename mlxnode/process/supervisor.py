@@ -22,6 +22,8 @@ from mlxnode.messages.control import (
     Drain,
     FailedModels,
     Fatal,
+    Loaded,
+    LoadFailed,
     Ping,
     Pong,
     Progress,
@@ -172,6 +174,9 @@ class Supervisor:
                 self._crashes.note_loading(model)
                 if text:
                     self._on_progress(text)
+            case LoadFailed(failed):
+                self._crashes.take(message)
+                self._tell_failed_models(child.name, failed)
             case Ready(failed):
                 self._on_child_ready(child, failed)
             case Connected(pipe_id):
@@ -179,8 +184,8 @@ class Supervisor:
             case StepFailed(fingerprints):
                 self._crashes.note_step(fingerprints)
                 self._engine.send(self._crashes.suspects)
-            case Cleared(fingerprint):
-                self._crashes.clear(fingerprint)
+            case Cleared() | Loaded():
+                self._crashes.take(message)
             case Fatal(text):
                 self._fail(text)
             case Reserve() | Used() | Settle() | Usage():
@@ -276,17 +281,18 @@ class Supervisor:
         self._exit_code = 1
 
     def _on_failed_models(self, reporter: str, failed: dict[str, str]) -> None:
+        """A child that starts reports its failed models: tell the workers, or end."""
+        self._tell_failed_models(reporter, failed)
+        text = self._failures.why_end(all_required=self._config.server.require_all_models)
+        if text is not None:
+            self._fail(text)
+
+    def _tell_failed_models(self, reporter: str, failed: dict[str, str]) -> None:
         """Tell all workers which models the node does not serve, before they are connected."""
         self._failures.update(reporter, failed)
-        reasons = self._failures.reasons
-        if reasons and self._config.server.require_all_models:
-            id, reason = next(iter(reasons.items()))
-            self._fail(f"api.models.{id}: {reason}")
-        elif self._failures.is_nothing_left:
-            self._fail(f"no model can be served:\n{self._failures.describe()}")
         for worker in self._workers:
             if worker.is_ready:
-                worker.send(FailedModels(reasons))
+                worker.send(FailedModels(self._failures.reasons))
 
     # --- connections ----------------------------------------------------------------
 
@@ -306,13 +312,10 @@ class Supervisor:
     def _on_connected(self, pipe_id: int, child: Child) -> None:
         """The child has its end of the data pipe."""
         self._wiring.acknowledge(pipe_id, child)
-        if not self._was_ready and self._is_complete:
+        are_ready = all(child.is_ready for child in self._children)
+        if not self._was_ready and are_ready and self._wiring.is_complete:
             self._was_ready = True
             self._on_ready(self._failures.reasons)
-
-    @property
-    def _is_complete(self) -> bool:
-        return all(child.is_ready for child in self._children) and self._wiring.is_complete
 
     # --- time -----------------------------------------------------------------------
 
