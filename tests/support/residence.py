@@ -127,5 +127,3 @@ class Residence:
             is_last = True
         if is_last and (model := self._requests.pop(key, None)) is not None:
             self.residency.end(model, key)
-
-

@@ -38,7 +38,7 @@ from mlxnode.server.registry.registry import Registry
 ERRORS: dict[type[errors.ApiError], str] = {
     errors.InvalidRequest: "The request cannot be served as it is; the error says why.",
     errors.Unauthorized: "No key, or a wrong one.",
-    errors.Forbidden: "An admin key, which is for other URLs.",
+    errors.Forbidden: "A key that is for other URLs.",
     errors.NotFound: "No such model.",
     errors.TooLate: "The request took too long to arrive.",
     errors.TooLarge: "The body is larger than the configuration allows.",

@@ -218,14 +218,18 @@ def test_failed_load_is_told_and_tried_again_later_or_when_ordered(
     assert engine.ask(Load(5, "a")).reason == "model"
     (broken / "away").rename(broken / "model.safetensors")
     assert engine.ask(Load(6, "a")) == Done(6)
-    assert engine.reports[-1] == LoadFailed({}) and len(engine.ask(generate(7, model="b"))) == 12
+    assert (
+        engine.reports[-1] == LoadFailed({}) and len(engine.ask(generate(7, model="b"))) == 12
+    )
 
 
 def replace_uid(failed: Failed, uid: int) -> Failed:
     return Failed(uid, failed.reason, failed.message)
 
 
-def test_model_that_fails_at_the_start_stays_failed_until_it_is_ordered(lazy, tmp_path, folders):
+def test_model_that_fails_at_the_start_stays_failed_until_it_is_ordered(
+    lazy, tmp_path, folders
+):
     broken = shutil.copytree(folders["a"], tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"nothing")
     served = lazy("a", path=broken, preload=True)
