@@ -164,6 +164,7 @@ GROUPS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
