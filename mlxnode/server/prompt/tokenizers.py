@@ -9,6 +9,7 @@ import importlib.util
 import json
 import logging
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Iterable
@@ -55,18 +56,20 @@ FILL_IN_THE_MIDDLE = (
 _CONTEXT_TOKENS = 6
 _TRIAL_TEXT = "Ab 1\n\u00e9!"
 _NUM_THREADS = 3  # for the prompts of one model, and one for short ones
+_import_lock = threading.Lock()
 _TRIAL_SECONDS = 10.0  # of the processor, to try a template out; usual ones take 0.2
 
 
 def import_tokenizer_utils() -> types.ModuleType:
     """``mlx_lm.tokenizer_utils``, imported without running ``mlx_lm/__init__.py``."""
-    if "mlx_lm" not in sys.modules:
-        spec = importlib.util.find_spec("mlx_lm")
-        if spec is None:
-            raise ModuleNotFoundError("mlx_lm is not installed", name="mlx_lm")
-        sys.modules["mlx_lm"] = importlib.util.module_from_spec(spec)
-    remote.install()
-    return importlib.import_module("mlx_lm.tokenizer_utils")
+    with _import_lock:  # models are opened in several threads
+        if "mlx_lm" not in sys.modules:
+            spec = importlib.util.find_spec("mlx_lm")
+            if spec is None:
+                raise ModuleNotFoundError("mlx_lm is not installed", name="mlx_lm")
+            sys.modules["mlx_lm"] = importlib.util.module_from_spec(spec)
+        remote.install()
+        return importlib.import_module("mlx_lm.tokenizer_utils")
 
 
 class ChatPrompt(NamedTuple):

@@ -1,6 +1,7 @@
 """Finds the model of a request, among those that its key may use."""
 
 import asyncio
+import contextlib
 import copy
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,7 @@ from mlxnode.messages.control import Models
 from mlxnode.messages.data import ModelStates
 from mlxnode.models.served import ServedModel
 from mlxnode.server.errors import InvalidRequest, ModelFailed, NotFound, Unavailable
+from mlxnode.server.prompt.tokenizers import import_tokenizer_utils
 from mlxnode.server.prompt.volatile import VolatileHeads
 from mlxnode.server.registry.catalog import Catalog, Status
 from mlxnode.server.registry.facts import Facts, read_facts
@@ -78,8 +80,11 @@ class Registry:
     async def open_preloaded(self) -> None:
         """Open what the engine loads by itself, one after the other.
 
-        What cannot be opened is in ``failed``.
+        What cannot be opened is in ``failed``. Without any model to open, what all of them
+        need is imported nevertheless: that takes seconds, which no request should wait.
         """
+        with contextlib.suppress(ImportError):  # opening a model says why
+            await asyncio.to_thread(import_tokenizer_utils)
         for model in list(self.catalog.described.values()):
             is_current = self.catalog.described.get(model.id) is model
             if is_current and (model.preload or model.is_pinned):
