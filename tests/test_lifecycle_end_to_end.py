@@ -1,160 +1,118 @@
-"""A real node whose models are loaded when they are asked for, and unloaded again."""
+"""Models that a real node loads and unloads by itself, seen by HTTP clients."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
-import httpx2 as httpx
 import openai
 import pytest
 from support import tiny
 from support.node_process import NodeProcess
 
-from mlxnode.footprint import footprint_of
-
 pytestmark = pytest.mark.slow
 
-KEY, ADMIN = "sk-user-0123456789abcdef", "sk-admin-0123456789abcdef"
 CONFIG = """
 [api]
 address = "127.0.0.1:0"
-api_key = "{KEY}"
-admin_key = "{ADMIN}"
-[api.models.kept]
-path = "{folder}/kept"
-type = "chat"
-[api.models."org/lazy"]
-path = "{folder}/lazy"
+require_auth = false
+[api.models.first]
+path = "{root}/first"
 type = "chat"
 preload = false
-[api.models.vectors]
-path = "{folder}/vectors"
+idle_unload = 2.0
+[api.models.second]
+path = "{root}/second"
+type = "chat"
+preload = false
+[api.models.fixed]
+path = "{root}/vectors"
 type = "embedding"
-preload = false
-[api.models.broken]
-path = "{folder}/broken"
-type = "chat"
-preload = false
+pin = true
 [server]
-workers = 2
+workers = 1
+keep_alive_after = 0
 [engine]
-prefix_cache_gb = 0
+kernels = "ops"
 """
-MESSAGES = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory) -> Iterator[NodeProcess]:
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("kept", "lazy", "broken"):
-        tiny.make_chat_model(folder / name, seed=len(name))
-    (folder / "broken" / "tokenizer.json").write_text("{}")
-    tiny.make_embedding_model(folder / "vectors")
-    with NodeProcess(folder, CONFIG.format(KEY=KEY, ADMIN=ADMIN, folder=folder)) as node:
+    root: Path = tmp_path_factory.mktemp("node")
+    for seed, name in enumerate(("first", "second")):
+        tiny.make_chat_model(root / name, context=4096, seed=seed)
+    tiny.make_embedding_model(root / "vectors")
+    with NodeProcess(root, CONFIG.format(root=root)) as node:
         node.wait_ready()
         yield node
 
 
 @pytest.fixture
 def client(node) -> Iterator[openai.OpenAI]:
-    """Nothing is loaded but what is preloaded."""
-    for model in ("org/lazy", "vectors"):
-        assert order(node, model, "unload")["status"] == "unloaded"
-    with openai.OpenAI(base_url=f"{node.url}/v1", api_key=KEY, max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{node.url}/v1", api_key="none", timeout=60) as client:
         yield client
 
 
-def order(node: NodeProcess, model: str, what: str, **body) -> dict:
-    url = f"{node.url}/v1/models/{model}/{what}"
-    headers = {"authorization": f"Bearer {ADMIN}"}
-    answer = httpx.post(url, json=body, headers=headers, timeout=60)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+def figures(node: NodeProcess) -> dict[str, dict]:
+    """The figures of the models by id, as ``mlxnode status`` gives them."""
+    address = node.url.removeprefix("http://")
+    command = [sys.executable, "-m", "mlxnode", "status", "--address", address, "--json"]
+    output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    engine = json.loads(output.stdout)["engine"]
+    return {model["id"]: model for model in engine["models"]} if engine else {}
 
 
-def ask(client: openai.OpenAI, model: str, **options):
+def wait_for_state(node: NodeProcess, model: str, state: str) -> dict[str, dict]:
+    paused = threading.Event()
+    for _ in range(150):
+        found = figures(node)
+        if found and found[model]["state"] == state:
+            return found
+        paused.wait(0.2)
+    raise AssertionError(found)
+
+
+def chat(client: openai.OpenAI, model: str, max_tokens: int = 5, **fields):
+    messages = [{"role": "user", "content": "hi"}]
     return client.chat.completions.create(
-        model=model, messages=MESSAGES, max_tokens=8, temperature=0, **options
+        model=model, messages=messages, max_tokens=max_tokens, **fields
     )
 
 
-def status(client: openai.OpenAI, model: str) -> str:
-    return client.models.retrieve(model).status
+def test_node_loads_models_for_requests_and_unloads_idle_ones(node, client):
+    found = wait_for_state(node, "fixed", "loaded")
+    assert [found[id]["state"] for id in ("first", "second")] == ["unloaded", "unloaded"]
+    assert found["fixed"]["is_pinned"] and found["first"]["weight_bytes"] == 0
+    assert chat(client, "first").usage.completion_tokens > 0
+    found = wait_for_state(node, "first", "loaded")
+    tokens = found["first"]["work"]["generated_tokens"]
+    assert found["first"]["weight_bytes"] > 100_000 and tokens > 0
+    assert len(client.embeddings.create(model="fixed", input="hi").data) == 1
+    found = wait_for_state(node, "first", "unloaded")  # it has been idle
+    assert found["first"]["work"]["generated_tokens"] == tokens
+    assert found["fixed"]["state"] == "loaded"
+    assert chat(client, "first").usage.completion_tokens > 0
+    assert wait_for_state(node, "first", "loaded")["first"]["num_loads"] == 2
 
 
-def test_a_model_is_loaded_by_its_first_request_and_not_before(client):
-    before = {model.id: model.status for model in client.models.list().data}
-    assert before["kept"] == "loaded" and before["org/lazy"] == before["vectors"] == "unloaded"
-    tokens = client.post(
-        "/messages/count_tokens",
-        body={"model": "org/lazy", "messages": MESSAGES, "max_tokens": 1},
-        cast_to=object,
-    )
-    assert tokens["input_tokens"] > 0 and status(client, "org/lazy") == "unloaded"
-    text = ask(client, "org/lazy").choices[0].message.content
-    assert status(client, "org/lazy") == "loaded"
-    chunks = list(ask(client, "org/lazy", stream=True))
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
-    assert len(client.embeddings.create(model="vectors", input="a").data) == 1
-    assert status(client, "vectors") == "loaded"
-
-
-def test_a_stream_goes_on_while_another_model_is_loaded(node, client):
-    stream = client.chat.completions.create(
-        model="kept",
-        messages=MESSAGES,
-        max_tokens=300,
-        stream=True,
-        extra_body={"ignore_eos": True},
-    )
-    next(iter(stream))
-    answers = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(ask(client, "org/lazy")))
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    assert len(list(stream)) > 10
-    for thread in threads:
-        thread.join(60)
-    assert (
-        len({answer.choices[0].message.content for answer in answers}) == 1 == len(answers) / 4
-    )
-
-
-def test_an_administrator_loads_pins_and_unloads(node, client):
-    loaded = order(node, "org%2Flazy", "load", pin=True)
-    assert (loaded["id"], loaded["status"], loaded["pinned"]) == ("org/lazy", "loaded", True)
-    assert client.models.retrieve("org/lazy").pinned
-    assert not order(node, "org/lazy", "load", pin=False)["pinned"]
-    assert order(node, "org/lazy", "unload")["status"] == "unloaded"
-    assert status(client, "kept") == "loaded"
-    with pytest.raises(openai.PermissionDeniedError):
-        client.post("/models/kept/unload", cast_to=object)
-
-
-def test_a_model_that_cannot_be_opened_fails_alone(client):
-    for stream in (False, True):
-        with pytest.raises(openai.InternalServerError) as caught:
-            ask(client, "broken", stream=stream)
-        assert (caught.value.status_code, caught.value.code) == (503, "model_failed")
-    assert ask(client, "kept").choices
-
-
-def test_ten_cycles_give_the_memory_of_the_workers_back(node, client):
-    def cycle() -> None:
-        assert order(node, "org/lazy", "load")["status"] == "loaded"
-        for _ in range(4):  # workers take turns
-            assert ask(client, "org/lazy").choices
-        assert order(node, "org/lazy", "unload")["status"] == "unloaded"
-
-    def memory() -> int:
-        return sum(filter(None, map(footprint_of, node.worker_pids())))
-
+def test_stream_of_one_model_goes_on_while_another_is_loaded(node, client):
+    stream = chat(client, "first", 2000, stream=True, extra_body={"ignore_eos": True})
     for _ in range(3):
-        cycle()
-    before = memory()
-    for _ in range(10):
-        cycle()
-    assert memory() < before + 30_000_000
-    assert ask(client, "org/lazy").choices
+        next(stream)
+    answer = chat(client, "second")
+    assert answer.usage.completion_tokens > 0
+    next(stream)
+    stream.close()
+
+
+def test_models_are_loaded_again_after_the_engine_has_died(node, client):
+    chat(client, "second")
+    os.kill(node.engine_pid(), signal.SIGKILL)
+    found = wait_for_state(node, "fixed", "loaded")
+    assert found["second"]["num_loads"] <= 1
+    assert chat(client, "second").usage.completion_tokens > 0

@@ -1,11 +1,14 @@
 """Loads models that generate text: MLX and Hugging Face folders, and GGUF files."""
 
+from collections.abc import Generator
+
 import mlx.core as mx
 from mlx import nn
 from mlx_lm.utils import load_model
 
 from mlxnode.engine import cpu
 from mlxnode.engine.gguf.model import open_gguf
+from mlxnode.engine.gguf.model import open_in_pieces as open_gguf_in_pieces
 from mlxnode.errors import ModelError
 from mlxnode.models.served import ServedModel
 
@@ -20,6 +23,24 @@ def load_generation_model(served: ServedModel) -> nn.Module:
     """
     model = open_generation_model(served)
     mx.eval(model.parameters())
+    return model
+
+
+def open_in_pieces(served: ServedModel) -> Generator[None, None, nn.Module]:
+    """As ``open_generation_model``; yields after each tensor of a GGUF file.
+
+    Raises:
+        ModelError: the files cannot be read, or are not supported.
+    """
+    if served.weights.suffix != ".gguf":
+        return open_generation_model(served)
+    try:
+        model = yield from open_gguf_in_pieces(served.folder, served.weights)
+    except ModelError:
+        raise
+    except Exception as error:  # of any type: the files are foreign data
+        raise ModelError(f"cannot load {served.weights}: {error}") from error
+    cpu.install(model)
     return model
 
 

@@ -88,9 +88,12 @@ class Runner(Protocol):
     def reserve_activations(self, available: int, context_length: int) -> int:
         """The bytes to keep free for forward passes, of ``available`` beside the weights.
 
-        Requests have at most ``context_length`` tokens. The first call comes before the first
-        request, and measures passes; nothing else may be computed meanwhile.
+        Requests have at most ``context_length`` tokens.
         """
+        ...
+
+    def measure_passes(self, context_length: int) -> Iterator[None]:
+        """Measure what passes allocate, before the first request; yields between two."""
         ...
 
     @property

@@ -48,6 +48,15 @@ def test_supervisor_tells_all_workers_which_models_failed(start):
     assert node.process.poll() is None
 
 
+def test_supervisor_tells_all_workers_of_a_model_that_fails_later_and_goes_on(start, folder):
+    node = start(require_all_models=True)
+    node.wait_ready()
+    (folder / "engine-load-fails").touch()
+    for name in ("worker0", "worker1"):
+        node.wait_for(name, "told-other")
+    assert node.process.poll() is None
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_supervisor_ends_if_no_model_is_left_or_all_are_required(start, strict):
     (start.folder / "engine-fails-other").touch()

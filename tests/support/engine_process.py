@@ -20,6 +20,7 @@ from mlxnode.messages.data import (
 from mlxnode.messages.message import Message
 from mlxnode.models.served import ServedModel
 from mlxnode.process.pipe import Pipe
+from mlxnode.process.step_record import StepRecord
 
 TIMEOUT = 60
 
@@ -75,10 +76,11 @@ class EngineProcess:
         config: NodeConfig,
         models: list[ServedModel],
         target: Callable[..., None] = run_engine,
+        record: StepRecord | None = None,
     ):
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
-        self.process = context.Process(target=target, args=(theirs, config, models))
+        self.process = context.Process(target=target, args=(theirs, config, models, record))
         self.process.start()
         theirs.close()
         self.control = Mailbox(ours, ChildToSupervisor)

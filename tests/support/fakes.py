@@ -26,6 +26,7 @@ from mlxnode.messages.control import (
     EngineSilent,
     FailedModels,
     Fatal,
+    LoadFailed,
     Ping,
     Pong,
     Progress,
@@ -90,6 +91,9 @@ class Fake:
             case Ping(sequence):
                 if self._is_ordered("use"):
                     self._use()
+                if self._is_ordered("load-fails"):
+                    (self._folder / f"{self._name}-load-fails").unlink()
+                    self._control.send(LoadFailed({"other": "engine says so"}))
                 if not self._is_ordered("hang"):
                     self._control.send(Pong(sequence))
             case Connect(pipe_id):

@@ -5,6 +5,7 @@ scores: a fused kernel keeps no scores, and a quantized KV cache or an uncommon 
 no such kernel.
 """
 
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -69,15 +70,18 @@ class PassMemory:
         self._measured: Activations | None = None
         self._size = 0
 
-    def reserve(self, available: int, context_length: int) -> int:
-        """The bytes, of ``available`` beside the weights. The first call measures the passes.
+    def measure(self, context_length: int) -> Iterator[None]:
+        """Measure the passes, once; yields between two of them."""
+        self._measured = yield from measure_in_pieces(
+            self._model, self._config.kv_cache_bits, context_length
+        )
 
-        Nothing else may be computed meanwhile.
-        """
+    def reserve(self, available: int, context_length: int) -> int:
+        """The bytes, of ``available`` beside the weights."""
         if self._measured is None:
-            self._measured = measure_activations(
-                self._model, self._config.kv_cache_bits, context_length
-            )
+            for _ in self.measure(context_length):
+                pass
+        assert self._measured is not None
         self._size = self._measured.reserve(self._config, available, context_length)
         return self._size
 
@@ -91,15 +95,30 @@ class PassMemory:
 def measure_activations(
     model: nn.Module, kv_bits: int | None, context_length: int = _FEW + _CONTEXT
 ) -> Activations:
+    """As ``measure_in_pieces``, at once."""
+    pieces = measure_in_pieces(model, kv_bits, context_length)
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value
+
+
+def measure_in_pieces(
+    model: nn.Module, kv_bits: int | None, context_length: int
+) -> Generator[None, None, Activations]:
     """Run the model three times on a few tokens, which is one prompt of 96 tokens in all.
 
-    No token has a position beyond ``context_length``: a table of learned positions ends there.
+    Yields between two passes. No token has a position beyond ``context_length``: a table of
+    learned positions ends there.
     """
     few_tokens = min(_FEW, max(context_length // 4, 1))
     many_tokens = min(_MANY, context_length)
     context = min(_CONTEXT, context_length - few_tokens)
     few = _peak(model, kv_bits, few_tokens, 0)
+    yield
     many = _peak(model, kv_bits, many_tokens, 0)
+    yield
     scored = _peak(model, kv_bits, few_tokens, context)
     per_token = max(many - few, 0) / max(many_tokens - few_tokens, 1)
     vocabulary = model(mx.zeros((1, 1), mx.int32)).shape[-1]  # a shape: nothing is computed
@@ -118,6 +137,7 @@ def _peak(model: nn.Module, kv_bits: int | None, tokens: int, context: int) -> i
     evaluate(cache)
     cache = [fill(layer, context, room=tokens) for layer in cache]
     evaluate(cache)
+    mx.synchronize()  # no step of another model may allocate meanwhile
     before = mx.get_active_memory()
     mx.reset_peak_memory()
     with projection.only_at([tokens - 1]):

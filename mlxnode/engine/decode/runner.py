@@ -78,6 +78,7 @@ class TextRunner:
             lambda rows, length: self._scheduler.has_room_for(sizes.together(rows, length)),
         )
         self._passes = PassMemory(model, config)
+        self.measure_passes = self._passes.measure
         self._requests: dict[RequestKey, Request] = {}
         self._compiling: list[Request] = []  # their grammars, in other threads
         self._reuse = PrefixReuse(
@@ -314,10 +315,7 @@ class TextRunner:
         self._prefixes.clear()
 
     def reserve_activations(self, available: int, context_length: int) -> int:
-        """The bytes to keep free for forward passes, of ``available`` beside the weights.
-
-        Prompt chunks are then short enough for those bytes.
-        """
+        """The bytes to keep free for passes; prompt chunks are then short enough for them."""
         size = self._passes.reserve(available, context_length)
         self._prefiller.max_chunk = self._passes.max_chunk
         return size

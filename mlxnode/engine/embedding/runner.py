@@ -120,6 +120,10 @@ class EmbeddingRunner:
             self._activations = self._measure()
         return self._activations
 
+    def measure_passes(self, context_length: int) -> Iterator[None]:
+        self._activations = self._measure()
+        yield
+
     @property
     def kv_needed(self) -> int:
         return 0
@@ -130,6 +134,7 @@ class EmbeddingRunner:
     def _measure(self) -> int:
         queue = EmbeddingQueue()
         queue.add(RequestKey(0, 0), [[0] * _MEASURED_LENGTH] * _MEASURED_ROWS)
+        mx.synchronize()  # no step of another model may allocate meanwhile
         before = mx.get_active_memory()
         mx.reset_peak_memory()
         self._model.compute(queue.next_batch(_MEASURED_LENGTH * _MEASURED_ROWS))

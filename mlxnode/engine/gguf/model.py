@@ -6,7 +6,7 @@ the names in the file.
 
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,20 @@ _IGNORED = ("rope_factors_short.weight",)
 
 
 def open_gguf(folder: Path, file: Path | None) -> nn.Module:
+    """As ``open_in_pieces``, at once."""
+    pieces = open_in_pieces(folder, file)
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value
+
+
+def open_in_pieces(folder: Path, file: Path | None) -> Generator[None, None, nn.Module]:
     """The model of a GGUF file; ``folder`` was made of it (``models/gguf/folder.py``).
 
-    Without ``file``, the weights are not read: the model has arrays of their shapes and types
-    that must not be evaluated.
+    Yields after each tensor. Without ``file``, the weights are not read: the model has arrays
+    of their shapes and types that must not be evaluated.
 
     Raises:
         ModelError: a tensor is missing, unexpected or of an unsupported type.
@@ -49,7 +59,7 @@ def open_gguf(folder: Path, file: Path | None) -> nn.Module:
     arrays = shapes(tensors, dtype) if file is None else read_arrays(file, tensors, dtype)
     module = importlib.import_module(f"mlx_lm.models.{architecture.model_type}")
     model = module.Model(module.ModelArgs.from_dict(config))
-    _load(
+    yield from _load(
         model,
         arrays,
         _names(model, name, architecture, config["num_hidden_layers"]),
@@ -85,10 +95,11 @@ def _load(
     names: Mapping[str, str],
     change: Callable[[str, mx.array], mx.array],
     dtype: mx.Dtype,
-) -> None:
+) -> Iterator[None]:
     weights: dict[str, mx.array] = {}
     quantized: dict[str, dict[str, Any]] = {}
     for tensor, (weight, *others) in arrays:
+        yield
         if tensor.name in (ROPE_FREQS, ROPE_FACTORS):
             _set_frequencies(model, weight.astype(mx.float32), tensor.name)
             continue

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mlxnode.engine.residency.waiting import WaitingForModel
 from mlxnode.engine.work import RequestKey, Runner
 from mlxnode.figures import ModelState
+from mlxnode.models.fit import MemoryNeeds
 from mlxnode.models.served import ServedModel
 
 RETRY_AFTER = 60.0  # seconds after a failed load, a request tries it again
@@ -105,6 +106,7 @@ class KnownModel:
     is_wanted: bool = False  # to be loaded, whether or not a request waits
     is_leaving: bool = False  # to be unloaded once its requests have ended
     is_gone: bool = False  # configured no more, or replaced
+    needs: MemoryNeeds | None = None  # as measured when it was loaded
     num_loads: int = 0
     used_at: float = field(default_factory=time.monotonic)  # a request came, or the load
     ended_at: float | None = None  # the last request

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 
 import mlx.core as mx
 
@@ -10,7 +11,7 @@ from mlxnode.engine.fit.served import check_shared
 from mlxnode.engine.residency.catalog import Catalog
 from mlxnode.engine.residency.known import KnownModel, LoadedRunner, WeightsKey
 from mlxnode.engine.residency.memory import ModelMemory, Requirement
-from mlxnode.engine.residency.pieces import load_in_pieces
+from mlxnode.engine.residency.pieces import NewRunner, load_in_pieces
 from mlxnode.engine.residency.policy import fewest_to_unload
 from mlxnode.errors import ModelError
 from mlxnode.kernels.backend import Kernels
@@ -73,7 +74,7 @@ class ModelLoading:
         served, key = self.model.served, self.model.key
         self._check_shared()
         check_complete(ModelFiles(served.folder, served.weights))
-        requirement = Requirement.of(served, self._config)
+        requirement = Requirement.of(served, self._config, self.model.needs)
         yield
         yield from self._make_room(requirement, key)
         self.is_reading = True
@@ -85,15 +86,27 @@ class ModelLoading:
         mx.clear_cache()
         budget = self._memory.budget
         new = yield from load_in_pieces(served, self._config, budget, self._kernels)
+        try:
+            yield
+            return (yield from self._measure(new, requirement))
+        except BaseException:  # the end of this generator, too
+            new.runner.close()
+            raise
+
+    def _measure(
+        self, new: NewRunner, requirement: Requirement
+    ) -> Generator[None, None, LoadedRunner]:
+        """The loaded runner, once there is room for its passes, too."""
+        key = self.model.key
+        sizes = {id(array): array.nbytes for array in new.arrays}
+        loaded = LoadedRunner(key, new.runner, sizes, self._longest_context(key))
+        yield from new.runner.measure_passes(loaded.context_length)
         yield
-        loaded = LoadedRunner(
-            key,
-            new.runner,
-            {id(array): array.nbytes for array in new.arrays},
-            self._longest_context(key),
-        )
-        mx.synchronize()  # no step may allocate while the passes are measured
         loaded.activations = new.runner.reserve_activations(0, loaded.context_length)
+        if (needs := requirement.measured(loaded.activations)) is not None:
+            self.model.needs = needs
+            self.is_stale = True
+            yield from self._make_room(replace(requirement, needs=needs), key)
         return loaded
 
     def _check_shared(self) -> None:

@@ -16,7 +16,7 @@ from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.memory.plan import describe, free_after, kv_cache_bytes
 from mlxnode.engine.residency.known import LoadedRunner, WeightsKey
 from mlxnode.errors import ModelError, reason_of
-from mlxnode.models.fit import SMALL_CONTEXT, MemoryNeeds, Verdict, judge
+from mlxnode.models.fit import SMALL_CONTEXT, Activations, MemoryNeeds, Verdict, judge
 from mlxnode.models.served import ServedModel
 
 log = logging.getLogger("mlxnode.engine")
@@ -32,18 +32,29 @@ class Requirement:
     unknown: str = ""
 
     @classmethod
-    def of(cls, model: ServedModel, config: EngineConfig) -> "Requirement":
-        """From the files of ``model``; its weights are not read.
+    def of(
+        cls, model: ServedModel, config: EngineConfig, measured: MemoryNeeds | None = None
+    ) -> "Requirement":
+        """As ``measured`` before, else from the files; the weights are not read.
 
         Raises:
             ModelError: the model cannot be served, whatever the memory.
         """
+        if measured is not None:
+            return cls(model, config, measured)
         try:
             return cls(model, config, needs_of_served(model, config))
         except ModelError:
             raise
         except Exception as error:  # of any type: a graph that cannot be traced, say
             return cls(model, config, None, reason_of(error))
+
+    def measured(self, activations: int) -> MemoryNeeds | None:
+        """The needs with the passes of the loaded model, which were estimated before."""
+        if self.needs is None:
+            return None
+        at = Activations(self.model.context_length, activations, activations)
+        return replace(self.needs, activations=(at, at), load=0)
 
     def verdict(self, free: int, present: int = 0) -> Verdict | None:
         """Whether it fits into ``free`` bytes, if ``present`` bytes of weights are there."""

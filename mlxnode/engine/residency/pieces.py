@@ -20,7 +20,7 @@ from mlxnode.engine.embedding.runner import EmbeddingRunner
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.kvcache.disk import PrefixStore
 from mlxnode.engine.kvcache.origin import fingerprint, origin_of
-from mlxnode.engine.loader import open_generation_model
+from mlxnode.engine.loader import open_in_pieces
 from mlxnode.engine.work import Runner
 from mlxnode.kernels.backend import Kernels
 from mlxnode.models.cache_folder import cache_folder
@@ -51,7 +51,7 @@ def load_in_pieces(
     if not model.generates_text:
         return (yield from _load_encoder(model, config, kernels))
     config = config.for_model(model.kv_cache_bits)
-    opened = open_generation_model(model)
+    opened = yield from open_in_pieces(model)
     yield
     arrays = _arrays_of(opened.parameters())
     yield from evaluate_in_slices(arrays)

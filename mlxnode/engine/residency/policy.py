@@ -11,8 +11,8 @@ def fewest_to_unload(
 ) -> list[Loaded] | None:
     """Whom to unload so that ``fits_without`` them is true; None if all are not enough.
 
-    The first of ``ordered`` go first. Whose memory is not needed in the end stays, the last ones
-    rather than the first.
+    The first of ``ordered`` go first. Whose memory is not needed in the end stays: the last
+    ones rather than the first.
     """
     going: list[Loaded] = []
     rest = iter(ordered)

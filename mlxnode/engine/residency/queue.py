@@ -115,9 +115,7 @@ class LoadQueue:
         self._give_up()
 
     def _postpone(self, model: KnownModel, reason: str) -> None:
-        self._say(
-            f"{model.id} is loaded with its first request: beside the others, it {reason}"
-        )
+        self._say(f"{model.id} is loaded when it is asked for: beside the others, it {reason}")
         model.is_wanted = False
         self._give_up()
 

@@ -9,8 +9,8 @@ from mlxnode.process import garbage
 
 def release_memory() -> None:
     """Give freed memory back to the system."""
-    mx.clear_cache()
     cpu.release_memory()
+    mx.clear_cache()
 
 
 def end_runner(runner: Runner) -> None:

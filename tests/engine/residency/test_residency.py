@@ -1,7 +1,6 @@
 """Models are loaded when they are asked for, and leave again; with real tiny models."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
