@@ -26,10 +26,12 @@ _AT_RUN_TIME = {"api_key", "api_key_file", "admin_key", "admin_key_file", "keys"
 
 def access_of(loaded: LoadedConfig) -> Access:
     """What a worker has to know of a configuration to let requests in."""
+    api = loaded.config.api
     return Access(
         keys=loaded.api_keys,
-        is_limited=loaded.config.api.is_limited,
+        is_limited=api.is_limited,
         certificate=loaded.certificate,
+        cors_origins=api.cors_origins if api.cors_enabled else [],
     )
 
 

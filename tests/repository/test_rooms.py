@@ -143,6 +143,7 @@ MAY_IMPORT = {
     "server.registry": [
         "config",
         "errors",
+        "figures",
         "messages",
         "models",
         "server.errors",

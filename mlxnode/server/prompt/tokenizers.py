@@ -9,7 +9,9 @@ import importlib.util
 import json
 import logging
 import sys
+import threading
 import types
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +42,7 @@ logger = logging.getLogger("mlxnode.server")
 
 # The tokens before the prefix, before the suffix, and before the text between them: Qwen and
 # CodeGemma, StarCoder, CodeLlama, DeepSeek.
-_FILL_IN_THE_MIDDLE = (
+FILL_IN_THE_MIDDLE = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
     ("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>"),
@@ -54,18 +56,20 @@ _FILL_IN_THE_MIDDLE = (
 _CONTEXT_TOKENS = 6
 _TRIAL_TEXT = "Ab 1\n\u00e9!"
 _NUM_THREADS = 3  # for the prompts of one model, and one for short ones
+_import_lock = threading.Lock()
 _TRIAL_SECONDS = 10.0  # of the processor, to try a template out; usual ones take 0.2
 
 
 def import_tokenizer_utils() -> types.ModuleType:
     """``mlx_lm.tokenizer_utils``, imported without running ``mlx_lm/__init__.py``."""
-    if "mlx_lm" not in sys.modules:
-        spec = importlib.util.find_spec("mlx_lm")
-        if spec is None:
-            raise ModuleNotFoundError("mlx_lm is not installed", name="mlx_lm")
-        sys.modules["mlx_lm"] = importlib.util.module_from_spec(spec)
-    remote.install()
-    return importlib.import_module("mlx_lm.tokenizer_utils")
+    with _import_lock:  # models are opened in several threads
+        if "mlx_lm" not in sys.modules:
+            spec = importlib.util.find_spec("mlx_lm")
+            if spec is None:
+                raise ModuleNotFoundError("mlx_lm is not installed", name="mlx_lm")
+            sys.modules["mlx_lm"] = importlib.util.module_from_spec(spec)
+        remote.install()
+        return importlib.import_module("mlx_lm.tokenizer_utils")
 
 
 class ChatPrompt(NamedTuple):
@@ -131,11 +135,12 @@ class TextTokenizer:
         # Threads of this model's own: a rendering waits for another process, at worst for
         # seconds, and then the prompts of other models go on.
         self.threads = FairThreads("prompt", _NUM_THREADS, small=LARGE_TEXT)
+        weakref.finalize(self, self.threads.close)
 
     @functools.cached_property
     def fill_in_the_middle(self) -> tuple[str, str, str] | None:
         """The tokens before a prefix, before its suffix, and before the text between them."""
-        for markers in _FILL_IN_THE_MIDDLE:
+        for markers in FILL_IN_THE_MIDDLE:
             if None not in map(self._tokenizer.token_to_id, markers):
                 return markers
         return None
