@@ -91,8 +91,7 @@ def _ask(port: int, request: bytes, kind: type[Answer]) -> Answer:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(READ_TIMEOUT)
             connection.connect(str(status_path(port)))
-            with contextlib.suppress(BrokenPipeError):  # an older node reads nothing
-                connection.sendall(request)
+            connection.sendall(request)
             with connection.makefile("rb") as stream:
                 data = stream.read()
         return msgspec.json.decode(data, type=kind)

@@ -160,6 +160,7 @@ def test_status_of_another_version_is_told(folder):
         def answer() -> None:
             connection, _ = server.accept()
             with connection:
+                assert connection.recv(100) == b"status\n"
                 connection.sendall(b'{"version": 7}')
 
         thread = threading.Thread(target=answer)
