@@ -142,6 +142,7 @@ MAY_IMPORT = {
     "server.registry": [
         "config",
         "errors",
+        "figures",
         "messages",
         "models",
         "server.errors",
