@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``status``, ``usage``, ``models``, ``check`` and ``doctor``."""
+"""The command line: one function for each command."""
 
 import argparse
 import contextlib
@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   mlxnode models                        what is registered, and whether it is on disk
   mlxnode check --deep && mlxnode serve
   mlxnode status                        what the running node does, and the memory it uses
+  mlxnode reload                        after a change of the configuration or of the disk
   mlxnode usage --by key                what each key has used in the last 30 days
   mlxnode doctor                        does everything work on this machine?
 
@@ -76,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", _status, "Show what the running node does, and its memory.")
     status.add_argument("--address", metavar="HOST:PORT", help="the node that listens there")
     status.add_argument("--json", action="store_true", help="all figures as JSON")
+    reload = add("reload", _reload, "Let the running node read its configuration again.")
+    reload.add_argument("--address", metavar="HOST:PORT", help="the node that listens there")
     usage = add(
         "usage", show_usage, "Show the requests and tokens of each key, by day and model."
     )
@@ -103,7 +106,12 @@ def _serve(options: argparse.Namespace) -> int:
         "server.workers": options.workers,
         "server.log_level": options.log_level,
     }
-    loaded = load_config(options.config, overrides=overrides)
+    from mlxnode.models.discovery.complete import complete
+
+    def load(file: Path | None) -> LoadedConfig:
+        return complete(load_config(file, overrides=overrides), _say)
+
+    loaded = load(options.config)
     config = loaded.config
     set_up_logging(config.server.log_level)
     _warn(loaded)
@@ -115,10 +123,13 @@ def _serve(options: argparse.Namespace) -> int:
 
     # Imported here, as in the other commands: spawned children import this module again.
     from mlxnode.models.resolve import failure_text
-    from mlxnode.process.access import AccessWatch, access_of
+    from mlxnode.process.access import access_of
+    from mlxnode.process.changes import NodeModels
+    from mlxnode.process.fits import FitWeigher
     from mlxnode.process.listener import listen, url_of
     from mlxnode.process.ready import ready_text
     from mlxnode.process.supervisor import Supervisor
+    from mlxnode.process.watch import ConfigWatch
 
     listener = listen(loaded.host, loaded.port)
     models, failed = _resolve(loaded)
@@ -131,7 +142,11 @@ def _serve(options: argparse.Namespace) -> int:
         access_of(loaded),
         listener,
         failed=failed,
-        watch=AccessWatch(loaded, lambda: load_config(loaded.file, overrides=overrides)),
+        aliases=loaded.aliases,
+        watch=ConfigWatch(
+            loaded, NodeModels(models, failed, loaded.aliases), lambda: load(loaded.file)
+        ),
+        weigher=FitWeigher(config.engine),
         on_progress=_say,
         on_ready=lambda failed: _say(ready_text(url, models, failed, loaded)),
     ).run()
@@ -143,11 +158,7 @@ def _status(options: argparse.Namespace) -> int:
     from mlxnode.process.status_socket import read_status
     from mlxnode.process.status_text import status_text
 
-    if options.address is None:
-        port = load_config(options.config).port
-    else:
-        _, port = parse_address(options.address)
-    figures = read_status(port)
+    figures = read_status(_port(options))
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(figures)).decode())
     else:
@@ -155,11 +166,27 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _reload(options: argparse.Namespace) -> int:
+    from mlxnode.process.status_socket import ask_reload
+
+    for change in ask_reload(_port(options)) or ["nothing is new"]:
+        print(change)
+    return 0
+
+
+def _port(options: argparse.Namespace) -> int:
+    """The port of the node that a command is for."""
+    if options.address is None:
+        return load_config(options.config).port
+    return parse_address(options.address)[1]
+
+
 def _models(options: argparse.Namespace) -> int:
+    from mlxnode.models.discovery.complete import complete
     from mlxnode.models.resolve import ListedModel, list_models
     from mlxnode.process.weigh import weigh
 
-    loaded = load_config(options.config)
+    loaded = complete(load_config(options.config), _say)
     header = ListedModel("ID", "TYPE", "SIZE", "CONTEXT", "ON DISK", "FIT", "PATH")
     listed = list_models(loaded.config, folder=loaded.folder)
     found = weigh([model for _, model in listed if model is not None], loaded.config.engine)
@@ -174,10 +201,11 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from mlxnode.models.discovery.complete import complete
     from mlxnode.models.resolve import failure_text
     from mlxnode.process.weigh import load_once, notations, weigh
 
-    loaded = load_config(options.config)
+    loaded = complete(load_config(options.config), _say)
     _warn(loaded)
     models, failed = _resolve(loaded)
     engine = loaded.config.engine

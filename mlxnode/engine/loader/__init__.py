@@ -39,9 +39,7 @@ def load_generation_model(
     return model
 
 
-def open_in_pieces(
-    served: ServedModel, bases: BaseWeights
-) -> Generator[None, None, nn.Module]:
+def open_in_pieces(served: ServedModel, bases: BaseWeights) -> Generator[None, None, nn.Module]:
     """As ``open_generation_model``; yields after each tensor of a GGUF file.
 
     Raises:
