@@ -29,6 +29,12 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "Show the requests and tokens of each key, by day and model.",
         ),
     },
+    "Keys": {
+        "key": (
+            "mlxnode.cli.key:key",
+            "Print a key of the configuration, to a terminal or a pipe.",
+        ),
+    },
     "Models": {
         "models": (
             "mlxnode.cli.models:models",
