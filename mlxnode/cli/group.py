@@ -50,6 +50,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "mlxnode.cli.doctor:doctor",
             "Check this machine, its limits and the configuration.",
         ),
+        "completion": (
+            "mlxnode.cli.completion:completion",
+            "Print a script that completes commands and options in a shell.",
+        ),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

@@ -16,7 +16,7 @@ from mlxnode.process.status_text import (
     state_text,
 )
 
-_BAR = 24  # characters
+_BAR = 24  # characters, at most
 _STATES = {"ready": "green", "starting": "yellow", "not running": "red"}
 
 
@@ -29,7 +29,12 @@ def status_view(figures: NodeFigures, width: int, note: str = "") -> RenderableT
     if figures.traffic is not None:
         parts += ["", _now(figures.traffic, figures.engine)]
     if figures.engine is not None:
-        parts += ["", _memory(figures.engine), "", _models(figures, figures.engine, width)]
+        parts += [
+            "",
+            _memory(figures.engine, width),
+            "",
+            _models(figures, figures.engine, width),
+        ]
     else:
         parts += ["", "The engine has reported no figures yet."]
     if figures.traffic is not None and figures.traffic.keys:
@@ -67,26 +72,27 @@ def _now(traffic: TrafficFigures, engine: EngineFigures | None) -> Table:
     )
 
 
-def _memory(engine: EngineFigures) -> Table:
+def _memory(engine: EngineFigures, width: int) -> Table:
     memory = engine.memory
     used = max(memory.active + memory.buffer_cache, memory.footprint)
     prefixes = sum(model.work.prefix_bytes for model in engine.models)
-    cache = f"{_of(memory.kv_claimed, memory.kv_total)}, {size_text(prefixes)} of prefixes"
-    pressure = (
-        [] if memory.pressure == "normal" else [("pressure", Text(memory.pressure, "red"))]
-    )
-    return _pairs(
-        [
-            ("memory", _bar(used, memory.limit), _of(used, memory.limit)),
-            ("KV caches", _bar(memory.kv_claimed, memory.kv_total), cache),
-            (
-                "buffers",
-                _bar(memory.buffer_cache, memory.buffer_cache_limit),
-                _of(memory.buffer_cache, memory.buffer_cache_limit),
-            ),
-            *pressure,
-        ]
-    )
+    bars = [
+        ("memory", used, memory.limit, ""),
+        (
+            "KV caches",
+            memory.kv_claimed,
+            memory.kv_total,
+            f", {size_text(prefixes)} of prefixes",
+        ),
+        ("buffers", memory.buffer_cache, memory.buffer_cache_limit, ""),
+    ]
+    rows: list[Sequence[RenderableType]] = [
+        (name, _bar(part, whole, width // 5), f"{size_text(part)} of {size_text(whole)}{more}")
+        for name, part, whole, more in bars
+    ]
+    if memory.pressure != "normal":
+        rows.append(("pressure", Text(memory.pressure, style="red")))
+    return _pairs(rows)
 
 
 def _models(figures: NodeFigures, engine: EngineFigures, width: int) -> Table:
@@ -147,12 +153,11 @@ def _processes(figures: NodeFigures) -> Text:
     return text
 
 
-def _bar(part: int, whole: int) -> ProgressBar:
+def _bar(part: int, whole: int, width: int) -> ProgressBar:
     style = "red" if part > 0.9 * whole else "cyan"
     return ProgressBar(
-        total=max(whole, 1), completed=min(part, whole), width=_BAR, complete_style=style
+        total=max(whole, 1),
+        completed=min(part, whole),
+        width=min(width, _BAR),
+        complete_style=style,
     )
-
-
-def _of(part: int, whole: int) -> str:
-    return f"{size_text(part)} of {size_text(whole)}"
