@@ -44,6 +44,13 @@ def to_json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain)).decode()
 
 
+def to_json_line(value: Any) -> str:
+    """``value`` as JSON in one line, for what is read line by line."""
+    import msgspec
+
+    return msgspec.json.encode(value, enc_hook=_plain).decode()
+
+
 def say(text: str) -> None:
     """Tell the user something that is no result."""
     with contextlib.suppress(OSError):  # the terminal may be closed, and the node still drains

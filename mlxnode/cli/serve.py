@@ -1,17 +1,24 @@
 """``mlxnode serve``: run a node until it is ended."""
 
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from mlxnode.cli.options import address_option, command, config_option
-from mlxnode.cli.output import program, say
+from mlxnode.cli.output import program, say, to_json_line
 from mlxnode.config.tables import LogLevel
+
+if TYPE_CHECKING:
+    from mlxnode.models.served import ServedModel
 
 EXAMPLES = """\
 mlxnode serve                                   the models of config.toml, else the demo models
 mlxnode serve --config my.toml --address 0.0.0.0:8000
+mlxnode serve --address 127.0.0.1:0 --json      a free port, told on standard output
 """
 
 
@@ -20,8 +27,18 @@ mlxnode serve --config my.toml --address 0.0.0.0:8000
 @address_option("Listen there instead.")
 @click.option("--workers", type=int, metavar="N", help="The number of HTTP processes.")
 @click.option("--log-level", type=click.Choice(get_args(LogLevel)), help="How much to log.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one line of JSON on standard output once the node is ready.",
+)
 def serve(
-    config: Path | None, address: str | None, workers: int | None, log_level: str | None
+    config: Path | None,
+    address: str | None,
+    workers: int | None,
+    log_level: str | None,
+    as_json: bool,
 ) -> int:
     """Serve models over HTTP."""
     from mlxnode.cli.loading import resolve, warn
@@ -53,6 +70,12 @@ def serve(
     if failed and (not models or node.server.require_all_models):
         raise ModelError(f"{loaded.where}: {failure_text(node, failed)}")
     url = url_of(listener, "http" if loaded.certificate is None else "https")
+
+    def on_ready(failed: dict[str, str]) -> None:
+        say(ready_text(url, models, failed, loaded, program()))
+        if as_json:
+            _print_ready(url, models, failed)
+
     return Supervisor(
         node.without_secrets(),
         models,
@@ -61,5 +84,16 @@ def serve(
         failed=failed,
         watch=AccessWatch(loaded, lambda: load_config(loaded.file, overrides=overrides)),
         on_progress=say,
-        on_ready=lambda failed: say(ready_text(url, models, failed, loaded, program())),
+        on_ready=on_ready,
     ).run()
+
+
+def _print_ready(url: str, models: "Sequence[ServedModel]", failed: Mapping[str, str]) -> None:
+    served = [
+        {"id": model.id, "type": model.type, "context_length": model.context_length}
+        for model in models
+        if model.id not in failed
+    ]
+    ready = {"url": f"{url}/v1", "pid": os.getpid(), "models": served, "failed": failed}
+    with contextlib.suppress(OSError):  # whoever read it may be gone; the node goes on
+        print(to_json_line(ready), flush=True)
