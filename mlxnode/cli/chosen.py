@@ -28,7 +28,10 @@ def choose(loaded: LoadedConfig, names: Sequence[str]) -> LoadedConfig:
     """
     models: dict[str, ModelConfig] = {}
     for name in names:
-        id, table = _find(loaded, name)
+        try:
+            id, table = _find(loaded, name)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from error
         if id in models and models[id] != table:
             raise ModelError(f"{name}: another model is called {id}")
         models[id] = table
@@ -64,7 +67,7 @@ def _find(loaded: LoadedConfig, name: str) -> tuple[str, ModelConfig]:
     names = [*known, *loaded.aliases, *demo]
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else "see mlxnode models"
-    raise ModelError(f"{name}: no id, no folder, no .gguf file and no repository; {hint}")
+    raise ModelError(f"no id, no folder, no .gguf file and no repository; {hint}")
 
 
 def _id_of(path: Path) -> str:

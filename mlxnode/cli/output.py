@@ -32,9 +32,9 @@ def emit(
     if isinstance(drawn, str):
         print(drawn)
         return
-    from mlxnode.cli.terminal import console
+    from mlxnode.cli.terminal import draw
 
-    console().print(drawn)
+    draw(drawn)
 
 
 def to_json(value: Any) -> str:
