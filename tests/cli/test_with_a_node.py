@@ -45,10 +45,7 @@ def node(tmp_path_factory, model) -> Iterator[NodeProcess]:
 
 def line_to_paste(node: NodeProcess) -> str:
     """The line below "Try it:", once it is there."""
-    text = "".join(node.log)
-    found = re.search(r"Try it.*:\n  (curl .*)\n", text)
-    assert found, text
-    return found[1]
+    return node.wait_for_log(r"Try it.*:\n  (curl .*)\n")[1]
 
 
 def paste(line: str, shell: str = "sh") -> dict:
