@@ -3,12 +3,12 @@
 import mlx.core as mx
 
 from mlxnode.config.tables import EngineConfig
-from mlxnode.engine.kvcache.budget import MemoryBudget
-from mlxnode.engine.loading import LoadedModels
 from mlxnode.engine.memory.device import buffer_cache_limit, memory_limit
 from mlxnode.engine.memory.guard import MemoryGuard
 from mlxnode.engine.memory.pressure import Stage
-from mlxnode.figures import EngineFigures, MemoryFigures, ModelFigures, PressureStage
+from mlxnode.engine.memory.wired import WiredWeights
+from mlxnode.engine.residency.residency import Residency
+from mlxnode.figures import EngineFigures, MemoryFigures, PressureStage
 from mlxnode.footprint import footprint
 
 _STAGES: dict[Stage, PressureStage] = {
@@ -20,19 +20,18 @@ _STAGES: dict[Stage, PressureStage] = {
 
 
 class FiguresReader:
-    """The figures of a loaded engine. ``wired`` is the limit of wired memory in bytes."""
+    """The figures of an engine that has started."""
 
     def __init__(
         self,
         config: EngineConfig,
-        loaded: LoadedModels,
-        budget: MemoryBudget,
+        residency: Residency,
         guard: MemoryGuard,
-        wired: int,
+        wired: WiredWeights,
     ):
         self._limits = memory_limit(config), buffer_cache_limit(config)
-        self._loaded = loaded
-        self._budget = budget
+        self._residency = residency
+        self._budget = residency.memory.budget
         self._guard = guard
         self._wired = wired
 
@@ -47,16 +46,11 @@ class FiguresReader:
                 peak=max(mx.get_peak_memory(), active),
                 buffer_cache=mx.get_cache_memory(),
                 buffer_cache_limit=cache_limit,
-                wired_limit=self._wired,
+                wired_limit=self._wired.size,
                 footprint=footprint(),
                 kv_total=self._budget.total,
                 kv_claimed=self._budget.claimed,
                 pressure=_STAGES[self._guard.stage],
             ),
-            models=[
-                ModelFigures(
-                    id=id, weight_bytes=self._loaded.weights[id], work=runner.figures()
-                )
-                for id, runner in self._loaded.runners.items()
-            ],
+            models=self._residency.figures(),
         )

@@ -10,15 +10,16 @@ import os
 import queue
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-import mlx.core as mx
-
-from mlxnode.engine import cpu
 from mlxnode.engine.figures import FiguresReader
-from mlxnode.engine.loading import LoadedModels
+from mlxnode.engine.idle import IdleTime
 from mlxnode.engine.memory.guard import MemoryGuard
+from mlxnode.engine.pipes import FromWorker, Joined, WorkerPipes
+from mlxnode.engine.residency.known import KnownModel
+from mlxnode.engine.residency.release import release_memory
+from mlxnode.engine.residency.residency import Residency
 from mlxnode.engine.suspicion import Suspicion
 from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
 from mlxnode.messages.control import (
@@ -27,8 +28,10 @@ from mlxnode.messages.control import (
     Connect,
     Connected,
     Drain,
+    Models,
     Ping,
     Pong,
+    Progress,
     Ready,
     StepFailed,
     Stop,
@@ -37,13 +40,16 @@ from mlxnode.messages.control import (
 )
 from mlxnode.messages.data import (
     Abort,
+    Done,
     Embed,
     EngineToWorker,
     Failed,
     Generate,
+    Load,
+    ModelStates,
     Tokens,
+    Unload,
     Update,
-    WorkerToEngine,
 )
 from mlxnode.process import garbage
 from mlxnode.process.pipe import Pipe
@@ -52,55 +58,43 @@ from mlxnode.process.step_record import StepRecord
 
 log = logging.getLogger("mlxnode.engine")
 
-# After this many seconds without work, the engine does its idle work: it releases the memory of
-# finished requests and writes prefixes to disk.
-IDLE_AFTER = 2.0
-# At the end, prefixes are written for at most this many seconds. The supervisor waits little
-# longer.
-SAVE_SECONDS = 2.0
-MAX_HELD = 512  # requests in quarantine that wait for others
-_HELD = "too many requests wait that were in a step when the engine failed"
-_POISONOUS = (
-    "The engine failed each time it worked on this request. It is not tried again for an hour "
-    "after the last time"
-)
+SAVE_SECONDS = 2.0  # for prefixes, at the end; the supervisor waits little longer
+# For a message to the supervisor that must not be lost if this process dies.
+FLUSH_SECONDS = 1.0
 # More failed steps in a row are no accident of the data of one request: the process ends, and
 # the supervisor starts a new one.
 MAX_FAILED_STEPS = 3
 
 
-@dataclass(frozen=True)
-class FromWorker:
-    """A message of a worker; None when its pipe has closed."""
-
-    pipe_id: int
-    message: WorkerToEngine | None
-
-
-def release_memory() -> None:
-    """Give freed memory back to the system."""
-    mx.clear_cache()
-    cpu.release_memory()
+_Event = SupervisorToChild | FromWorker | Joined
 
 
 class Engine:
-    """Serves the requests of all workers with the loaded models."""
+    """Serves the requests of all workers, each with its model."""
 
-    def __init__(self, control: Connection, record: StepRecord | None = None):
-        """``record`` outlives this process, and tells what it worked on."""
+    def __init__(
+        self,
+        control: Connection,
+        record: StepRecord | None = None,
+        on_memory: Callable[[int], None] = lambda weights: None,
+    ):
+        """``record`` outlives this process, and tells what it worked on.
+
+        ``on_memory`` is called with the bytes of all weights when other models are loaded.
+        """
         self._control = control
         self._suspicion = Suspicion(record)
-        self._inbox: queue.SimpleQueue[SupervisorToChild | FromWorker] = queue.SimpleQueue()
-        self._workers: dict[int, Pipe] = {}  # by pipe_id
-        self._models: dict[str, Runner] = {}  # by model id; two ids may share one runner
-        self._runners: list[Runner] = []
-        self._requests: dict[RequestKey, Runner] = {}
-        self._guard: MemoryGuard | None = None  # None: the models are not loaded
+        self.on_memory = on_memory
+        self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._workers = WorkerPipes(self._inbox.put)
+        self._residency: Residency | None = None  # None: the node starts
+        self._requests: dict[RequestKey, KnownModel] = {}  # those that wait for it, too
+        self._guard: MemoryGuard | None = None
         self._figures: FiguresReader | None = None
         self._num_failed_steps = 0
+        self._has_pieces = False  # of a model that is loaded or unloaded between the steps
         self._is_stopping = False
-        self._idle_since = time.monotonic()
-        self._is_tidy = False  # the idle work is done
+        self._idle = IdleTime(release_memory, self._do_idle_work)
         self._supervisor = Pipe(
             control,
             SupervisorToChild,
@@ -111,17 +105,12 @@ class Engine:
         )
         self._supervisor.start()
 
-    def serve(self, loaded: LoadedModels, guard: MemoryGuard, figures: FiguresReader) -> None:
-        """Take the loaded models, and report that workers can be connected."""
-        self._models, self._guard, self._figures = loaded.runners, guard, figures
-        self._runners = list(dict.fromkeys(loaded.runners.values()))
+    def serve(self, residency: Residency, guard: MemoryGuard, figures: FiguresReader) -> None:
+        """Take the models, and report that workers can be connected."""
+        self._residency, self._guard, self._figures = residency, guard, figures
         garbage.freeze()
         stop_pulse(self._control)
-        self.report(Ready(loaded.failed))
-
-    def report(self, message: ChildToSupervisor) -> None:
-        """Send a message to the supervisor."""
-        self._supervisor.send(message)
+        self.report(Ready(residency.failed))
 
     def run(self) -> None:
         """Serve until the supervisor sends a stop."""
@@ -129,112 +118,176 @@ class Engine:
             self._handle_messages()
             if self._has_work:
                 self._step()
-                self._guard_memory()
+                if self._guard is not None:
+                    self._emit(self._guard.check(self._runners))
                 if not self._has_work:
-                    self._suspicion.note(())
-                    self._idle_since, self._is_tidy = time.monotonic(), False
+                    self._rest()
+            if self._residency is not None and not self._is_stopping:
+                self._has_pieces = self._residency.advance()
         deadline = time.monotonic() + SAVE_SECONDS
         while self._do_idle_work() and time.monotonic() < deadline:
             pass
 
+    def _rest(self) -> None:
+        """The engine works on nothing from now on."""
+        self._suspicion.note(())
+        self._idle.begin()
+
+    @property
+    def _runners(self) -> list[Runner]:
+        return [] if self._residency is None else self._residency.runners
+
     @property
     def _has_work(self) -> bool:
         return any(runner.has_work for runner in self._runners)
+
+    # --- what the residency asks for ------------------------------------------------
+
+    def report(self, message: ChildToSupervisor) -> None:
+        """Send a message to the supervisor."""
+        self._supervisor.send(message)
+
+    def say(self, text: str) -> None:
+        """Tell the user who started the node, or those who read the log of one that runs."""
+        if self._residency is None:
+            self.report(Progress(text))
+        else:
+            log.info("%s", text)
+
+    def begin_loading(self, model_id: str) -> None:
+        """The supervisor learns of it in any case: this process may die of the files."""
+        self.report(Progress("", model_id))
+        self._supervisor.flush(FLUSH_SECONDS)
+
+    def begin_piece(self) -> None:
+        self._rest()
+
+    def tell_states(self, states: ModelStates) -> None:
+        self._workers.send_all(states)
+
+    def answer(self, pipe_id: int, message: Done | Failed) -> None:
+        """Send the last message of a uid; a request that waited for its model has ended."""
+        key = RequestKey(pipe_id, message.uid)
+        if isinstance(message, Failed) and key in self._requests:
+            self._end(Output(pipe_id, message))
+        self._send(pipe_id, message)
+
+    def run_request(self, key: RequestKey, message: Generate | Embed) -> None:
+        """Run a request whose model is loaded, unless it is in quarantine."""
+        if self._residency is not None:
+            self._residency.begin(self._requests[key], key)
+            if not self._suspicion.hold(key, message):
+                self._run(key, message)
 
     # --- messages -------------------------------------------------------------------
 
     def _on_control(self, message: SupervisorToChild) -> None:
         # On the reader thread: the descriptor after a Connect must be read there.
         if isinstance(message, Connect):
-            self._connect(message.pipe_id, self._supervisor.receive_fd())
+            self._workers.connect(message.pipe_id, self._supervisor.receive_fd())
+            self._supervisor.send(Connected(message.pipe_id))
         else:
             self._inbox.put(message)
 
-    def _connect(self, pipe_id: int, fd: int) -> None:
-        self._workers[pipe_id] = Pipe(
-            Connection(fd),
-            WorkerToEngine,
-            on_message=lambda message: self._inbox.put(FromWorker(pipe_id, message)),
-            on_close=lambda: self._inbox.put(FromWorker(pipe_id, None)),
-            name=f"worker-{pipe_id}",
-        ).start()
-        self._supervisor.send(Connected(pipe_id))
-
     def _handle_messages(self) -> None:
-        """Handle all messages in the inbox. Wait for the first if there is no work."""
-        while True:
-            try:
-                event = self._next_event()
-            except queue.Empty:
+        """Handle all messages in the inbox. Wait for the first if there is nothing to do."""
+        may_wait = not self._has_work and not self._has_pieces
+        while (event := self._next_event(may_wait)) is not None:
+            may_wait = False
+            if isinstance(event, FromWorker | Joined):
+                self._handle_worker(event)
+            else:
+                self._handle_order(event)
+            if self._is_stopping:
                 return
-            match event:
-                case FromWorker(pipe_id, Generate() | Embed() as message):
-                    self._add(RequestKey(pipe_id, message.uid), message)
-                case FromWorker(pipe_id, Abort(uid)):
-                    self._abort(RequestKey(pipe_id, uid))
-                case FromWorker(pipe_id, None):
-                    self._workers.pop(pipe_id)
-                    self._abort_all(pipe_id)
-                case Ping(sequence):
-                    figures = None if self._figures is None else self._figures.read()
-                    self._supervisor.send(Pong(sequence, figures))
-                case Suspects():
-                    self._suspicion.learn(event)
-                case Stop() | Drain():
-                    self._is_stopping = True
-                    return
 
-    def _next_event(self) -> SupervisorToChild | FromWorker:
-        """The next message. Without messages and other work, the engine does its idle work.
+    def _handle_worker(self, event: FromWorker | Joined) -> None:
+        match event:
+            case FromWorker(pipe_id, Generate() | Embed() as message):
+                self._add(RequestKey(pipe_id, message.uid), message)
+            case FromWorker(pipe_id, Abort(uid)):
+                self._abort(RequestKey(pipe_id, uid))
+            case FromWorker(pipe_id, Load() | Unload() as order) if self._residency:
+                self._residency.order(pipe_id, order)
+            case FromWorker(pipe_id, None):
+                self._workers.forget(pipe_id)
+                self._abort_all(pipe_id)
+            case Joined(pipe_id) if self._residency:
+                self._send(pipe_id, self._residency.states)
 
-        Raises:
-            queue.Empty: there is no message, but other work.
+    def _handle_order(self, order: SupervisorToChild) -> None:
+        match order:
+            case Ping(sequence):
+                figures = None if self._figures is None else self._figures.read()
+                self._supervisor.send(Pong(sequence, figures))
+            case Models(models=models) if self._residency:
+                self._residency.configure(models)
+            case Suspects():
+                self._suspicion.learn(order)
+            case Stop() | Drain():
+                self._is_stopping = True
+
+    def _next_event(self, may_wait: bool) -> _Event | None:
+        """The next message; None: there is none, but work, or something to do by the clock.
+
+        Without messages and other work, the engine does its idle work.
         """
-        if self._has_work:
-            return self._inbox.get_nowait()
-        while not self._is_tidy:
-            remaining = self._idle_since + IDLE_AFTER - time.monotonic()
-            try:
-                return self._inbox.get(timeout=max(remaining, 0))
-            except queue.Empty:
-                release_memory()
-                self._is_tidy = not self._do_idle_work()
-        return self._inbox.get()
+        try:
+            if not may_wait:
+                return self._inbox.get_nowait()
+            times = [self._idle.seconds_to_work]
+            times.append(self._residency.seconds_to_next if self._residency else None)
+            timeout = min((each for each in times if each is not None), default=None)
+            return self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            if may_wait:
+                self._idle.work()
+            return None
 
     def _do_idle_work(self) -> bool:
         """Let one runner do one task; False if none has one."""
         return any(runner.do_idle_work() for runner in self._runners)
 
     def _add(self, key: RequestKey, message: Generate | Embed) -> None:
-        runner = self._models.get(message.model)
-        if runner is None:
+        model = self._residency.find(message.model) if self._residency else None
+        if self._residency is None or model is None:
             self._send(key.pipe_id, Failed(key.uid, "internal", CANNOT_SERVE))
-        elif not self._suspicion.add(key, message):
-            self._send(key.pipe_id, Failed(key.uid, "poisonous", _POISONOUS))
-        elif self._suspicion.num_held >= MAX_HELD:
-            self._suspicion.forget(key)
-            self._send(key.pipe_id, Failed(key.uid, "overloaded", _HELD))
+        elif (refusal := self._suspicion.refusal(key, message)) is not None:
+            self._send(key.pipe_id, refusal)
         else:
-            self._requests[key] = runner
-            if not self._suspicion.hold(key, message):
-                self._run(key, message)
+            self._requests[key] = model
+            if model.accepts:
+                self.run_request(key, message)
+            elif (refusal := self._residency.wait(model, key, message)) is not None:
+                self.answer(key.pipe_id, refusal)
 
     def _run(self, key: RequestKey, message: Generate | Embed) -> None:
-        runner = self._requests[key]
+        loaded = self._requests[key].loaded
+        if loaded is None:
+            raise RuntimeError(f"{message.model} was unloaded before its requests had ended")
+        runner = loaded.runner
         self._suspicion.note([*runner.active, key])  # its grammar is compiled already
         if (refusal := runner.add(key, message)) is not None:
             self._end(Output(key.pipe_id, refusal))
             self._send(key.pipe_id, refusal)
 
     def _abort(self, key: RequestKey) -> None:
-        if (runner := self._requests.pop(key, None)) is not None:
-            runner.abort(key)
-            self._suspicion.forget(key)
-            self._run_held()
+        if self._residency is None:
+            return
+        if (model := self._requests.pop(key, None)) is None:
+            self._residency.withdraw(key)
+            return
+        if model.loaded is not None:
+            model.loaded.runner.abort(key)
+        self._residency.end(model, key)
+        self._suspicion.forget(key)
+        self._run_held()
 
     def _end(self, output: Output) -> None:
         """Forget a request after its last output."""
-        self._requests.pop(output.key, None)
+        model = self._requests.pop(output.key, None)
+        if model is not None and self._residency is not None:
+            self._residency.end(model, output.key)
         watched = self._suspicion.forget(output.key)
         if watched is not None and not isinstance(output.message, Failed):
             self._supervisor.send(Cleared(watched))
@@ -247,15 +300,18 @@ class Engine:
     def _abort_all(self, pipe_id: int) -> None:
         for key in [key for key in self._requests if key.pipe_id == pipe_id]:
             self._abort(key)
+        if self._residency is not None:
+            self._residency.withdraw_all(pipe_id)
 
     # --- steps ----------------------------------------------------------------------
 
     def _step(self) -> None:
         """One step of each model that has work, in turn."""
-        for runner in self._runners:
+        runners = self._runners
+        for runner in runners:
             if not runner.has_work:
                 continue
-            others = [other for other in self._runners if other is not runner]
+            others = [other for other in runners if other is not runner]
             self._suspicion.note(runner.active)
             try:
                 for outputs in runner.step(others):
@@ -274,10 +330,6 @@ class Engine:
             else:
                 self._num_failed_steps = 0
 
-    def _guard_memory(self) -> None:
-        if self._guard is not None:
-            self._emit(self._guard.check(self._runners))
-
     def _emit(self, outputs: list[Output]) -> None:
         """Send outputs. All updates for a worker go into one message."""
         updates: dict[int, list[Update]] = defaultdict(list)
@@ -293,9 +345,5 @@ class Engine:
         self._run_held()
 
     def _send(self, pipe_id: int, message: EngineToWorker) -> None:
-        worker = self._workers.get(pipe_id)
-        if worker is None or worker.send(message) or worker.is_closed:
-            return
-        # Thousands of steps behind: that worker hangs, and the supervisor replaces it.
-        log.warning("worker pipe %d does not keep up; its requests are aborted", pipe_id)
-        self._abort_all(pipe_id)
+        if not self._workers.send(pipe_id, message):
+            self._abort_all(pipe_id)

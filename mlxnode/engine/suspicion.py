@@ -8,8 +8,15 @@ import msgspec
 
 from mlxnode.engine.work import RequestKey
 from mlxnode.messages.control import Suspects
-from mlxnode.messages.data import Embed, Generate
+from mlxnode.messages.data import Embed, Failed, Generate
 from mlxnode.process.step_record import FINGERPRINT_BYTES, StepRecord
+
+MAX_HELD = 512  # requests in quarantine that wait for others
+_HELD = "too many requests wait that were in a step when the engine failed"
+_POISONOUS = (
+    "The engine failed each time it worked on this request. It is not tried again for an hour "
+    "after the last time"
+)
 
 # Who sends a request, and how urgent it is, changes nothing in what it does to the engine.
 _SENDER = {"uid": 0, "key": "", "weight": 1.0, "priority": 0, "call": 0}
@@ -53,6 +60,15 @@ class Suspicion:
         if fingerprint not in self._refused:
             self._fingerprints[key] = fingerprint
         return fingerprint not in self._refused
+
+    def refusal(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
+        """Take a request, or return why it is not run."""
+        if not self.add(key, message):
+            return Failed(key.uid, "poisonous", _POISONOUS)
+        if self.num_held < MAX_HELD:
+            return None
+        self.forget(key)
+        return Failed(key.uid, "overloaded", _HELD)
 
     @property
     def num_held(self) -> int:

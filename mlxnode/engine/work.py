@@ -88,8 +88,14 @@ class Runner(Protocol):
     def reserve_activations(self, available: int, context_length: int) -> int:
         """The bytes to keep free for forward passes, of ``available`` beside the weights.
 
-        Called once, before the first request. Requests have at most ``context_length`` tokens.
+        Requests have at most ``context_length`` tokens. The first call comes before the first
+        request, and measures passes; nothing else may be computed meanwhile.
         """
+        ...
+
+    @property
+    def kv_needed(self) -> int:
+        """The bytes of KV cache that must be left for the requests of now, so that all end."""
         ...
 
     def pause(self, is_paused: bool) -> None:
@@ -113,6 +119,10 @@ class Runner(Protocol):
 
     def do_idle_work(self) -> bool:
         """Do one task that can wait until nothing else is to do; False if there is none."""
+        ...
+
+    def close(self) -> None:
+        """Release memory and threads. The runner is not used afterwards."""
         ...
 
 

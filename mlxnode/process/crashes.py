@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
-from mlxnode.messages.control import Suspects
+from mlxnode.messages.control import Cleared, Loaded, LoadFailed, Suspects
 from mlxnode.process.step_record import StepRecord
 from mlxnode.process.suspects import SuspectList
 
@@ -18,7 +18,7 @@ class EngineCrashes:
     """The deaths of all incarnations of the engine, and what follows from each.
 
     ``record`` is written by the engine. ``failed_models`` are those that ended the engine each
-    time it loaded them, by id, with the reason.
+    time it loaded them, at its start or for a request, by id, with the reason.
     """
 
     def __init__(self) -> None:
@@ -54,6 +54,17 @@ class EngineCrashes:
             self._loading = model_id
             self._seen.add(model_id)
 
+    def take(self, message: Loaded | LoadFailed | Cleared) -> None:
+        """What the engine tells while it serves."""
+        match message:
+            case Loaded(model):
+                self._loading = None
+                self._proven.add(model)
+            case LoadFailed():  # the engine lives, and has given up what it was loading
+                self._loading = None
+            case Cleared(fingerprint):
+                self._suspects.clear(fingerprint)
+
     def note_ready(self) -> None:
         """All models are loaded, or have failed."""
         self._loading = None
@@ -65,16 +76,16 @@ class EngineCrashes:
             log.warning("a request that was in the failed steps of the engine is refused now")
 
     def note_death(self) -> bool:
-        """The engine has died; True if it is known what it died of."""
-        if (id := self._loading) is not None:
+        """The engine has died; True if it is known what it died of.
+
+        An engine that serves loads models between its steps. It was in a step if it has left a
+        record; otherwise, it worked on the model.
+        """
+        fingerprints = self.record.read()
+        if (id := self._loading) is not None and not fingerprints:
             self._load_crashes[id] += id not in self._proven
             if self._load_crashes[id] >= MAX_LOAD_CRASHES:
                 self.failed_models[id] = "the engine dies while it loads this model"
             return False
-        fingerprints = self.record.read()
         self.note_step(fingerprints)
         return bool(fingerprints)
-
-    def clear(self, fingerprint: bytes) -> None:
-        """A suspected request has ended well."""
-        self._suspects.clear(fingerprint)

@@ -59,6 +59,16 @@ class ModelFailures:
             if id not in after and id in self._model_ids:
                 log.info("api.models.%s is served again", id)
 
+    def why_end(self, *, all_required: bool) -> str | None:
+        """Why a node with these failures does not start; None: it does.
+
+        ``all_required``: each model has to be served, and not any of them.
+        """
+        if all_required and (reasons := self.reasons):
+            id, reason = next(iter(reasons.items()))
+            return f"api.models.{id}: {reason}"
+        return f"no model can be served:\n{self.describe()}" if self.is_nothing_left else None
+
     def describe(self) -> str:
         """One line for each failed model."""
         return "\n".join(f"api.models.{id}: {reason}" for id, reason in self.reasons.items())

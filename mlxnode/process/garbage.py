@@ -11,3 +11,9 @@ def freeze() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def collect_frozen() -> None:
+    """Collect also what was exempt: a model that is unloaded is full of circles."""
+    gc.unfreeze()
+    freeze()

@@ -91,16 +91,6 @@ class Offer:
             if worker.is_ready:
                 worker.send(FailedModels(self.failures.reasons))
 
-    def why_not_to_start(self) -> str:
-        """Why a node that starts has to end, with the models that failed; empty: it goes on."""
-        reasons = self.failures.reasons
-        if reasons and self.config.server.require_all_models:
-            id, reason = next(iter(reasons.items()))
-            return f"api.models.{id}: {reason}"
-        if self.failures.is_nothing_left:
-            return f"no model can be served:\n{self.failures.describe()}"
-        return ""
-
     def note_fit(self, model: ServedModel, weighed: Weighed) -> None:
         """Add the verdict on a model, if it is still offered."""
         if model in self.models.models:

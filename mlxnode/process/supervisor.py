@@ -20,6 +20,8 @@ from mlxnode.messages.control import (
     Cleared,
     Connected,
     Fatal,
+    Loaded,
+    LoadFailed,
     Pong,
     Progress,
     Ready,
@@ -184,6 +186,9 @@ class Supervisor:
                 self._crashes.note_loading(model)
                 if text:
                     self._on_progress(text)
+            case LoadFailed(failed):
+                self._crashes.take(message)
+                self._offer.note_failed(child.name, failed)
             case Ready(failed):
                 self._on_child_ready(child, failed)
             case Connected(pipe_id):
@@ -191,8 +196,8 @@ class Supervisor:
             case StepFailed(fingerprints):
                 self._crashes.note_step(fingerprints)
                 self._engine.send(self._crashes.suspects)
-            case Cleared(fingerprint):
-                self._crashes.clear(fingerprint)
+            case Cleared() | Loaded():
+                self._crashes.take(message)
             case Fatal(text):
                 self._fail(text)
             case Reserve() | Used() | Settle() | Usage():
@@ -276,10 +281,15 @@ class Supervisor:
         self._exit_code = 1
 
     def _on_failed_models(self, reporter: str, failed: dict[str, str]) -> None:
-        """Tell all workers which models the node does not serve, before they are connected."""
+        """Tell all workers which models the node does not serve, before they are connected.
+
+        A node that starts may end; later, it serves what is left, and what a reload brings.
+        """
         self._offer.note_failed(reporter, failed)
-        if not self._was_ready and (reason := self._offer.why_not_to_start()):
-            self._fail(reason)
+        all_required = self._offer.config.server.require_all_models
+        text = self._offer.failures.why_end(all_required=all_required)
+        if text is not None and not self._was_ready:
+            self._fail(text)
 
     def _on_reload(self, reload: Reload) -> None:
         if self._ending.has_begun:
@@ -315,14 +325,11 @@ class Supervisor:
     def _on_connected(self, pipe_id: int, child: Child) -> None:
         """The child has its end of the data pipe."""
         self._wiring.acknowledge(pipe_id, child)
-        if not self._was_ready and self._is_complete:
+        are_ready = all(child.is_ready for child in self._children)
+        if not self._was_ready and are_ready and self._wiring.is_complete:
             self._was_ready = True
             self._on_ready(self._offer.failures.reasons)
             self._weigh()
-
-    @property
-    def _is_complete(self) -> bool:
-        return all(child.is_ready for child in self._children) and self._wiring.is_complete
 
     # --- time -----------------------------------------------------------------------
 

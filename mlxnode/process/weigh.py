@@ -15,7 +15,7 @@ from mlxnode.models.served import ServedModel
 _PREPARE = "mlxnode.engine.cpu"
 _WEIGH = "mlxnode.engine.fit.served"
 _LOAD = "mlxnode.engine.loading"
-_REGISTRY = "mlxnode.server.registry"
+_REGISTRY = "mlxnode.server.registry.registry"
 _TOKENIZERS = "mlxnode.server.prompt.tokenizers"
 _DESCRIBE = "mlxnode.server.notation.describe"
 
@@ -89,7 +89,7 @@ def _load(models: list[ServedModel], config: EngineConfig) -> dict[str, str]:
 
 
 def _open(models: list[ServedModel], _: EngineConfig) -> dict[str, str]:
-    return importlib.import_module(_REGISTRY).Registry(models).failed
+    return importlib.import_module(_REGISTRY).unopenable(models)
 
 
 def _notations(models: list[ServedModel], _: EngineConfig) -> dict[str, list[str]]:

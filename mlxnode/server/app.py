@@ -40,6 +40,7 @@ from mlxnode.server.routes import (
     embeddings,
     info,
     messages,
+    models,
     rerank,
     responses,
     stored_responses,
@@ -51,6 +52,7 @@ logger = logging.getLogger("mlxnode.server")
 
 _ROUTES = (
     info,
+    models,
     chat,
     completions,
     responses,
@@ -148,6 +150,8 @@ def _admit(request: Request) -> None:
         for_admin = getattr(request.route.ctx, "admin", False)
         if for_admin and not context.keyring.has_admin:
             raise NotFound()
+        if getattr(request.route.ctx, "operates", False):
+            for_admin = not context.keyring.is_open
         key = context.keyring.authenticate(sent, for_admin=for_admin)
         request.ctx.api_key, request.ctx.key_id = key, key.id
         fair_threads.client.set(key.id)

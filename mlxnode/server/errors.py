@@ -38,7 +38,7 @@ _OLLAMA = (
     ". Ollama's own API is not served: set the client to an OpenAI-compatible provider, and "
     "its base URL to this server's address with /v1"
 )
-_RETRY_FAILED = 60  # seconds; somebody has to remove the cause first
+RETRY_FAILED = 60  # seconds; somebody has to remove the cause first
 
 
 class ErrorBody(Struct):
@@ -185,8 +185,9 @@ class ModelFailed(Unavailable):
 
     def __init__(self, model_id: str, reason: str):
         super().__init__(f"The model '{model_id}' cannot be served: {reason}")
+        self.reason = reason
         self.param, self.code = "model", "model_failed"
-        self.headers = {"retry-after": str(_RETRY_FAILED), "x-should-retry": "false"}
+        self.headers = {"retry-after": str(RETRY_FAILED), "x-should-retry": "false"}
 
 
 def _is_ollama(path: str) -> bool:
@@ -197,7 +198,7 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
 
 
-def _is_shortage(error: BaseException) -> bool:
+def is_shortage(error: BaseException) -> bool:
     """True if this machine is short of memory or of descriptors: no client is to blame."""
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno in _SHORTAGES
@@ -224,7 +225,7 @@ def from_exception(error: BaseException, path: str, method: str, max_bytes: int)
         return TooLate(str(error), code="request_timeout")
     if isinstance(error, exceptions.ServiceUnavailable):
         return Unavailable("The request took too long to answer")
-    if _is_shortage(error):
+    if is_shortage(error):
         return Unavailable("The server is short of memory or of open files; try again soon")
     if isinstance(error, exceptions.SanicException) and 400 <= error.status_code < 500:
         refused = InvalidRequest(str(error) or "Bad request")

@@ -67,6 +67,8 @@ class Serving:
         if await self._is_idle_within(timeout):
             return
         self._context.engine.shut_down(SHUTTING_DOWN)
+        for preparation in list(self._context.preparations):
+            preparation.cancel()
         if await self._is_idle_within(_CUT_TIMEOUT):
             return
         for connection in list(self._acceptor.connections):

@@ -23,6 +23,8 @@ from mlxnode.messages.control import (
     Drain,
     EngineSilent,
     FailedModels,
+    Fits,
+    Models,
     Ping,
     Pong,
     Ready,
@@ -38,7 +40,7 @@ from mlxnode.process.pulse import stop_pulse
 from mlxnode.process.signals import ignore_signals
 from mlxnode.process.status_socket import read_status
 from mlxnode.process.usage_file import UsageRow, read_usage, usage_path
-from mlxnode.server.client import EngineClient
+from mlxnode.server.client.engine_client import EngineClient
 from mlxnode.server.errors import Unavailable
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.context import WorkerContext
@@ -46,7 +48,7 @@ from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.http.request_log import RequestLog
 from mlxnode.server.http.tls import Tls
-from mlxnode.server.registry import Registry
+from mlxnode.server.registry.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 from mlxnode.server.serving import Serving
 
@@ -75,8 +77,8 @@ def run_worker(
     set_up_logging(config.server.log_level)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(control, listener, config, loop, access, store_folder)
-    loop.run_until_complete(worker.run(f"mlxnode-{index}", models))
+    worker = Worker(control, listener, config, loop, models, access, store_folder)
+    loop.run_until_complete(worker.run(f"mlxnode-{index}"))
 
 
 class Worker:
@@ -88,6 +90,7 @@ class Worker:
         listener: socket.socket,
         config: NodeConfig,
         loop: asyncio.AbstractEventLoop,
+        models: list[ServedModel],
         access: Access,
         store_folder: Path | None,
     ):
@@ -105,51 +108,43 @@ class Worker:
         self._stopped = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
         self._serving: Serving | None = None  # None while the worker loads
-        self._registry: Registry | None = None  # the same
         self._connection = control
         self._control = Pipe(
             control, SupervisorToChild, self._on_message, self._on_close, name="control"
         )
-        self._engine = EngineClient(loop, on_busy=lambda busy: self._control.send(Busy(busy)))
-        self._rate_limiter = RateLimiter(self._control.send, enabled=access.is_limited)
-        self._keyring = Keyring(access.keys, required=config.api.require_auth)
-        self._tls = Tls(access.certificate)
-
-    async def run(self, name: str, models: list[ServedModel]) -> None:
-        """Load, then serve until the order to stop; ``name`` is that of the application."""
-        self._control.start()
-        api = self._config.api
-        types: dict[str, ModelType] = {id: model.type for id, model in api.models.items()}
-        # In a thread, so that the event loop answers pings meanwhile.
-        server = self._config.server
-        registry = await asyncio.to_thread(
-            Registry,
-            models,
-            types,
-            server.volatile_prompt_patterns,
-            allow_control_tokens=server.allow_control_tokens,
+        types: dict[str, ModelType] = {id: m.type for id, m in config.api.models.items()}
+        self._registry = Registry(models, types, server)
+        self._openings: set[asyncio.Task[None]] = set()  # of models that are preloaded
+        self._engine = EngineClient(
+            loop,
+            on_busy=lambda busy: self._control.send(Busy(busy)),
+            on_states=self._registry.note_states,
         )
-        if self._stopped.is_set():
-            return
-        self._registry = registry
-        context = WorkerContext(
-            config=self._config,
-            registry=registry,
+        self._context = WorkerContext(
+            config=config,
+            registry=self._registry,
             engine=self._engine,
-            rate_limiter=self._rate_limiter,
-            keyring=self._keyring,
-            cors=Cors(api.cors_origins if api.cors_enabled else []),
+            rate_limiter=RateLimiter(self._control.send, enabled=access.is_limited),
+            keyring=Keyring(access.keys, required=config.api.require_auth),
+            cors=Cors(access.cors_origins),
             report_usage=self._control.send,
-            tls=self._tls,
+            tls=Tls(access.certificate),
             read_figures=self._read_figures,
             read_usage=self._read_usage,
             response_store=self._store,
             request_log=self._request_log,
         )
+
+    async def run(self, name: str) -> None:
+        """Load, then serve until the order to stop; ``name`` is that of the application."""
+        self._control.start()
+        await self._registry.open_preloaded()
+        if self._stopped.is_set():
+            return
         garbage.freeze()
-        self._serving = await Serving.start(name, self._listener, context)
+        self._serving = await Serving.start(name, self._listener, self._context)
         stop_pulse(self._connection)
-        self._control.send(Ready(registry.failed))
+        self._control.send(Ready(self._registry.opener.failed))
         # A connection that is accepted earlier would get a 503 while other workers can serve.
         self._loop.call_later(_WIRE_TIMEOUT, self._serving.accept)
         await self._stopped.wait()
@@ -209,14 +204,16 @@ class Worker:
         if isinstance(message, Ping):
             self._control.send(Pong(message.sequence))
         elif isinstance(message, Reserved):
-            self._rate_limiter.on_reserved(message)
+            self._context.rate_limiter.on_reserved(message)
         elif isinstance(message, Access):
-            self._keyring.replace(message.keys)
-            self._tls.replace(message.certificate)
-            self._rate_limiter.enabled = message.is_limited
+            self._let_in(message)
+        elif isinstance(message, Models):
+            self._registry.replace(message)
+            self._open_preloaded()
         elif isinstance(message, FailedModels):
-            if self._registry is not None:
-                self._registry.set_failed(message.reasons)
+            self._registry.catalog.reasons = message.reasons
+        elif isinstance(message, Fits):
+            self._registry.catalog.fits = message.verdicts
         elif isinstance(message, EngineSilent):
             self._engine.set_silent(message.seconds)
         elif isinstance(message, Drain):
@@ -226,6 +223,19 @@ class Worker:
                 self._draining = self._loop.create_task(self._drain(message.timeout))
         elif isinstance(message, Stop):
             self._stopped.set()
+
+    def _let_in(self, access: Access) -> None:
+        context = self._context
+        context.keyring.replace(access.keys)
+        context.tls.replace(access.certificate)
+        context.rate_limiter.enabled = access.is_limited
+        context.cors = Cors(access.cors_origins)
+
+    def _open_preloaded(self) -> None:
+        """Open the models that the engine loads by itself now, before a request comes."""
+        opening = self._loop.create_task(self._registry.open_preloaded())
+        self._openings.add(opening)
+        opening.add_done_callback(self._openings.discard)
 
     def _connect(self, message: Connect, connection: Connection) -> None:
         self._engine.connect(connection)

@@ -189,11 +189,3 @@ def test_failures_follow_the_models(node):
     assert node.offer.failures.reasons == {}
     node.offer.note_failed("engine", {"b": "still broken", "gone": "?"})
     assert node.offer.failures.reasons == {"b": "still broken"}
-
-
-def test_a_node_does_not_start_without_any_model(node):
-    assert node.offer.why_not_to_start() == ""
-    node.offer.note_failed("engine", {"a": "x"})
-    assert node.offer.why_not_to_start() == ""
-    node.offer.note_failed("worker 0", {"b": "y"})
-    assert "no model can be served" in node.offer.why_not_to_start()

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from mlxnode.messages.control import Loaded, LoadFailed
 from mlxnode.process.crashes import MAX_LOAD_CRASHES, EngineCrashes
 from mlxnode.process.suspects import FORGET_AFTER, MAX_SUSPECTS, SuspectList
 
@@ -94,6 +95,36 @@ def test_crashes_without_a_request_and_without_a_record_are_unexplained():
     crashes.note_start()
     assert not crashes.note_death()  # the next engine worked on nothing
     crashes.record.close()
+
+
+def test_crashes_blame_the_step_or_the_model_that_is_loaded_between_the_steps():
+    crashes = EngineCrashes()
+    crashes.record.open()
+    crashes.note_start()
+    crashes.note_ready()
+    crashes.note_loading("big")
+    crashes.record.write([name(1)])
+    assert crashes.note_death()  # in a step
+    for _ in range(MAX_LOAD_CRASHES):
+        assert crashes.failed_models == {}
+        crashes.note_start()
+        crashes.note_ready()
+        crashes.note_loading("big")
+        assert not crashes.note_death()  # in a piece of the model
+    assert list(crashes.failed_models) == ["big"]
+    crashes.record.close()
+
+
+@pytest.mark.parametrize("end", [Loaded("good"), LoadFailed({"good": "why"})])
+def test_crashes_after_a_load_have_another_reason(end):
+    crashes = EngineCrashes()
+    for _ in range(MAX_LOAD_CRASHES):
+        crashes.note_start()
+        crashes.note_ready()
+        crashes.note_loading("good")
+        crashes.take(end)
+        crashes.note_death()
+    assert crashes.failed_models == {}
 
 
 def test_crashes_name_the_model_that_ends_the_engine_while_it_loads():

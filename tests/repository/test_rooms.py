@@ -88,7 +88,7 @@ MAY_IMPORT = {
         "messages",
         "models",
     ],
-    "engine": [
+    "engine.residency": [
         "config",
         "engine.cpu",
         "engine.decode",
@@ -97,6 +97,19 @@ MAY_IMPORT = {
         "engine.kvcache",
         "engine.loader",
         "engine.memory",
+        "engine.work",
+        "errors",
+        "figures",
+        "kernels",
+        "messages",
+        "models",
+        "process",
+    ],
+    "engine": [
+        "config",
+        "engine.cpu",
+        "engine.memory",
+        "engine.residency",
         "engine.work",
         "errors",
         "figures",
@@ -129,6 +142,7 @@ MAY_IMPORT = {
     "server.registry": [
         "config",
         "errors",
+        "figures",
         "messages",
         "models",
         "server.errors",

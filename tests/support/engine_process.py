@@ -9,19 +9,28 @@ from pathlib import Path
 from mlxnode.config.tables import NodeConfig
 from mlxnode.engine.entry import run_engine
 from mlxnode.messages.control import ChildToSupervisor, Connect, Connected, Fatal, Ready, Stop
-from mlxnode.messages.data import EngineToWorker, Generate, Sampling, Tokens, Update
+from mlxnode.messages.data import (
+    EngineToWorker,
+    Generate,
+    ModelStates,
+    Sampling,
+    Tokens,
+    Update,
+)
 from mlxnode.messages.message import Message
 from mlxnode.models.served import ServedModel
 from mlxnode.process.pipe import Pipe
+from mlxnode.process.step_record import StepRecord
 
 TIMEOUT = 60
 
 
 class Mailbox:
-    """One end of a pipe, read by the test."""
+    """One end of a pipe, read by the test. ``states`` has what an engine told, in order."""
 
     def __init__(self, connection: Connection, receives: type):
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.states: list[ModelStates] = []
         self.pipe = Pipe(
             connection, receives, self._inbox.put, on_close=lambda: self._inbox.put(None)
         ).start()
@@ -30,8 +39,17 @@ class Mailbox:
         assert self.pipe.send(message)
 
     def receive(self) -> Message | None:
-        """The next message; None when the peer has gone."""
-        return self._inbox.get(timeout=TIMEOUT)
+        """The next message, but for states; None when the peer has gone."""
+        while isinstance(message := self._inbox.get(timeout=TIMEOUT), ModelStates):
+            self.states.append(message)
+        return message
+
+    def wait_for_state(self, model: str, state: str) -> None:
+        """Read until the engine tells this state of the model; nothing else may come."""
+        while not self.states or self.states[-1].states.get(model) != state:
+            message = self._inbox.get(timeout=TIMEOUT)
+            assert isinstance(message, ModelStates), message
+            self.states.append(message)
 
     def updates(self, *uids: int) -> dict[int, list[Update]]:
         """What comes for ``uids``, until each has its last update."""
@@ -58,10 +76,11 @@ class EngineProcess:
         config: NodeConfig,
         models: list[ServedModel],
         target: Callable[..., None] = run_engine,
+        record: StepRecord | None = None,
     ):
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
-        self.process = context.Process(target=target, args=(theirs, config, models))
+        self.process = context.Process(target=target, args=(theirs, config, models, record))
         self.process.start()
         theirs.close()
         self.control = Mailbox(ours, ChildToSupervisor)

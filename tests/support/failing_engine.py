@@ -12,7 +12,7 @@ POISON = 7  # the first token of the prompt
 
 
 def run_failing_engine(
-    control: Connection, config: NodeConfig, models: list[ServedModel]
+    control: Connection, config: NodeConfig, models: list[ServedModel], *_: object
 ) -> None:
     from mlxnode.engine.decode.runner import TextRunner
 

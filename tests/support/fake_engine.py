@@ -1,6 +1,7 @@
 """The engine of a worker under test: each test scripts what it answers."""
 
 import queue
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -8,13 +9,18 @@ import msgspec
 import numpy as np
 from tokenizers import Tokenizer
 
+from mlxnode.figures import ModelState
 from mlxnode.messages.data import (
     Abort,
+    Done,
     Embed,
     Embedded,
     Generate,
+    Load,
+    ModelStates,
     Token,
     Tokens,
+    Unload,
     Update,
     WorkerToEngine,
 )
@@ -26,9 +32,11 @@ WAIT = 60.0  # seconds; only a failing test waits that long
 class FakeEngine:
     """The engine's end of the data pipe. Answers ``answer``, a byte a token."""
 
-    def __init__(self, tokenizer: Tokenizer):
+    def __init__(self, tokenizer: Tokenizer, model_ids: Sequence[str] = ()):
         self._tokenizer = tokenizer
+        self._model_ids = model_ids
         self._pipe: Pipe | None = None
+        self.states: dict[str, ModelState] = {}
         self._last_uid = 0
         self.reset()
 
@@ -38,10 +46,18 @@ class FakeEngine:
         self.step = 1  # tokens in an update
         self.received: queue.Queue[WorkerToEngine] = queue.Queue()
         self.on_generate: Any = self.say
+        self.on_order: Any = self.obey
         self._first_uid = self._last_uid + 1  # what is older belongs to an earlier test
 
     def connect(self, connection: Connection) -> None:
         self._pipe = Pipe(connection, WorkerToEngine, self._on_message, lambda: None).start()
+        self.states = dict.fromkeys(self._model_ids, "loaded")
+        self.tell()
+
+    def tell(self, pinned: Sequence[str] = (), **states: ModelState) -> None:
+        """Tell the states of all models; those of ``states`` have changed."""
+        self.states |= states
+        self.send(ModelStates(dict(self.states), list(pinned)))
 
     def disconnect(self) -> None:
         if self._pipe is not None:
@@ -87,8 +103,17 @@ class FakeEngine:
             return
         if isinstance(message, Generate):
             self.on_generate(message)
-        else:
+        elif isinstance(message, Embed):
             self.embed(message)
+        else:
+            self.on_order(message)
+
+    def obey(self, message: Load | Unload) -> None:
+        """Load or unload at once, and tell it."""
+        is_load = isinstance(message, Load)
+        pinned = [message.model] if isinstance(message, Load) and message.pin else []
+        self.send(Done(message.uid))
+        self.tell(pinned, **{message.model: "loaded" if is_load else "unloaded"})
 
     def embed(self, message: Embed) -> None:
         """Vectors that tell the inputs apart: their length, then their token ids."""

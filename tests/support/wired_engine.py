@@ -13,7 +13,7 @@ RECOMMENDED = 20 * 10**9  # bytes
 
 
 def run_wired_engine(
-    control: Connection, config: NodeConfig, models: list[ServedModel]
+    control: Connection, config: NodeConfig, models: list[ServedModel], *_: object
 ) -> None:
     """``run_engine``; each call of ``mx.set_wired_limit`` adds a line with its bytes."""
     import mlx.core as mx

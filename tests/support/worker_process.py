@@ -64,7 +64,8 @@ class WorkerProcess:
         certificate: Certificate | None = None,
         run: Callable[..., None] = run_worker,
     ):
-        self.engine = FakeEngine(Tokenizer.from_file(str(models[0].folder / "tokenizer.json")))
+        tokenizer = Tokenizer.from_file(str(models[0].folder / "tokenizer.json"))
+        self.engine = FakeEngine(tokenizer, [model.id for model in models])
         self.keys = keys
         self.events: queue.Queue[ChildToSupervisor] = queue.Queue()
         self._clients: list[openai.OpenAI] = []
@@ -74,7 +75,12 @@ class WorkerProcess:
         self.port = self._listener.getsockname()[1]
         context = multiprocessing.get_context("spawn")
         is_limited = config.api.is_limited
-        access = Access(keys=keys, is_limited=is_limited, certificate=certificate)
+        access = Access(
+            keys=keys,
+            is_limited=is_limited,
+            certificate=certificate,
+            cors_origins=config.api.cors_origins if config.api.cors_enabled else [],
+        )
         ours, theirs = context.Pipe(duplex=True)
         self.process = context.Process(
             target=run,

@@ -60,5 +60,9 @@ def traced() -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Return freed memory to the system."""
+    """Forget what is kept between passes, and return freed memory to the system."""
+    if is_used():
+        from mlxnode.engine.cpu.attention import forget_masks
+
+        forget_masks()
     malloc.release()

@@ -60,6 +60,34 @@ class Activations:
         return max(int(left / per_token), 1) if per_token > 0 else 2**31
 
 
+class PassMemory:
+    """The bytes that are kept free for the passes of one model, and the chunks they allow."""
+
+    def __init__(self, model: nn.Module, config: EngineConfig):
+        self._model = model
+        self._config = config
+        self._measured: Activations | None = None
+        self._size = 0
+
+    def reserve(self, available: int, context_length: int) -> int:
+        """The bytes, of ``available`` beside the weights. The first call measures the passes.
+
+        Nothing else may be computed meanwhile.
+        """
+        if self._measured is None:
+            self._measured = measure_activations(
+                self._model, self._config.kv_cache_bits, context_length
+            )
+        self._size = self._measured.reserve(self._config, available, context_length)
+        return self._size
+
+    def max_chunk(self, context: int) -> int:
+        """The longest chunk of a prompt, after ``context`` tokens, for which the bytes do."""
+        return (
+            2**31 if self._measured is None else self._measured.max_tokens(self._size, context)
+        )
+
+
 def measure_activations(
     model: nn.Module, kv_bits: int | None, context_length: int = _FEW + _CONTEXT
 ) -> Activations:

@@ -34,6 +34,11 @@ class Grammars:
         self._make_compiler = make_compiler
         self._compiler: GrammarCompiler | None = None
 
+    def close(self) -> None:
+        """End the threads of the compiler."""
+        if self._compiler is not None:
+            self._compiler.close()
+
     def compile(self, request: Request) -> None:
         """Start to compile the grammar of ``request``, if it has one."""
         if request.sampling.grammar is None:

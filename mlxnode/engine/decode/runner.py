@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx import nn
 
 from mlxnode.config.tables import EngineConfig
-from mlxnode.engine.decode.activations import measure_activations
+from mlxnode.engine.decode.activations import PassMemory
 from mlxnode.engine.decode.batch import Batch
 from mlxnode.engine.decode.grammars import Grammars, MakeCompiler
 from mlxnode.engine.decode.pending_step import PendingStep
@@ -56,10 +56,10 @@ class TextRunner:
         self._pacing = PrefillPacing(config.prefill_stall_ms / 1000)
         self._lookup = PromptLookup(config.num_speculative_tokens)
         self._prefixes = PrefixCache(
-            lambda: _share(config.prefix_cache_gb, budget),
+            lambda: budget.share(config.prefix_cache_gb),
             budget,
             store,
-            lambda: _share(config.snapshot_cache_gb, budget),
+            lambda: budget.share(config.snapshot_cache_gb),
         )
         sizes = measure_caches(
             model, config.kv_cache_bits, surplus=config.num_speculative_tokens, chunk=MAX_CHUNK
@@ -77,7 +77,7 @@ class TextRunner:
             kernels,
             lambda rows, length: self._scheduler.has_room_for(sizes.together(rows, length)),
         )
-        self._config = config
+        self._passes = PassMemory(model, config)
         self._requests: dict[RequestKey, Request] = {}
         self._compiling: list[Request] = []  # their grammars, in other threads
         self._reuse = PrefixReuse(
@@ -318,12 +318,13 @@ class TextRunner:
 
         Prompt chunks are then short enough for those bytes.
         """
-        activations = measure_activations(
-            self._model, self._config.kv_cache_bits, context_length
-        )
-        size = activations.reserve(self._config, available, context_length)
-        self._prefiller.max_chunk = lambda context: activations.max_tokens(size, context)
+        size = self._passes.reserve(available, context_length)
+        self._prefiller.max_chunk = self._passes.max_chunk
         return size
+
+    @property
+    def kv_needed(self) -> int:
+        return self._scheduler.kv_needed
 
     def figures(self) -> RunnerFigures:
         return RunnerFigures(
@@ -342,7 +343,8 @@ class TextRunner:
             self._prefixes.save_next()
         return is_needed
 
-
-def _share(gigabytes: float | None, budget: MemoryBudget) -> int:
-    """The bytes of a part of the budget: as configured, else a quarter."""
-    return budget.total // 4 if gigabytes is None else int(gigabytes * 1e9)
+    def close(self) -> None:
+        self._grammars.close()
+        self._scheduler.close()
+        self._batch.clear()
+        self._prefixes.close()

@@ -221,6 +221,15 @@ class Scheduler:
         admitted = reversed(self._admitted.values())
         return next((request for request in admitted if not request.has_ended), None)
 
+    @property
+    def kv_needed(self) -> int:
+        """The bytes with which all requests can end: those of now, or of the longest alone."""
+        alone = [
+            self._alone(len(request.prompt), request.max_tokens)
+            for request in (*self._waiting, *self._admitted.values())
+        ]
+        return max([self._budget.claimed_by(self), *alone])
+
     def has_room_for(self, size: int) -> bool:
         """True if ``size`` bytes that no request has claimed are free now."""
         return size <= self._budget.free
@@ -239,6 +248,11 @@ class Scheduler:
             self._waiting.charge(request)
             self._claim([*self._admitted.values()])
         request.stage = Stage.FINISHED
+
+    def close(self) -> None:
+        """Finish all requests, and give up the place in the budget."""
+        self.clear()
+        self._budget.drop(self)
 
     def clear(self) -> list[Request]:
         """Finish all requests; returns them."""

@@ -4,6 +4,8 @@ mlx-lm's models use their caches in ways that no list of types tells. A model th
 batched is found here, by name, and not by the first clients.
 """
 
+from collections.abc import Generator, Iterator
+
 from mlx import nn
 
 from mlxnode.config.tables import EngineConfig
@@ -24,7 +26,15 @@ _MAX_STEPS = 100
 def try_batch(
     model: nn.Module, config: EngineConfig, make_compiler: MakeCompiler, kernels: Kernels
 ) -> None:
-    """Prefill, join, decode two rows, leave, decode the row that is left.
+    """As ``try_batch_in_pieces``, at once."""
+    for _ in try_batch_in_pieces(model, config, make_compiler, kernels):
+        pass
+
+
+def try_batch_in_pieces(
+    model: nn.Module, config: EngineConfig, make_compiler: MakeCompiler, kernels: Kernels
+) -> Iterator[None]:
+    """Prefill, join, decode two rows, leave, decode the row that is left; a piece is a step.
 
     Raises:
         ModelError: one of them fails, or no request gets a token.
@@ -32,9 +42,9 @@ def try_batch(
     # Drafts would need a text that repeats; the prefixes end with this runner.
     config = config.model_copy(update={"num_speculative_tokens": 0})
     try:
-        failures = _run(
-            TextRunner(model, config, MemoryBudget(UNBOUNDED), make_compiler, kernels)
-        )
+        runner = TextRunner(model, config, MemoryBudget(UNBOUNDED), make_compiler, kernels)
+        yield
+        failures = yield from _run(runner)
     except (BackendError, ModelError):
         raise
     except Exception as error:  # of any type: models raise what they like
@@ -43,7 +53,7 @@ def try_batch(
         raise ModelError(failures[0])
 
 
-def _run(runner: TextRunner) -> list[str]:
+def _run(runner: TextRunner) -> Generator[None, None, list[str]]:
     """The reasons of the requests that failed. The second joins when the first has tokens."""
     first, *later = [_request(uid, prompt) for uid, prompt in enumerate(_PROMPTS)]
     _add(runner, first)
@@ -56,6 +66,7 @@ def _run(runner: TextRunner) -> list[str]:
             failures += [message.message for message in found if isinstance(message, Failed)]
         if not later and not runner.has_work:
             return failures
+        yield
     raise ModelError(f"two requests do not end within {_MAX_STEPS} steps")
 
 

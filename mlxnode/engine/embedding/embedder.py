@@ -41,8 +41,10 @@ class Embedder:
             kernels.warm(pooling=[hidden.dtype])
 
     @classmethod
-    def load(cls, served: ServedModel, kernels: Kernels = OPS) -> "Embedder":
-        """Load ``served``, an embedding model.
+    def load(
+        cls, served: ServedModel, kernels: Kernels = OPS, encoder: Encoder | None = None
+    ) -> "Embedder":
+        """Load ``served``, an embedding model; its ``encoder`` may be loaded already.
 
         Raises:
             ModelError: the folder cannot be read, or needs an option that is not supported.
@@ -55,7 +57,7 @@ class Embedder:
             )
         dense = [Dense(layer) for layer in config.dense]
         mx.eval([layer.parameters() for layer in dense])
-        return cls(load_encoder(served), config, dense, dimensions, kernels)
+        return cls(encoder or load_encoder(served), config, dense, dimensions, kernels)
 
     def compute(self, batch: Sequence[EmbedItem]) -> list[np.ndarray]:
         """The vectors of a batch."""

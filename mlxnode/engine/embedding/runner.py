@@ -9,6 +9,7 @@ import numpy as np
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.embedding.embedder import Embedder
+from mlxnode.engine.embedding.encoders import Encoder
 from mlxnode.engine.embedding.line import EmbedItem
 from mlxnode.engine.embedding.queue import EmbeddingQueue
 from mlxnode.engine.embedding.scoring.scorer import Scorer
@@ -41,15 +42,21 @@ class EmbeddingRunner:
         self._queue = EmbeddingQueue()
         self._batch: list[EmbedItem] = []  # being computed
         self._throughput = Throughput()
-        self._num_tokens = 0  # since the start
+        self._num_tokens = 0  # since the model was loaded
+        self._activations: int | None = None  # None: not measured
 
     @classmethod
     def load(
-        cls, model: ServedModel, config: EngineConfig, kernels: Kernels
+        cls,
+        model: ServedModel,
+        config: EngineConfig,
+        kernels: Kernels,
+        encoder: Encoder | None = None,
     ) -> "EmbeddingRunner":
+        """Load ``model``; its ``encoder`` may be loaded already."""
         if model.type == "rerank":
-            return cls(Scorer.load(model), config)
-        return cls(Embedder.load(model, kernels), config)
+            return cls(Scorer.load(model, encoder), config)
+        return cls(Embedder.load(model, kernels, encoder), config)
 
     @property
     def has_work(self) -> bool:
@@ -109,6 +116,18 @@ class EmbeddingRunner:
 
     def reserve_activations(self, available: int, context_length: int) -> int:
         """The bytes to keep free for a batch, from the measured bytes of a small one."""
+        if self._activations is None:
+            self._activations = self._measure()
+        return self._activations
+
+    @property
+    def kv_needed(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass  # it holds its model, and nothing else
+
+    def _measure(self) -> int:
         queue = EmbeddingQueue()
         queue.add(RequestKey(0, 0), [[0] * _MEASURED_LENGTH] * _MEASURED_ROWS)
         before = mx.get_active_memory()

@@ -27,9 +27,8 @@ _OWN_STEP = 256  # positions by which the caches of single sequences grow, in ml
 class MemoryBudget:
     """Bytes of KV cache, shared by all models of the engine.
 
-    ``total`` may be set after the models are loaded. ``evictors`` release at least the given
-    number of bytes from caches, if they hold so much; they are called when a claim does not
-    fit.
+    ``evictors`` release at least the given number of bytes from caches, if they hold so much;
+    they are called when a claim does not fit, and when the total becomes smaller.
     """
 
     def __init__(self, total: int = 0):
@@ -46,6 +45,25 @@ class MemoryBudget:
     def free(self) -> int:
         """The bytes that nobody has claimed."""
         return self.total - self.claimed
+
+    def share(self, gigabytes: float | None) -> int:
+        """The bytes of a part of the total: as configured, else a quarter."""
+        return self.total // 4 if gigabytes is None else int(gigabytes * 1e9)
+
+    def resize(self, total: int) -> None:
+        """Set the total. What is claimed stays valid; only caches are evicted for it."""
+        self.total = total
+        for evict in self.evictors:
+            if (missing := self.claimed - self.total) > 0:
+                evict(missing)
+
+    def claimed_by(self, owner: object) -> int:
+        """The bytes of ``owner``."""
+        return self._claims.get(owner, 0)
+
+    def drop(self, owner: object) -> None:
+        """Forget ``owner``, which holds no memory any more."""
+        self._claims.pop(owner, None)
 
     def claim(self, owner: object, size: int, *, evicts: bool = True) -> bool:
         """Set the bytes of ``owner`` to ``size``; False, and no change, if they do not fit.

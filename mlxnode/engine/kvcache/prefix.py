@@ -211,6 +211,13 @@ class PrefixCache:
             self._pool.clear(running.snapshots)
         self.settle()
 
+    def close(self) -> None:
+        """Release all memory, and the place in the budget. The cache is not used afterwards."""
+        self.clear_running()
+        self.clear()
+        self._budget.evictors.remove(self.evict)
+        self._budget.drop(self)
+
     @property
     def _plain_bytes(self) -> int:
         return sum(entry.nbytes for entry in self._finished)

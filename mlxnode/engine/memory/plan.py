@@ -2,10 +2,10 @@
 
     limit = weights + activations + buffer cache + KV caches
 
-The weights are what MLX holds after all models are loaded. The activations are the most that a
-step of each model allocates for a moment. The buffer cache is the most that MLX keeps of freed
-memory. The KV caches get what remains: running batches, prompts outside of a batch, one layer
-that grows, and cached prefixes claim their bytes from there (``kvcache/budget.py``).
+The weights are those of the models that are loaded now. The activations are the most that a
+step of each of them allocates for a moment. The buffer cache is the most that MLX keeps of
+freed memory. The KV caches get what remains: running batches, prompts outside of a batch, one
+layer that grows, and cached prefixes claim their bytes from there (``kvcache/budget.py``).
 """
 
 import logging
@@ -26,19 +26,18 @@ def kv_cache_bytes(config: EngineConfig, weights: int, activations: int) -> int:
     available = max(free_after(config, weights) - activations, 0)
     if config.kv_cache_gb is None:
         return available
-    configured = int(config.kv_cache_gb * 1e9)
-    if configured > available:
+    return min(int(config.kv_cache_gb * 1e9), available)
+
+
+def describe(config: EngineConfig, weights: int, activations: int, kv_total: int) -> str:
+    """The shares as one line of the log; a warning if they are not as configured."""
+    if config.kv_cache_gb is not None and kv_total < int(config.kv_cache_gb * 1e9):
         log.warning(
             "engine.kv_cache_gb = %g: only %.2f GB are free beside weights, computations and "
             "freed buffers; KV caches get those",
             config.kv_cache_gb,
-            available / 1e9,
+            kv_total / 1e9,
         )
-    return min(configured, available)
-
-
-def describe(config: EngineConfig, weights: int, activations: int, kv_total: int) -> str:
-    """The shares as one line of the log."""
     parts = {
         "limit": memory_limit(config),
         "weights": weights,

@@ -2,7 +2,7 @@
 
 MLX wires nothing unless it is told to. mlx-lm wires up to the recommended maximum while it
 generates; reports of kernel panics name that maximum together with growing caches. So at most
-the weights are wired here, once, and caches never are.
+the weights are wired here, once for all models that are loaded, and caches never are.
 """
 
 import logging
@@ -31,23 +31,23 @@ def would_help(weights: int, recommended: int) -> bool:
     return weights >= _HELPS_FROM * recommended
 
 
-def wire_weights(config: EngineConfig) -> int:
-    """Wire what MLX has allocated, as configured; returns the bytes.
+class WiredWeights:
+    """The limit of wired memory, which follows the weights; ``size`` is in bytes."""
 
-    Call this once, after all models are loaded and before any request.
-    """
-    if config.wired_memory == "off":
-        return 0
-    recommended = recommended_memory()
-    if recommended is None:
-        log.warning('wired_memory = "weights" does nothing here: there is no Apple GPU')
-        return 0
-    mx.clear_cache()  # MLX would wire freed buffers as well, in place of weights
-    weights = mx.get_active_memory()
-    size = wired_bytes(weights, recommended)
-    mx.set_wired_limit(size)
-    log.info("%.2f GB of %.2f GB of weights are wired", size / 1e9, weights / 1e9)
-    return size
+    def __init__(self, config: EngineConfig):
+        self.size = 0
+        self._recommended = None if config.wired_memory == "off" else recommended_memory()
+        if config.wired_memory != "off" and self._recommended is None:
+            log.warning('wired_memory = "weights" does nothing here: there is no Apple GPU')
+
+    def wire(self, weights: int) -> None:
+        """Wire ``weights`` bytes, as configured: those of all models that are loaded now."""
+        if self._recommended is None:
+            return
+        mx.clear_cache()  # MLX would wire freed buffers as well, in place of weights
+        self.size = wired_bytes(weights, self._recommended)
+        mx.set_wired_limit(self.size)
+        log.info("%.2f GB of %.2f GB of weights are wired", self.size / 1e9, weights / 1e9)
 
 
 def unwire() -> None:

@@ -15,7 +15,7 @@ from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.lanes import in_lane
 from mlxnode.server.prompt.tokenizers import ChatPrompt
 from mlxnode.server.prompt.tools import tool_use
-from mlxnode.server.registry import TextModel
+from mlxnode.server.registry.opened import TextModel
 
 _ITEM_COST = 100  # characters that take as long as a message or a tool without text
 

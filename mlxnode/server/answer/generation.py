@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from mlxnode.server.answer.choice import Choice, ChoiceDelta, FinishedChoice
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.usage import NOTHING, TokenCounts
-from mlxnode.server.client import EngineCall
+from mlxnode.server.client.engine_call import EngineCall
 
 
 class Generation:

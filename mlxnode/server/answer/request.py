@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mlxnode.messages.data import Sampling
 from mlxnode.server.parsing.output_parser import OutputParser
 from mlxnode.server.prompt.context_length import Prompt
-from mlxnode.server.registry import TextModel
+from mlxnode.server.registry.opened import TextModel
 
 # Tokens. Few answers are longer. Clients set max_tokens far above what they expect (agents send
 # 32,000) or not at all, so that it says nothing about the length of the answer.

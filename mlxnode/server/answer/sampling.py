@@ -9,7 +9,7 @@ from mlxnode.messages.data import Sampling, ThinkingLimit
 from mlxnode.server.answer.settings import Settings
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.notation.tool_use import ToolUse
-from mlxnode.server.registry import TextModel
+from mlxnode.server.registry.opened import TextModel
 
 SEED_STRIDE = 0x9E3779B97F4A7C15  # so large that the seeds of neighbours do not meet
 # A grammar sets the end of its answer itself, so that these parameters contradict a grammar.

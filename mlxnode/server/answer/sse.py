@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from sanic import HTTPResponse, Request
@@ -11,8 +12,10 @@ from sanic.exceptions import SanicException
 from mlxnode.server.answer.choice import ChoiceDelta
 from mlxnode.server.answer.generation import Generation
 from mlxnode.server.answer.writer import AnswerWriter
-from mlxnode.server.errors import ApiError
+from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable
 from mlxnode.server.seldom import SeldomLog
+
+Result = TypeVar("Result")
 
 seldom = SeldomLog(logging.getLogger("mlxnode.server"))
 
@@ -23,69 +26,64 @@ _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 async def stream_answer(
-    request: Request,
-    generation: Generation,
-    writer: AnswerWriter,
-    *,
-    keep_alive_after: float,
+    start: "StreamStart", generation: Generation, writer: AnswerWriter
 ) -> ApiError | None:
-    """Answer ``request`` with events; all that arrived together goes into one write.
+    """Answer the request of ``start``; all that arrived together goes into one write.
 
-    The stream begins with the first update of the engine, or after ``keep_alive_after``
-    seconds. A failure before that is an HTTP status. A later failure is the last event, without
-    ``end``: clients take a stream that only ends for a complete one. Returns that failure.
+    The stream begins with the first update of the engine, or at its deadline. A failure before
+    that is an HTTP status. A later failure is the last event, without ``end``: clients take a
+    stream that only ends for a complete one. Returns that failure.
 
     Raises:
         ApiError: the engine refused the request or failed before the stream began.
     """
-    has_news = await generation.wait(keep_alive_after)
-    deltas = await generation.receive() if has_news else []
+    deltas: Sequence[ChoiceDelta] = []
+    if start.stream is None and await generation.wait(start.seconds_left):
+        deltas = await generation.receive()
     opening = writer.opening_chunks(generation.usage)
-    stream = await _EventStream.begin(request, writer)
+    stream = await start.begin()
     try:
         chunks = [*opening, *_chunks_of(deltas, writer)]
         while not generation.is_finished:
-            await stream.send(chunks)
+            if chunks or not stream.is_written:
+                await stream.write(_framed(chunks, writer))
+            elif stream.patience <= 0:
+                await stream.write(writer.keep_alive())
             chunks = []
             if await generation.wait(stream.patience):
                 chunks = _chunks_of(await generation.receive(), writer)
         chunks += writer.closing_chunks(generation.usage)
         await writer.before_end()
-        await stream.end(chunks, writer.end)
+        await stream.end(_framed(chunks, writer) + writer.end)
     except ApiError as error:
-        line = "stream %s ended early: %s", request.ctx.request_id, error.message
+        line = "stream %s ended early: %s", start.request_id, error.message
         seldom.log(logging.WARNING, error.message, *line)
-        await stream.end([], writer.failure(error))
+        await stream.end(writer.failure(error))
         return error
     except SanicException:
         raise  # the client has left
     except Exception as error:
         kind, line = type(error).__name__, "stream %s failed"
-        seldom.log(logging.ERROR, kind, line, request.ctx.request_id, exc_info=error)
+        seldom.log(logging.ERROR, kind, line, start.request_id, exc_info=error)
         failure = ApiError("The server had an error while processing the request")
-        await stream.end([], writer.failure(failure))
+        await stream.end(writer.failure(failure))
         return failure
     return None
 
 
-class _EventStream:
-    """The events of one answer, with keep-alive events where it is silent."""
+class EventStream:
+    """The events of one answer, and since when it has been silent."""
 
-    def __init__(self, response: HTTPResponse, writer: AnswerWriter):
+    def __init__(self, response: HTTPResponse):
         self._response = response
-        self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._written_at: float | None = None  # None: not even the head is written
+        self.is_ended = False
 
-    @classmethod
-    async def begin(cls, request: Request, writer: AnswerWriter) -> "_EventStream":
-        """The stream that answers ``request``. Its head is written with its first events."""
-        response = await request.respond(
-            content_type="text/event-stream; charset=utf-8", headers=_HEADERS
-        )
-        if not isinstance(response, HTTPResponse):
-            raise RuntimeError("a middleware replaced the response by one that cannot stream")
-        return cls(response, writer)
+    @property
+    def is_written(self) -> bool:
+        """True if the head of the answer has been written."""
+        return self._written_at is not None
 
     @property
     def patience(self) -> float:
@@ -94,20 +92,75 @@ class _EventStream:
             return KEEP_ALIVE_EVERY
         return max(self._written_at + KEEP_ALIVE_EVERY - self._loop.time(), 0.0)
 
-    async def send(self, chunks: Sequence[msgspec.Struct]) -> None:
-        """Write ``chunks``. If there are none, write a keep-alive event if it is due."""
-        data = b"".join(map(self._writer.frame, chunks))
-        if not chunks and self._written_at is not None:
-            if self.patience > 0:
-                return
-            data = self._writer.keep_alive()
+    async def write(self, data: bytes) -> None:
+        """Write events; the head of the answer comes before the first ones."""
         await self._response.send(data)
         self._written_at = self._loop.time()
 
-    async def end(self, chunks: Sequence[msgspec.Struct], last: bytes) -> None:
-        """Write ``chunks`` and the ``last`` event."""
-        data = b"".join([*map(self._writer.frame, chunks), last])
-        await self._response.send(data, end_stream=True)
+    async def end(self, last: bytes) -> None:
+        """Write the ``last`` events."""
+        self.is_ended = True
+        await self._response.send(last, end_stream=True)
+
+
+class StreamStart:
+    """When the stream that answers ``request`` begins: in time, whatever its model does."""
+
+    def __init__(self, request: Request, keep_alive_after: float):
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + keep_alive_after
+        self.stream: EventStream | None = None  # None: it has not begun
+
+    @property
+    def request_id(self) -> str:
+        return self._request.ctx.request_id
+
+    @property
+    def seconds_left(self) -> float:
+        """The time until the stream has to begin."""
+        return max(self._deadline - self._loop.time(), 0.0)
+
+    async def begin(self) -> EventStream:
+        """The stream, which begins now at the latest. Its head comes with its first events."""
+        if self.stream is None:
+            response = await self._request.respond(
+                content_type="text/event-stream; charset=utf-8", headers=_HEADERS
+            )
+            if not isinstance(response, HTTPResponse):
+                raise RuntimeError("a middleware replaced the response by one without a stream")
+            self.stream = EventStream(response)
+        return self.stream
+
+    async def while_waiting(
+        self,
+        work: Coroutine[Any, Any, Result],
+        keep_alive: bytes,
+        running: "set[asyncio.Task[Any]]",
+    ) -> Result:
+        """The result of ``work``. If it takes long, the stream begins, and is kept alive.
+
+        Raises:
+            Unavailable: the task of the work, which is in ``running``, was cancelled.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        running.add(task)
+        try:
+            await asyncio.wait({task}, timeout=self.seconds_left)
+            while not task.done():
+                stream = await self.begin()
+                await stream.write(keep_alive)
+                await asyncio.wait({task}, timeout=stream.patience)
+            if task.cancelled():
+                raise Unavailable(SHUTTING_DOWN)
+            return task.result()
+        finally:
+            running.discard(task)
+            task.cancel()
+
+
+def _framed(chunks: Sequence[msgspec.Struct], writer: AnswerWriter) -> bytes:
+    return b"".join(map(writer.frame, chunks))
 
 
 def _chunks_of(deltas: Sequence[ChoiceDelta], writer: AnswerWriter) -> list[msgspec.Struct]:

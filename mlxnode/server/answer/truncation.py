@@ -5,7 +5,7 @@ from dataclasses import replace
 from mlxnode.server.answer.conversation import ask
 from mlxnode.server.prompt.context_length import TooLong
 from mlxnode.server.prompt.conversation import SYSTEM, Conversation
-from mlxnode.server.registry import TextModel
+from mlxnode.server.registry.opened import TextModel
 
 _ROOM = 4  # at most this part of the context is kept free for the answer
 

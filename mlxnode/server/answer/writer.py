@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 
@@ -19,6 +20,7 @@ class AnswerWriter(ABC):
     """
 
     end = b"data: [DONE]\n\n"
+    early_keep_alive: ClassVar[bytes] = b": keep-alive\n\n"  # before any other event
 
     @abstractmethod
     def response(self, choices: list[FinishedChoice], usage: TokenCounts) -> msgspec.Struct:
@@ -52,6 +54,11 @@ class AnswerWriter(ABC):
         return self.frame(
             ErrorEnvelope(ErrorBody(error.message, "server_error", None, error.code))
         )
+
+    @classmethod
+    def early_failure(cls, error: ApiError, request_id: str) -> bytes:
+        """The only event of a stream that fails before its answer has begun."""
+        return b"data: %b\n\n" % msgspec.json.encode(error.to_envelope())
 
 
 def named_frame(name: str, chunk: msgspec.Struct) -> bytes:

@@ -26,6 +26,11 @@ class Keyring:
         """Accept ``keys`` from now on, and no other."""
         self.keys = keys
 
+    @property
+    def is_open(self) -> bool:
+        """True if whoever can connect is the administrator: nobody needs a key of any kind."""
+        return not self._required and not self.has_admin
+
     def authenticate(self, sent: list[str], *, for_admin: bool = False) -> ApiKey:
         """The first accepted key among those that were ``sent``; ANONYMOUS without one.
 
@@ -52,7 +57,8 @@ class Keyring:
             raise Forbidden("This URL needs an admin key ([api] admin_key).", code=_WRONG_KIND)
         if matches:
             raise Forbidden(
-                "An admin key is for URLs below /admin only: use an API key here.",
+                "An admin key is for URLs below /admin, and to load and unload models: use an "
+                "API key here.",
                 code=_WRONG_KIND,
             )
         raise _unauthorized(sent)

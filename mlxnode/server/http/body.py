@@ -63,6 +63,14 @@ async def read_one_of(request: Request, schema: Schema, **defaults: Any) -> Any:
     return body
 
 
+async def read_optional_body(request: Request, schema: type[BodyType]) -> BodyType:
+    """As ``read_body``; without a body, as if it were an empty object."""
+    if request.body:
+        return await read_body(request, schema)
+    _check_content_type(request.headers)  # of a page: see there
+    return schema.model_validate({})
+
+
 def size_of(request: Request) -> int:
     """The bytes of the body that ``read_body`` has read, without codings."""
     return request.ctx.body_size

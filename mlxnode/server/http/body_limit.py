@@ -3,7 +3,7 @@
 from sanic import Request
 
 from mlxnode.server.http.context import context_of
-from mlxnode.server.registry import Registry
+from mlxnode.server.registry.registry import Registry
 
 _LEAST = 1024 * 1024  # bytes, for tools, ids and notes beside the text
 # A token stands for at most 128 characters in usual vocabularies, and JSON writes some

@@ -1,7 +1,9 @@
 """The objects that all request handlers of a worker share."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from msgspec import Struct
 from sanic import Request
@@ -9,7 +11,7 @@ from sanic import Request
 from mlxnode.config.tables import NodeConfig
 from mlxnode.figures import NodeFigures
 from mlxnode.messages.control import Usage
-from mlxnode.server.client import EngineClient
+from mlxnode.server.client.engine_client import EngineClient
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.cors import Cors
 from mlxnode.server.http.hosts import Hosts
@@ -17,7 +19,7 @@ from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.http.request_log import RequestLog
 from mlxnode.server.http.tls import Tls
 from mlxnode.server.reading.reader import BodyReader
-from mlxnode.server.registry import Registry
+from mlxnode.server.registry.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 
 
@@ -39,6 +41,8 @@ class WorkerContext:
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None
     is_draining: bool = False
+    # Of streams, which end with an error event if the node ends first.
+    preparations: set[asyncio.Task[Any]] = field(default_factory=set)
     body_reader: BodyReader = field(default_factory=BodyReader)
 
 

@@ -4,37 +4,41 @@ Paths and methods come from Sanic's routes, request bodies from the pydantic sch
 from the msgspec structs. A route names them with ``ctx_body``, ``ctx_answer`` and, if it
 streams, ``ctx_event``; if errors have an envelope of their own, with ``ctx_error``. Each of
 them is one struct, or several of which one is sent; a stream's events have names if there are
-several. Several bodies are ``ctx_bodies``. ``ctx_query`` is the struct of the query,
+several. Several bodies are ``ctx_bodies``; a body that may be missing is
+``ctx_optional_body``. ``ctx_query`` is the struct of the query,
 ``ctx_parameters`` are headers. The docstring of the handler describes the
 operation. A route with ``ctx_is_alias`` is left out, and so is one with ``ctx_admin``: the keys
-that read the document cannot use it.
+that read the document cannot use it. One with ``ctx_operates`` is for administrators where
+anybody needs a key, and is described for everybody.
 """
 
-import itertools
 import re
-from collections.abc import Sequence
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
-from pydantic.json_schema import models_json_schema
 from sanic import Sanic
 from sanic_routing import Route
 
 import mlxnode
-from mlxnode.config.tables import ModelType
 from mlxnode.server import errors
 from mlxnode.server.errors import ErrorEnvelope
-from mlxnode.server.formats.body import Body
-from mlxnode.server.formats.loose import LooseJsonSchema
 from mlxnode.server.http.context import WorkerContext
-from mlxnode.server.registry import Registry
+from mlxnode.server.http.openapi_schemas import (
+    REQUEST,
+    SCHEMAS,
+    answer_schemas,
+    bodies_of,
+    request_schemas,
+    structs_of,
+)
+from mlxnode.server.registry.facts import Facts
+from mlxnode.server.registry.registry import Registry
 
-_SCHEMAS = "#/components/schemas/"
-_REQUEST = "Request"  # prefix of the request schemas: a request and an answer have a ToolCall
 ERRORS: dict[type[errors.ApiError], str] = {
     errors.InvalidRequest: "The request cannot be served as it is; the error says why.",
     errors.Unauthorized: "No key, or a wrong one.",
-    errors.Forbidden: "An admin key, which is for other URLs.",
+    errors.Forbidden: "A key that is for other URLs.",
     errors.NotFound: "No such model.",
     errors.TooLate: "The request took too long to arrive.",
     errors.TooLarge: "The body is larger than the configuration allows.",
@@ -88,8 +92,13 @@ def _limit_headers() -> dict[str, Any]:
     return headers
 
 
-def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of ``app``, for its configuration and the models of a key."""
+def describe(
+    app: Sanic, context: WorkerContext, registry: Registry, facts: Mapping[str, Facts]
+) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of ``app``, for its configuration and the models of a key.
+
+    ``facts`` are those of the models.
+    """
     named = (route for route in app.router.routes if _is_described(route))
     routes = sorted(named, key=lambda route: route.path)
     paths: dict[str, Any] = {}
@@ -109,7 +118,8 @@ def describe(app: Sanic, context: WorkerContext, registry: Registry) -> dict[str
         },
         "paths": paths,
         "components": {
-            "schemas": _request_schemas(routes, context, registry) | _answer_schemas(routes),
+            "schemas": request_schemas(routes, context, registry, facts)
+            | answer_schemas(routes),
             "responses": {
                 _response_name(kind, route): _error(kind, route)
                 for route in routes
@@ -131,16 +141,10 @@ def _path(route: Route) -> str:
     return "/" + re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.path)
 
 
-def _bodies(route: Route) -> dict[type[Body], tuple[ModelType, ...]]:
-    """The schemas of which the body of a request has one, each with the types of its models."""
-    if hasattr(route.ctx, "body"):
-        return {route.ctx.body: route.ctx.models}
-    return dict(getattr(route.ctx, "bodies", ()))
-
-
 def _parameters(route: Route, registry: Registry) -> dict[str, Any]:
     """The parameters of a path, and those beside it; the ids of models are known."""
-    kinds = {"model_id": {"type": "string", "enum": list(registry.types)}}
+    names = [*registry.types, *registry.aliases]
+    kinds = {"model_id": {"type": "string", "enum": names}}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": kinds.get(name, _TEXT)}
         for name in re.findall(r"<(\w+)", route.path)
@@ -171,8 +175,15 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
         operation["security"] = []
     elif context.config.api.require_auth:
         kinds += [errors.Unauthorized, errors.Forbidden]
-    if bodies := _bodies(route):
-        references = [{"$ref": f"{_SCHEMAS}{_REQUEST}{body.__name__}"} for body in bodies]
+    if (optional := getattr(route.ctx, "optional_body", None)) is not None:
+        reference = {"$ref": f"{SCHEMAS}{REQUEST}{optional.__name__}"}
+        operation["requestBody"] = {
+            "required": False,
+            "content": {"application/json": {"schema": reference}},
+        }
+        kinds += [errors.NotFound, errors.TooLate, errors.TooLarge, errors.UnknownCoding]
+    elif bodies := bodies_of(route):
+        references = [{"$ref": f"{SCHEMAS}{REQUEST}{body.__name__}"} for body in bodies]
         schema = references[0] if len(references) == 1 else {"anyOf": references}
         operation["requestBody"] = {
             "required": True,
@@ -194,15 +205,15 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
         "description": route.handler.__doc__,
         "headers": {name: _header(*about) for name, about in _HEADERS.items()},
     }
-    if _bodies(route):
+    if bodies_of(route):
         ignored = "The fields that nobody documents, or that change nothing for this model."
         answer["headers"]["x-mlxnode-ignored"] = _header(ignored, _TEXT, required=False)
         if context.rate_limiter.enabled:
             answer["headers"] |= _limit_headers()
     if method == "HEAD":
         return answer
-    answer["content"] = {"application/json": {"schema": _any_of(_structs(route, "answer"))}}
-    if _structs(route, "event"):
+    answer["content"] = {"application/json": {"schema": _any_of(structs_of(route, "answer"))}}
+    if structs_of(route, "event"):
         clamped = "The most tokens of the answer, if the context has no room for all requested."
         answer["headers"]["x-mlxnode-max-tokens"] = _header(clamped, _COUNT, required=False)
         answer["content"]["text/event-stream"] = {"schema": _event(route)}
@@ -211,10 +222,10 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
 
 def _event(route: Route) -> dict[str, Any]:
     """One event of a stream, as OpenAPI 3.2 describes events."""
-    chunks = _structs(route, "event")
+    chunks = structs_of(route, "event")
     body = {
         "contentMediaType": "application/json",
-        "contentSchema": _any_of([*chunks, *_structs(route, "error")]),
+        "contentSchema": _any_of([*chunks, *structs_of(route, "error")]),
     }
     if len(chunks) == 1:
         data = {"type": "string", "anyOf": [{"const": "[DONE]"}, body]}
@@ -232,29 +243,20 @@ def _error(kind: type[errors.ApiError], route: Route) -> dict[str, Any]:
     return {
         "description": ERRORS[kind],
         "headers": {name: _header(*about) for name, about in headers.items()},
-        "content": {"application/json": {"schema": _any_of(_structs(route, "error"))}},
+        "content": {"application/json": {"schema": _any_of(structs_of(route, "error"))}},
     }
 
 
 def _response_name(kind: type[errors.ApiError], route: Route) -> str:
     """The name of an error's description, which has the envelope of ``route``."""
-    envelopes = [envelope.__name__ for envelope in _structs(route, "error")]
+    envelopes = [envelope.__name__ for envelope in structs_of(route, "error")]
     is_usual = envelopes == [ErrorEnvelope.__name__]
     return "".join([kind.__name__, *([] if is_usual else envelopes)])
 
 
-def _structs(route: Route, name: str) -> tuple[type[msgspec.Struct], ...]:
-    """The structs that ``route`` names as its answer, event or error: one, several or none."""
-    default = ErrorEnvelope if name == "error" else ()
-    value = getattr(route.ctx, name, default)
-    if isinstance(value, tuple):
-        return value
-    return get_args(value) or (value,)
-
-
 def _any_of(structs: Sequence[type[msgspec.Struct]]) -> dict[str, Any]:
     """The schema of one of ``structs``; of any object if there are none."""
-    references = [{"$ref": _SCHEMAS + struct.__name__} for struct in structs]
+    references = [{"$ref": SCHEMAS + struct.__name__} for struct in structs]
     if len(references) == 1:
         return references[0]
     return {"anyOf": references} if references else {"type": "object"}
@@ -264,66 +266,3 @@ def _header(
     description: str, schema: dict[str, Any], *, required: bool = True
 ) -> dict[str, Any]:
     return {"description": description, "required": required, "schema": schema}
-
-
-def _request_schemas(
-    routes: list[Route], context: WorkerContext, registry: Registry
-) -> dict[str, Any]:
-    """The bodies by name, each with the ids of the models that its endpoint serves."""
-    bodies = {body: types for route in routes for body, types in _bodies(route).items()}
-    _, found = models_json_schema(
-        [(body, "validation") for body in bodies],
-        ref_template=f"{_SCHEMAS}{_REQUEST}{{model}}",
-        schema_generator=LooseJsonSchema,
-    )
-    schemas = {f"{_REQUEST}{name}": value for name, value in found["$defs"].items()}
-    for body, types in bodies.items():
-        models = [model for model in registry.served.values() if model.type in types]
-        schema = schemas[f"{_REQUEST}{body.__name__}"]
-        properties = schema["properties"]
-        properties["model"] = {"enum": [model.id for model in models]}
-        if "model" not in schema.get("required", ()):
-            if registry.only_model is None:
-                schema["required"] = [*schema.get("required", ()), "model"]
-            else:
-                properties["model"]["enum"].append(None)
-        if "dimensions" in properties:
-            full_sizes = {model.dimensions for model in models if model.dimensions is not None}
-            sizes = full_sizes.union(*(model.matryoshka for model in models))
-            texts = [str(size) for size in sorted(sizes)]  # numbers may be sent as text
-            properties["dimensions"] = {"enum": [*sorted(sizes), *texts, None]}
-        properties |= {other: properties[own] for other, own in body.spellings.items()}
-        for name in properties.keys() - getattr(body, "documented", properties.keys()):
-            del properties[name]
-    _narrow(schemas, registry)
-    if context.config.server.strict_fields:
-        for value in schemas.values():
-            if "properties" in value and not value.get("additionalProperties"):
-                value["additionalProperties"] = False
-    return schemas
-
-
-def _narrow(schemas: dict[str, Any], registry: Registry) -> None:
-    """Restrict the parameters that no served model supports to their neutral values."""
-    tokenizers = [model.tokenizer for model in registry.text_models]
-    if not any(tokenizer.fill_in_the_middle for tokenizer in tokenizers):
-        schemas[f"{_REQUEST}CompletionBody"]["properties"]["suffix"] = {"enum": ["", None]}
-    if not registry.takes_instructions:
-        for body, name in itertools.product(("Rerank", "Score"), ("instruction", "instruct")):
-            schemas[f"{_REQUEST}{body}Body"]["properties"][name] = {"enum": [None]}
-
-
-def _answer_schemas(routes: list[Route]) -> dict[str, Any]:
-    structs = {
-        struct
-        for route in routes
-        for name in ("answer", "event", "error")
-        for struct in _structs(route, name)
-    }
-    ordered = sorted(structs, key=lambda struct: struct.__name__)
-    _, schemas = msgspec.json.schema_components(ordered, ref_template=_SCHEMAS + "{name}")
-    for schema in schemas.values():
-        # An answer always has the fields with a default; only UNSET fields can be absent.
-        present = {name for name, value in schema["properties"].items() if "default" in value}
-        schema["required"] = sorted(present.union(schema.get("required", ())))
-    return schemas

@@ -5,7 +5,7 @@ from typing import Any
 
 from sanic import Request
 
-from mlxnode.server.client import Sender
+from mlxnode.server.client.engine_call import Sender
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.addresses import network_of
 from mlxnode.server.http.auth import ANONYMOUS

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 import types
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ logger = logging.getLogger("mlxnode.server")
 
 # The tokens before the prefix, before the suffix, and before the text between them: Qwen and
 # CodeGemma, StarCoder, CodeLlama, DeepSeek.
-_FILL_IN_THE_MIDDLE = (
+FILL_IN_THE_MIDDLE = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
     ("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>"),
@@ -131,11 +132,12 @@ class TextTokenizer:
         # Threads of this model's own: a rendering waits for another process, at worst for
         # seconds, and then the prompts of other models go on.
         self.threads = FairThreads("prompt", _NUM_THREADS, small=LARGE_TEXT)
+        weakref.finalize(self, self.threads.close)
 
     @functools.cached_property
     def fill_in_the_middle(self) -> tuple[str, str, str] | None:
         """The tokens before a prefix, before its suffix, and before the text between them."""
-        for markers in _FILL_IN_THE_MIDDLE:
+        for markers in FILL_IN_THE_MIDDLE:
             if None not in map(self._tokenizer.token_to_id, markers):
                 return markers
         return None

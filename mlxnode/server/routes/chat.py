@@ -11,7 +11,7 @@ from mlxnode.server.formats.chat.writer import ChatWriter
 from mlxnode.server.http.body import name_ignored, read_body, size_of
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.prompt.lanes import off_loop
-from mlxnode.server.routes.generate import generate
+from mlxnode.server.routes.generate import Prepared, generate
 
 blueprint = Blueprint("chat")
 
@@ -26,7 +26,13 @@ blueprint = Blueprint("chat")
 async def chat_completions(request: Request) -> HTTPResponse | None:
     """Answer a conversation, whole or as a stream."""
     body = await read_body(request, ChatBody)
-    model = registry_of(request).find_chat(body.model)
+    return await generate(
+        request, _prepare(request, body), ChatWriter, is_stream=bool(body.stream)
+    )
+
+
+async def _prepare(request: Request, body: ChatBody) -> Prepared:
+    model = await registry_of(request).find_chat(body.model)
     context_of(request).engine.check_connected()
     if ignored := without_effect(body, model.tokenizer.chat_template.switches):
         name_ignored(request, ignored)
@@ -47,4 +53,4 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
         has_service_tier=body.service_tier is not None,
         has_functions=body.has_functions,
     )
-    return await generate(request, generation_request, writer, is_stream=bool(body.stream))
+    return Prepared(generation_request, writer)

@@ -14,8 +14,8 @@ from mlxnode.server.formats.structured import structured_constraints
 from mlxnode.server.http.body import read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.prompt.context_length import fit_prompt
-from mlxnode.server.registry import TextModel
-from mlxnode.server.routes.generate import generate
+from mlxnode.server.registry.opened import TextModel
+from mlxnode.server.routes.generate import Prepared, generate
 
 blueprint = Blueprint("completions")
 
@@ -32,7 +32,13 @@ _DEFAULT_TOKENS = 16  # OpenAI's default, for this endpoint only
 async def completions(request: Request) -> HTTPResponse | None:
     """Continue one or more prompts, whole or as a stream."""
     body = await read_body(request, CompletionBody)
-    model = registry_of(request).find_text(body.model)
+    return await generate(
+        request, _prepare(request, body), CompletionWriter, is_stream=bool(body.stream)
+    )
+
+
+async def _prepare(request: Request, body: CompletionBody) -> Prepared:
+    model = await registry_of(request).find_text(body.model)
     context_of(request).engine.check_connected()
     closed = context_of(request).config.server.closed_objects
     generation_request = await _to_generation_request(body, model, closed=closed)
@@ -41,7 +47,7 @@ async def completions(request: Request) -> HTTPResponse | None:
         include_usage=body.include_usage,
         token_bytes=None if body.num_logprobs is None else model.tokenizer.token_bytes,
     )
-    return await generate(request, generation_request, writer, is_stream=bool(body.stream))
+    return Prepared(generation_request, writer)
 
 
 async def _to_generation_request(

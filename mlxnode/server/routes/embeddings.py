@@ -12,7 +12,7 @@ from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.http.body import json_response, read_body
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.prompt.lanes import off_loop_if
-from mlxnode.server.registry import EmbeddingModel
+from mlxnode.server.registry.opened import EmbeddingModel
 from mlxnode.server.routes.embed import embed, normalized
 
 blueprint = Blueprint("embeddings")
@@ -30,7 +30,7 @@ async def embeddings(request: Request) -> HTTPResponse:
     """Embed texts or token ids, in their order."""
     context = context_of(request)
     body = await read_body(request, EmbeddingBody)
-    model = registry_of(request).find_embedding(body.model)
+    model = await registry_of(request).find_embedding(body.model)
     dimensions = _check_dimensions(model, body.dimensions)
     context.engine.check_connected()
     _check_normalize(model, body.normalize)
@@ -39,10 +39,12 @@ async def embeddings(request: Request) -> HTTPResponse:
     num_tokens = sum(map(len, inputs))
     vectors = await embed(request, model.served.id, inputs, dimensions)
     is_large = vectors.size > _LARGE_ANSWER
-    return await off_loop_if(is_large, _to_response, body, vectors, num_tokens)
+    return await off_loop_if(is_large, _to_response, body, model, vectors, num_tokens)
 
 
-def _to_response(body: EmbeddingBody, vectors: np.ndarray, num_tokens: int) -> HTTPResponse:
+def _to_response(
+    body: EmbeddingBody, model: EmbeddingModel, vectors: np.ndarray, num_tokens: int
+) -> HTTPResponse:
     if body.normalize:
         vectors = normalized(vectors)
     if body.encoding_format == "base64":
@@ -51,7 +53,7 @@ def _to_response(body: EmbeddingBody, vectors: np.ndarray, num_tokens: int) -> H
         encoded = vectors.tolist()
     data = [Embedding(index, vector) for index, vector in enumerate(encoded)]
     usage = EmbeddingUsage(num_tokens, num_tokens)
-    return json_response(EmbeddingList(body.model, data, usage))
+    return json_response(EmbeddingList(model.served.id, data, usage))
 
 
 def _check_dimensions(model: EmbeddingModel, requested: int | None) -> int | None:

@@ -13,8 +13,8 @@ from mlxnode.server.http.accounting import charge
 from mlxnode.server.http.body import json_response, name_ignored, read_body, size_of
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.prompt.lanes import off_loop
-from mlxnode.server.registry import TextModel
-from mlxnode.server.routes.generate import generate
+from mlxnode.server.registry.opened import TextModel
+from mlxnode.server.routes.generate import Prepared, generate
 
 blueprint = Blueprint("messages")
 
@@ -30,7 +30,13 @@ blueprint = Blueprint("messages")
 async def messages(request: Request) -> HTTPResponse | None:
     """Answer a conversation as Anthropic's API does, whole or as a stream."""
     body = await read_body(request, MessagesBody)
-    model = _model(request, body)
+    return await generate(
+        request, _prepare(request, body), MessagesWriter, is_stream=bool(body.stream)
+    )
+
+
+async def _prepare(request: Request, body: MessagesBody) -> Prepared:
+    model = await _model(request, body)
     context_of(request).engine.check_connected()
     size = size_of(request)
     closed = context_of(request).config.server.closed_objects
@@ -46,7 +52,7 @@ async def messages(request: Request) -> HTTPResponse | None:
         display=_display(body.thinking),
         request_id=request.ctx.request_id,
     )
-    return await generate(request, generation_request, writer, is_stream=bool(body.stream))
+    return Prepared(generation_request, writer)
 
 
 @blueprint.post(
@@ -61,15 +67,15 @@ async def count_tokens(request: Request) -> HTTPResponse:
     body = await read_body(request, PromptBody)
     size = size_of(request)
     conversation = await off_loop(size, to_conversation, body)
-    model = _model(request, body)
+    model = await _model(request, body)
     asked = await ask(conversation, model, size=size)
     charge(request, model.served.id)
     return json_response(TokenCount(len(asked.prompt.ids)))
 
 
-def _model(request: Request, body: PromptBody) -> TextModel:
+async def _model(request: Request, body: PromptBody) -> TextModel:
     """The model of ``body``. What of the body changes nothing for it is named in a header."""
-    model = registry_of(request).find_chat(body.model)
+    model = await registry_of(request).find_chat(body.model)
     if ignored := without_effect(body, model.tokenizer.chat_template.switches):
         name_ignored(request, ignored)
     return model

@@ -34,7 +34,7 @@ _SCORERS = ("rerank", "embedding")
 async def rerank(request: Request) -> HTTPResponse:
     """Order documents by how well they answer a query."""
     body = await read_body(request, RerankBody)
-    model = registry_of(request).find_scorer(body.model)
+    model = await registry_of(request).find_scorer(body.model)
     context_of(request).engine.check_connected()
     texts = body.texts
     comparison = Comparison(
@@ -61,7 +61,7 @@ async def rerank(request: Request) -> HTTPResponse:
     return json_response(
         Reranking(
             id=f"rerank-{uuid.uuid4().hex}",
-            model=body.model,
+            model=model.served.id,
             results=results,
             usage=_usage(scored.num_tokens),
             meta=RerankMeta(CountedTokens(scored.num_tokens), ApiVersion()),
@@ -73,7 +73,7 @@ async def rerank(request: Request) -> HTTPResponse:
 async def score_pairs(request: Request) -> HTTPResponse:
     """Score how well texts fit each other: one against each of several, or pair by pair."""
     body = await read_body(request, ScoreBody)
-    model = registry_of(request).find_scorer(body.model)
+    model = await registry_of(request).find_scorer(body.model)
     context_of(request).engine.check_connected()
     first, second = body.pairs
     if len(first) != len(second):
@@ -97,7 +97,7 @@ async def score_pairs(request: Request) -> HTTPResponse:
         ScoreList(
             id=f"score-{uuid.uuid4().hex}",
             created=int(time.time()),
-            model=body.model,
+            model=model.served.id,
             data=[Score(index, value) for index, value in enumerate(scored.scores)],
             usage=_usage(scored.num_tokens),
         )

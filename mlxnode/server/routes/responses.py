@@ -28,8 +28,8 @@ from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.stored_responses import key_store, required_store
 from mlxnode.server.prompt.conversation import Conversation
 from mlxnode.server.prompt.lanes import off_loop, off_loop_if
-from mlxnode.server.registry import TextModel
-from mlxnode.server.routes.generate import generate
+from mlxnode.server.registry.opened import TextModel
+from mlxnode.server.routes.generate import Prepared, generate
 
 blueprint = Blueprint("responses")
 
@@ -47,7 +47,13 @@ _ITEM_SIZE = 200  # bytes that take as long as a short item
 async def responses(request: Request) -> HTTPResponse | None:
     """Answer a conversation of items, whole or as a stream of events."""
     body = await read_body(request, ResponsesBody)
-    model = registry_of(request).find_chat(body.model)
+    return await generate(
+        request, _prepare(request, body), ResponsesWriter, is_stream=bool(body.stream)
+    )
+
+
+async def _prepare(request: Request, body: ResponsesBody) -> Prepared:
+    model = await registry_of(request).find_chat(body.model)
     context_of(request).engine.check_connected()
     store = None if body.store is False else key_store(request)
     _name_ignored(request, body, model)
@@ -63,7 +69,7 @@ async def responses(request: Request) -> HTTPResponse | None:
         stored = [*before, *to_stored(items[len(before) :], draft.id)]
         keep = functools.partial(store.keep, input=stored)
     writer = ResponsesWriter(draft, _forms(body, model, offers), keep)
-    return await generate(request, generation_request, writer, is_stream=bool(body.stream))
+    return Prepared(generation_request, writer)
 
 
 @blueprint.post(
@@ -75,7 +81,7 @@ async def responses(request: Request) -> HTTPResponse | None:
 async def count_input_tokens(request: Request) -> HTTPResponse:
     """Count the tokens that the model would get."""
     body = await read_body(request, ResponsesBody)
-    model = registry_of(request).find_chat(body.model)
+    model = await registry_of(request).find_chat(body.model)
     _name_ignored(request, body, model)
     _, items = await _history(request, body)
     offers = chosen(offers_of(body.tools or []), body.tool_choice)

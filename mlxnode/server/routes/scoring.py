@@ -12,7 +12,7 @@ from mlxnode.models.rerank.tokenizer import Pair, PairTokenizer, Texts, first_to
 from mlxnode.server.errors import InvalidRequest
 from mlxnode.server.http.context import context_of
 from mlxnode.server.prompt.lanes import off_loop
-from mlxnode.server.registry import EmbeddingModel, RerankModel
+from mlxnode.server.registry.opened import EmbeddingModel, RerankModel
 from mlxnode.server.routes.embed import embed, normalized
 
 _SLICE = 64  # pairs that are encoded before their tokens are counted

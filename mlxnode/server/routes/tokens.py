@@ -19,7 +19,7 @@ from mlxnode.server.http.context import registry_of
 from mlxnode.server.prompt import inspection
 from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.prompt.tokenizers import check_token_ids
-from mlxnode.server.registry import ServerModel, TextModel
+from mlxnode.server.registry.opened import ServerModel, TextModel
 from mlxnode.tokenizing import least_tokens
 
 blueprint = Blueprint("tokens")
@@ -41,10 +41,10 @@ async def tokenize(request: Request) -> HTTPResponse:
         request, schema_of, model=registry.only_model
     )
     if isinstance(body, TextBody):
-        model = registry.find_any(body.model)
+        model = await registry.find_any(body.model)
         ids = await off_loop(len(body.text), _text_ids, model, body)
     else:
-        model = registry.find_chat(body.model)
+        model = await registry.find_chat(body.model)
         size = size_of(request)
         conversation = await off_loop(size, to_conversation, body)
         ids = (await ask(conversation, model, size=size)).prompt.ids
@@ -56,7 +56,7 @@ async def tokenize(request: Request) -> HTTPResponse:
 async def detokenize(request: Request) -> HTTPResponse:
     """The text of token ids, with special tokens."""
     body = await read_body(request, TokensBody)
-    model = registry_of(request).find_any(body.model)
+    model = await registry_of(request).find_any(body.model)
     charge(request, model.served.id)
     return await off_loop(len(body.tokens), _detokenization, model, body.tokens)
 

@@ -78,21 +78,26 @@ def test_plan_shares_the_limit(mac):
 
 
 def test_plan_gives_no_more_than_is_free(mac, caplog):
-    assert plan.kv_cache_bytes(EngineConfig(kv_cache_gb=2), 10 * GB, 3 * GB) == 2 * GB
+    few, many = EngineConfig(kv_cache_gb=2), EngineConfig(kv_cache_gb=9)
+    assert plan.kv_cache_bytes(few, 10 * GB, 3 * GB) == 2 * GB
+    plan.describe(few, 10 * GB, 3 * GB, 2 * GB)
     assert caplog.text == ""
-    assert plan.kv_cache_bytes(EngineConfig(kv_cache_gb=9), 10 * GB, 3 * GB) == 7 * GB
+    assert plan.kv_cache_bytes(many, 10 * GB, 3 * GB) == 7 * GB
+    plan.describe(many, 10 * GB, 3 * GB, 7 * GB)
     assert "engine.kv_cache_gb = 9: only 7.00 GB are free" in caplog.text
 
 
 # --- wired memory ------------------------------------------------------------------------
 
 
-def test_weights_are_wired_once_if_configured(mac, limits, monkeypatch):
-    monkeypatch.setattr(mx, "get_active_memory", lambda: 15 * GB)
-    assert wired.wire_weights(EngineConfig()) == 0
+def test_weights_are_wired_if_configured_as_many_as_there_are(mac, limits):
+    wired.WiredWeights(EngineConfig()).wire(15 * GB)
     assert limits == []
-    assert wired.wire_weights(EngineConfig(wired_memory="weights")) == 15 * GB
-    assert limits == [("set_wired_limit", 15 * GB)]
+    weights = wired.WiredWeights(EngineConfig(wired_memory="weights"))
+    for size in (15 * GB, 4 * GB, 0):
+        weights.wire(size)
+        assert weights.size == size
+    assert limits == [("set_wired_limit", size) for size in (15 * GB, 4 * GB, 0)]
 
 
 def test_wired_memory_is_never_the_maximum():
@@ -103,7 +108,9 @@ def test_wired_memory_is_never_the_maximum():
 
 def test_wiring_without_a_gpu_does_nothing_and_says_so(limits, monkeypatch, caplog):
     monkeypatch.setattr(mx, "device_info", lambda: {"architecture": "x86_64"})
-    assert wired.wire_weights(EngineConfig(wired_memory="weights")) == 0
+    weights = wired.WiredWeights(EngineConfig(wired_memory="weights"))
+    weights.wire(15 * GB)
+    assert weights.size == 0
     assert limits == []
     assert 'wired_memory = "weights" does nothing here' in caplog.text
 

@@ -9,7 +9,7 @@ from sanic import HTTPResponse
 from sanic.exceptions import RequestCancelled
 
 from mlxnode.server.answer import sse
-from mlxnode.server.answer.sse import stream_answer
+from mlxnode.server.answer.sse import StreamStart, stream_answer
 from mlxnode.server.answer.usage import TokenCounts
 from mlxnode.server.answer.writer import AnswerWriter
 from mlxnode.server.errors import Unavailable
@@ -98,7 +98,7 @@ async def stream_of(*script, keep_alive_after: float = 10.0, error=None) -> Resp
         return response
 
     request = types.SimpleNamespace(respond=respond, ctx=types.SimpleNamespace(request_id="r"))
-    await stream_answer(request, Scripted(*script), Writer(), keep_alive_after=keep_alive_after)
+    await stream_answer(StreamStart(request, keep_alive_after), Scripted(*script), Writer())
     return response
 
 

@@ -30,6 +30,8 @@ PATHS = {
     "/v1/messages/count_tokens",
     "/v1/models",
     "/v1/models/{model_id}",
+    "/v1/models/{model_id}/load",
+    "/v1/models/{model_id}/unload",
     "/v1/rerank",
     "/v1/responses",
     "/v1/responses/input_tokens",

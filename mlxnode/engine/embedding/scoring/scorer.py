@@ -26,14 +26,14 @@ class Scorer:
         self._activation = activation
 
     @classmethod
-    def load(cls, served: ServedModel) -> "Scorer":
-        """Load ``served``, a reranker.
+    def load(cls, served: ServedModel, encoder: Encoder | None = None) -> "Scorer":
+        """Load ``served``, a reranker; its ``encoder`` may be loaded already.
 
         Raises:
             ModelError: the folder cannot be read, or needs an option that is not supported.
         """
         config = read_reranker_config(served.folder)
-        encoder = load_encoder(served)
+        encoder = encoder or load_encoder(served)
         head = load_head(served, config, encoder)
         return cls(encoder, head, TORCH_ACTIVATIONS[config.activation])
 

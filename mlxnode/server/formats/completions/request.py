@@ -6,7 +6,7 @@ from mlxnode.server.formats.inputs import as_texts, as_token_ids
 from mlxnode.server.prompt.context_length import TooLong, refusal
 from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.prompt.tokenizers import check_token_ids
-from mlxnode.server.registry import TextModel
+from mlxnode.server.registry.opened import TextModel
 
 
 async def encode_prompts(body: CompletionBody, model: TextModel) -> list[list[int]]:

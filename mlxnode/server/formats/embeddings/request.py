@@ -9,7 +9,7 @@ from mlxnode.server.formats.embeddings.schema import EmbeddingBody
 from mlxnode.server.formats.inputs import as_texts, as_token_ids
 from mlxnode.server.prompt.lanes import off_loop
 from mlxnode.server.prompt.tokenizers import check_token_ids
-from mlxnode.server.registry import EmbeddingModel
+from mlxnode.server.registry.opened import EmbeddingModel
 
 
 async def encode_inputs(

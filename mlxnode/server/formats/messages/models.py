@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from mlxnode.server.formats.info import Model
+from mlxnode.server.formats.models import Model
 
 
 class ModelInfo(Struct, tag_field="type", tag="model"):

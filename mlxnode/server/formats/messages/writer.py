@@ -56,8 +56,14 @@ class Display(enum.Enum):
     LEFT_OUT = enum.auto()
 
 
+def _frame(chunk: msgspec.Struct) -> bytes:
+    return named_frame(str(chunk.__struct_config__.tag), chunk)
+
+
 class MessagesWriter(AnswerWriter):
     """Writes the answer to one request. A whole answer is what its stream adds up to."""
+
+    early_keep_alive = _frame(Ping())
 
     end = b""  # the last chunk says that it is the last
 
@@ -98,13 +104,17 @@ class MessagesWriter(AnswerWriter):
         return [MessageDelta(self._stop, MessageUsage.of(usage)), MessageStop()]
 
     def frame(self, chunk: msgspec.Struct) -> bytes:
-        return named_frame(str(chunk.__struct_config__.tag), chunk)
+        return _frame(chunk)
 
     def keep_alive(self) -> bytes:
-        return self.frame(Ping())
+        return self.early_keep_alive
 
     def failure(self, error: ApiError) -> bytes:
-        return self.frame(to_envelope(error, self._request_id))
+        return self.early_failure(error, self._request_id)
+
+    @classmethod
+    def early_failure(cls, error: ApiError, request_id: str) -> bytes:
+        return _frame(to_envelope(error, request_id))
 
     def _message(self, usage: TokenCounts) -> AnswerMessage:
         return AnswerMessage(

@@ -11,7 +11,7 @@ from mlxnode.server.formats.responses.answers import (
 )
 from mlxnode.server.formats.responses.schema import ResponsesBody, SchemaFormat
 from mlxnode.server.formats.responses.tools import FunctionTool, Namespace, Tool
-from mlxnode.server.registry import TextModel
+from mlxnode.server.registry.opened import TextModel
 
 
 def draft_of(body: ResponsesBody, model: TextModel, *, is_stored: bool) -> Response:

@@ -79,6 +79,10 @@ class ResponsesWriter(AnswerWriter):
         (event,) = self._count([Failed(response=failed)])
         return self.frame(event)
 
+    @classmethod
+    def early_failure(cls, error: ApiError, request_id: str) -> bytes:
+        return named_frame("error", error.to_envelope())
+
     def _finished(self, usage: TokenCounts) -> Response:
         self._whole = replace(
             self._draft,

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 
 from mlxnode.messages.data import Update
-from mlxnode.server.client import EngineCall
+from mlxnode.server.client.engine_call import EngineCall
 from mlxnode.server.errors import ApiError
 
 
 async def test_wait_loses_no_update():
     """Updates and the ends of waits meet in all orders."""
-    call, taken = EngineCall(None), []
+    call, taken = EngineCall(lambda uid: None, "m"), []
     updates = [Update(uid=1, finish=None) for _ in range(300)]
 
     async def deliver() -> None:
@@ -36,7 +36,7 @@ async def test_wait_loses_no_update():
 
 
 async def test_wait_that_is_cancelled_as_it_ends_is_cancelled():
-    call = EngineCall(None)
+    call = EngineCall(lambda uid: None, "m")
     task = asyncio.create_task(call.wait(0.001))
     await asyncio.sleep(0)
     call.deliver(0, Update(uid=1))

@@ -6,122 +6,74 @@ with ``call_soon_threadsafe``: once for each engine step, whatever the number of
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import TypeVar
 
 from mlxnode.messages.data import (
     Abort,
+    Done,
     Embed,
     Embedded,
     EngineToWorker,
     Failed,
     Generate,
+    Load,
+    ModelStates,
     Sampling,
     Tokens,
+    Unload,
     Update,
 )
 from mlxnode.process.pipe import Pipe
+from mlxnode.server.client.engine_call import EngineCall, Sender
 from mlxnode.server.errors import (
     ApiError,
     EngineFailed,
     InvalidRequest,
+    ModelFailed,
     RequestRefused,
     Unavailable,
 )
 from mlxnode.server.prompt.context_length import Prompt
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger("mlxnode.server")
 
 _STOPPED = "The engine stopped during this request; try again"
 
 
-@dataclass(frozen=True)
-class Sender:
-    """Whom the engine computes for; see ``messages.Work``."""
-
-    key: str = ""
-    priority: int = 0
-    weight: float = 1.0
-
-
-class EngineCall:
-    """The sequences that the engine generates for one HTTP request, with one inbox."""
-
-    def __init__(self, client: "EngineClient"):
-        self._client = client
-        self._uids: list[int] = []
-        self._inbox: list[tuple[int, Update]] = []
-        self._error: ApiError | None = None
-        self._arrival = asyncio.Event()
-
-    async def wait(self, seconds: float) -> bool:
-        """True as soon as there is something to receive; False if there is not in time."""
-        if not self._arrival.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._arrival.wait()
-        return self._arrival.is_set()
-
-    async def receive(self) -> list[tuple[int, Update]]:
-        """Wait for updates, then take all: (index of the sequence, update).
-
-        Raises:
-            ApiError: the engine refused the request, failed or went away.
-        """
-        await self._arrival.wait()
-        if not self._inbox and self._error is not None:
-            raise self._error
-        inbox, self._inbox = self._inbox, []
-        if self._error is None:
-            self._arrival.clear()
-        return inbox
-
-    @property
-    def has_failed(self) -> bool:
-        """True if the engine refused the request, failed or went away."""
-        return self._error is not None
-
-    def abort(self, index: int) -> None:
-        """Stop one of the sequences, if it is still running."""
-        self._client.abort(self._uids[index])
-
-    def abort_all(self) -> None:
-        """Stop the sequences that are still running."""
-        for uid in self._uids:
-            self._client.abort(uid)
-
-    def add(self, uid: int) -> int:
-        """Add a sequence; returns its index."""
-        self._uids.append(uid)
-        return len(self._uids) - 1
-
-    def deliver(self, index: int, update: Update) -> None:
-        self._inbox.append((index, update))
-        self._arrival.set()
-
-    def fail(self, error: ApiError) -> None:
-        self._error = error
-        self._arrival.set()
-
-
 class EngineClient:
     """Sends requests to the engine that is connected at the time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_busy: Callable[[bool], object]):
-        """``on_busy`` is called when the first request starts, and when none runs any more."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_busy: Callable[[bool], object],
+        on_states: Callable[[ModelStates | None], object] = lambda states: None,
+    ):
+        """``on_busy`` is called when the first request starts, and when none runs any more.
+
+        ``on_states`` is called when the engine tells the states of its models, and with None
+        when there is no engine any more.
+        """
         self._loop = loop
         self._on_busy = on_busy
+        self._on_states = on_states
         self._num_running = 0
         self._pipe: Pipe | None = None  # None: no engine is connected
         self._silent_since: float | None = None  # on the loop's clock; None: the engine answers
         self._uids = itertools.count(1)
         self._calls = itertools.count(1)
-        # The running requests by uid: sequences with their index in a call, and embeddings.
+        # The running requests by uid: sequences with their index in a call, embeddings with
+        # their model, and orders to load or unload a model.
         self._sequences: dict[int, tuple[EngineCall, int]] = {}
-        self._embeddings: dict[int, asyncio.Future[Embedded]] = {}
+        self._embeddings: dict[int, tuple[asyncio.Future[Embedded], str]] = {}
+        self._orders: dict[int, tuple[asyncio.Future[None], str]] = {}
 
     def check_connected(self) -> None:
         """Raises Unavailable without an engine, before any work on a request."""
@@ -180,7 +132,7 @@ class EngineClient:
         Raises:
             Unavailable: no engine is connected, or its pipe is full.
         """
-        call, number = EngineCall(self), next(self._calls)
+        call, number = EngineCall(self.abort, model), next(self._calls)
         with self._busy():
             try:
                 for prompt in prompts:
@@ -222,7 +174,8 @@ class EngineClient:
             ApiError: the engine refused the request, failed or went away.
         """
         uid = next(self._uids)
-        self._embeddings[uid] = future = self._loop.create_future()
+        future: asyncio.Future[Embedded] = self._loop.create_future()
+        self._embeddings[uid] = future, model
         with self._busy():
             try:
                 self._send(
@@ -241,6 +194,31 @@ class EngineClient:
                 return await future
             finally:
                 self.abort(uid)
+
+    async def load(self, model: str, *, pin: bool | None = None) -> None:
+        """Have the engine load ``model``, and pin it or not; None: as it was.
+
+        A caller that is cancelled does not cancel the load.
+
+        Raises:
+            ModelFailed: the model cannot be loaded.
+            ApiError: the engine failed or went away.
+        """
+        await self._order(Load(next(self._uids), model, pin))
+
+    async def unload(self, model: str) -> None:
+        """Have the engine unload ``model`` once its requests have ended. Raises as ``load``."""
+        await self._order(Unload(next(self._uids), model))
+
+    async def _order(self, message: Load | Unload) -> None:
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._orders[message.uid] = future, message.model
+        try:
+            with self._busy():
+                self._send(message)
+                await future
+        finally:
+            self._orders.pop(message.uid, None)
 
     def abort(self, uid: int) -> None:
         """Stop a request, if it is still running."""
@@ -262,7 +240,7 @@ class EngineClient:
             if self._num_running == 0:
                 self._on_busy(False)
 
-    def _send(self, message: Generate | Embed) -> None:
+    def _send(self, message: Generate | Embed | Load | Unload) -> None:
         if self._pipe is None or not self._pipe.send(message):
             self.check_connected()
             raise Unavailable("The engine does not keep up with the requests")
@@ -275,11 +253,13 @@ class EngineClient:
             for update in message.updates:
                 self._deliver(update)
         elif isinstance(message, Failed):
-            self._fail(message.uid, _to_api_error(message))
+            self._fail(message.uid, functools.partial(_to_api_error, message))
         elif isinstance(message, Embedded):
-            future = self._embeddings.pop(message.uid, None)
-            if future is not None and not future.done():
-                future.set_result(message)
+            _resolve(self._embeddings.pop(message.uid, None), message)
+        elif isinstance(message, Done):
+            _resolve(self._orders.pop(message.uid, None), None)
+        elif isinstance(message, ModelStates):
+            self._on_states(message)
 
     def _deliver(self, update: Update) -> None:
         is_last = update.finish is not None
@@ -289,25 +269,37 @@ class EngineClient:
             call, index = sequence
             call.deliver(index, update)
 
-    def _fail(self, uid: int, error: ApiError) -> None:
+    def _fail(self, uid: int, error_of: Callable[[str], ApiError]) -> None:
+        """End a request with the error that ``error_of`` makes for its model."""
         if (sequence := self._sequences.pop(uid, None)) is not None:
             call, _ = sequence
-            call.fail(error)
-        future = self._embeddings.pop(uid, None)
-        if future is not None and not future.done():
-            future.set_exception(error)
+            call.fail(error_of(call.model))
+        waiting = self._embeddings.pop(uid, None) or self._orders.pop(uid, None)
+        if waiting is not None:
+            future, model = waiting
+            if not future.done():
+                future.set_exception(error_of(model))
 
     def _lose(self, pipe: Pipe, reason: str) -> None:
         if pipe is not self._pipe:
             return
         self._pipe = None
-        uids = [*self._sequences, *self._embeddings]
+        self._on_states(None)
+        uids = [*self._sequences, *self._embeddings, *self._orders]
         logger.debug("engine pipe closed, %d requests in flight", len(uids))
         for uid in uids:
-            self._fail(uid, Unavailable(reason))
+            self._fail(uid, lambda model: Unavailable(reason))
 
 
-def _to_api_error(failed: Failed) -> ApiError:
+def _resolve(waiting: tuple[asyncio.Future[Result], str] | None, result: Result) -> None:
+    """Hand over ``result``, if somebody still waits for it."""
+    if waiting is not None and not waiting[0].done():
+        waiting[0].set_result(result)
+
+
+def _to_api_error(failed: Failed, model: str) -> ApiError:
+    if failed.reason == "model":
+        return ModelFailed(model, failed.message)
     if failed.reason == "overloaded":
         return Unavailable(failed.message)
     if failed.reason == "poisonous":
