@@ -9,6 +9,7 @@ from concurrent.futures import Future
 
 from mlxnode import __version__
 from mlxnode.figures import EngineFigures, NodeFigures, ProcessFigures
+from mlxnode.process.accounts import Accounts
 from mlxnode.process.child import Child
 from mlxnode.process.listener import url_of
 from mlxnode.process.offer import Offer
@@ -30,12 +31,12 @@ class NodeStatus:
         listener: socket.socket,
         offer: Offer,
         reload: Callable[[], Future[list[str]]] | None = None,
-        traffic: Traffic | None = None,
+        accounts: Accounts | None = None,
     ):
         """``reload`` reads the configuration again, for a client of the status socket."""
         self._address = url_of(listener).removeprefix("http://")
         self._offer = offer
-        self._traffic = traffic or Traffic()
+        self._traffic = Traffic() if accounts is None else accounts.traffic
         self._children = [offer.engine, *offer.workers]
         self._engine_figures: EngineFigures | None = None
         self._started_at = self._taken_at = time.monotonic()

@@ -113,8 +113,7 @@ class Supervisor:
             self._workers,
             self._crashes,
         )
-        ask, traffic = watch and watch.ask, self._accounts.traffic
-        self._status = NodeStatus(listener, self._offer, ask, traffic)
+        self._status = NodeStatus(listener, self._offer, watch and watch.ask, self._accounts)
         self._wiring = Wiring()
         self._silence = EngineSilence(self._engine, self._workers)
         self._was_ready = False
