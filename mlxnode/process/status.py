@@ -9,10 +9,12 @@ from concurrent.futures import Future
 
 from mlxnode import __version__
 from mlxnode.figures import EngineFigures, NodeFigures, ProcessFigures
+from mlxnode.process.accounts import Accounts
 from mlxnode.process.child import Child
 from mlxnode.process.listener import url_of
 from mlxnode.process.offer import Offer
 from mlxnode.process.status_socket import StatusSocket
+from mlxnode.process.traffic import Traffic
 
 _INTERVAL = 0.5  # seconds between two snapshots
 
@@ -29,10 +31,12 @@ class NodeStatus:
         listener: socket.socket,
         offer: Offer,
         reload: Callable[[], Future[list[str]]] | None = None,
+        accounts: Accounts | None = None,
     ):
         """``reload`` reads the configuration again, for a client of the status socket."""
         self._address = url_of(listener).removeprefix("http://")
         self._offer = offer
+        self._traffic = Traffic() if accounts is None else accounts.traffic
         self._children = [offer.engine, *offer.workers]
         self._engine_figures: EngineFigures | None = None
         self._started_at = self._taken_at = time.monotonic()
@@ -52,6 +56,7 @@ class NodeStatus:
         """Keep what the engine reports with a ``Pong``; workers report nothing."""
         if figures is not None:
             self._engine_figures = figures
+            self._traffic.note_engine(figures)
 
     def update(self, now: float, *, is_draining: bool) -> None:
         """Take a snapshot if the last one is old."""
@@ -72,6 +77,7 @@ class NodeStatus:
             processes=[_figures_of(child, now) for child in self._children],
             failed_models=self._offer.failures.reasons,
             engine=self._engine_figures,
+            traffic=self._traffic.figures(),
             fits={id: weighed.short for id, weighed in self._offer.fits.verdicts.items()},
             aliases=dict(self._offer.models.aliases),
         )

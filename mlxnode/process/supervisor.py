@@ -113,7 +113,7 @@ class Supervisor:
             self._workers,
             self._crashes,
         )
-        self._status = NodeStatus(listener, self._offer, watch and watch.ask)
+        self._status = NodeStatus(listener, self._offer, watch and watch.ask, self._accounts)
         self._wiring = Wiring()
         self._silence = EngineSilence(self._engine, self._workers)
         self._was_ready = False

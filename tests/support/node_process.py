@@ -42,6 +42,7 @@ class NodeProcess:
         self.url = ""
         self.log: list[str] = []
         self._ready = threading.Event()
+        self._written = threading.Condition()
         # Tests have a state folder of their own already; scripts leave the user's alone.
         state = {"MLXNODE_STATE": os.environ.get("MLXNODE_STATE", str(folder / "state"))}
         options.setdefault("env", os.environ | state)
@@ -78,10 +79,26 @@ class NodeProcess:
     def wait_ready(self, timeout: float = 120) -> None:
         assert self._ready.wait(timeout) and self.url, "".join(self.log)
 
+    def wait_for_log(self, pattern: str, timeout: float = 60) -> re.Match[str]:
+        """The first match in the log, once it is there."""
+        found = None
+
+        def is_there() -> bool:
+            nonlocal found
+            found = re.search(pattern, "".join(self.log))
+            return found is not None
+
+        with self._written:
+            self._written.wait_for(is_there, timeout)
+        assert found is not None, "".join(self.log)
+        return found
+
     def _read(self) -> None:
         with self.process.stdout as lines:
             for line in lines:
-                self.log.append(line)
+                with self._written:
+                    self.log.append(line)
+                    self._written.notify_all()
                 if not self.url and (found := re.search(r"https?://127\.0\.0\.1:\d+", line)):
                     self.url = found[0]
                     self._ready.set()
