@@ -5,7 +5,7 @@ from pathlib import Path
 from mlxnode.errors import ModelError
 
 # The files to fetch: no second copy of the weights in another format.
-_FILES = [
+MODEL_FILES = [
     "*.json",
     "*.safetensors",
     "*.jinja",
@@ -13,7 +13,7 @@ _FILES = [
     "*.model",
     "*.tiktoken",
 ]
-_IGNORED_FILES = ["consolidated*"]  # a second copy of the weights, in Mistral's own format
+OTHER_COPIES = ["consolidated*"]  # a second copy of the weights, in Mistral's own format
 
 
 def is_repository_id(path: str) -> bool:
@@ -39,8 +39,8 @@ def find_in_cache(repository: str) -> Path | None:
         return Path(
             snapshot_download(
                 repository,
-                allow_patterns=_FILES,
-                ignore_patterns=_IGNORED_FILES,
+                allow_patterns=MODEL_FILES,
+                ignore_patterns=OTHER_COPIES,
                 local_files_only=True,
             )
         )
@@ -59,7 +59,7 @@ def fetch(repository: str) -> Path:
 
     try:
         return Path(
-            snapshot_download(repository, allow_patterns=_FILES, ignore_patterns=_IGNORED_FILES)
+            snapshot_download(repository, allow_patterns=MODEL_FILES, ignore_patterns=OTHER_COPIES)
         )
     except (httpx2.HTTPError, OSError) as error:  # the errors of the hub are OSErrors
         raise ModelError(

@@ -36,11 +36,16 @@ def model_folder(file: Path) -> Path:
     )
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return build_once(
-        cache_folder() / "gguf" / f"{file.stem}-{key}", lambda folder: _write(file, folder)
+        cache_folder() / "gguf" / f"{file.stem}-{key}", lambda folder: write_folder(file, folder)
     )
 
 
-def _write(file: Path, folder: Path) -> None:
+def write_folder(file: Path, folder: Path) -> None:
+    """Write the files of the GGUF ``file`` into ``folder``, which exists and is empty.
+
+    Raises:
+        ModelError: the file is not a GGUF file, or its contents are not supported.
+    """
     metadata, tensors = read_header(file)
     try:
         parts, tokenizer = parts_of(metadata, tensors)
