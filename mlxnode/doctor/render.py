@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from mlxnode.doctor.findings import Section, without_names
 
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL", "info": "-   "}
@@ -34,6 +36,12 @@ def as_markdown(title: str, sections: Iterable[Section]) -> str:
         if section.log:
             parts.append("\n".join(f"    {line}".rstrip() for line in section.log.splitlines()))
     return without_names("\n\n".join(parts) + "\n")
+
+
+def nameless(section: Section) -> Section:
+    """The same section without names of users and of their folders."""
+    text = without_names(msgspec.json.encode(section).decode())
+    return msgspec.json.decode(text, type=Section)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

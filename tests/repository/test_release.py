@@ -29,7 +29,7 @@ CHANGELOG = f"""# Changelog
 """
 NAMES = (
     ".ci/release.py .gitignore CHANGELOG.md Formula LICENSE MANIFEST.in README.md config.toml "
-    "kernels mlxnode pyproject.toml tests/support/tiny.py tests/test_cli.py"
+    "kernels mlxnode pyproject.toml tests/support/tiny.py tests/cli/test_commands.py"
 )
 
 
@@ -114,7 +114,9 @@ def test_release_builds_both_packages_and_writes_the_stable_block(checkout):
     assert {"config.toml", "tests/support/tiny.py", "kernels/sample.metal"} <= inside
     assert not [name for name in inside if "lib.py" in name or "test_" in name]
     with zipfile.ZipFile(checkout / "dist" / wheel) as archive:
-        assert {"mlxnode/cli.py", "mlxnode/kernels/sample.metal"} <= set(archive.namelist())
+        assert {"mlxnode/cli/group.py", "mlxnode/kernels/sample.metal"} <= set(
+            archive.namelist()
+        )
 
     digest = hashlib.sha256((checkout / "dist" / sdist).read_bytes()).hexdigest()
     url = f"https://github.com/mlxnode/mlxnode/releases/download/v{VERSION}/{sdist}"
@@ -142,7 +144,7 @@ def test_release_replaces_the_stable_block_of_the_last_version(checkout):
     assert "old.tar.gz" not in text and len(re.findall(r'(?m)^  (?:url|sha256) "', text)) == 2
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "mlxnode/cli.py"])
+@pytest.mark.parametrize("name", ["notes.txt", "mlxnode/cli/group.py"])
 def test_release_refuses_a_tree_with_changes(checkout, name):
     with open(checkout / name, "a") as file:
         file.write("\n")

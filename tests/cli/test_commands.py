@@ -168,7 +168,7 @@ def test_cli_import_is_light():
     # Every spawned child imports it again.
     code = (
         "import sys, mlxnode.cli; "
-        "print(sorted({'mlx', 'sanic', 'numpy', 'transformers'} & set(sys.modules)))"
+        "print(sorted({'mlx', 'sanic', 'numpy', 'transformers', 'click'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
