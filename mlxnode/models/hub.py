@@ -51,19 +51,22 @@ def find_in_cache(repository: str) -> Path | None:
 def fetch(repository: str) -> Path:
     """Download the repository into the local hub cache; returns its folder.
 
+    A download that has ended early goes on where it was.
+
     Raises:
-        ModelError: the download failed.
+        ModelError: the download failed, or the repository has GGUF files alone.
     """
-    import httpx2
-    from huggingface_hub import snapshot_download
+    from mlxnode.models.pull.download import check_space, download
+    from mlxnode.models.pull.listing import ask_hub
+    from mlxnode.models.pull.wanted import Wanted
 
     try:
-        return Path(
-            snapshot_download(repository, allow_patterns=MODEL_FILES, ignore_patterns=OTHER_COPIES)
-        )
-    except (httpx2.HTTPError, OSError) as error:  # the errors of the hub are OSErrors
+        listing = ask_hub(Wanted(repository))
+        if listing.path != listing.snapshot:
+            raise ModelError(f"run `mlxnode pull {repository}`, and set path to the GGUF file")
+        check_space(listing)
+        return download(listing, lambda _: None)
+    except ModelError as error:
         raise ModelError(
-            "it is no folder here, and fetching it from the Hugging Face hub failed "
-            f"({type(error).__name__}); check the name, the network and, for a gated model, "
-            "HF_TOKEN"
+            f"it is no folder here, and fetching it from the Hugging Face hub failed: {error}"
         ) from error

@@ -35,9 +35,8 @@ def model_folder(file: Path) -> Path:
         f"{__version__}\0{_FORMAT}\0{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
     )
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return build_once(
-        cache_folder() / "gguf" / f"{file.stem}-{key}", lambda folder: write_folder(file, folder)
-    )
+    target = cache_folder() / "gguf" / f"{file.stem}-{key}"
+    return build_once(target, lambda folder: write_folder(file, folder))
 
 
 def write_folder(file: Path, folder: Path) -> None:

@@ -172,7 +172,12 @@ def _fetch_rest(
 
 
 def _append(
-    url: str, stream: BinaryIO, have: int, size: int, headers: Mapping[str, str], fetched: Fetched
+    url: str,
+    stream: BinaryIO,
+    have: int,
+    size: int,
+    headers: Mapping[str, str],
+    fetched: Fetched,
 ) -> None:
     """Append what one response brings from byte ``have`` on."""
     from huggingface_hub.utils import get_session, hf_raise_for_status

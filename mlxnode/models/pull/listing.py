@@ -170,8 +170,8 @@ def choose(wanted: Wanted, sizes: dict[str, int]) -> list[str]:
         return _only_gguf(wanted, ggufs, ggufs, sizes)
     name = wanted.repository.rpartition("/")[2]
     raise ModelError(
-        f"{wanted.repository} has neither *.safetensors nor *.gguf files, so that nothing can be "
-        "served; look for a converted model: "
+        f"{wanted.repository} has neither *.safetensors nor *.gguf files; look for a converted "
+        "model: "
         f"https://huggingface.co/models?author=mlx-community&search={name}"
     )
 
@@ -187,8 +187,8 @@ def _only_gguf(
         what = f"has no GGUF file {wanted.tag!r}"
     elif all("-of-" in name for name in chosen):
         raise ModelError(
-            f"{wanted.repository}: {_some(chosen)} is one model in {len(chosen)} parts; mlxnode "
-            "serves GGUF files of one part"
+            f"{wanted.repository}: {_some(chosen)} is one model in {len(chosen)} parts, which "
+            "is not supported: name a GGUF file of one part"
         )
     else:
         what = f"has {len(chosen)} such GGUF files, each of which is a model"

@@ -40,15 +40,14 @@ def preview(listing: Listing) -> Iterator[ServedModel]:
         ModelError: the hub cannot be asked, or the model cannot be served.
     """
     folder = Path(tempfile.mkdtemp(prefix="mlxnode-preview-"))
+    pool = concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="preview")
     try:
-        with (
-            hub_errors(listing.repository, listing.revision),
-            concurrent.futures.ThreadPoolExecutor(_THREADS) as pool,
-        ):
+        with hub_errors(listing.repository, listing.revision):
             for _ in pool.map(lambda file: _put(listing, file, folder), listing.files):
                 pass
         yield _describe(listing, folder)
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # ctrl-C waits for no answer of the hub
         shutil.rmtree(folder, ignore_errors=True)
 
 
