@@ -83,6 +83,8 @@ def write_starter(file: Path, text: str, *, is_forced: bool) -> None:
     Raises:
         ConfigError: the file exists and ``is_forced`` is False, or cannot be written.
     """
+    if file.exists() and not is_forced:
+        raise ConfigError(f"{file} exists; --force replaces it")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # 0600
@@ -95,7 +97,5 @@ def write_starter(file: Path, text: str, *, is_forced: bool) -> None:
                 os.link(scratch, file)  # unlike a rename, it never replaces a file
         finally:
             Path(scratch).unlink(missing_ok=True)
-    except FileExistsError as error:
-        raise ConfigError(f"{file} exists; --force replaces it") from error
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}") from error

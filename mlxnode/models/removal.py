@@ -7,7 +7,7 @@ from GGUF files in them.
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlxnode.config.tables import NodeConfig
@@ -114,13 +114,11 @@ def _plan_repository(repository: str) -> Removal:
         cache = scan_cache_dir(_cache())
     except CacheNotFound as error:
         raise ModelError(f"{repository} is not on the disk") from error
-    revisions = [
-        revision
-        for repo in cache.repos
-        if repo.repo_type == "model" and repo.repo_id == repository
-        for revision in repo.revisions
-    ]
-    strategy = cache.delete_revisions(*(revision.commit_hash for revision in revisions))
+    found = [repo for repo in cache.repos if repo.repo_path.name == storage.name]
+    # Of this repository alone: copies of a repository have the same commits.
+    own = replace(cache, repos=frozenset(found))
+    revisions = [revision for repo in found for revision in repo.revisions]
+    strategy = own.delete_revisions(*(revision.commit_hash for revision in revisions))
     ggufs = [
         file.file_path
         for revision in revisions

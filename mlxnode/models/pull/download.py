@@ -21,7 +21,6 @@ from mlxnode.models.pull.failures import hub_errors
 from mlxnode.models.pull.listing import Listing, RemoteFile
 
 _THREADS = 4
-_CHUNK = 1 << 18  # bytes
 _TIMEOUT = 20.0  # seconds without a byte
 _TRIES = 5  # without a new byte
 _SPARE = 1 << 26  # bytes that stay free on the disk
@@ -190,7 +189,7 @@ def _append(
             stream.truncate(0)
             fetched.add(-have)
             have = 0
-        for chunk in response.iter_raw(_CHUNK):
+        for chunk in response.iter_raw():
             have += len(chunk)
             if have > size:
                 raise OSError(f"{url}: the hub sends more than the {size} bytes that it lists")
