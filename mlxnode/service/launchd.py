@@ -94,7 +94,8 @@ class Launchd:
     def status(self) -> ServiceStatus:
         """From `launchctl print`, whose output is for people: only three fields are read."""
         code, output, _ = attempt(["launchctl", "print", self._target])
-        fields = dict(_FIELD.findall(output)) if code == 0 else {}
+        found = _FIELD.findall(output) if code == 0 else []
+        fields = dict(reversed(found))  # the first of each name; others are of its parts
         pid, last = fields.get("pid", ""), re.match(r"\d+", fields.get("last exit code", ""))
         return ServiceStatus(
             manager="launchd",

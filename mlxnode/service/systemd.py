@@ -1,6 +1,7 @@
 """systemd: a unit of the user, as systemd.unit(5), systemd.service(5) and systemd.exec(5)."""
 
 import getpass
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlxnode.service.definition import Definition, ServiceStatus, State
@@ -33,7 +34,6 @@ class Systemd:
             f"Environment={_quoted(f'{name}={value}')}\n"
             for name, value in definition.environment.items()
         ]
-        command = " ".join(_quoted(word, is_command=True) for word in definition.arguments)
         return f"""\
 [Unit]
 Description=mlxnode, an OpenAI-compatible inference server
@@ -43,7 +43,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-ExecStart={command}
+ExecStart={_command(definition.arguments)}
 # Keys, limits and models are read again, and no stream ends.
 ExecReload=/bin/kill -HUP $MAINPID
 WorkingDirectory={_path(definition.folder)}
@@ -127,6 +127,15 @@ WantedBy=default.target
 
     def _call(self, *arguments: str, timeout: float = 60.0) -> str:
         return run(["systemctl", "--user", *arguments], timeout=timeout)
+
+
+def _command(words: Sequence[str]) -> str:
+    """The value of ExecStart; systemd takes the name of the program almost as it is."""
+    program, *arguments = words
+    if any(letter in program for letter in "'\"\\"):  # systemd refuses such a name
+        return _command(["/usr/bin/env", *words])
+    quoted = (_quoted(word, is_command=True) for word in arguments)
+    return " ".join([_quoted(program), *quoted])
 
 
 def _quoted(word: str, *, is_command: bool = False) -> str:
