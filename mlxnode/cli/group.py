@@ -37,6 +37,12 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "Run the node as a service, with launchd or systemd.",
         ),
     },
+    "Keys": {
+        "key": (
+            "mlxnode.cli.key:key",
+            "Print a key of the configuration, to a terminal or a pipe.",
+        ),
+    },
     "Models": {
         "models": (
             "mlxnode.cli.models:models",
@@ -59,6 +65,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "doctor": (
             "mlxnode.cli.doctor:doctor",
             "Check this machine, its limits and the configuration.",
+        ),
+        "completion": (
+            "mlxnode.cli.completion:completion",
+            "Print a script that completes commands and options in a shell.",
         ),
     },
 }

@@ -12,6 +12,7 @@ from mlxnode.process.child import Child
 from mlxnode.process.failures import ModelFailures
 from mlxnode.process.listener import url_of
 from mlxnode.process.status_socket import StatusSocket
+from mlxnode.process.traffic import Traffic
 
 _INTERVAL = 0.5  # seconds between two snapshots
 
@@ -29,10 +30,12 @@ class NodeStatus:
         engine: Child,
         workers: Sequence[Child],
         failures: ModelFailures,
+        traffic: Traffic | None = None,
     ):
         self._address = url_of(listener).removeprefix("http://")
         self._engine = engine
         self._failures = failures
+        self._traffic = traffic or Traffic()
         self._children = [engine, *workers]
         self._engine_figures: EngineFigures | None = None
         self._started_at = self._taken_at = time.monotonic()
@@ -51,6 +54,7 @@ class NodeStatus:
         """Keep what the engine reports with a ``Pong``; workers report nothing."""
         if figures is not None:
             self._engine_figures = figures
+            self._traffic.note_engine(figures)
 
     def update(self, now: float, *, is_draining: bool) -> None:
         """Take a snapshot if the last one is old."""
@@ -71,6 +75,7 @@ class NodeStatus:
             processes=[_figures_of(child, now) for child in self._children],
             failed_models=self._failures.reasons,
             engine=self._engine_figures,
+            traffic=self._traffic.figures(),
         )
 
 

@@ -106,7 +106,9 @@ class Supervisor:
         self._busy: set[Child] = set()  # the workers with running requests
         self._sleep_blocker = SleepBlocker() if config.server.prevent_sleep else None
         self._has_terminal = has_terminal()  # now: later, the terminal may be closed
-        self._status = NodeStatus(listener, self._engine, self._workers, self._failures)
+        self._status = NodeStatus(
+            listener, self._engine, self._workers, self._failures, self._accounts.traffic
+        )
         self._wiring = Wiring()
         self._silence = EngineSilence(self._engine, self._workers)
         self._was_ready = False
