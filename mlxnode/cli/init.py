@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mlxnode.cli.options import command, json_option
-from mlxnode.cli.output import emit, say
+from mlxnode.cli.output import emit, program, say
 
 EXAMPLES = """\
 mlxnode init
@@ -41,7 +41,7 @@ def init(config: Path | None, address: str | None, force: bool, as_json: bool) -
     key = new_key()
     write_starter(file, starter_text(key, address), is_forced=force)
     if sys.stdout.isatty() and not as_json:  # a log or a file would keep it
-        say(f"key: {key}")
+        say(f"your key: {key}\n(`mlxnode key` prints it again)")
     emit({"file": file}, as_json, lambda: _text(file, is_homebrew=prefix is not None))
     return 0
 
@@ -52,7 +52,7 @@ def _text(file: Path, *, is_homebrew: bool) -> str:
     found = find_config(os.environ)
     is_found = found is not None and found.exists() and found.samefile(file)
     option = "" if is_found else f" --config {shlex.quote(str(file))}"
-    lines = [f"wrote {file}", f"  mlxnode serve{option}"]
+    lines = [f"wrote {file}", f"  {program()} serve{option}"]
     if is_homebrew:
         lines.append("  brew services restart mlxnode")
     return "\n".join(lines)

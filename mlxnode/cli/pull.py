@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlxnode.cli.options import command, config_option, json_option
-from mlxnode.cli.output import emit, say
+from mlxnode.cli.output import emit, program, say
+from mlxnode.cli.progress import download_bar
 from mlxnode.errors import ModelError
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ def _pull(listing: "Listing", engine: Any, dry_run: bool, yes: bool, as_json: bo
         return 0
     if not verdict.fits:
         _confirm(listing, yes)
-    with _Bar(listing) as bar:
-        download(listing, bar.show)
+    here = listing.size - listing.missing
+    with download_bar(f"fetching {listing.repository}", listing.size, here) as show:
+        download(listing, show)
     _report(listing, verdict, "fetched", as_json)
     return 0
 
@@ -143,7 +145,7 @@ def _outcome_text(listing: "Listing", outcome: str) -> str:
         return f"{gb(listing.missing)} would be fetched to {listing.path}"
     is_whole = listing.revision == "main" and listing.path == listing.snapshot
     name = listing.repository if is_whole else shlex.quote(str(listing.path))
-    return f"{outcome}: {listing.path}\nmlxnode serve {name}"
+    return f"{outcome}: {listing.path}\n{program()} serve {name}"
 
 
 def _pull_demo(name: str, dry_run: bool, as_json: bool) -> int:
@@ -152,61 +154,14 @@ def _pull_demo(name: str, dry_run: bool, as_json: bool) -> int:
     path = demo_path(name)
     outcome = "already here" if path.exists() else "not fetched" if dry_run else "fetched"
     if outcome == "fetched":
-        fetch_demo_model(name, say)
+        with download_bar(f"fetching {name}", DEMO_MODELS[name].num_bytes) as show:
+            fetch_demo_model(name, meter=show)
+            show(DEMO_MODELS[name].num_bytes)
     value = {"repository": f"demo/{name}", "path": path, "outcome": outcome}
     size = DEMO_MODELS[name].size
     would = f"{size} would be fetched to {path}"
     emit(value, as_json, would if outcome == "not fetched" else f"{outcome}: {path}")
     return 0
-
-
-class _Bar:
-    """One progress bar on a terminal; elsewhere, a line now and then."""
-
-    def __init__(self, listing: "Listing"):
-        self._listing = listing
-        self._is_drawn = sys.stderr.isatty()
-        self._tenths = -1
-
-    def __enter__(self) -> "_Bar":
-        if self._is_drawn:
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-                TransferSpeedColumn,
-            )
-
-            from mlxnode.cli.terminal import console
-
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
-                console=console(stderr=True),
-            )
-            here = self._listing.size - self._listing.missing
-            self._task = self._progress.add_task(
-                self._listing.repository, total=self._listing.size, completed=here
-            )
-            self._progress.start()
-        return self
-
-    def show(self, count: int) -> None:
-        """Show that ``count`` bytes are on the disk."""
-        if self._is_drawn:
-            self._progress.update(self._task, completed=count)
-        elif (tenths := 10 * count // max(self._listing.size, 1)) > self._tenths:
-            self._tenths = tenths
-            say(f"  {gb(count)} of {gb(self._listing.size)}")
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_drawn:
-            self._progress.stop()
 
 
 def gb(size: int) -> str:
