@@ -10,9 +10,7 @@ _WIDE = 72  # characters of a terminal with room for the speed and the time
 
 
 @contextlib.contextmanager
-def download_bar(
-    text: str, total: int, start: int = 0
-) -> Iterator[Callable[[int], None]]:
+def download_bar(text: str, total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
     """Show a download of ``total`` bytes; call the result with the bytes that are there.
 
     ``start`` bytes are there before the download.

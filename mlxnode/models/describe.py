@@ -114,6 +114,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def has_chat_template(folder: Path) -> bool:
+    """True if the files in ``folder`` have a chat template."""
     if any((folder / name).exists() for name in _TEMPLATE_FILES):
         return True
     file = folder / "tokenizer_config.json"

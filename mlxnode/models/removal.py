@@ -45,31 +45,52 @@ def plan_removal(
     id = aliases.get(name, name)
     models = config.api.models
     path = models[id].path if id in models else id
-    if path.removeprefix(_DEMO) in DEMO_MODELS and not (folder / path).exists():
-        target: Path | str = path.removeprefix(_DEMO)
-        plan = _plan_demo(path.removeprefix(_DEMO))
-    else:
-        found = folder / Path(path).expanduser()
-        repository = _repository_of(found) if found.exists() else None
-        if repository is None and found.exists():
-            raise ModelError(
-                f"{name} is your own: mlxnode has not fetched {found} and does not remove it"
-            )
-        if repository is None and not is_repository_id(path):
-            known = ", ".join(models) or "none"
-            raise ModelError(f"no model is called {name!r}; there are {known}, and hub ids")
-        target = repository or path
+    target = _target_of(path, folder)
+    if isinstance(target, Path):
+        raise ModelError(
+            f"{name} is your own: mlxnode has not fetched {target} and does not remove it"
+        )
+    if target.repository in DEMO_MODELS:
+        plan = _plan_demo(target.repository)
+    elif is_repository_id(target.repository):
         plan = _plan_repository(target)
-    ids = [id for id, model in models.items() if _target_of(model.path, folder) == target]
-    return Removal(plan.what, plan.paths, plan.size, tuple(ids), plan.run)
+    else:
+        known = ", ".join(models) or "none"
+        raise ModelError(f"no model is called {name!r}; there are {known}, and hub ids")
+    targets = {id: _target_of(model.path, folder) for id, model in models.items()}
+    ids = [id for id, other in targets.items() if _is_hit(other, target)]
+    return replace(plan, ids=tuple(ids))
 
 
-def _target_of(path: str, folder: Path) -> str:
-    """The demo model or the repository that ``path`` of the configuration leads to."""
-    if path.startswith(_DEMO):
-        return path.removeprefix(_DEMO)
+@dataclass(frozen=True)
+class _Target:
+    """A demo model or a repository; of a repository, perhaps one GGUF file alone."""
+
+    repository: str
+    file: str = ""
+
+
+def _target_of(path: str, folder: Path) -> _Target | Path:
+    """What ``path`` of the configuration or of a user leads to; a path is the user's own."""
+    if path.removeprefix(_DEMO) in DEMO_MODELS and not (folder / path).exists():
+        return _Target(path.removeprefix(_DEMO))
     found = folder / Path(path).expanduser()
-    return (_repository_of(found) or str(found)) if found.exists() else path
+    if found.exists():
+        repository = _repository_of(found)
+        return (
+            _Target(repository, found.name if found.is_file() else "") if repository else found
+        )
+    parts = path.split("/")
+    if len(parts) > 2 and path.endswith(".gguf"):
+        return _Target("/".join(parts[:2]), parts[-1])
+    return _Target(path)
+
+
+def _is_hit(other: _Target | Path, target: _Target) -> bool:
+    """True if ``other`` lacks files when ``target`` is removed."""
+    if isinstance(other, Path) or other.repository != target.repository:
+        return False
+    return target.file in ("", other.file)
 
 
 def _cache() -> Path:
@@ -102,11 +123,12 @@ def _plan_demo(name: str) -> Removal:
     return Removal(f"demo/{name}", folders, _bytes(folders), (), run)
 
 
-def _plan_repository(repository: str) -> Removal:
+def _plan_repository(target: _Target) -> Removal:
     """The hub's library counts and deletes, because repositories may share contents."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
+    repository = target.repository
     storage = storage_of(_cache(), repository)
     if not storage.is_dir():
         raise ModelError(f"{repository} is not on the disk: there is no {storage}")
@@ -114,27 +136,37 @@ def _plan_repository(repository: str) -> Removal:
         cache = scan_cache_dir(_cache())
     except CacheNotFound as error:
         raise ModelError(f"{repository} is not on the disk") from error
-    found = [repo for repo in cache.repos if repo.repo_path.name == storage.name]
     # Of this repository alone: copies of a repository have the same commits.
-    own = replace(cache, repos=frozenset(found))
-    revisions = [revision for repo in found for revision in repo.revisions]
-    strategy = own.delete_revisions(*(revision.commit_hash for revision in revisions))
-    ggufs = [
-        file.file_path
-        for revision in revisions
-        for file in revision.files
-        if file.file_name.endswith(".gguf")
-    ]
-    derived = _derived(ggufs)
+    found = frozenset(repo for repo in cache.repos if repo.repo_path.name == storage.name)
+    cache = replace(cache, repos=found)
+    files = [file for repo in found for revision in repo.revisions for file in revision.files]
+    ggufs = [file for file in files if file.file_name.endswith(".gguf")]
+    chosen = [file for file in ggufs if file.file_name == target.file]
+    if target.file and not chosen:
+        raise ModelError(f"{repository} has no {target.file} on the disk")
+    if target.file and len(chosen) < len(ggufs):  # the other files are other models
+        derived = _derived([file.file_path for file in chosen])
+        strategy = cache.delete_files(*chosen)
+        paths = (*sorted({file.file_path for file in chosen}), *derived)
+        size = strategy.expected_freed_size + _bytes(derived)
+        what = f"{repository}/{target.file}"
+        return Removal(what, paths, size, (), _deletion(strategy.execute, derived))
+    revisions = [revision.commit_hash for repo in found for revision in repo.revisions]
+    strategy = cache.delete_revisions(*revisions)
+    derived = _derived([file.file_path for file in ggufs])
     partial = sorted((storage / "blobs").glob("*.incomplete"))
     size = strategy.expected_freed_size + _bytes([*derived, *partial])
+    rest = (*derived, storage, _cache() / ".locks" / storage.name)
+    return Removal(repository, (storage, *derived), size, (), _deletion(strategy.execute, rest))
 
+
+def _deletion(first: Callable[[], None], folders: Sequence[Path]) -> Callable[[], None]:
     def run() -> None:
-        strategy.execute()
-        for each in (*derived, storage, _cache() / ".locks" / storage.name):
-            shutil.rmtree(each, ignore_errors=True)
+        first()
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    return Removal(repository, (storage, *derived), size, (), run)
+    return run
 
 
 def _derived(ggufs: Sequence[Path]) -> tuple[Path, ...]:

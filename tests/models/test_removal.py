@@ -96,6 +96,21 @@ def test_removal_also_takes_the_folder_that_is_derived_from_a_gguf_file(cache, t
     ]
 
 
+def test_removal_of_one_of_several_gguf_files(cache, tmp_path):
+    files = {"m-Q4.gguf": b"4" * 40, "m-Q8.gguf": b"8" * 80}
+    snapshot = add(cache, "org/name", files)
+    models = config(four=str(snapshot / "m-Q4.gguf"), eight=str(snapshot / "m-Q8.gguf"))
+    plan = plan_removal("four", models, tmp_path, {})
+    assert (plan.what, plan.size, plan.ids) == ("org/name/m-Q4.gguf", 40, ("four",))
+    assert plan_removal("org/name/m-Q4.gguf", models, tmp_path, {}) == plan
+    assert plan_removal("org/name", models, tmp_path, {}).ids == ("four", "eight")
+    plan.run()
+    assert [each.name for each in snapshot.iterdir()] == ["m-Q8.gguf"]
+    assert (snapshot / "m-Q8.gguf").read_bytes() == b"8" * 80
+    assert plan_removal("eight", models, tmp_path, {}).what == "org/name"  # the last one
+    assert "has no m-Q4.gguf on the disk" in reason("org/name/m-Q4.gguf", models, tmp_path)
+
+
 def test_removal_of_a_demo_model(cache, tmp_path):
     folder = tmp_path / "cache" / "demo" / "all-minilm-l6-v2"
     folder.mkdir(parents=True)

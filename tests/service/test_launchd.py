@@ -126,7 +126,7 @@ def test_launchd_errors_have_the_words_of_launchctl(agent, programs, tmp_path):
     agent.install(definition(tmp_path))
     said = "Bootstrap failed: 125: Domain does not support specified action"
     programs.fail("launchctl", "bootstrap", 125, said)
-    with pytest.raises(ServiceError, match="125: Domain does not.*log in at the screen"):
+    with pytest.raises(ServiceError, match=r"125: Domain does not.*log in at the screen"):
         agent.start()
 
 

@@ -1,4 +1,4 @@
-"""launchctl, systemctl and their kin as scripts that record their calls and remember a state."""
+"""launchctl, systemctl and their kin: scripts that record their calls and have a state."""
 
 import json
 import os
@@ -30,8 +30,9 @@ if name == "launchctl":
         if not loaded.exists():
             print("Could not find service in domain for user gui", file=sys.stderr)
             sys.exit(113)
-        print(f"{{words[1]}} = {{{{\\n\\tactive count = 1\\n\\tstate = running\\n\\n\\tpid = 4711")
-        print("\\tlast exit code = 2: No such file or directory\\n\\tstate = other\\n}}")
+        lines = ["active count = 1", "state = running", "", "pid = 4711"]
+        lines += ["last exit code = 2: No such file or directory", "state = other"]
+        print(words[1], "=", "{{", *("\\n\\t" + line for line in lines), "\\n}}", sep="")
     elif words[0] == "bootstrap":
         loaded.touch()
     elif words[0] == "bootout":

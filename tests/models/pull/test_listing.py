@@ -20,7 +20,12 @@ def reason(names, **wanted) -> str:
 
 
 def test_choose_takes_one_format_of_the_weights():
-    names = ["config.json", "model.safetensors", "pytorch_model.bin", "consolidated.safetensors"]
+    names = [
+        "config.json",
+        "model.safetensors",
+        "pytorch_model.bin",
+        "consolidated.safetensors",
+    ]
     assert chosen([*names, "m.gguf", "README.md"]) == ["config.json", "model.safetensors"]
 
 
