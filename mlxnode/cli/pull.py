@@ -95,7 +95,8 @@ def _pull(listing: "Listing", engine: Any, dry_run: bool, yes: bool, as_json: bo
 
 def _summary(listing: "Listing", free: int) -> str:
     here = listing.size - listing.missing
-    parts = [f"{len(listing.files)} files, {gb(listing.size)}"]
+    count = len(listing.files)
+    parts = [f"{count} file{'s' if count > 1 else ''}, {gb(listing.size)}"]
     if here:
         parts.append(f"{gb(here)} of them are here, {gb(listing.missing)} to fetch")
     parts.append(f"{gb(free)} free on the disk")
@@ -106,12 +107,15 @@ def _summary(listing: "Listing", free: int) -> str:
 def _weigh(listing: "Listing", engine: Any) -> "Weighed":
     """The verdict, from the headers of the files alone."""
     from mlxnode.models.fit import Weighed
+    from mlxnode.models.pull.failures import HubError
     from mlxnode.models.pull.preview import preview
     from mlxnode.process.weigh import weigh
 
     try:
         with preview(listing) as served:
             return weigh([served], engine)[served.id]
+    except HubError:
+        raise
     except ModelError as error:
         return Weighed("no", f"cannot be served: {error}", False)
 

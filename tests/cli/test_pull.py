@@ -203,8 +203,13 @@ def test_pull_fails_in_one_line(run, hub: FakeHub):
         failed = run("pull", *arguments)
         assert failed.returncode == 1 and failed.stdout == ""
         assert reason in failed.stderr and failed.stderr.count("\n") == 1
-    hub.repositories["org/name"].refuse = GATED
-    assert "the model is gated" in run("pull", "org/name").stderr
+    hub.repositories["org/name"].refuse_files = GATED
+    for arguments in (("--dry-run",), ("--yes",)):
+        failed = run("pull", "org/name", *arguments)
+        assert failed.returncode == 1 and failed.stdout == ""
+        assert failed.stderr.splitlines()[-1].startswith(
+            "mlxnode: org/name: the model is gated"
+        )
 
 
 def test_pull_without_a_network_says_so(command, tmp_path):

@@ -25,11 +25,16 @@ GATED, MISSING, NO_REVISION, NO_FILE = (
 
 @dataclass
 class Repository:
-    """A folder at one commit. ``refuse`` is a status and a code for every answer."""
+    """A folder at one commit.
+
+    ``refuse`` is a status and a code for every answer, ``refuse_files`` for those with files:
+    of a gated model, everybody sees the names of the files.
+    """
 
     folder: Path
     commit: str
     refuse: tuple[int, str] | None = None
+    refuse_files: tuple[int, str] | None = None
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -173,6 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, id: str, revision: str, name: str) -> None:
         if (repository := self._find(id, revision)) is None:
             return
+        if repository.refuse_files is not None:
+            return self._refuse(*repository.refuse_files)
         if (data := repository.files.get(name)) is None:
             return self._refuse(*NO_FILE)
         etag = _sha256(data) if len(data) >= LARGE else _oid(data)

@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from mlxnode.errors import ModelError
 
 
+class HubError(ModelError):
+    """The hub, the network or the disk is the reason, not the model."""
+
+
 @contextlib.contextmanager
 def hub_errors(repository: str, revision: str | None = None) -> Iterator[None]:
-    """What fails inside becomes a ``ModelError`` that names the repository and the remedy."""
+    """What fails inside becomes a ``HubError`` that names the repository and the remedy."""
     import httpx2
 
     try:
         yield
     except (httpx2.HTTPError, OSError, ValueError) as error:
-        raise ModelError(f"{repository}: {_reason(error, revision)}") from error
+        raise HubError(f"{repository}: {_reason(error, revision)}") from error
 
 
 def _reason(error: Exception, revision: str | None) -> str:

@@ -52,17 +52,13 @@ def preview(listing: Listing) -> Iterator[ServedModel]:
 
 
 def _describe(listing: Listing, folder: Path) -> ServedModel:
-    inner = folder
-    if listing.path != listing.snapshot:  # a GGUF file
-        weights = folder / listing.files[0].name
-        inner = folder / "derived"
-        inner.mkdir()
-        write_folder(weights, inner)
-        files = ModelFiles(inner, weights)
-    else:
-        files = ModelFiles(folder, folder)
+    files = ModelFiles(folder, folder)
     try:
-        type = type_of_folder(inner)
+        if listing.path != listing.snapshot:  # a GGUF file
+            files = ModelFiles(folder / "derived", folder / listing.files[0].name)
+            files.folder.mkdir()
+            write_folder(files.weights, files.folder)
+        type = type_of_folder(files.folder)
         return describe(listing.repository, ModelConfig(path=str(folder), type=type), files)
     except ModelError as error:
         # The folder is none that the user knows.

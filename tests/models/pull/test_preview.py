@@ -104,6 +104,18 @@ def test_preview_says_why_a_model_cannot_be_served(hub: FakeHub, tmp_path):
         pass
 
 
+def test_preview_of_a_file_that_is_no_gguf_file_says_so(hub: FakeHub, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "m.gguf").write_bytes(b"GGUF" + bytes(20_000))
+    hub.add("org/name", folder)
+    with (
+        pytest.raises(ModelError, match=r"^org/name/m\.gguf: not a readable GGUF file"),
+        preview(ask_hub(WANTED)),
+    ):
+        pass
+
+
 def test_preview_of_a_hub_that_fails_says_so(hub: FakeHub, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
