@@ -111,6 +111,8 @@ class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The whole node. ``engine`` is None until the engine has reported once.
 
     ``failed_models`` has the models that cannot be served, by id, each with the reason.
+    ``fits`` says in a few words whether each model fits into memory, by id, as far as that is
+    known; ``aliases`` are more names of models: name -> id.
     """
 
     version: str
@@ -123,3 +125,5 @@ class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     failed_models: dict[str, str]
     engine: EngineFigures | None
     traffic: TrafficFigures | None = None
+    fits: dict[str, str] = {}
+    aliases: dict[str, str] = {}

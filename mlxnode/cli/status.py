@@ -29,11 +29,11 @@ mlxnode status --json | jq .engine.memory
 @json_option
 def status(config: Path | None, address: str | None, once: bool, as_json: bool) -> int:
     """Show what the running node does, and its memory."""
-    from mlxnode.config.file import load_config, parse_address
+    from mlxnode.cli.loading import port_of
     from mlxnode.process.status_socket import read_status
     from mlxnode.process.status_text import status_text
 
-    port = load_config(config).port if address is None else parse_address(address)[1]
+    port = port_of(config, address)
     figures = read_status(port)
     if as_json or once or not sys.stdout.isatty():
         emit(figures, as_json, lambda: status_text(figures))
