@@ -31,21 +31,21 @@ def rm(
     Removed are models in the cache of the Hugging Face hub, in all their revisions, and demo
     models. A folder of your own is never touched.
     """
+    from mlxnode.cli.loading import load
     from mlxnode.cli.pull import gb
-    from mlxnode.config.file import load_config
     from mlxnode.models.removal import plan_removal
 
-    loaded = load_config(config)
-    aliases = getattr(loaded, "aliases", loaded.config.server.discovery.aliases)
-    plan = plan_removal(model, loaded.config, loaded.folder, dict(aliases))
+    loaded = load(config)
+    plan = plan_removal(model, loaded.config, loaded.folder, loaded.aliases)
     say(f"{plan.what}: {gb(plan.size)} in\n" + "\n".join(f"  {path}" for path in plan.paths))
     if not dry_run:
         if not force:
             _check_idle({model, plan.what, *plan.ids})
         _confirm(yes)
         plan.run()
-    if plan.ids and loaded.file is not None:
-        say(f"{loaded.file} still names it ({', '.join(plan.ids)}): `serve` fetches it again")
+    named = [id for id in plan.ids if id not in loaded.found]
+    if named and loaded.file is not None:
+        say(f"{loaded.file} still names it ({', '.join(named)}): `serve` fetches it again")
     value = {
         "model": plan.what,
         "paths": plan.paths,

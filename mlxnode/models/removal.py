@@ -6,7 +6,7 @@ from GGUF files in them.
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Removal:
 
 
 def plan_removal(
-    name: str, config: NodeConfig, folder: Path, aliases: dict[str, str]
+    name: str, config: NodeConfig, folder: Path, aliases: Mapping[str, str]
 ) -> Removal:
     """What ``mlxnode rm name`` removes; ``name`` is an id, an alias, a hub id or a demo id.
 

@@ -58,6 +58,8 @@ def test_rm_shows_then_removes_what_was_fetched(cache, tmp_path):
         "size_bytes": size,
         "is_removed": False,
     }
+    by_alias = run(tmp_path, "name", "--dry-run", "--json")  # that discovery gives it
+    assert by_alias.stdout == shown.stdout
     asked = run(tmp_path, "org/name")
     assert asked.returncode == 1 and "--yes removes without a question" in asked.stderr
     assert (cache / "models--org--name").exists()

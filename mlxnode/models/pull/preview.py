@@ -15,12 +15,12 @@ from mlxnode import __version__
 from mlxnode.config.tables import ModelConfig
 from mlxnode.errors import ModelError
 from mlxnode.models.describe import describe
+from mlxnode.models.discovery.kinds import check_gguf, kind_of_folder, kind_of_gguf
 from mlxnode.models.files import ModelFiles
 from mlxnode.models.gguf.folder import write_folder
 from mlxnode.models.gguf.header import parse_header
 from mlxnode.models.pull.failures import hub_errors
 from mlxnode.models.pull.listing import Listing, RemoteFile
-from mlxnode.models.pull.model_type import type_of_folder
 from mlxnode.models.served import ServedModel
 
 _THREADS = 8
@@ -57,8 +57,11 @@ def _describe(listing: Listing, folder: Path) -> ServedModel:
         if listing.path != listing.snapshot:  # a GGUF file
             files = ModelFiles(folder / "derived", folder / listing.files[0].name)
             files.folder.mkdir()
+            check_gguf(files.weights)
             write_folder(files.weights, files.folder)
-        type = type_of_folder(files.folder)
+            type = kind_of_gguf(files)
+        else:
+            type = kind_of_folder(folder, listing.repository.rpartition("/")[2])
         return describe(listing.repository, ModelConfig(path=str(folder), type=type), files)
     except ModelError as error:
         # The folder is none that the user knows.
