@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlxnode.cli.options import config_option, examples_section, json_option
+from mlxnode.cli.options import command, config_option, examples_section, json_option
 from mlxnode.cli.output import emit, say
 from mlxnode.errors import ConfigError, ServiceError
 
@@ -38,7 +39,17 @@ def service() -> None:
     """Run the node as a service, with launchd or systemd."""
 
 
-@service.command("install")
+def _command(examples: str) -> Callable[[Callable[..., Any]], None]:
+    """As ``options.command``, for a command of this group."""
+    return lambda function: service.add_command(command(examples)(function))
+
+
+@_command(
+    """\
+mlxnode service install --now             start it now, and at each login
+mlxnode service install --config my.toml --print
+"""
+)
 @config_option
 @click.option("--now", is_flag=True, help="Also start it.")
 @click.option("--print", "print_only", is_flag=True, help="Show the file, and write nothing.")
@@ -73,7 +84,11 @@ def install(
     return 0
 
 
-@service.command("uninstall")
+@_command(
+    """\
+mlxnode service uninstall
+"""
+)
 @json_option
 def uninstall(as_json: bool) -> int:
     """Stop the service, and remove its file."""
@@ -83,7 +98,11 @@ def uninstall(as_json: bool) -> int:
     return 0
 
 
-@service.command("start")
+@_command(
+    """\
+mlxnode service start
+"""
+)
 @json_option
 def start(as_json: bool) -> int:
     """Start the service."""
@@ -92,7 +111,11 @@ def start(as_json: bool) -> int:
     return _show(manager, as_json)
 
 
-@service.command("stop")
+@_command(
+    """\
+mlxnode service stop
+"""
+)
 @json_option
 def stop(as_json: bool) -> int:
     """Stop the service: running requests finish; it starts again at the next login."""
@@ -101,7 +124,11 @@ def stop(as_json: bool) -> int:
     return _show(manager, as_json)
 
 
-@service.command("restart")
+@_command(
+    """\
+mlxnode service restart                   after an upgrade, say
+"""
+)
 @json_option
 def restart(as_json: bool) -> int:
     """Stop the service, and start it again."""
@@ -110,7 +137,12 @@ def restart(as_json: bool) -> int:
     return _show(manager, as_json)
 
 
-@service.command("status")
+@_command(
+    """\
+mlxnode service status
+mlxnode service status --json | jq -r .state
+"""
+)
 @json_option
 def status(as_json: bool) -> int:
     """Say whether the service runs; exit code 1 if it does not."""
@@ -120,8 +152,20 @@ def status(as_json: bool) -> int:
     return 0 if found.state == "running" else 1
 
 
-@service.command("logs")
-@click.option("-n", "--lines", type=click.IntRange(1), default=50, help="The newest N lines.")
+@_command(
+    """\
+mlxnode service logs -n 200
+mlxnode service logs -f
+"""
+)
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(1),
+    default=50,
+    metavar="N",
+    help="The newest N lines; default: 50.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until ctrl-C.")
 @json_option
 def logs(lines: int, follow: bool, as_json: bool) -> int:

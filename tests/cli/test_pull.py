@@ -79,6 +79,7 @@ def test_pull_shows_size_and_verdict_and_fetches_once(run, hub: FakeHub, tmp_pat
     assert len(hub.ranges(WEIGHTS)) == asked
 
 
+@pytest.mark.long
 def test_pull_of_a_model_that_does_not_fit_needs_a_yes(run, tmp_path):
     config = tmp_path / "small.toml"
     config.write_text("[api]\nrequire_auth = false\n[engine]\nmemory_gb = 0.001\n")
@@ -129,6 +130,7 @@ def read_until(terminal: int, text: str) -> str:
     return found
 
 
+@pytest.mark.long
 def test_pull_draws_one_bar_in_a_terminal(command, tmp_path):
     start, environment = command
     ours, theirs = pty.openpty()
