@@ -145,11 +145,16 @@ def _report(listing: "Listing", verdict: "Weighed | None", outcome: str, as_json
 
 
 def _outcome_text(listing: "Listing", outcome: str) -> str:
+    from mlxnode.process.status_socket import running_ports
+
     if outcome == "not fetched":
         return f"{gb(listing.missing)} would be fetched to {listing.path}"
     is_whole = listing.revision == "main" and listing.path == listing.snapshot
     name = listing.repository if is_whole else shlex.quote(str(listing.path))
-    return f"{outcome}: {listing.path}\n{program()} serve {name}"
+    lines = [f"{outcome}: {listing.path}", f"{program()} serve {name}"]
+    if outcome == "fetched" and running_ports():
+        lines.append(f"{program()} reload    for the node that runs, if it looks for models")
+    return "\n".join(lines)
 
 
 def _pull_demo(name: str, dry_run: bool, as_json: bool) -> int:

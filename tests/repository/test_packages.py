@@ -62,7 +62,7 @@ def test_wheel_has_every_source_file(wheel):
         for top in ("mlxnode", "kernels")
         for folder, _, names in os.walk(ROOT / top)
         for name in names
-        if Path(name).suffix in (".py", ".metal", ".typed")
+        if Path(name).suffix in (".py", ".metal", ".toml", ".typed")
     }
     expected = {f"mlxnode/{name}" if name[0] == "k" else name for name in expected}
     assert {"mlxnode/py.typed", "mlxnode/kernels/sample.metal"} <= expected
