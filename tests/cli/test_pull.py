@@ -145,7 +145,7 @@ def test_pull_draws_one_bar_in_a_terminal(command, tmp_path):
     os.close(theirs)
     try:
         text = read_until(ours, "serve org/name")
-        assert "fetching org/name" in text and "MB/s" in text
+        assert "fetching org/name" in text and "━" in text and "MB" in text
         assert process.wait(30) == 0
     finally:
         process.kill()

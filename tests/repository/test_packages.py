@@ -33,7 +33,7 @@ def wheel(tmp_path_factory) -> set[str]:
     ignored = shutil.ignore_patterns("__pycache__")
     for folder in ("mlxnode", "kernels"):
         shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignored)
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "README.md", "LICENSE", "config.toml"):
         shutil.copy(ROOT / file, source)
     folder = tmp_path_factory.mktemp("wheel")
     # In a process of its own: setuptools replaces distutils in the one that imports it.
