@@ -7,7 +7,8 @@
     ├── ModelError         a model cannot be fetched, read or served; exits with 1
     ├── AddressError       the server cannot listen on the address; exits with 1
     ├── StatusError        no running node tells its figures; exits with 1
-    └── UsageError         the usage of the keys cannot be read; exits with 1
+    ├── UsageError         the usage of the keys cannot be read; exits with 1
+    └── ServiceError       launchd or systemd does not do what is asked; exits with 1
 """
 
 import contextlib
@@ -40,6 +41,10 @@ class StatusError(NodeError):
 
 class UsageError(NodeError):
     """The usage of the keys cannot be read."""
+
+
+class ServiceError(NodeError):
+    """launchd or systemd does not do what is asked."""
 
 
 class RustPanic(RuntimeError):

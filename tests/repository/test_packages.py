@@ -33,7 +33,7 @@ def wheel(tmp_path_factory) -> set[str]:
     ignored = shutil.ignore_patterns("__pycache__")
     for folder in ("mlxnode", "kernels"):
         shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignored)
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "README.md", "LICENSE", "config.toml"):
         shutil.copy(ROOT / file, source)
     folder = tmp_path_factory.mktemp("wheel")
     # In a process of its own: setuptools replaces distutils in the one that imports it.
@@ -62,7 +62,7 @@ def test_wheel_has_every_source_file(wheel):
         for top in ("mlxnode", "kernels")
         for folder, _, names in os.walk(ROOT / top)
         for name in names
-        if Path(name).suffix in (".py", ".metal", ".typed")
+        if Path(name).suffix in (".py", ".metal", ".toml", ".typed")
     }
     expected = {f"mlxnode/{name}" if name[0] == "k" else name for name in expected}
     assert {"mlxnode/py.typed", "mlxnode/kernels/sample.metal"} <= expected

@@ -38,7 +38,8 @@ MAY_IMPORT = {
         "models",
         "process",
     ],
-    "cli": ["config", "doctor", "errors", "figures", "models", "process"],
+    "service": ["errors"],
+    "cli": ["config", "doctor", "errors", "figures", "models", "process", "service"],
     # The engine.
     "engine.work": ["figures", "messages"],
     "engine.fairness": [],
