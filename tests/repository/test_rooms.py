@@ -113,7 +113,6 @@ MAY_IMPORT = {
         "engine.memory",
         "engine.residency",
         "engine.work",
-        "errors",
         "figures",
         "footprint",
         "kernels",
