@@ -111,7 +111,6 @@ MAY_IMPORT = {
         "engine.memory",
         "engine.residency",
         "engine.work",
-        "errors",
         "figures",
         "footprint",
         "kernels",
