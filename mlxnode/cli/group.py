@@ -29,6 +29,13 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "Show the requests and tokens of each key, by day and model.",
         ),
     },
+    "Use": {
+        "run": (
+            "mlxnode.cli.chat:run",
+            "Run a model: answer PROMPT, or standard input, or chat.",
+        ),
+        "chat": ("mlxnode.cli.chat:chat", "Chat with a model in the terminal."),
+    },
     "Models": {
         "models": (
             "mlxnode.cli.models:models",

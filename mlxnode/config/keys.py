@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import SecretStr
 
@@ -39,6 +40,21 @@ class ApiKey:
         """A key without a table of its own."""
         digest = digest_of(key)
         return cls(digest.hex()[:_ID_LENGTH], digest)
+
+
+class Secret(NamedTuple):
+    """A key that can be told: where it stands, and the models that it may use (None: all).
+
+    ``name`` is that of its table ``[api.keys.<name>]``.
+    """
+
+    source: str
+    key: str
+    name: str | None = None
+    models: frozenset[str] | None = None
+
+    def may_use(self, model: str) -> bool:
+        return self.models is None or model in self.models
 
 
 def digest_of(key: str) -> bytes:
@@ -79,6 +95,36 @@ def load_api_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> l
             sources[digest] = source
     _check_there_is_a_key(api, keys)
     return [*keys.values(), *_admin_keys(api, folder, environ, sources)]
+
+
+def readable_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> Iterator[Secret]:
+    """The keys of requests that are not known by their digest alone.
+
+    Raises:
+        ConfigError: a key file cannot be read.
+    """
+    for source, key in _unnamed_keys(api, folder, environ):
+        yield Secret(source, key)
+    for name, table in api.keys.items():
+        models = None if table.models is None else frozenset(table.models)
+        # While a key is replaced, the file has the old one and the new one.
+        secrets = list(_read_secrets(f"api.keys.{name}.key", table.key, table.key_file, folder))
+        for source, key in secrets[-1:]:
+            yield Secret(source, key, name, models)
+
+
+def readable_admin_keys(
+    api: ApiConfig, folder: Path, environ: Mapping[str, str]
+) -> Iterator[Secret]:
+    """The administrator's keys; the same errors."""
+    yield from (
+        Secret(source, key)
+        for source, key in _read_secrets(
+            "api.admin_key", api.admin_key, api.admin_key_file, folder
+        )
+    )
+    if "MLXNODE_ADMIN_KEY" in environ:
+        yield Secret("$MLXNODE_ADMIN_KEY", environ["MLXNODE_ADMIN_KEY"])
 
 
 def _admin_keys(
