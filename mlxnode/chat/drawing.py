@@ -68,7 +68,7 @@ class MarkdownView:
         self._reasoning = ""
         self._reasoning_since: float | None = None
         self._num_blocks = 0
-        self._waiting = Spinner("dots", style="dim")
+        self._waiting: ConsoleRenderable = Spinner("dots", style="dim")
 
     def __enter__(self) -> "MarkdownView":
         self._begin()
@@ -85,6 +85,7 @@ class MarkdownView:
 
     def __exit__(self, *_: object) -> None:
         rest, self._pending = self._pending, ""
+        self._waiting = Text()
         self._end_reasoning()
         self._print_block(rest)
         self._live.__exit__(None, None, None)

@@ -28,12 +28,19 @@ class Answer:
     first_token: float | None = None
     seconds: float = 0.0
     num_pieces: int = 0
+    started_at: float = field(default_factory=time.perf_counter)
+
+    def start(self) -> None:
+        """The request is sent now."""
+        self.started_at = time.perf_counter()
 
     def read(self, events: Iterable[dict[str, Any]]) -> Iterator[Piece]:
-        """Grow by the chunks of a chat completion; yields each piece once it is added."""
-        started_at = time.perf_counter()
+        """Grow by the chunks of a chat completion; yields each piece once it is added.
+
+        The time runs since ``start``, or since the answer was made.
+        """
         for event in events:
-            self.seconds = time.perf_counter() - started_at
+            self.seconds = time.perf_counter() - self.started_at
             self.model = self.model or _text(event.get("model"))
             if isinstance(usage := event.get("usage"), dict):
                 self.usage = usage
@@ -42,7 +49,7 @@ class Answer:
                     self.first_token = self.seconds
                 self.num_pieces += 1
                 yield piece
-        self.seconds = time.perf_counter() - started_at
+        self.seconds = time.perf_counter() - self.started_at
 
     def _pieces(self, event: dict[str, Any]) -> Iterator[Piece]:
         choices = event.get("choices")

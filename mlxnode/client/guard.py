@@ -27,7 +27,8 @@ def main(command: list[str]) -> int:
 
 
 def _end_with_input(node: subprocess.Popen[bytes]) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):
+        continue
     node.terminate()
     try:
         node.wait(_PATIENCE)

@@ -17,6 +17,7 @@ from mlxnode.errors import RequestError
 
 _READY = re.compile(r"is ready at (https?://[^\s/]+)")
 _LOG = re.compile(r"\d{4}-\d\d-\d\d[ T]|(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
+_ERROR = "mlxnode: "  # begins what the node tells its user when it cannot serve
 _LAST_LINES = 50  # of the log, for the reason of a failed start
 _PATIENCE = 15.0  # seconds for the node to end
 
@@ -97,13 +98,13 @@ class PrivateNode:
                     if found := _READY.search(line):
                         self._url = found[1]
                         self._is_ready.set()
-                    elif text and not _LOG.match(text):
+                    elif text and not _LOG.match(text) and not text.startswith(_ERROR):
                         say(text)
         self._is_ready.set()  # the node has ended: whoever waits need not wait longer
 
     def _reason(self) -> str:
         """Why the node ended: what it told its user, else the last line."""
-        told = [line for line in self._lines if line.startswith("mlxnode: ")]
-        said = [line.removeprefix("mlxnode: ") for line in told if ": warning: " not in line]
+        told = [line for line in self._lines if line.startswith(_ERROR)]
+        said = [line.removeprefix(_ERROR) for line in told if ": warning: " not in line]
         last = self._lines[-1] if self._lines else "it ended without a word"
         return "; ".join(said) or f"no node could be started: {last}"

@@ -82,6 +82,7 @@ class Client:
             RequestError: the server refuses, fails, or goes away in the middle.
         """
         body = body | {"stream": True, "stream_options": {"include_usage": True}}
+        answer.start()
         with (
             self._answered(),
             self._http.stream("POST", "chat/completions", json=body) as response,
