@@ -1,9 +1,15 @@
 """``mlxnode models``: the models that a node can serve."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlxnode.cli.options import command, config_option, json_option
 from mlxnode.cli.output import emit
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mlxnode.models.resolve import ListedModel
 
 EXAMPLES = """\
 mlxnode models
@@ -29,7 +35,7 @@ def models(config: Path | None, as_json: bool) -> int:
     return 0
 
 
-def _table(rows):
+def _table(rows: "list[ListedModel]") -> "Table":
     from mlxnode.cli.terminal import Column, table
 
     columns = [

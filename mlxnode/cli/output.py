@@ -4,6 +4,8 @@ Imports rich only where something is drawn.
 """
 
 import contextlib
+import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +55,17 @@ def print_error(text: str, as_json: bool) -> None:
     if as_json:
         print(to_json({"error": text}))
     say(f"mlxnode: {text}")
+
+
+def program() -> str:
+    """How this user calls mlxnode in a shell: by its name only where the shell finds it."""
+    started = Path(sys.argv[0])
+    if started.name != "mlxnode" or not started.is_file():
+        return f"{shlex.quote(sys.executable)} -m mlxnode"
+    found = shutil.which("mlxnode")
+    if found is not None and Path(found).resolve() == started.resolve():
+        return "mlxnode"
+    return shlex.quote(str(started.absolute()))
 
 
 def _plain(value: Any) -> str:

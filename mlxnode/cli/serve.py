@@ -6,7 +6,7 @@ from typing import get_args
 import click
 
 from mlxnode.cli.options import address_option, command, config_option
-from mlxnode.cli.output import say
+from mlxnode.cli.output import program, say
 from mlxnode.config.tables import LogLevel
 
 EXAMPLES = """\
@@ -61,5 +61,5 @@ def serve(
         failed=failed,
         watch=AccessWatch(loaded, lambda: load_config(loaded.file, overrides=overrides)),
         on_progress=say,
-        on_ready=lambda failed: say(ready_text(url, models, failed, loaded)),
+        on_ready=lambda failed: say(ready_text(url, models, failed, loaded, program())),
     ).run()

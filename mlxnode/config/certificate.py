@@ -78,11 +78,33 @@ def _load_pair(context: ssl.SSLContext, chain: str, key: str) -> None:
         raise ConfigError(f"{_CERTIFICATE}, {_KEY}: cannot be used: {text}") from error
 
 
+def names_of(certificate: Certificate) -> list[str]:
+    """The names and addresses that the certificate is for."""
+    with contextlib.suppress(ssl.SSLError):
+        found = (_shake_hands(certificate).getpeercert() or {}).get("subjectAltName", ())
+        return [str(entry[1]) for entry in found if entry[0] in ("DNS", "IP Address")]
+    return []
+
+
 def _problem_of_dates(certificate: Certificate) -> str | None:
     """Why the certificate is not valid now, in words.
 
     Python reads no dates from a file. A handshake of the certificate with a client that trusts
     it has OpenSSL compare them.
+    """
+    try:
+        _shake_hands(certificate)
+    except ssl.SSLCertVerificationError as error:
+        # Whether a client trusts the certificate is not ours to say.
+        return error.verify_message if error.verify_code in _OF_DATES else None
+    return None
+
+
+def _shake_hands(certificate: Certificate) -> ssl.SSLObject:
+    """The client's end of a connection in memory, which trusts the certificate.
+
+    Raises:
+        ssl.SSLError: it does not, all the same.
     """
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
@@ -94,14 +116,9 @@ def _problem_of_dates(certificate: Certificate) -> str | None:
         certificate.make_context().wrap_bio(there, back, server_side=True),
     ]
     for end in ends * _ROUND_TRIPS:
-        try:
+        with contextlib.suppress(ssl.SSLWantReadError):
             end.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-        except ssl.SSLCertVerificationError as error:
-            # Whether a client trusts the certificate is not ours to say.
-            return error.verify_message if error.verify_code in _OF_DATES else None
-    return None
+    return ends[0]
 
 
 def _read(source: str, name: str, folder: Path, mark: bytes) -> bytes:

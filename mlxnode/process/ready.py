@@ -1,41 +1,121 @@
 """What the node prints when it is ready."""
 
+import json
+import os
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlxnode import __version__
+from mlxnode.config.certificate import names_of
 from mlxnode.config.file import LoadedConfig
+from mlxnode.config.keys import EXAMPLE_KEY, readable_keys
 from mlxnode.models.served import ServedModel
+
+_MOST_LINES = 12  # of models that are loaded with their first request
 
 
 def ready_text(
-    url: str, models: Sequence[ServedModel], failed: Mapping[str, str], loaded: LoadedConfig
+    url: str,
+    models: Sequence[ServedModel],
+    failed: Mapping[str, str],
+    loaded: LoadedConfig,
+    program: str = "mlxnode",
 ) -> str:
     """The address, the models, and a request to try, for the user who started the server.
 
-    ``failed`` has the models that are not served, by id, each with the reason.
+    ``failed`` has the models that are not served, by id, each with the reason. ``program`` is
+    how this user calls mlxnode in a shell.
     """
     models = [model for model in models if model.id not in failed]
     lines = [f"mlxnode {__version__} is ready at {url}/v1"]
-    lines += [f"  {model.id} ({model.type}, {model.context_length} tokens)" for model in models]
+    lines += _model_lines(models)
     lines += [f"  {id} FAILED: {reason}" for id, reason in failed.items()]
-    text = next((model for model in models if model.generates_text), models[0])
-    if text.type == "embedding":
-        path, body = "embeddings", f'{{"model": "{text.id}", "input": "Hello!"}}'
-    elif text.type == "rerank":
-        path = "rerank"
-        body = f'{{"model": "{text.id}", "query": "Hello?", "documents": ["Hello!", "Bye!"]}}'
-    elif text.type == "chat":
-        path = "chat/completions"
-        body = (
-            f'{{"model": "{text.id}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-        )
-    else:
-        path, body = "completions", f'{{"model": "{text.id}", "prompt": "Once upon a time"}}'
-    key = (
-        '-H "Authorization: Bearer $MLXNODE_API_KEY" ' if loaded.config.api.require_auth else ""
-    )
-    lines += [
-        "Try it:",
-        f"  curl {url}/v1/{path} {key}-H 'Content-Type: application/json' -d '{body}'",
-    ]
+    if models:
+        lines += _trial(url, _model_to_try(models), loaded, program)
     return "\n".join(lines)
+
+
+def _model_lines(models: Sequence[ServedModel]) -> list[str]:
+    now = [model for model in models if model.preload or model.is_pinned]
+    later = [model for model in models if model not in now]
+    lines = [f"  {model.id} ({model.type}, {model.context_length} tokens)" for model in now]
+    lines += [
+        f"  {model.id} ({model.type}, {model.context_length} tokens, loaded when asked for)"
+        for model in later[:_MOST_LINES]
+    ]
+    if len(later) > _MOST_LINES:
+        lines.append(f"  and {len(later) - _MOST_LINES} more: mlxnode models")
+    return lines
+
+
+def _model_to_try(models: Sequence[ServedModel]) -> ServedModel:
+    """A model that generates text, one that is loaded already if there is one."""
+    return min(models, key=lambda m: (not m.generates_text, not (m.preload or m.is_pinned)))
+
+
+def _trial(url: str, model: ServedModel, loaded: LoadedConfig, program: str) -> list[str]:
+    """A command that works when it is pasted into a shell of this user."""
+    path, body = _request(model)
+    header, note = _key_header(model.id, loaded, program)
+    words = ["curl", *_reach(f"{url}/v1/{path}", loaded), *header]
+    words += ["-H 'Content-Type: application/json'", f"-d {shlex.quote(json.dumps(body))}"]
+    return [f"Try it{note}:", f"  {' '.join(words)}"]
+
+
+def _request(model: ServedModel) -> tuple[str, dict[str, object]]:
+    """The path and the body."""
+    match model.type:
+        case "embedding":
+            return "embeddings", {"model": model.id, "input": "Hello!"}
+        case "rerank":
+            documents = ["Hello!", "Bye!"]
+            return "rerank", {"model": model.id, "query": "Hello?", "documents": documents}
+        case "chat":
+            messages = [{"role": "user", "content": "Hello!"}]
+            return "chat/completions", {"model": model.id, "messages": messages}
+        case _:
+            return "completions", {"model": model.id, "prompt": "Once upon a time"}
+
+
+def _key_header(model: str, loaded: LoadedConfig, program: str) -> tuple[list[str], str]:
+    """The option with a key that may use ``model``, and a note on it.
+
+    No key is printed but the example's: this text may go into a log. The shell asks for it.
+    """
+    api = loaded.config.api
+    if not api.require_auth:
+        return [], ""
+    keys = readable_keys(api, loaded.folder, os.environ)
+    key = next((key for key in keys if key.may_use(model)), None)
+    note = ""
+    if key is None:
+        text = "$MLXNODE_API_KEY"
+        note = ", with your key in $MLXNODE_API_KEY (the configuration has its digest only)"
+    elif key.key == EXAMPLE_KEY:
+        text = EXAMPLE_KEY
+    elif key.source.startswith("$"):
+        text = key.source
+    else:
+        config = f" --config {shlex.quote(str(loaded.file.absolute()))}" if loaded.file else ""
+        text = f"$({program} key{f' {key.name}' if key.name else ''}{config})"
+    return [f'-H "Authorization: Bearer {text}"'], note
+
+
+def _reach(url: str, loaded: LoadedConfig) -> list[str]:
+    """The URL as curl reaches it from this machine, with the options for its certificate."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    netloc = f"[{local}]:{port}" if ":" in local else f"{local}:{port}"
+    api = loaded.config.api
+    if loaded.certificate is None or api.tls_certificate is None:
+        return [shlex.quote(parts._replace(netloc=netloc).geturl())]
+    file = (loaded.folder / Path(api.tls_certificate).expanduser()).absolute()
+    options = [f"--cacert {shlex.quote(str(file))}"]
+    names = names_of(loaded.certificate)
+    if local not in names and (name := next((n for n in names if "*" not in n), None)):
+        options.append(f"--connect-to {shlex.quote(f'{name}:{port}:{netloc}')}")
+        netloc = f"{name}:{port}"
+    return [*options, shlex.quote(parts._replace(netloc=netloc).geturl())]
