@@ -36,7 +36,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "chat": ("mlxnode.cli.chat:chat", "Chat with a model in the terminal."),
         "embed": ("mlxnode.cli.embed:embed", "Print the embeddings of texts."),
-        "launch": ("mlxnode.cli.launch:launch", "Start a coding agent with a model of the node."),
+        "launch": (
+            "mlxnode.cli.launch:launch",
+            "Start a coding agent with a model of the node.",
+        ),
         "bench": (
             "mlxnode.cli.bench:bench",
             "Measure this node, beside mlx_lm.server or other servers.",
