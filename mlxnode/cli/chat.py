@@ -96,7 +96,7 @@ def _talk(model: str | None, prompt: list[str], as_json: bool, options: dict[str
     conversation = Conversation(encodable(options["system"] or ""))
     with ended_by_signals():
         with waiting("looking for a node") as news:
-            connection = Connection(node, model, "chat", news)
+            connection = Connection(node, model, ["chat"], news)
         with connection:
             if not question:
                 _chat(connection, conversation, parameters, options)

@@ -46,7 +46,7 @@ def launch(
     The agent gets environment variables, arguments and temporary files. No file of yours is
     written. ARGUMENTS are those of the agent. The exit code is that of the agent.
     """
-    from mlxnode.client.connect import choose
+    from mlxnode.client.choosing import choose
     from mlxnode.client.requests import Client
     from mlxnode.launch.agents import AGENTS, Target
     from mlxnode.launch.start import find_program, start
@@ -59,8 +59,8 @@ def launch(
     endpoint, _ = wanted_node(options).endpoint()
     with Client(endpoint) as client:
         models = client.models()
-    found = choose(models, model, "chat")
-    small = choose(models, small_model, "chat") if small_model else found
+    found = choose(models, model, ["chat"])
+    small = choose(models, small_model, ["chat"]) if small_model else found
     target = Target(
         endpoint.url,
         endpoint.key,

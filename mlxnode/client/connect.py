@@ -1,12 +1,12 @@
 """From the command line to a node and a model of it: one that runs, or one of the command."""
 
 import contextlib
-import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlxnode.client.choosing import choose, find
 from mlxnode.client.endpoint import Endpoint, endpoint_of_config, endpoint_of_url
 from mlxnode.client.private_node import PrivateNode
 from mlxnode.client.requests import Client, Model
@@ -14,7 +14,6 @@ from mlxnode.config.file import LoadedConfig, load_config
 from mlxnode.errors import ConfigError, RequestError
 
 Say = Callable[[str], None]
-_SHOWN = 12  # ids in a message
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,15 @@ class Wanted:
 
 
 class Connection:
-    """A client of a node that serves a model of one type. The end of the block closes it.
+    """A client of a node and its model, of one of ``types``. The end of the block closes it.
 
     If no node answers, or the one that does has no such model, a node is started for the
     command, unless the command line names the node. ``say`` hears how far it is.
     """
 
-    def __init__(self, wanted: Wanted, model: str | None, type: str, say: Say):
+    def __init__(self, wanted: Wanted, model: str | None, types: Sequence[str], say: Say):
         self._wanted = wanted
-        self._type = type
+        self._types = types
         self._say = say
         self._private: PrivateNode | None = None
         self._closing = contextlib.ExitStack()
@@ -66,9 +65,9 @@ class Connection:
         """Another model of the same node.
 
         Raises:
-            RequestError: the node has no such model of this type.
+            RequestError: the node has no such model of these types.
         """
-        self.model = choose(self.client.models(), id, self._type)
+        self.model = choose(self.client.models(), id, self._types)
         return self.model
 
     def revive(self) -> None:
@@ -91,7 +90,7 @@ class Connection:
         if not is_offered and not endpoint.is_named and is_a_source(wanted or ""):
             self._say(f"the node at {endpoint.url} does not have {wanted}")
             return self._own_node(wanted, endpoint)
-        return client, choose(models, wanted, self._type)
+        return client, choose(models, wanted, self._types)
 
     def _own_node(self, wanted: str | None, endpoint: Endpoint) -> tuple[Client, Model]:
         arguments = [] if wanted is None else [wanted]
@@ -107,50 +106,9 @@ class Connection:
         models = client.models()
         # A path has another id.
         id = wanted if wanted is not None and find(models, wanted) else None
-        self.client, self.model = client, choose(models, id, self._type)
+        self.client, self.model = client, choose(models, id, self._types)
 
 
 def is_a_source(model: str) -> bool:
     """True if ``model`` says where its files are: a path, or a repository of the hub."""
     return "/" in model or model.endswith(".gguf") or Path(model).expanduser().exists()
-
-
-def find(models: Sequence[Model], wanted: str) -> Model | None:
-    """The model with the id or the alias ``wanted``."""
-    by_id = (model for model in models if model.id == wanted)
-    by_alias = (model for model in models if wanted in model.aliases)
-    return next(by_id, None) or next(by_alias, None)
-
-
-def choose(models: Sequence[Model], wanted: str | None, type: str) -> Model:
-    """The model ``wanted``; without one, a loaded one, else the first that has not failed.
-
-    Raises:
-        RequestError: there is none of this type.
-    """
-    of_type = [model for model in models if model.type == type]
-    if wanted is not None:
-        found = find(models, wanted)
-        if found is None:
-            ids = [model.id for model in models]
-            nearest = difflib.get_close_matches(wanted, ids, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"it has {listed(models)}"
-            raise RequestError(f"the node has no model {wanted}; {hint}")
-        if found.type != type:
-            others = f"; {type} models are {listed(of_type)}" if of_type else ""
-            raise RequestError(f"{found.id} is of type {found.type}, not {type}{others}")
-        return found
-    if not of_type:
-        raise RequestError(f"the node has no {type} model; it has {listed(models)}")
-    usable = [model for model in of_type if model.status != "failed"]
-    loaded = [model for model in usable if model.status in ("loaded", "ready")]
-    if not usable:
-        raise RequestError(f"{of_type[0].id} cannot be served: {of_type[0].reason}")
-    return (loaded or usable)[0]
-
-
-def listed(models: Sequence[Model]) -> str:
-    """The ids for a message."""
-    ids = [model.id for model in models]
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return f"{', '.join(ids[:_SHOWN])}{more}" if ids else "none"

@@ -56,6 +56,14 @@ def _in_repository(client: Client) -> Client:
     )
 
 
+def _opencode(workspace: Workspace) -> list[str]:
+    """The user's own settings hold as well: the folder is not in the project."""
+    own = workspace.home / ".config" / "opencode" / "opencode.json"
+    own.parent.mkdir(parents=True)
+    own.write_text('{"permission": {"external_directory": "allow"}}')
+    return ["run", workspace.question]
+
+
 _AIDER_OPTIONS = [
     "--edit-format=diff",
     "--map-tokens=0",
@@ -84,7 +92,7 @@ LAUNCHED = [
         "claude",
         lambda workspace: ["--print", "--allowed-tools=Bash,Read", "--", workspace.question],
     ),
-    _launched(OPENCODE, "opencode", lambda workspace: ["run", workspace.question]),
+    _launched(OPENCODE, "opencode", _opencode),
     _launched(QWEN_CODE, "qwen", lambda workspace: ["--yolo", workspace.question]),
     _launched(CLINE, "cline", lambda workspace: ["--auto-approve", "true", workspace.question]),
     _in_repository(_launched(AIDER_CHAT, "aider", lambda _: _AIDER_OPTIONS)),

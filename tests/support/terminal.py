@@ -14,7 +14,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[=>78]|\r")
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[=>78]|\r"
+)
 CTRL_C, CTRL_D = "\x03", "\x04"
 
 
