@@ -74,10 +74,45 @@ class ProcessFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     uptime: float | None  # of this incarnation
 
 
+class TrafficRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The requests of one key or to one model that ended in the window, and their tokens."""
+
+    id: str
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int  # of the prompt tokens
+    completion_tokens: int
+
+
+class Rates(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Tokens in a second, of the last seconds. ``models``: generated, by id."""
+
+    prompt: float = 0.0  # computed; those from a cache are not counted
+    generated: float = 0.0
+    models: dict[str, float] = {}
+
+
+class TrafficFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The last ``seconds`` seconds. The keys and models with the most tokens come first.
+
+    ``first_token_median`` and ``first_token_p95``: seconds from the head of a request to its
+    first token; None: no text was generated.
+    """
+
+    seconds: int
+    rates: Rates
+    keys: list[TrafficRow]
+    models: list[TrafficRow]
+    first_token_median: float | None = None
+    first_token_p95: float | None = None
+
+
 class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The whole node. ``engine`` is None until the engine has reported once.
 
     ``failed_models`` has the models that cannot be served, by id, each with the reason.
+    ``fits`` says in a few words whether each model fits into memory, by id, as far as that is
+    known; ``aliases`` are more names of models: name -> id.
     """
 
     version: str
@@ -89,3 +124,6 @@ class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     processes: list[ProcessFigures]
     failed_models: dict[str, str]
     engine: EngineFigures | None
+    traffic: TrafficFigures | None = None
+    fits: dict[str, str] = {}
+    aliases: dict[str, str] = {}

@@ -19,13 +19,12 @@ mlxnode check --deep && mlxnode serve
 @json_option
 def check(config: Path | None, deep: bool, as_json: bool) -> int:
     """Check the configuration and the models without serving."""
-    from mlxnode.cli.loading import resolve, warn
-    from mlxnode.config.file import load_config
+    from mlxnode.cli.loading import load, resolve, warn
     from mlxnode.errors import ModelError
     from mlxnode.models.resolve import failure_text
     from mlxnode.process.weigh import load_once, notations, weigh
 
-    loaded = load_config(config)
+    loaded = load(config)
     warn(loaded)
     models, failed = resolve(loaded)
     engine = loaded.config.engine

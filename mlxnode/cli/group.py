@@ -24,6 +24,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "mlxnode.cli.status:status",
             "Show what the running node does, and its memory.",
         ),
+        "reload": (
+            "mlxnode.cli.reload:reload",
+            "Let the running node read its configuration again.",
+        ),
         "usage": (
             "mlxnode.cli.usage:usage",
             "Show the requests and tokens of each key, by day and model.",
@@ -66,16 +70,22 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "mlxnode.cli.doctor:doctor",
             "Check this machine, its limits and the configuration.",
         ),
+        "completion": (
+            "mlxnode.cli.completion:completion",
+            "Print a script that completes commands and options in a shell.",
+        ),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 EXAMPLES = """\
-mlxnode serve                         serve the models of config.toml, else the demo models
+mlxnode serve                         serve the models of config.toml, else those on the disk
 mlxnode serve --config my.toml --address 0.0.0.0:8000
-mlxnode models                        what is registered, and whether it is on disk
+mlxnode serve ~/models/Qwen3-8B-4bit  this model only
+mlxnode models                        what is there, and whether it fits
 mlxnode check --deep && mlxnode serve
 mlxnode status                        what the running node does, and the memory it uses
+mlxnode reload                        after a change of the configuration or of the disk
 mlxnode usage --by key                what each key has used in the last 30 days
 mlxnode doctor                        does everything work on this machine?
 """

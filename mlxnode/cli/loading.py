@@ -1,14 +1,43 @@
-"""What commands do with a configuration that they have read."""
+"""The configuration of a command, with its models; and the port of the node that it is for."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlxnode.cli.chosen import choose
 from mlxnode.cli.output import say
 from mlxnode.cli.progress import download_bar
-from mlxnode.config.file import LoadedConfig
+from mlxnode.config.file import LoadedConfig, load_config, parse_address
 from mlxnode.config.tables import NodeConfig
 from mlxnode.errors import ModelError, NodeError
 from mlxnode.models.demo import DEMO_MODELS, demo_path, fetch_demo_model
+from mlxnode.models.discovery.complete import complete
 from mlxnode.models.resolve import Resolved, resolve_each
 
 _DEMO = "demo/"
+
+
+def load(
+    file: Path | None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    names: Sequence[str] = (),
+) -> LoadedConfig:
+    """The configuration with the models on the disk; with ``names``: with those models only.
+
+    Raises:
+        NodeError: the configuration is wrong, or a name means no model.
+    """
+    loaded = load_config(file, overrides=overrides)
+    if not names:
+        return complete(loaded, say)
+    return choose(complete(replace(loaded, is_discovering=True), say), names)
+
+
+def port_of(file: Path | None, address: str | None) -> int:
+    """The port of the node at ``address``, else of the node of the configuration."""
+    return load_config(file).port if address is None else parse_address(address)[1]
 
 
 def resolve(loaded: LoadedConfig) -> Resolved:

@@ -32,9 +32,9 @@ def emit(
     if isinstance(drawn, str):
         print(drawn)
         return
-    from mlxnode.cli.terminal import console
+    from mlxnode.cli.terminal import draw
 
-    console().print(drawn)
+    draw(drawn)
 
 
 def to_json(value: Any) -> str:
@@ -42,6 +42,13 @@ def to_json(value: Any) -> str:
     import msgspec
 
     return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain)).decode()
+
+
+def to_json_line(value: Any) -> str:
+    """``value`` as JSON in one line, for what is read line by line."""
+    import msgspec
+
+    return msgspec.json.encode(value, enc_hook=_plain).decode()
 
 
 def say(text: str) -> None:

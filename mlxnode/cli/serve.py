@@ -1,31 +1,56 @@
 """``mlxnode serve``: run a node until it is ended."""
 
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from mlxnode.cli.options import address_option, command, config_option
-from mlxnode.cli.output import program, say
+from mlxnode.cli.output import program, say, to_json_line
 from mlxnode.config.tables import LogLevel
 
+if TYPE_CHECKING:
+    from mlxnode.models.served import ServedModel
+
 EXAMPLES = """\
-mlxnode serve                                   the models of config.toml, else the demo models
+mlxnode serve                                 the models of config.toml, else those on the disk
+mlxnode serve ~/models/Qwen3-8B-4bit          this model only
+mlxnode serve smollm2-135m-instruct           a demo model
 mlxnode serve --config my.toml --address 0.0.0.0:8000
+mlxnode serve --address 127.0.0.1:0 --json    a free port, told on standard output
 """
 
 
 @command(EXAMPLES)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
 @config_option
 @address_option("Listen there instead.")
 @click.option("--workers", type=int, metavar="N", help="The number of HTTP processes.")
 @click.option("--log-level", type=click.Choice(get_args(LogLevel)), help="How much to log.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one line of JSON on standard output once the node is ready.",
+)
 def serve(
-    config: Path | None, address: str | None, workers: int | None, log_level: str | None
+    models: tuple[str, ...],
+    config: Path | None,
+    address: str | None,
+    workers: int | None,
+    log_level: str | None,
+    as_json: bool,
 ) -> int:
-    """Serve models over HTTP."""
-    from mlxnode.cli.loading import resolve, warn
-    from mlxnode.config.file import load_config
+    """Serve models over HTTP.
+
+    MODEL is an id or an alias of `mlxnode models`, a folder, a .gguf file, a Hugging Face
+    repository ("org/name") or a demo model. Default: the models of the configuration; without
+    any, those on the disk; without any, the demo models.
+    """
+    from mlxnode.cli.loading import load, resolve, warn
     from mlxnode.errors import ModelError
     from mlxnode.process.logging import set_up_logging
 
@@ -34,7 +59,7 @@ def serve(
         "server.workers": workers,
         "server.log_level": log_level,
     }
-    loaded = load_config(config, overrides=overrides)
+    loaded = load(config, overrides=overrides, names=models)
     node = loaded.config
     set_up_logging(node.server.log_level)
     warn(loaded)
@@ -43,23 +68,49 @@ def serve(
         return 0
 
     from mlxnode.models.resolve import failure_text
-    from mlxnode.process.access import AccessWatch, access_of
+    from mlxnode.process.access import access_of
+    from mlxnode.process.changes import NodeModels
+    from mlxnode.process.fits import FitWeigher
     from mlxnode.process.listener import listen, url_of
     from mlxnode.process.ready import ready_text
     from mlxnode.process.supervisor import Supervisor
+    from mlxnode.process.watch import ConfigWatch
 
     listener = listen(loaded.host, loaded.port)
-    models, failed = resolve(loaded)
-    if failed and (not models or node.server.require_all_models):
+    served, failed = resolve(loaded)
+    if failed and (not served or node.server.require_all_models):
         raise ModelError(f"{loaded.where}: {failure_text(node, failed)}")
     url = url_of(listener, "http" if loaded.certificate is None else "https")
+
+    def on_ready(failed: dict[str, str]) -> None:
+        say(ready_text(url, served, failed, loaded, program()))
+        if as_json:
+            _print_ready(url, served, failed)
+
     return Supervisor(
         node.without_secrets(),
-        models,
+        served,
         access_of(loaded),
         listener,
         failed=failed,
-        watch=AccessWatch(loaded, lambda: load_config(loaded.file, overrides=overrides)),
+        aliases=loaded.aliases,
+        watch=ConfigWatch(
+            loaded,
+            NodeModels(served, failed, loaded.aliases),
+            lambda: load(loaded.file, overrides=overrides, names=models),
+        ),
+        weigher=FitWeigher(node.engine),
         on_progress=say,
-        on_ready=lambda failed: say(ready_text(url, models, failed, loaded, program())),
+        on_ready=on_ready,
     ).run()
+
+
+def _print_ready(url: str, models: "Sequence[ServedModel]", failed: Mapping[str, str]) -> None:
+    served = [
+        {"id": model.id, "type": model.type, "context_length": model.context_length}
+        for model in models
+        if model.id not in failed
+    ]
+    ready = {"url": f"{url}/v1", "pid": os.getpid(), "models": served, "failed": failed}
+    with contextlib.suppress(OSError):  # whoever read it may be gone; the node goes on
+        print(to_json_line(ready), flush=True)

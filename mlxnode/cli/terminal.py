@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +30,17 @@ def console(*, stderr: bool = False) -> Console:
     return PlainConsole(
         stderr=stderr, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False
     )
+
+
+def draw(drawn: RenderableType) -> None:
+    """Print on standard output; without the spaces that fill lines, if it is no terminal."""
+    screen = console()
+    if screen.is_terminal:
+        screen.print(drawn)
+        return
+    with screen.capture() as capture:
+        screen.print(drawn)
+    print(*(line.rstrip() for line in capture.get().splitlines()), sep="\n")
 
 
 class Column(NamedTuple):

@@ -1,6 +1,8 @@
-"""The configuration without a configuration file: the demo models, on loopback."""
+"""The demo models: what is served without a configuration file and without other models."""
 
 from typing import Any
+
+from mlxnode.config.tables import ModelConfig
 
 
 def demo_tables() -> dict[str, Any]:
@@ -20,3 +22,9 @@ def demo_tables() -> dict[str, Any]:
             },
         }
     }
+
+
+def demo_models() -> dict[str, ModelConfig]:
+    """The models of these tables, by id."""
+    tables = demo_tables()["api"]["models"]
+    return {id: ModelConfig.model_validate(table) for id, table in tables.items()}

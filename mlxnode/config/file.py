@@ -6,15 +6,15 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import tomli
 from pydantic import BaseModel, ValidationError
 
 from mlxnode.config.certificate import Certificate, load_certificate
-from mlxnode.config.demo import demo_tables
+from mlxnode.config.demo import demo_models, demo_tables
 from mlxnode.config.exposure import check_address, check_files, secret_files
 from mlxnode.config.keys import ApiKey, load_api_keys
 from mlxnode.config.tables import NodeConfig
@@ -38,11 +38,21 @@ class ConfigSource:
         return self.file.parent if self.file else Path.cwd()
 
 
+class Skipped(NamedTuple):
+    """A folder or a file on the disk that looks like a model and is not served."""
+
+    id: str  # that it would have
+    path: Path
+    reason: str
+
+
 @dataclass(frozen=True)
 class LoadedConfig(ConfigSource):
     """A valid configuration, with its address parsed, its keys and its certificate read.
 
-    ``warnings`` say what is allowed and unwise.
+    ``warnings`` say what is allowed and unwise. ``aliases``, ``found`` and ``skipped`` are
+    about the models on the disk, once ``models.discovery`` has looked there: more names of
+    models, the ids of those without a table in the file, and what is not served.
     """
 
     config: NodeConfig
@@ -51,10 +61,19 @@ class LoadedConfig(ConfigSource):
     api_keys: list[ApiKey]
     certificate: Certificate | None = None
     warnings: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)  # name -> id
+    is_discovering: bool = False  # models are served without a table of their own
+    found: frozenset[str] = frozenset()
+    skipped: tuple[Skipped, ...] = ()
 
     @property
-    def access_files(self) -> list[Path]:
-        """The files that say who may enter: a change of them counts while the node runs."""
+    def is_demo(self) -> bool:
+        """True if no file and no command line names a model."""
+        return _is_demo(self, self.config)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the configuration: a change of them counts while the node runs."""
         api = self.config.api
         names = [*secret_files(api).values(), api.tls_certificate]
         files = [self.folder / Path(name).expanduser() for name in names if name is not None]
@@ -81,14 +100,34 @@ def load_config(
     config = _validate(tables, source.where)
     try:
         host, port = parse_address(config.api.address)
-        keys = load_api_keys(config.api, source.folder, environ)
+        enabled = config.server.discovery.enabled
+        has_models = bool(config.api.models) and not _is_demo(source, config)
+        is_discovering = not has_models if enabled is None else enabled
+        # A model that a key names can be found on the disk, and later.
+        names = [*config.api.models, *config.server.discovery.aliases]
+        keys = load_api_keys(
+            config.api, source.folder, environ, None if is_discovering else names
+        )
         certificate = load_certificate(config.api, source.folder)
         check_address(config.api, source.file, host, keys)
         warnings = check_files(config.api, source.file, source.folder, host)
     except ConfigError as error:
         raise ConfigError(f"{source.where}: {error}") from error
     config = _with_absolute_files(config, source)
-    return LoadedConfig(source.file, config, host, port, keys, certificate, tuple(warnings))
+    return LoadedConfig(
+        source.file,
+        config,
+        host,
+        port,
+        keys,
+        certificate,
+        tuple(warnings),
+        is_discovering=is_discovering,
+    )
+
+
+def _is_demo(source: ConfigSource, config: NodeConfig) -> bool:
+    return source.file is None and config.api.models == demo_models()
 
 
 def find_config(environ: Mapping[str, str]) -> Path | None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -63,10 +63,13 @@ def digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
 
-def load_api_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> list[ApiKey]:
+def load_api_keys(
+    api: ApiConfig, folder: Path, environ: Mapping[str, str], models: Collection[str] | None
+) -> list[ApiKey]:
     """The keys of ``[api]``, of its key files, of the environment and of ``[api.keys]``.
 
-    Relative paths are relative to ``folder``.
+    Relative paths are relative to ``folder``. The tables of the keys may name ``models`` only;
+    None: any.
 
     Raises:
         ConfigError: a key is unreadable, unusable or given twice, or there is no key.
@@ -79,7 +82,7 @@ def load_api_keys(api: ApiConfig, folder: Path, environ: Mapping[str, str]) -> l
         sources[key.digest] = source
     for name, table in api.keys.items():
         source = f"api.keys.{_check_name(name)}"
-        _check_models(table, source, api)
+        _check_models(table, source, models)
         allowed = None if table.models is None else frozenset(table.models)
         for digest in _digests_of_table(table, source, folder):
             if digest in keys:
@@ -213,10 +216,10 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_models(table: KeyConfig, source: str, api: ApiConfig) -> None:
+def _check_models(table: KeyConfig, source: str, models: Collection[str] | None) -> None:
     for model in table.models or []:
-        if model not in api.models:
-            known = ", ".join(api.models) or "none"
+        if models is not None and model not in models:
+            known = ", ".join(models) or "none"
             raise ConfigError(
                 f"{source}.models: no model is called {model!r}; there are {known}"
             )

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from mlxnode.doctor import limits, metal_tests, node, speed, system
+from mlxnode.doctor import limits, metal_tests, node, slow, speed, system
 from mlxnode.doctor.child import run_probe
 from mlxnode.doctor.findings import Section
 from mlxnode.doctor.render import as_markdown
@@ -20,6 +20,7 @@ def examine(config: Path | None) -> Iterator[Section]:
     section, loaded = node.check_node(config)
     yield section
     yield limits.check_limits()
+    yield slow.check_slow(loaded)
     yield run_probe(
         "device",
         timeout=_QUICK,

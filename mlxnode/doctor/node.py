@@ -10,6 +10,7 @@ from mlxnode.config.tables import NodeConfig
 from mlxnode.doctor.commands import output_of
 from mlxnode.doctor.findings import Finding, Section, gigabytes
 from mlxnode.errors import ConfigError, ModelError
+from mlxnode.models.discovery.complete import complete
 from mlxnode.models.files import find_files
 from mlxnode.models.fit import Weighed
 from mlxnode.models.resolve import ListedModel, list_models
@@ -21,7 +22,7 @@ _TIMEOUT = 1.0  # seconds for a program that holds the address to answer
 def check_node(path: Path | None) -> tuple[Section, LoadedConfig | None]:
     """The checks of the configuration at ``path``, which is returned if it is valid."""
     try:
-        loaded = load_config(path)
+        loaded = complete(load_config(path))
     except ConfigError as error:
         finding = Finding("configuration", "fail", str(error), "correct the file")
         return Section("Node", [finding]), None

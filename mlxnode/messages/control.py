@@ -200,13 +200,17 @@ class Settle(Message, frozen=True):
 
 
 class Usage(Message, frozen=True):
-    """A request of ``key`` to ``model`` has ended, and has used these numbers of tokens."""
+    """A request of ``key`` to ``model`` has ended, and has used these numbers of tokens.
+
+    ``first_output``: seconds from the head of the request to the engine's first output.
+    """
 
     key: str  # the id of the key, not the key
     model: str
     prompt: int
     cached: int  # of the prompt
     completion: int
+    first_output: float | None = None
 
 
 class Busy(Message, frozen=True):

@@ -10,8 +10,8 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
     """Base of all messages. The encoding is an array whose first element is the class name."""
 
 
-def encode(message: msgspec.Struct) -> bytes:
-    """The bytes of ``message`` on the wire."""
+def encode(message: Any) -> bytes:
+    """The bytes of ``message`` on the wire: a message, or a part of one."""
     return msgspec.msgpack.encode(message, enc_hook=_to_plain)
 
 

@@ -99,7 +99,7 @@ def _check_generates_text(model: ModelConfig, architecture: str, folder: Path) -
         )
     if not any((folder / name).exists() for name in _TOKENIZER_FILES):
         raise ModelError(f"there is no tokenizer in {folder}")
-    if model.type == "chat" and not _has_chat_template(folder):
+    if model.type == "chat" and not has_chat_template(folder):
         raise ModelError('it has no chat template; set type = "completion"')
 
 
@@ -113,7 +113,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _has_chat_template(folder: Path) -> bool:
+def has_chat_template(folder: Path) -> bool:
+    """True if the files in ``folder`` have a chat template."""
     if any((folder / name).exists() for name in _TEMPLATE_FILES):
         return True
     file = folder / "tokenizer_config.json"

@@ -1,13 +1,13 @@
 """All configured models: resolved for serving, or listed for the command line."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from mlxnode.config.tables import NodeConfig
 from mlxnode.errors import ConfigError, ModelError, reason_of
 from mlxnode.models.describe import describe
-from mlxnode.models.files import Progress, fetch_files, find_files
+from mlxnode.models.files import ModelFiles, Progress, fetch_files, find_files
 from mlxnode.models.served import ServedModel
 
 
@@ -57,9 +57,15 @@ def _line(config: NodeConfig, id: str, reason: object) -> str:
 
 
 def resolve_each(
-    config: NodeConfig, progress: Progress, *, folder: Path | None = None
+    config: NodeConfig,
+    progress: Progress,
+    *,
+    folder: Path | None = None,
+    fetch: Callable[[str, Path, Progress], ModelFiles] = fetch_files,
 ) -> Resolved:
     """Find, fetch and describe every configured model; a model that fails ends nothing.
+
+    ``fetch`` returns the files of a path, or raises why there are none.
 
     Raises:
         ConfigError: no model is configured, or a value exceeds the limit of its model.
@@ -69,7 +75,7 @@ def resolve_each(
     resolved = Resolved([], {})
     for id, model in config.api.models.items():
         try:
-            files = fetch_files(model.path, folder or Path.cwd(), progress)
+            files = fetch(model.path, folder or Path.cwd(), progress)
             resolved.models.append(describe(id, model, files))
         except ConfigError as error:
             raise ConfigError(_line(config, id, error)) from error

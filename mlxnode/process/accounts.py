@@ -4,6 +4,7 @@ from mlxnode.config.tables import NodeConfig
 from mlxnode.messages.control import Reserve, Settle, Usage, Used
 from mlxnode.process.child import Child
 from mlxnode.process.ledger import Ledger
+from mlxnode.process.traffic import Traffic
 from mlxnode.process.usage_keeper import UsageKeeper
 
 
@@ -12,6 +13,7 @@ class Accounts:
 
     def __init__(self, config: NodeConfig):
         self.ledger = Ledger(config.api)
+        self.traffic = Traffic()
         self._usage = UsageKeeper(config.server)
 
     def open(self) -> None:
@@ -35,6 +37,7 @@ class Accounts:
                 self.ledger.settle(holder, ticket, tokens)
             case Usage():
                 self._usage.add(message)
+                self.traffic.add(message)
 
     def forget(self, worker: Child) -> None:
         """Drop the reservations of a worker that has died."""

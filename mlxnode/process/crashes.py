@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import Counter
+from collections.abc import Iterable
 
 from mlxnode.messages.control import Suspects
 from mlxnode.process.step_record import StepRecord
@@ -33,6 +34,13 @@ class EngineCrashes:
     def suspects(self) -> Suspects:
         """What the engine has to know about requests."""
         return self._suspects.message
+
+    def forgive(self, model_ids: Iterable[str]) -> None:
+        """These models are other ones now, and may be loaded."""
+        for id in model_ids:
+            self.failed_models.pop(id, None)
+            self._load_crashes.pop(id, None)
+            self._proven.discard(id)
 
     def note_start(self) -> None:
         """A new engine starts: it works on nothing."""

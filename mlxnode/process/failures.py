@@ -32,16 +32,31 @@ class ModelFailures:
         """True if models are configured, and all of them failed."""
         return bool(self._model_ids) and len(self.reasons) == len(self._model_ids)
 
+    def replace(
+        self, model_ids: Iterable[str], found: Mapping[str, str], changed: Iterable[str]
+    ) -> None:
+        """Other models are configured. What children reported of ``changed`` ones is old."""
+        before, gone = self.reasons, set(changed)
+        self._model_ids = list(model_ids)
+        self._reports = {
+            child: {id: reason for id, reason in report.items() if id not in gone}
+            for child, report in self._reports.items()
+        } | {_START: found}
+        self._log(before)
+
     def update(self, child: str, failed: Mapping[str, str]) -> None:
         """Take the report of a child, and log the changes."""
         before = self.reasons
         self._reports[child] = failed
+        self._log(before)
+
+    def _log(self, before: Mapping[str, str]) -> None:
         after = self.reasons
         for id, reason in after.items():
             if id not in before:
                 log.error("api.models.%s cannot be served: %s", id, reason)
         for id in before:
-            if id not in after:
+            if id not in after and id in self._model_ids:
                 log.info("api.models.%s is served again", id)
 
     def describe(self) -> str:

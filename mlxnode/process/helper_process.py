@@ -1,4 +1,4 @@
-"""Processes that work for one worker, over a socket, until it ends."""
+"""Processes that work for one other process, over a socket, until it ends."""
 
 import socket
 import subprocess

@@ -4,14 +4,16 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from concurrent.futures import Future
 
 from mlxnode import __version__
 from mlxnode.figures import EngineFigures, NodeFigures, ProcessFigures
 from mlxnode.process.child import Child
-from mlxnode.process.failures import ModelFailures
 from mlxnode.process.listener import url_of
+from mlxnode.process.offer import Offer
 from mlxnode.process.status_socket import StatusSocket
+from mlxnode.process.traffic import Traffic
 
 _INTERVAL = 0.5  # seconds between two snapshots
 
@@ -26,17 +28,19 @@ class NodeStatus:
     def __init__(
         self,
         listener: socket.socket,
-        engine: Child,
-        workers: Sequence[Child],
-        failures: ModelFailures,
+        offer: Offer,
+        reload: Callable[[], Future[list[str]]] | None = None,
+        traffic: Traffic | None = None,
     ):
+        """``reload`` reads the configuration again, for a client of the status socket."""
         self._address = url_of(listener).removeprefix("http://")
-        self._engine = engine
-        self._failures = failures
-        self._children = [engine, *workers]
+        self._offer = offer
+        self._traffic = traffic or Traffic()
+        self._children = [offer.engine, *offer.workers]
         self._engine_figures: EngineFigures | None = None
         self._started_at = self._taken_at = time.monotonic()
-        self._socket = StatusSocket(listener.getsockname()[1], lambda: self._snapshot)
+        port = listener.getsockname()[1]
+        self._socket = StatusSocket(port, lambda: self._snapshot, reload)
         self._snapshot = self._take(self._started_at, is_draining=False)
 
     def open(self) -> None:
@@ -51,10 +55,11 @@ class NodeStatus:
         """Keep what the engine reports with a ``Pong``; workers report nothing."""
         if figures is not None:
             self._engine_figures = figures
+            self._traffic.note_engine(figures)
 
     def update(self, now: float, *, is_draining: bool) -> None:
         """Take a snapshot if the last one is old."""
-        if not self._engine.is_ready:
+        if not self._offer.engine.is_ready:
             self._engine_figures = None
         if now - self._taken_at >= _INTERVAL:
             self._snapshot = self._take(now, is_draining)
@@ -69,8 +74,11 @@ class NodeStatus:
             descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             is_draining=is_draining,
             processes=[_figures_of(child, now) for child in self._children],
-            failed_models=self._failures.reasons,
+            failed_models=self._offer.failures.reasons,
             engine=self._engine_figures,
+            traffic=self._traffic.figures(),
+            fits={id: weighed.short for id, weighed in self._offer.fits.verdicts.items()},
+            aliases=dict(self._offer.models.aliases),
         )
 
 

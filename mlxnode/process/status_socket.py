@@ -1,9 +1,11 @@
-"""The status socket: a Unix-domain socket of the supervisor that tells the node's figures.
+"""The status socket: a Unix-domain socket of the supervisor, for its owner's commands.
 
-Each connection gets one JSON document, ``figures.NodeFigures``, and is closed. Only the owner
-of the node can connect: the folder of the socket is the owner's alone.
+A client writes one line, ``status`` or ``reload``. It gets one JSON document,
+``figures.NodeFigures`` or ``Reloaded``, perhaps after some spaces, and nothing more.
+Only the owner of the node can connect: the folder of the socket is the owner's alone.
 """
 
+import concurrent.futures
 import contextlib
 import logging
 import os
@@ -12,13 +14,17 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from mlxnode.errors import StatusError
+from mlxnode.errors import ConfigError, NodeError, StatusError, reason_of
 from mlxnode.figures import NodeFigures
 from mlxnode.models.cache_folder import cache_folder
+
+STATUS, RELOAD = b"status\n", b"reload\n"
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -26,6 +32,8 @@ _MAX_PATH = 103  # bytes of an AF_UNIX path on macOS, without the zero at its en
 _BACKLOG = 128  # clients that wait; macOS has no longer queue
 CLIENT_TIMEOUT = 1.0  # seconds for a client to read its document
 READ_TIMEOUT = 5.0  # seconds for the node to answer
+_KEEP_ALIVE = 1.0  # seconds between two spaces, while a reload takes time
+_MAX_REQUEST = 64  # bytes
 _PAUSE = 1.0  # seconds after an accept that failed, while the system has no descriptor left
 
 
@@ -44,20 +52,50 @@ def _temporary_folder() -> Path:
         return Path("/tmp")
 
 
+class Reloaded(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a reload has changed, or why it has changed nothing."""
+
+    changes: list[str] = []
+    error: str | None = None
+
+
 def read_status(port: int) -> NodeFigures:
     """The figures of the node that listens on ``port``.
 
     Raises:
         StatusError: no node answers there, or it has another version of the figures.
     """
-    path = status_path(port)
+    return _ask(port, STATUS, NodeFigures)
+
+
+def ask_reload(port: int) -> list[str]:
+    """Let the node that listens on ``port`` read its configuration; returns what has changed.
+
+    It returns once the node works as its configuration says, downloads included.
+
+    Raises:
+        ConfigError: the configuration is wrong, so the node goes on as it was.
+        StatusError: no node answers there, or it has another version.
+    """
+    reloaded = _ask(port, RELOAD, Reloaded)
+    if reloaded.error is not None:
+        raise ConfigError(reloaded.error)
+    return reloaded.changes
+
+
+Answer = TypeVar("Answer", NodeFigures, Reloaded)
+
+
+def _ask(port: int, request: bytes, kind: type[Answer]) -> Answer:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(READ_TIMEOUT)
-            connection.connect(str(path))
+            connection.connect(str(status_path(port)))
+            with contextlib.suppress(BrokenPipeError):  # an older node reads nothing
+                connection.sendall(request)
             with connection.makefile("rb") as stream:
                 data = stream.read()
-        return msgspec.json.decode(data, type=NodeFigures)
+        return msgspec.json.decode(data, type=kind)
     except OSError as error:
         reason = error.strerror or error
         raise StatusError(f"no node answers on port {port}: {reason}") from error
@@ -68,13 +106,20 @@ def read_status(port: int) -> NodeFigures:
 class StatusSocket:
     """Answers each client with the figures of the moment, on a thread of its own.
 
-    ``figures`` is called on that thread. A client that does not read is dropped, and meanwhile
-    nobody waits but other clients.
+    ``figures`` is called on that thread. A client that does not write or read is dropped, and
+    meanwhile nobody waits but other clients. ``reload`` reads the configuration again; a thread
+    for each such client waits for its result, the changes.
     """
 
-    def __init__(self, port: int, figures: Callable[[], NodeFigures]):
+    def __init__(
+        self,
+        port: int,
+        figures: Callable[[], NodeFigures],
+        reload: Callable[[], Future[list[str]]] | None = None,
+    ):
         self._path = status_path(port)
         self._figures = figures
+        self._reload = reload
         self._socket: socket.socket | None = None
         self._inode = 0
         self._closed = threading.Event()
@@ -143,9 +188,65 @@ class StatusSocket:
             except OSError:
                 self._closed.wait(_PAUSE)
                 continue
-            with connection, contextlib.suppress(OSError):
+            try:
                 connection.settimeout(CLIENT_TIMEOUT)
+                self._answer(connection)
+            except OSError:
+                connection.close()
+
+    def _answer(self, connection: socket.socket) -> None:
+        request = _read_line(connection)
+        if request == RELOAD:
+            # It can take as long as a download.
+            threading.Thread(
+                target=self._answer_reload, args=(connection,), name="reload", daemon=True
+            ).start()
+            return
+        with connection:
+            if request == STATUS:
                 connection.sendall(msgspec.json.encode(self._figures()))
+            elif request:
+                unknown = Reloaded(error=f"unknown request {request!r}")
+                connection.sendall(msgspec.json.encode(unknown))
+
+    def _answer_reload(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            answer = self._wait_for_reload(connection)
+            connection.sendall(msgspec.json.encode(answer))
+
+    def _wait_for_reload(self, connection: socket.socket) -> Reloaded:
+        """Keep the client waiting until there is an answer.
+
+        Raises:
+            OSError: the client has left.
+        """
+        if self._reload is None:
+            return Reloaded(error="this node reads its configuration at its start only")
+        future = self._reload()
+        while True:
+            done, _ = concurrent.futures.wait([future], _KEEP_ALIVE)
+            if self._closed.is_set():
+                return Reloaded(error="the node is ending")
+            if done:
+                break
+            connection.sendall(b" ")
+        try:
+            return Reloaded(changes=future.result())
+        except Exception as error:  # whatever the configuration holds
+            return Reloaded(
+                error=str(error) if isinstance(error, NodeError) else reason_of(error)
+            )
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    """The request of a client, with its line end if it is whole."""
+    request = b""
+    while not request.endswith(b"\n") and len(request) < _MAX_REQUEST:
+        piece = connection.recv(_MAX_REQUEST - len(request))
+        if not piece:
+            break
+        request += piece
+    return request
 
 
 def _connect(path: Path) -> socket.socket:

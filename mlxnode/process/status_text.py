@@ -2,12 +2,20 @@
 
 from collections.abc import Sequence
 
-from mlxnode.figures import EngineFigures, ModelFigures, NodeFigures, ProcessFigures
+from mlxnode.figures import (
+    EngineFigures,
+    ModelFigures,
+    NodeFigures,
+    ProcessFigures,
+    TrafficFigures,
+    TrafficRow,
+)
 from mlxnode.process.text_table import aligned
 
 _PROCESS_HEADER = ("PROCESS", "PID", "STATE", "UP", "STARTS")
 _MODEL_HEADER = (
     "MODEL",
+    "STATE",
     "WEIGHTS",
     "RUNNING",
     "WAITING",
@@ -20,7 +28,7 @@ _MODEL_HEADER = (
 
 def status_text(figures: NodeFigures) -> str:
     """Some aligned lines; sizes with their unit, tokens counted since the engine's start."""
-    state = "draining" if figures.is_draining else f"up {_duration(figures.uptime)}"
+    state = "draining" if figures.is_draining else f"up {duration_text(figures.uptime)}"
     lines = [
         f"mlxnode {figures.version} at {figures.address}, {state}, pid {figures.pid}, "
         f"at most {figures.descriptor_limit} open files a process",
@@ -34,8 +42,10 @@ def status_text(figures: NodeFigures) -> str:
         lines += aligned(_memory_rows(figures.engine), left=3)
         lines += [
             "",
-            *aligned([_MODEL_HEADER, *map(_model_row, figures.engine.models)], left=1),
+            *aligned([_MODEL_HEADER, *map(_model_row, figures.engine.models)], left=2),
         ]
+    if figures.traffic is not None:
+        lines += ["", *_traffic_lines(figures.traffic)]
     if figures.failed_models:
         failed = [f"{id}: {reason}" for id, reason in figures.failed_models.items()]
         lines += ["", "FAILED MODELS", *failed]
@@ -44,7 +54,7 @@ def status_text(figures: NodeFigures) -> str:
 
 def _process_row(process: ProcessFigures) -> Sequence[str]:
     pid = "-" if process.pid is None else str(process.pid)
-    uptime = "-" if process.uptime is None else _duration(process.uptime)
+    uptime = "-" if process.uptime is None else duration_text(process.uptime)
     return process.name, pid, process.state, uptime, str(process.starts)
 
 
@@ -52,21 +62,21 @@ def _memory_rows(engine: EngineFigures) -> list[Sequence[str]]:
     memory = engine.memory
     prefixes = sum(model.work.prefix_bytes for model in engine.models)
     return [
-        ("MEMORY", "limit", _size(memory.limit)),
-        ("", "active", f"{_size(memory.active)}, peak {_size(memory.peak)}"),
+        ("MEMORY", "limit", size_text(memory.limit)),
+        ("", "active", f"{size_text(memory.active)}, peak {size_text(memory.peak)}"),
         (
             "",
             "buffer cache",
-            f"{_size(memory.buffer_cache)} of {_size(memory.buffer_cache_limit)}",
+            f"{size_text(memory.buffer_cache)} of {size_text(memory.buffer_cache_limit)}",
         ),
-        ("", "footprint", _size(memory.footprint)),
+        ("", "footprint", size_text(memory.footprint)),
         (
             "",
             "KV caches",
-            f"{_size(memory.kv_claimed)} of {_size(memory.kv_total)} claimed, "
-            f"{_size(prefixes)} for prefixes",
+            f"{size_text(memory.kv_claimed)} of {size_text(memory.kv_total)} claimed, "
+            f"{size_text(prefixes)} for prefixes",
         ),
-        ("", "wired", _size(memory.wired_limit) if memory.wired_limit else "off"),
+        ("", "wired", size_text(memory.wired_limit) if memory.wired_limit else "off"),
         ("", "pressure", memory.pressure),
     ]
 
@@ -81,14 +91,53 @@ def _model_row(model: ModelFigures) -> Sequence[str]:
         work.generated_tokens,
         work.prefix_entries,
     )
-    return (model.id, _size(model.weight_bytes), *map(str, counts))
+    weights = size_text(model.weight_bytes) if model.weight_bytes else "-"
+    return (model.id, state_text(model), weights, *map(str, counts))
 
 
-def _size(size: int) -> str:
+def _traffic_lines(traffic: TrafficFigures) -> list[str]:
+    """The rates of the moment, then the requests of each key that ended in the window."""
+    rates = traffic.rates
+    rows: list[Sequence[str]] = [
+        ("TRAFFIC", "prompt", f"{rates.prompt:.0f} tokens/s"),
+        ("", "generated", f"{rates.generated:.1f} tokens/s"),
+        ("", "first token", first_token_text(traffic)),
+    ]
+    lines = aligned(rows, left=3)
+    if traffic.keys:
+        header = (f"KEY, LAST {traffic.seconds} S", "REQUESTS", "PROMPT", "CACHED", "GENERATED")
+        lines += ["", *aligned([header, *map(_key_row, traffic.keys)], left=1)]
+    return lines
+
+
+def _key_row(row: TrafficRow) -> Sequence[str]:
+    counts = (row.requests, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
+    return (row.id, *map(str, counts))
+
+
+def state_text(model: ModelFigures) -> str:
+    """Whether the model is loaded, since when it is idle, and whether it stays."""
+    text = model.state
+    if model.state == "loaded" and model.idle_seconds is not None and model.idle_seconds >= 1:
+        text += f", idle {duration_text(model.idle_seconds)}"
+    return f"{text}, pinned" if model.is_pinned else text
+
+
+def first_token_text(traffic: TrafficFigures) -> str:
+    """The times to the first token, or that no text was generated."""
+    median, p95 = traffic.first_token_median, traffic.first_token_p95
+    if median is None or p95 is None:
+        return f"no text in the last {traffic.seconds} s"
+    return f"{median:.2f} s median, {p95:.2f} s p95"
+
+
+def size_text(size: int) -> str:
+    """Bytes with their unit."""
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Seconds in the two largest units."""
     minutes, whole = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -11,53 +11,51 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
-from mlxnode.config.file import LoadedConfig
 from mlxnode.config.tables import NodeConfig
+from mlxnode.errors import StatusError
 from mlxnode.messages.control import (
     Access,
     Busy,
     ChildToSupervisor,
     Cleared,
     Connected,
-    Drain,
-    FailedModels,
     Fatal,
-    Ping,
     Pong,
     Progress,
     Ready,
     Reserve,
     Settle,
     StepFailed,
-    Stop,
     Usage,
     Used,
 )
+from mlxnode.models.fit import Weighed
 from mlxnode.models.served import ServedModel
-from mlxnode.process.access import AccessWatch, hand_out
 from mlxnode.process.accounts import Accounts
+from mlxnode.process.changes import NodeModels
 from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.crashes import MAX_LOAD_CRASHES, EngineCrashes
 from mlxnode.process.descriptors import raise_descriptor_limit
-from mlxnode.process.failures import ModelFailures
+from mlxnode.process.ending import Ending
+from mlxnode.process.fits import FitWeigher
+from mlxnode.process.liveness import Liveness
+from mlxnode.process.offer import Offer
 from mlxnode.process.private_folder import PrivateFolder
 from mlxnode.process.signals import catch_signals, has_terminal
 from mlxnode.process.silence import EngineSilence
 from mlxnode.process.sleep import SleepBlocker
 from mlxnode.process.status import NodeStatus
+from mlxnode.process.watch import ConfigWatch, Reload
 from mlxnode.process.wiring import Wiring
 
 log = logging.getLogger("mlxnode.supervisor")
 
 TICK = 0.1  # seconds
-LATE = 1.0  # seconds between two ticks, above which the supervisor itself did not run
-DRAIN_GRACE = 3.0  # seconds beyond drain_timeout before a worker is killed
-STOP_GRACE = 3.0  # seconds for the engine to end
 MAX_FAILED_STARTS = 3  # of a child that was never ready
 
 ENGINE = "mlxnode.engine.entry:run_engine"
 WORKER = "mlxnode.server.worker:run_worker"
-_Event = ChildEvent | signal.Signals | LoadedConfig
+_Event = ChildEvent | signal.Signals | Reload | tuple[ServedModel, Weighed]
 
 
 class Supervisor:
@@ -71,7 +69,9 @@ class Supervisor:
         listener: socket.socket,
         *,
         failed: Mapping[str, str] | None = None,
-        watch: AccessWatch | None = None,
+        aliases: Mapping[str, str] | None = None,
+        watch: ConfigWatch | None = None,
+        weigher: FitWeigher | None = None,
         on_ready: Callable[[dict[str, str]], None] = lambda failed: None,
         on_progress: Callable[[str], None] = lambda text: None,
         engine_entry: str = ENGINE,
@@ -79,19 +79,17 @@ class Supervisor:
     ):
         """``failed`` has the configured models that are not in ``models``, with the reasons.
 
-        ``watch`` finds new keys. ``on_ready`` is called with all failed models, once the others
-        are served.
+        ``aliases`` are more names of models: name -> id. ``watch`` finds changes of the
+        configuration, and ``weigher`` which models fit. ``on_ready`` is called with all failed
+        models, once the others are served.
         """
-        self._config = config
-        self._failures = ModelFailures(config.api.models, failed or {})
         self._listener = listener
         self._on_ready = on_ready
         self._on_progress = on_progress
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._watch = watch
+        self._watch, self._weigher = watch, weigher
         self._accounts = Accounts(config)
         self._store = store = PrivateFolder() if config.server.response_store else None
-        self._models = models
         self._crashes = EngineCrashes()
         self._engine = Child("engine", engine_entry, (), self._events.put)
         self._workers = [
@@ -106,13 +104,20 @@ class Supervisor:
         self._busy: set[Child] = set()  # the workers with running requests
         self._sleep_blocker = SleepBlocker() if config.server.prevent_sleep else None
         self._has_terminal = has_terminal()  # now: later, the terminal may be closed
-        self._status = NodeStatus(listener, self._engine, self._workers, self._failures)
+        self._offer = Offer(
+            config,
+            NodeModels(models, dict(failed or {}), aliases or {}),
+            self._engine,
+            self._workers,
+            self._crashes,
+        )
+        ask, traffic = watch and watch.ask, self._accounts.traffic
+        self._status = NodeStatus(listener, self._offer, ask, traffic)
         self._wiring = Wiring()
         self._silence = EngineSilence(self._engine, self._workers)
         self._was_ready = False
-        self._deadline: float | None = None  # of the drain, or of the engine's end
-        self._is_draining = False
-        self._ticked_at = time.monotonic()
+        self._ending = Ending(self._engine, self._workers, config.server.drain_timeout)
+        self._liveness = Liveness(self._children, config.server.hang_timeout)
         self._exit_code: int | None = None
 
     def run(self) -> int:
@@ -123,6 +128,8 @@ class Supervisor:
         self._accounts.open()
         if self._watch is not None:
             self._watch.start(self._events.put)
+        if self._weigher is not None:
+            self._weigher.start(lambda model, weighed: self._events.put((model, weighed)))
         self._crashes.record.open()
         try:
             if self._open_store():
@@ -135,6 +142,8 @@ class Supervisor:
             if self._sleep_blocker is not None:
                 self._sleep_blocker.release()
             self._status.close()
+            if self._weigher is not None:
+                self._weigher.close()
             self._kill_all()
             self._accounts.close()
             self._crashes.record.close()
@@ -155,8 +164,10 @@ class Supervisor:
             return
         if isinstance(event, signal.Signals):
             self._on_signal(event)
-        elif isinstance(event, LoadedConfig):
-            hand_out(event, self._accounts.ledger, self._workers)
+        elif isinstance(event, Reload):
+            self._on_reload(event)
+        elif isinstance(event, tuple):
+            self._offer.note_fit(*event)
         elif event.is_current:
             self._on_child_event(event.child, event.message)
 
@@ -164,8 +175,9 @@ class Supervisor:
         match message:
             case None:
                 self._on_death(child)
-            case Pong(_, figures):
+            case Pong(sequence, figures):
                 child.mark_heard()
+                self._offer.note_pong(child, sequence)
                 self._status.note_engine(figures)
             case Progress(text, model):
                 child.mark_progress(is_told=bool(text or model))
@@ -200,9 +212,8 @@ class Supervisor:
     def _start(self, child: Child) -> None:
         if child is self._engine:
             self._crashes.note_start()
-            skipped = self._crashes.failed_models
-            models = [model for model in self._models if model.id not in skipped]
-            child.arguments = (self._config, models, self._crashes.record)
+            offer = self._offer
+            child.arguments = (offer.config, offer.engine_models, self._crashes.record)
         try:
             child.start()
         except OSError as error:
@@ -218,24 +229,18 @@ class Supervisor:
 
     def _on_signal(self, number: signal.Signals) -> None:
         # A closing terminal signals twice: the system does, and so does the shell.
-        if number == signal.SIGHUP and (self._is_draining or not self._has_terminal):
+        if number == signal.SIGHUP and (self._ending.has_begun or not self._has_terminal):
             log.info("SIGHUP: going on")
             if self._watch is not None:
                 self._watch.ask()
             return
-        if self._is_draining:
+        if self._ending.has_begun:
             log.info("%s again: ending now", number.name)
             self._exit_code = 128 + number
             return
         log.info("%s: draining", number.name)
-        self._is_draining = True
         self._listener.close()
-        timeout = self._config.server.drain_timeout
-        self._deadline = time.monotonic() + timeout + DRAIN_GRACE
-        for child in self._children:
-            child.restart_at = None
-        for worker in self._workers:
-            worker.send(Drain(timeout) if worker.is_ready else Stop())
+        self._ending.begin()
         self._end_engine_after_workers()
 
     def _on_death(self, child: Child) -> None:
@@ -244,7 +249,7 @@ class Supervisor:
         self._wiring.drop(child)
         if child is not self._engine:
             self._accounts.forget(child)
-        if self._is_draining:
+        if self._ending.has_begun:
             log.debug("%s", how)
             self._end_engine_after_workers()
         elif child is self._engine:
@@ -262,13 +267,8 @@ class Supervisor:
             self._start_again(self._engine, how, at_once=is_known)
 
     def _end_engine_after_workers(self) -> None:
-        if any(worker.is_alive for worker in self._workers):
-            return
-        if not self._engine.is_alive:
+        if self._ending.go_on():
             self._exit_code = 0
-            return
-        self._engine.send(Stop())
-        self._deadline = time.monotonic() + STOP_GRACE
 
     def _fail(self, text: str) -> None:
         """End the command: a child cannot start, so there is nothing to serve."""
@@ -277,16 +277,23 @@ class Supervisor:
 
     def _on_failed_models(self, reporter: str, failed: dict[str, str]) -> None:
         """Tell all workers which models the node does not serve, before they are connected."""
-        self._failures.update(reporter, failed)
-        reasons = self._failures.reasons
-        if reasons and self._config.server.require_all_models:
-            id, reason = next(iter(reasons.items()))
-            self._fail(f"api.models.{id}: {reason}")
-        elif self._failures.is_nothing_left:
-            self._fail(f"no model can be served:\n{self._failures.describe()}")
-        for worker in self._workers:
-            if worker.is_ready:
-                worker.send(FailedModels(reasons))
+        self._offer.note_failed(reporter, failed)
+        if not self._was_ready and (reason := self._offer.why_not_to_start()):
+            self._fail(reason)
+
+    def _on_reload(self, reload: Reload) -> None:
+        if self._ending.has_begun:
+            reload.refuse(StatusError("the node is ending"))
+            return
+        keys = {key.id for key in reload.loaded.api_keys}
+        self._accounts.ledger.replace(reload.loaded.config.api, keys)
+        self._offer.replace(reload)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Find out which models fit, once others do not wait for that."""
+        if self._weigher is not None and self._was_ready:
+            self._weigher.weigh(self._offer.unweighed)
 
     # --- connections ----------------------------------------------------------------
 
@@ -297,8 +304,10 @@ class Supervisor:
             self._crashes.note_ready()
             child.send(self._crashes.suspects)
         self._on_failed_models(child.name, failed)
-        if self._is_draining:
+        if self._ending.has_begun:
             return
+        if child is not self._engine:
+            self._offer.tell(child)
         for worker in self._workers if child is self._engine else [child]:
             self._wiring.connect(worker, self._engine)
             self._silence.tell(worker)
@@ -308,7 +317,8 @@ class Supervisor:
         self._wiring.acknowledge(pipe_id, child)
         if not self._was_ready and self._is_complete:
             self._was_ready = True
-            self._on_ready(self._failures.reasons)
+            self._on_ready(self._offer.failures.reasons)
+            self._weigh()
 
     @property
     def _is_complete(self) -> bool:
@@ -317,28 +327,16 @@ class Supervisor:
     # --- time -----------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
-        if now - self._ticked_at > LATE:  # stopped by ctrl-Z, say, and its children too
-            for child in self._children:
-                child.mark_heard()
-        self._ticked_at = now
         if self._sleep_blocker is not None:
             self._sleep_blocker.update(bool(self._busy), now)
-        self._status.update(now, is_draining=self._is_draining)
+        self._status.update(now, is_draining=self._ending.has_begun)
         self._silence.update(now)
+        self._offer.update(now)
         for child in self._children:
             if child.restart_at is not None and now >= child.restart_at:
                 self._start(child)
-            if child.is_ping_due(now):
-                child.send(Ping(child.incarnation))
-            if child.is_hung(now, self._config.server.hang_timeout):
-                log.warning("%s does not answer; killing it", child.name)
-                child.kill()
-        if self._deadline is not None and now > self._deadline:
-            late = [child for child in self._workers if child.is_alive] or [self._engine]
-            for child in late:
-                log.warning("%s did not end in time; killing it", child.name)
-                child.kill()
-            self._deadline = now + STOP_GRACE
+        self._liveness.update(now)
+        self._ending.update(now)
 
     def _kill_all(self) -> None:
         for child in self._children:

@@ -23,7 +23,10 @@ Result = TypeVar("Result")
 
 
 def weigh(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, Weighed]:
-    """The verdict on each model, by id, if those before it are loaded."""
+    """The verdict on each model, by id, if the preloaded ones before it are loaded.
+
+    A model that is loaded when it is asked for is judged as if it were alone.
+    """
     found = _in_child(_weigh, models, config)
     if found is None:  # the files of a model ended the process
         unknown = Weighed("?", "the process that looks at the files has died", False)
@@ -72,7 +75,12 @@ def _in_child(
 
 def _weigh(models: list[ServedModel], config: EngineConfig) -> dict[str, Weighed]:
     importlib.import_module(_PREPARE).prepare_process()
-    return importlib.import_module(_WEIGH).weigh(models, config)
+    weigh = importlib.import_module(_WEIGH).weigh
+    found = weigh([model for model in models if model.preload], config)
+    for model in models:
+        if not model.preload:
+            found |= weigh([model], config)
+    return found
 
 
 def _load(models: list[ServedModel], config: EngineConfig) -> dict[str, str]:

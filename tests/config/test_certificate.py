@@ -51,7 +51,7 @@ def test_certificate_is_read_relative_to_the_file(write, tmp_path):
     file = write(table(made.certificate.name, made.key.name))
     loaded = load_config(file, environ={})
     assert loaded.certificate == read(made)
-    assert loaded.access_files == [file, made.key, made.certificate]
+    assert loaded.files == [file, made.key, made.certificate]
     assert load_config(write(OPEN), environ={}).certificate is None
 
 

@@ -14,7 +14,8 @@ MODELS = {name: {"path": f"/{name}", "type": "chat"} for name in ("m", "org/n")}
 
 
 def load(folder: Path, environ: dict[str, str] | None = None, **api: Any) -> list[ApiKey]:
-    return load_api_keys(ApiConfig.model_validate(api), folder, environ or {})
+    tables = ApiConfig.model_validate(api)
+    return load_api_keys(tables, folder, environ or {}, list(tables.models))
 
 
 def error_of(folder: Path, environ: dict[str, str] | None = None, **api: Any) -> str:

@@ -195,7 +195,18 @@ def test_status_text_is_aligned_and_has_units():
     assert "buffer cache  5.0 MB of 2.00 GB" in text
     assert "1.00 GB of 8.00 GB claimed, 0.20 GB for prefixes" in text
     assert "pressure      admission paused" in text
-    assert lines[-1].split() == [*["mine", "9.00", "GB", "3", "2", "1000", "400", "77", "4"]]
+    assert lines[-1].split() == [
+        "mine",
+        "loaded",
+        "9.00",
+        "GB",
+        "3",
+        "2",
+        "1000",
+        "400",
+        "77",
+        "4",
+    ]
 
 
 def test_status_text_without_an_engine_says_so():

@@ -13,7 +13,7 @@ from support.tools import require_program
 
 from mlxnode.config.file import load_config
 from mlxnode.config.tables import ServerConfig
-from mlxnode.process.supervisor import DRAIN_GRACE, STOP_GRACE
+from mlxnode.process.ending import DRAIN_GRACE, STOP_GRACE
 
 ROOT = Path(__file__).parents[2]
 FORMULA = ROOT / "Formula" / "mlxnode.rb"

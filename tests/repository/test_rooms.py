@@ -38,7 +38,7 @@ MAY_IMPORT = {
         "models",
         "process",
     ],
-    "cli": ["config", "doctor", "errors", "models", "process"],
+    "cli": ["config", "doctor", "errors", "figures", "models", "process"],
     # The engine.
     "engine.work": ["figures", "messages"],
     "engine.fairness": [],

@@ -6,6 +6,7 @@ file itself.
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ TENSORS = "tensors.json"  # in the folder: the values of each Tensor
 _FORMAT = 3  # of the folder; a folder of another format is made anew
 
 
-def model_folder(file: Path) -> Path:
+def model_folder(file: Path, progress: Callable[[str], None] = lambda text: None) -> Path:
     """A folder with config.json and the tokenizer's files of the GGUF ``file``.
 
     Each version of mlxnode makes the folder once and keeps it in the cache, under a key of
-    the file's path, size and modification time.
+    the file's path, size and modification time. ``progress`` is told when it is made.
 
     Raises:
         ModelError: the file is not a GGUF file, or its contents are not supported.
@@ -35,9 +36,12 @@ def model_folder(file: Path) -> Path:
         f"{__version__}\0{_FORMAT}\0{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
     )
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return build_once(
-        cache_folder() / "gguf" / f"{file.stem}-{key}", lambda folder: _write(file, folder)
-    )
+
+    def build(folder: Path) -> None:
+        progress(f"reading the tokenizer of {file.name}, once")
+        _write(file, folder)
+
+    return build_once(cache_folder() / "gguf" / f"{file.stem}-{key}", build)
 
 
 def _write(file: Path, folder: Path) -> None:

@@ -75,6 +75,22 @@ def read_header(file: Path) -> tuple[Metadata, list[Tensor]]:
         raise ModelError(f"{file}: not a readable GGUF file: {error}") from error
 
 
+def first_value(file: Path, key: str) -> Any:
+    """The value of ``key`` in the metadata, which is read no further; None: it is not there.
+
+    Raises:
+        ModelError: the file is not a GGUF file, or its header is damaged.
+    """
+    try:
+        with (
+            file.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return _Reader(data).first(key)
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{file}: not a readable GGUF file: {error}") from error
+
+
 def parse_header(data: bytes | mmap.mmap) -> tuple[Metadata, list[Tensor]]:
     """The same of the bytes of a file.
 
@@ -92,16 +108,29 @@ class _Reader:
         self._num_elements = 0  # of arrays so far
 
     def read(self) -> tuple[Metadata, list[Tensor]]:
+        num_tensors, num_entries = self._counts()
+        metadata = self._metadata(num_entries)
+        described = [self._tensor() for _ in range(num_tensors)]
+        return metadata, self._placed(described, _alignment(metadata))
+
+    def first(self, key: str) -> Any:
+        """The value of ``key``; None: it is not there."""
+        _, num_entries = self._counts()
+        for _ in range(num_entries):
+            name = self._string("a key", _MAX_KEY)
+            value = self._value(name, self._number("I"))
+            if name == key:
+                return value
+        return None
+
+    def _counts(self) -> tuple[int, int]:
+        """The numbers of tensors and of keys."""
         if self._take(4) != _MAGIC:
             raise ValueError("it does not begin with GGUF")
         version = self._number("I")
         if version not in _VERSIONS:
             raise ValueError(f"version {version}; versions 2 and 3 are supported")
-        num_tensors = self._count("tensors", _MIN_TENSOR)
-        num_entries = self._count("keys", _MIN_ENTRY)
-        metadata = self._metadata(num_entries)
-        described = [self._tensor() for _ in range(num_tensors)]
-        return metadata, self._placed(described, _alignment(metadata))
+        return self._count("tensors", _MIN_TENSOR), self._count("keys", _MIN_ENTRY)
 
     def _metadata(self, num_entries: int) -> Metadata:
         metadata: Metadata = {}

@@ -72,5 +72,6 @@ def charge(
     """
     account = account_of(request)
     account.model = model
-    account.usage = Usage(request.ctx.key_id, model, prompt, cached, completion)
+    key = request.ctx.key_id
+    account.usage = Usage(key, model, prompt, cached, completion, account.first_output)
     context_of(request).report_usage(account.usage)

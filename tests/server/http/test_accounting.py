@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import msgspec
 import pytest
 from support.bare_requests import WAIT, chat
 
@@ -75,9 +76,9 @@ def client(worker):
 
 
 def usage_of(worker) -> Usage:
-    """The only request that was reported since the last test."""
+    """The only request that was reported since the last test, without its time."""
     [usage] = usages_of(worker)
-    return usage
+    return msgspec.structs.replace(usage, first_output=None)
 
 
 def usages_of(worker) -> list[Usage]:
@@ -276,6 +277,14 @@ def test_client_that_leaves_a_stream_is_charged_what_it_got(worker):
     assert (line["status"], line["outcome"], line["error"]) == (200, "left", None)
     assert (line["prompt_tokens"], line["completion_tokens"]) == (prompt, 3)
     assert usage_of(worker) == Usage(line["key"], "tiny-chat", prompt, 0, 3)
+
+
+def test_usage_has_the_time_to_the_first_token(worker, client):
+    worker.engine.on_generate = lambda message: worker.engine.update(message.uid, "abc", "stop")
+    assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+    line = worker.log.next()
+    [usage] = usages_of(worker)
+    assert usage.first_output == pytest.approx(line["first_token_s"], abs=0.001)
 
 
 def test_client_that_leaves_before_its_answer_is_charged_its_prompt(worker):
