@@ -8,7 +8,6 @@ from mlxnode.bench.servers import MLX_LM_SERVER, MLXNODE, BenchError, Server, ru
 from mlxnode.client.choosing import choose, find
 from mlxnode.client.endpoint import Endpoint, endpoint_of_url
 from mlxnode.client.requests import Client, Model
-from mlxnode.config.file import LoadedConfig
 from mlxnode.errors import ModelError
 from mlxnode.models.files import find_files
 
@@ -43,26 +42,24 @@ def _as_one_type(models: list[Model], type: str) -> list[Model]:
 
 
 @contextlib.contextmanager
-def mlx_lm_server(loaded: LoadedConfig, model: str) -> Iterator[Server]:
-    """mlx_lm.server, started on the files of the configured ``model``.
+def mlx_lm_server(path: str, base: Path) -> Iterator[Server]:
+    """mlx_lm.server, started on the files at ``path``, which may be relative to ``base``.
 
     Raises:
         BenchError: it cannot read them, or does not start.
     """
-    folder = _folder(loaded, model)
+    folder = _folder(path, base)
     with run_mlx_lm_server(folder) as (url, _):
         yield Server(MLX_LM_SERVER, url, str(folder))
 
 
-def _folder(loaded: LoadedConfig, model: str) -> Path:
-    table = loaded.config.api.models.get(model)
-    path = model if table is None else table.path
+def _folder(path: str, base: Path) -> Path:
     try:
-        files = find_files(path, loaded.folder)
+        files = find_files(path, base)
     except ModelError as error:
-        raise BenchError(f"--mlx-lm: {model}: {error}") from error
+        raise BenchError(f"--mlx-lm: {path}: {error}") from error
     if files is None:
-        raise BenchError(f"--mlx-lm: {model}: its files are not on this machine")
+        raise BenchError(f"--mlx-lm: {path}: its files are not on this machine")
     if any(file.suffix == ".gguf" for file in files.weight_files):
-        raise BenchError(f"--mlx-lm: {model} is a GGUF file, which mlx_lm.server cannot read")
+        raise BenchError(f"--mlx-lm: {path} is a GGUF file, which mlx_lm.server cannot read")
     return files.folder

@@ -66,9 +66,27 @@ def _counts(_: click.Context, __: click.Parameter, text: str) -> list[int]:
     callback=_counts,
     help="Requests at a time.",
 )
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100))
-@click.option("--max-tokens", default=64, show_default=True, type=click.IntRange(2, 8192))
-@click.option("--prompt-words", default=160, show_default=True, type=click.IntRange(1, 100_000))
+@click.option(
+    "--rounds",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="The figures are their medians.",
+)
+@click.option(
+    "--max-tokens",
+    default=64,
+    show_default=True,
+    type=click.IntRange(2, 8192),
+    help="Of each answer.",
+)
+@click.option(
+    "--prompt-words",
+    default=160,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Of each prompt.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw an SVG.")
 @click.option(
     "--json",
@@ -145,7 +163,7 @@ def _run(
             with contextlib.ExitStack() as beside:
                 servers: list[Server] = [this_node(endpoint, one.id)]
                 if plan.has_mlx_lm and kind == "chat":
-                    servers.append(beside.enter_context(_mlx_lm(node, one.id, say)))
+                    servers.append(beside.enter_context(_mlx_lm(node, one.id, model, say)))
                 if plan.urls:
                     servers += other_servers(plan.urls, one, plan.url_key)
                 load = Load(kind, plan.max_tokens, plan.prompt_words)
@@ -160,12 +178,16 @@ def _run(
     return _Result(figures, names, shares, bandwidth)
 
 
-def _mlx_lm(node: "Wanted", model: str, say: "Callable[[str], None]") -> Any:
+def _mlx_lm(
+    node: "Wanted", model: str, wanted: str | None, say: "Callable[[str], None]"
+) -> Any:
     from mlxnode.bench.compare import mlx_lm_server
-    from mlxnode.config.file import load_config
+    from mlxnode.cli.loading import load
 
     say("starting mlx_lm.server")
-    return mlx_lm_server(load_config(node.config), model)
+    loaded = load(node.config)
+    table = loaded.config.api.models.get(model)
+    return mlx_lm_server(table.path if table else wanted or model, loaded.folder)
 
 
 def _bandwidth(

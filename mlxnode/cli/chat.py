@@ -54,15 +54,17 @@ def _chat_options(function: Function) -> Function:
 
 @command(CHAT_EXAMPLES)
 @click.argument("model", required=False)
+@json_option
 @_chat_options
 @node_options
-def chat(model: str | None, **options: Any) -> int:
+def chat(model: str | None, as_json: bool, **options: Any) -> int:
     """Chat with a model in the terminal.
 
     Without MODEL: one that is loaded, else the first. Where no node answers, one is started for
-    as long as the chat lasts. /help lists the commands of the chat.
+    as long as the chat lasts. /help lists the commands of the chat. What comes from a pipe or a
+    file is one question.
     """
-    return _talk(model, [], False, options)
+    return _talk(model, [], as_json, options)
 
 
 @command(RUN_EXAMPLES)
