@@ -79,7 +79,7 @@ class Session:
 
     def _ask(self, text: str) -> None:
         """Ask, and keep what came of the answer; without an answer, the question goes, too."""
-        self._connection.revive()
+        self._connection.revive(self._say)
         self._unanswered = None
         self._conversation.ask(encodable(text))
         body = self._conversation.body(self._connection.model.id, self._parameters)

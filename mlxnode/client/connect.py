@@ -70,11 +70,12 @@ class Connection:
         self.model = choose(self.client.models(), id, self._types)
         return self.model
 
-    def revive(self) -> None:
+    def revive(self, say: Say) -> None:
         """Start the command's own node again if it has ended."""
         if self._private is None or self._private.is_running:
             return
-        self._say("the node has ended; starting another one")
+        self._say = say
+        say("the node has ended; starting another one")
         self._start(self._private, self.model.id)
 
     def _connect(self, wanted: str | None) -> tuple[Client, Model]:

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 KEY = "sk-launch-0123456789"
 AGENT = """#!/bin/sh
-echo "started $(ls "$TMPDIR")"
 trap 'echo ended; exit 7' TERM
+echo "started $(ls "$TMPDIR")"
 [ "$1" = wait ] || [ "$(eval echo \\"\\$$#\\")" != wait ] || while :; do sleep 0.1; done
 exit 5
 """

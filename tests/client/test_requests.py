@@ -41,9 +41,11 @@ def test_the_own_certificate_of_a_node_is_trusted_and_no_other(tmp_path):
         with Client(Endpoint(api.url, certificate=own.certificate)) as client:
             assert [model.id for model in client.models()] == ["fake"]
         for certificate in (other.certificate, None):
-            with Client(Endpoint(api.url, certificate=certificate)) as client:
-                with pytest.raises(RequestError, match="certificate verify failed"):
-                    client.models()
+            with (
+                Client(Endpoint(api.url, certificate=certificate)) as client,
+                pytest.raises(RequestError, match="certificate verify failed"),
+            ):
+                client.models()
 
 
 def test_no_server_and_another_program_are_told_apart(api):

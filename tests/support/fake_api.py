@@ -62,6 +62,7 @@ class FakeApi:
         self.script = script or says("Hello", " there.")
         self.models = MODELS if models is None else models
         self.key = key
+        self.unknown: str | None = None  # a field that is refused
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.bodies: list[dict[str, Any]] = []
         self.left = threading.Event()
@@ -104,6 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.api.bodies.append(body)
         if self.api.refusal is not None:
             self._answer(*self.api.refusal)
+        elif self.api.unknown in body:
+            self._answer(400, {"error": {"message": f"Unknown field {self.api.unknown}"}})
         elif self.path == "/v1/embeddings":
             rows = [{"embedding": [float(len(text)), 1.0]} for text in body["input"]]
             self._answer(200, {"data": rows, "usage": {"total_tokens": len(rows)}})
