@@ -31,7 +31,8 @@ def choose(loaded: LoadedConfig, names: Sequence[str]) -> LoadedConfig:
         try:
             id, table = _find(loaded, name)
         except ModelError as error:
-            raise ModelError(f"{name}: {error}") from error
+            text = str(error)
+            raise ModelError(text if text.startswith(name) else f"{name}: {text}") from error
         if id in models and models[id] != table:
             raise ModelError(f"{name}: another model is called {id}")
         models[id] = table
@@ -85,5 +86,7 @@ def _table_of(path: Path) -> ModelConfig:
         if not (path / "config.json").is_file():
             raise ModelError(f"{path}: there is no config.json in this folder")
         return ModelConfig(path=str(path), type=kind_of_folder(path, path.name))
+    if path.suffix != ".gguf":
+        raise ModelError(f"{path}: expected a folder or a .gguf file")
     check_gguf(path)
     return ModelConfig(path=str(path), type=kind_of_gguf(fetch_files(str(path), path, say)))

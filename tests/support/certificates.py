@@ -25,14 +25,16 @@ class Pair(NamedTuple):
     key: Path
 
 
-def make_pair(folder: Path, name: str = "node") -> Pair:
+def make_pair(
+    folder: Path, name: str = "node", names: str = "DNS:localhost, IP:127.0.0.1"
+) -> Pair:
     """A certificate that has signed itself, valid for two days."""
     pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
     settings = folder / f"{name}.cnf"
     settings.write_text(
         "[req]\ndistinguished_name = dn\nx509_extensions = ext\nprompt = no\n"
         f"[dn]\ncommonName = {name}\n"
-        "[ext]\nsubjectAltName = DNS:localhost, IP:127.0.0.1\n"
+        f"[ext]\nsubjectAltName = {names}\n"
     )
     _make_key(pair.key)
     _openssl(
