@@ -8,6 +8,7 @@
     ├── AddressError       the server cannot listen on the address; exits with 1
     ├── StatusError        no running node tells its figures; exits with 1
     ├── UsageError         the usage of the keys cannot be read; exits with 1
+    ├── ServiceError       launchd or systemd does not do what is asked; exits with 1
     └── RequestError       a node refuses a request of a command, or is not there; exits with 1
 """
 
@@ -52,6 +53,10 @@ class RequestError(NodeError):
     def __init__(self, message: str, status: int | None = None):
         super().__init__(message)
         self.status = status
+
+
+class ServiceError(NodeError):
+    """launchd or systemd does not do what is asked."""
 
 
 class RustPanic(RuntimeError):

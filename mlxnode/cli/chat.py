@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlxnode.cli.fetching import fetch_missing
 from mlxnode.cli.node_options import ended_by_signals, node_options, waiting, wanted_node
 from mlxnode.cli.options import command, json_option
 from mlxnode.cli.output import emit, say
@@ -97,6 +98,7 @@ def _talk(model: str | None, prompt: list[str], as_json: bool, options: dict[str
         raise click.UsageError("--json needs a PROMPT")
     conversation = Conversation(encodable(options["system"] or ""))
     with ended_by_signals():
+        fetch_missing(node, model)
         with waiting("looking for a node") as news:
             connection = Connection(node, model, ["chat"], news)
         with connection:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlxnode.cli.fetching import fetch_missing
 from mlxnode.cli.node_options import ended_by_signals, node_options, waiting, wanted_node
 from mlxnode.cli.options import command, json_option
 from mlxnode.cli.output import emit
@@ -58,6 +59,7 @@ def embed(
     if similarity and len(inputs) > _MOST_COMPARED:
         raise click.UsageError(f"--similarity: at most {_MOST_COMPARED} texts")
     with ended_by_signals():
+        fetch_missing(node, model)
         with waiting("looking for a node") as news:
             connection = Connection(node, model, ["embedding"], news)
         with connection:

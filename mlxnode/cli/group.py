@@ -32,6 +32,14 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "mlxnode.cli.usage:usage",
             "Show the requests and tokens of each key, by day and model.",
         ),
+        "init": (
+            "mlxnode.cli.init:init",
+            "Write a commented configuration with a fresh key, which only you can read.",
+        ),
+        "service": (
+            "mlxnode.cli.service:service",
+            "Run the node as a service, with launchd or systemd.",
+        ),
     },
     "Use": {
         "run": (
@@ -59,6 +67,14 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "models": (
             "mlxnode.cli.models:models",
             "List the models, whether they are on disk, and whether they fit.",
+        ),
+        "pull": (
+            "mlxnode.cli.pull:pull",
+            "Fetch a model of the Hugging Face hub, or a demo model.",
+        ),
+        "rm": (
+            "mlxnode.cli.rm:rm",
+            "Remove a model that was fetched: an id, an alias, or an id of the hub.",
         ),
     },
     "Check": {

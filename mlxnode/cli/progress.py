@@ -10,9 +10,10 @@ _WIDE = 72  # characters of a terminal with room for the speed and the time
 
 
 @contextlib.contextmanager
-def download_bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
+def download_bar(text: str, total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
     """Show a download of ``total`` bytes; call the result with the bytes that are there.
 
+    ``start`` bytes are there before the download.
     It is called with ``total`` at the end of a download that succeeds.
     """
     from rich.progress import (
@@ -53,5 +54,5 @@ def download_bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
             TimeRemainingColumn(elapsed_when_finished=True),
         ]
     with Progress(*columns, console=screen, expand=screen.width < 2 * _WIDE) as bar:
-        task = bar.add_task(text, total=total)
+        task = bar.add_task(text, total=total, completed=start)
         yield lambda size: bar.update(task, completed=min(size, total))

@@ -5,7 +5,7 @@ from pathlib import Path
 from mlxnode.errors import ModelError
 
 # The files to fetch: no second copy of the weights in another format.
-_FILES = [
+MODEL_FILES = [
     "*.json",
     "*.safetensors",
     "*.jinja",
@@ -13,7 +13,7 @@ _FILES = [
     "*.model",
     "*.tiktoken",
 ]
-_IGNORED_FILES = ["consolidated*"]  # a second copy of the weights, in Mistral's own format
+OTHER_COPIES = ["consolidated*"]  # a second copy of the weights, in Mistral's own format
 
 
 def is_repository_id(path: str) -> bool:
@@ -39,8 +39,8 @@ def find_in_cache(repository: str) -> Path | None:
         return Path(
             snapshot_download(
                 repository,
-                allow_patterns=_FILES,
-                ignore_patterns=_IGNORED_FILES,
+                allow_patterns=MODEL_FILES,
+                ignore_patterns=OTHER_COPIES,
                 local_files_only=True,
             )
         )
@@ -51,19 +51,22 @@ def find_in_cache(repository: str) -> Path | None:
 def fetch(repository: str) -> Path:
     """Download the repository into the local hub cache; returns its folder.
 
+    A download that has ended early goes on where it was.
+
     Raises:
-        ModelError: the download failed.
+        ModelError: the download failed, or the repository has GGUF files alone.
     """
-    import httpx2
-    from huggingface_hub import snapshot_download
+    from mlxnode.models.pull.download import check_space, download
+    from mlxnode.models.pull.listing import ask_hub
+    from mlxnode.models.pull.wanted import Wanted
 
     try:
-        return Path(
-            snapshot_download(repository, allow_patterns=_FILES, ignore_patterns=_IGNORED_FILES)
-        )
-    except (httpx2.HTTPError, OSError) as error:  # the errors of the hub are OSErrors
+        listing = ask_hub(Wanted(repository))
+        if listing.path != listing.snapshot:
+            raise ModelError(f"run `mlxnode pull {repository}`, and set path to the GGUF file")
+        check_space(listing)
+        return download(listing, lambda _: None)
+    except ModelError as error:
         raise ModelError(
-            "it is no folder here, and fetching it from the Hugging Face hub failed "
-            f"({type(error).__name__}); check the name, the network and, for a gated model, "
-            "HF_TOKEN"
+            f"it is no folder here, and fetching it from the Hugging Face hub failed: {error}"
         ) from error

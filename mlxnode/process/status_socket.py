@@ -45,6 +45,11 @@ def status_path(port: int) -> Path:
     return next((p for p in paths if len(os.fsencode(p)) <= _MAX_PATH), paths[-1])
 
 
+def running_ports() -> list[int]:
+    """The ports of this user's nodes that have a socket; a node that was killed leaves one."""
+    return sorted(int(path.stem) for path in status_path(65535).parent.glob("[0-9]*.sock"))
+
+
 def _temporary_folder() -> Path:
     try:
         return Path(tempfile.gettempdir())

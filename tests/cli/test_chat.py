@@ -258,3 +258,13 @@ def test_run_of_a_model_that_does_not_exist_says_why(unused_address):
     found = run("run", "no/such/folder", "hi", said=b"", timeout=120)
     assert found.returncode == 1 and found.stderr.count(b"mlxnode: ") == 1
     assert b"no/such/folder" in found.stderr
+
+
+def test_run_fetches_a_repository_that_is_not_here(unused_address, home, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(home / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    found = run("run", "org/name", "hi", said=b"", timeout=120)
+    assert (found.returncode, found.stdout) == (1, b"")
+    asked, why = found.stderr.decode().splitlines()
+    assert asked == "org/name is not on this machine: fetching it"
+    assert why.startswith("mlxnode: ") and "org/name" in why

@@ -18,6 +18,12 @@ def command_of(name: str) -> click.Command:
     return command
 
 
+def leaves(name: str) -> list[click.Command]:
+    """The command, or the commands of a group."""
+    command = command_of(name)
+    return list(command.commands.values()) if isinstance(command, click.Group) else [command]
+
+
 def test_help_lists_every_command_and_the_exit_codes():
     text = CliRunner().invoke(group, ["--help"]).output
     for name, (_, short) in COMMANDS.items():
@@ -38,15 +44,17 @@ def test_help_of_a_command_says_the_same_and_has_examples(name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_can_print_json(name):
-    names = [option for param in command_of(name).params for option in param.opts]
-    assert "--json" in names
+    for command in leaves(name):
+        names = [option for param in command.params for option in param.opts]
+        assert "--json" in names, command.name
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_option_of_a_command_is_explained(name):
-    for param in command_of(name).params:
-        if isinstance(param, click.Option):
-            assert param.help, f"{name} {param.opts}"
+    for command in leaves(name):
+        for param in command.params:
+            if isinstance(param, click.Option):
+                assert param.help, f"{command.name} {param.opts}"
 
 
 @pytest.mark.parametrize(

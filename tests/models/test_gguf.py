@@ -52,7 +52,7 @@ def test_gguf_files_are_those_of_a_model_folder(folder):
 
 
 def test_gguf_folder_is_made_once(folder, demo_chat, monkeypatch):
-    monkeypatch.setattr("mlxnode.models.gguf.folder._write", None)
+    monkeypatch.setattr("mlxnode.models.gguf.folder.write_folder", None)
     assert model_folder(demo_chat) == folder
 
 

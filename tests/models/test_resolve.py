@@ -191,7 +191,7 @@ def test_resolve_hub_model_that_cannot_be_fetched_names_it(tmp_path, monkeypatch
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     message = error_of("org/name")
     assert "fetching it from the Hugging Face hub failed" in message
-    assert "check the name, the network" in message
+    assert "no connection to http://127.0.0.1:9 (ConnectError): check the network" in message
 
 
 def test_list_models_fetches_nothing(model, tmp_path, monkeypatch):

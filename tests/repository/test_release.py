@@ -114,6 +114,8 @@ def test_release_builds_both_packages_and_writes_the_stable_block(checkout):
     assert {"config.toml", "tests/support/tiny.py", "kernels/sample.metal"} <= inside
     assert not [name for name in inside if "lib.py" in name or "test_" in name]
     with zipfile.ZipFile(checkout / "dist" / wheel) as archive:
+        shipped = archive.read("mlxnode/config/shipped.toml").decode()
+        assert shipped == (ROOT / "config.toml").read_text()
         assert {"mlxnode/cli/group.py", "mlxnode/kernels/sample.metal"} <= set(
             archive.namelist()
         )

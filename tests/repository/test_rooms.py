@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "chat": ["client", "errors"],
     "launch": ["errors"],
     "bench": ["client", "doctor", "engine.cpu", "errors", "models", "process"],
+    "service": ["errors"],
     "cli": [
         "bench",
         "chat",
@@ -53,6 +54,7 @@ MAY_IMPORT = {
         "launch",
         "models",
         "process",
+        "service",
     ],
     # The engine.
     "engine.work": ["figures", "messages"],

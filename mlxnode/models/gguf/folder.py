@@ -39,12 +39,17 @@ def model_folder(file: Path, progress: Callable[[str], None] = lambda text: None
 
     def build(folder: Path) -> None:
         progress(f"reading the tokenizer of {file.name}, once")
-        _write(file, folder)
+        write_folder(file, folder)
 
     return build_once(cache_folder() / "gguf" / f"{file.stem}-{key}", build)
 
 
-def _write(file: Path, folder: Path) -> None:
+def write_folder(file: Path, folder: Path) -> None:
+    """Write the files of the GGUF ``file`` into ``folder``, which exists and is empty.
+
+    Raises:
+        ModelError: the file is not a GGUF file, or its contents are not supported.
+    """
     metadata, tensors = read_header(file)
     try:
         parts, tokenizer = parts_of(metadata, tensors)
