@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from mlxnode.config.file import LoadedConfig, load_config
-from mlxnode.config.tables import NodeConfig
+from mlxnode.config.tables import ModelConfig, NodeConfig
 from mlxnode.doctor.commands import output_of
 from mlxnode.doctor.findings import Finding, Section, gigabytes
 from mlxnode.errors import ConfigError, ModelError
@@ -38,16 +38,18 @@ def models(config: NodeConfig, folder: Path) -> list[Finding]:
         return [Finding("models", "fail", "no model is configured", advice)]
     listed = list_models(config, folder=folder)
     fits = weigh([served for _, served in listed if served is not None], config.engine)
-    return [_model(row, fits.get(row.id)) for row, _ in listed]
+    return [_model(row, fits.get(row.id), config.api.models[row.id]) for row, _ in listed]
 
 
-def _model(model: ListedModel, fit: Weighed | None) -> Finding:
+def _model(model: ListedModel, fit: Weighed | None, table: ModelConfig) -> Finding:
     name = f"model {model.id}"
     if model.on_disk == "no":
         text = f"{model.path} is not on disk; `mlxnode serve` fetches it, if it can"
         return Finding(name, "warn", text, "check the path, or the network")
     if fit is None:
         return Finding(name, "fail", model.on_disk, f"see path = {model.path!r}")
+    if not fit.fits and not table.preload:  # found on the disk: nobody said that it must
+        return Finding(name, "warn", fit.text, "requests for it are refused")
     if not fit.fits:
         return Finding(name, "fail", fit.text, "the node will serve the other models")
     return Finding(
@@ -56,9 +58,11 @@ def _model(model: ListedModel, fit: Weighed | None) -> Finding:
 
 
 def weights_on_disk(loaded: LoadedConfig) -> int:
-    """The bytes of the weights of all models that are on disk, each file once."""
+    """The bytes of the weights that are loaded at the start and are on disk, each file once."""
     files: set[Path] = set()
     for model in loaded.config.api.models.values():
+        if not (model.preload or model.pin):
+            continue
         try:
             found = find_files(model.path, loaded.folder)
         except ModelError:

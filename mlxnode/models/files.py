@@ -50,6 +50,11 @@ def find_files(path: str, base: Path) -> ModelFiles | None:
     return _files_at(found) if found.exists() else None
 
 
+def can_be_fetched(path: str) -> bool:
+    """True if ``path``, which is not on the disk, names a model that can be downloaded."""
+    return path.startswith(_DEMO) or hub.is_repository_id(path)
+
+
 def fetch_files(path: str, base: Path, progress: Progress) -> ModelFiles:
     """The files of the model, downloaded if they are not on disk.
 

@@ -67,6 +67,9 @@ def changes(before: LoadedConfig, after: LoadedConfig, start: NodeConfig) -> Ite
         yield "TLS is switched on or off at the next start"
     elif before.certificate != after.certificate:
         yield "a new certificate"
+    for skipped in after.skipped:
+        if skipped not in before.skipped:
+            yield f"{skipped.path} is not served: {skipped.reason}"
     if set(_waiting(before.config, after.config)):
         yield from _listed("at the next start", set(_waiting(start, after.config)))
 

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlxnode.errors import ModelError, reason_of
-from mlxnode.models.files import ModelFiles, Progress, fetch_files, find_files
+from mlxnode.models.files import (
+    ModelFiles,
+    Progress,
+    can_be_fetched,
+    fetch_files,
+    find_files,
+)
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -45,6 +51,8 @@ class Downloads:
         found = find_files(path, base)
         if found is not None:
             return found
+        if not can_be_fetched(path):
+            return fetch_files(path, base, progress)  # which says so
         with self._lock:
             if (reason := self._failed.get(path)) is not None:
                 raise ModelError(reason)

@@ -73,8 +73,9 @@ class Offer:
             worker.send(access)
         self._reloads.append(reload)
         self._is_at_workers = False
-        self._send([self.engine], self._models_for(self.engine_models))
-        self.update(time.monotonic())
+        now = time.monotonic()
+        self._send(now, [self.engine], self._models_for(self.engine_models))
+        self.update(now)
 
     def set_fits(self, fits: Fits) -> None:
         """Tell all workers which models fit."""
@@ -130,7 +131,7 @@ class Offer:
                 return
             self._is_at_workers = True
             failed = FailedModels(self.failures.reasons)
-            self._send(self.workers, self._models_for(self.models.models), failed)
+            self._send(now, self.workers, self._models_for(self.models.models), failed)
 
     @property
     def _is_waiting(self) -> bool:
@@ -140,11 +141,11 @@ class Offer:
             for child, incarnation in self._waiting.items()
         )
 
-    def _send(self, children: Sequence[Child], *messages: Message) -> None:
+    def _send(self, now: float, children: Sequence[Child], *messages: Message) -> None:
         """Send the messages; children that are ready confirm them."""
         self._sequence += 1
         self._waiting = {}
-        self._deadline = time.monotonic() + CONFIRM_TIMEOUT
+        self._deadline = now + CONFIRM_TIMEOUT
         for child in children:
             for message in messages:
                 child.send(message)

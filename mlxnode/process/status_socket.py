@@ -62,6 +62,7 @@ class Reloaded(msgspec.Struct, frozen=True, omit_defaults=True):
 
     changes: list[str] = []
     error: str | None = None
+    is_config_error: bool = True
 
 
 def read_status(port: int) -> NodeFigures:
@@ -84,7 +85,7 @@ def ask_reload(port: int) -> list[str]:
     """
     reloaded = _ask(port, RELOAD, Reloaded)
     if reloaded.error is not None:
-        raise ConfigError(reloaded.error)
+        raise (ConfigError if reloaded.is_config_error else StatusError)(reloaded.error)
     return reloaded.changes
 
 
@@ -96,8 +97,7 @@ def _ask(port: int, request: bytes, kind: type[Answer]) -> Answer:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(READ_TIMEOUT)
             connection.connect(str(status_path(port)))
-            with contextlib.suppress(BrokenPipeError):  # an older node reads nothing
-                connection.sendall(request)
+            connection.sendall(request)
             with connection.makefile("rb") as stream:
                 data = stream.read()
         return msgspec.json.decode(data, type=kind)
@@ -211,7 +211,7 @@ class StatusSocket:
             if request == STATUS:
                 connection.sendall(msgspec.json.encode(self._figures()))
             elif request:
-                unknown = Reloaded(error=f"unknown request {request!r}")
+                unknown = _no_answer(f"unknown request {request!r}")
                 connection.sendall(msgspec.json.encode(unknown))
 
     def _answer_reload(self, connection: socket.socket) -> None:
@@ -226,21 +226,27 @@ class StatusSocket:
             OSError: the client has left.
         """
         if self._reload is None:
-            return Reloaded(error="this node reads its configuration at its start only")
+            return _no_answer("this node reads its configuration at its start only")
         future = self._reload()
         while True:
             done, _ = concurrent.futures.wait([future], _KEEP_ALIVE)
             if self._closed.is_set():
-                return Reloaded(error="the node is ending")
+                return _no_answer("the node is ending")
             if done:
                 break
             connection.sendall(b" ")
         try:
             return Reloaded(changes=future.result())
+        except StatusError as error:
+            return _no_answer(str(error))
         except Exception as error:  # whatever the configuration holds
             return Reloaded(
                 error=str(error) if isinstance(error, NodeError) else reason_of(error)
             )
+
+
+def _no_answer(why: str) -> Reloaded:
+    return Reloaded(error=why, is_config_error=False)
 
 
 def _read_line(connection: socket.socket) -> bytes:

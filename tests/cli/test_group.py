@@ -97,10 +97,10 @@ def test_error_with_json_is_a_document_too(capsys, words, code, text):
 
 
 def test_ctrl_c_exits_with_130(monkeypatch):
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlxnode.config.file.load_config", interrupt)
+    monkeypatch.setattr("mlxnode.cli.loading.load_config", interrupt)
     assert main(["models"]) == 130
 
 

@@ -40,6 +40,8 @@ def test_config_shipped_file_is_valid_and_serves_the_demo_models():
 )
 def test_config_shipped_file_explains_every_key(table: type[BaseModel]):
     text = SHIPPED.read_text()
+    if table is DiscoveryConfig:  # other tables have keys of the same names
+        text = text.partition("[server.discovery]\n")[2].partition("\n[")[0]
     for name, field in table.model_fields.items():
         if (table, name) in (
             (ApiConfig, "keys"),

@@ -54,7 +54,8 @@ def test_node_with_a_wrong_configuration(tmp_path):
 
 def test_node_without_models(tmp_path):
     file = tmp_path / "config.toml"
-    file.write_text('[api]\naddress = "127.0.0.1:0"\nrequire_auth = false\n')
+    api = '[api]\naddress = "127.0.0.1:0"\nrequire_auth = false\n'
+    file.write_text(f"{api}[server.discovery]\nenabled = false\n")
     assert statuses(file)["models"] == "fail"
 
 

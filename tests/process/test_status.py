@@ -4,12 +4,13 @@ import os
 import socket
 import stat
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from mlxnode.errors import StatusError
+from mlxnode.errors import ConfigError, StatusError
 from mlxnode.figures import (
     EngineFigures,
     MemoryFigures,
@@ -19,7 +20,7 @@ from mlxnode.figures import (
     RunnerFigures,
 )
 from mlxnode.process import status_socket
-from mlxnode.process.status_socket import StatusSocket, read_status, status_path
+from mlxnode.process.status_socket import StatusSocket, ask_reload, read_status, status_path
 from mlxnode.process.status_text import status_text
 
 PORT = 65_000
@@ -160,6 +161,7 @@ def test_status_of_another_version_is_told(folder):
         def answer() -> None:
             connection, _ = server.accept()
             with connection:
+                assert connection.recv(100) == b"status\n"
                 connection.sendall(b'{"version": 7}')
 
         thread = threading.Thread(target=answer)
@@ -227,3 +229,103 @@ def test_status_has_a_path_where_no_folder_takes_a_file(monkeypatch, tmp_path):
     monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path / ("long" * 40)))
     monkeypatch.setattr("tempfile.gettempdir", refuse)
     assert status_path(8080).parent == Path("/tmp") / f"mlxnode-{os.getuid()}"
+
+
+# --- reload -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(served):
+    """The answers of a node whose status socket is open, one for each reload."""
+    answers: list[Future] = []
+
+    def reload() -> Future:
+        answers.append(Future())
+        return answers[-1]
+
+    socket_ = StatusSocket(PORT, figures, reload)
+    socket_.open()
+    yield answers
+    socket_.close()
+
+
+def ask_in_thread() -> tuple[threading.Thread, list]:
+    got: list = []
+
+    def ask() -> None:
+        try:
+            got.append(ask_reload(PORT))
+        except Exception as error:  # for the test to look at
+            got.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread, got
+
+
+def wait_for(answers: list, count: int) -> None:
+    paused = threading.Event()
+    assert any(len(answers) >= count or paused.wait(0.02) for _ in range(500))
+
+
+def test_a_reload_is_answered_with_the_changes(asked):
+    thread, got = ask_in_thread()
+    wait_for(asked, 1)
+    asked[0].set_result(["new models: a"])
+    thread.join(10)
+    assert got == [["new models: a"]]
+
+
+def test_a_reload_that_takes_long_keeps_its_client_and_holds_up_no_other(asked, monkeypatch):
+    monkeypatch.setattr(status_socket, "READ_TIMEOUT", 1.0)
+    monkeypatch.setattr(status_socket, "_KEEP_ALIVE", 0.1)
+    thread, got = ask_in_thread()
+    wait_for(asked, 1)
+    thread.join(1.5)  # longer than a client waits for a node that is silent
+    assert got == [] and read_status(PORT) == figures()
+    asked[0].set_result([])
+    thread.join(10)
+    assert got == [[]]
+
+
+def test_a_reload_of_a_wrong_configuration_says_why(asked):
+    thread, got = ask_in_thread()
+    wait_for(asked, 1)
+    asked[0].set_exception(ConfigError("f.toml: api.x: unknown key"))
+    thread.join(10)
+    assert isinstance(got[0], ConfigError) and str(got[0]) == "f.toml: api.x: unknown key"
+
+
+def test_a_reload_of_a_node_that_ends_is_no_error_of_the_configuration(asked):
+    thread, got = ask_in_thread()
+    wait_for(asked, 1)
+    asked[0].set_exception(StatusError("the node is ending"))
+    thread.join(10)
+    assert isinstance(got[0], StatusError) and str(got[0]) == "the node is ending"
+
+
+def test_a_client_of_a_reload_that_leaves_ends_nothing(asked):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(status_path(PORT)))
+        client.sendall(b"reload\n")
+        wait_for(asked, 1)
+    asked[0].set_result([])
+    assert read_status(PORT) == figures()
+
+
+@pytest.mark.parametrize("request_", [b"stat\n", b"GET / HTTP/1.1\r\n\r\n", b"x" * 200])
+def test_an_unknown_request_is_told(served, request_):
+    served(figures())
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(status_path(PORT)))
+        client.sendall(request_)
+        assert b"unknown request" in client.recv(1000)
+
+
+def test_a_client_that_writes_nothing_is_dropped(served, monkeypatch):
+    monkeypatch.setattr(status_socket, "CLIENT_TIMEOUT", 0.2)
+    served(figures())
+    with socket.socket(socket.AF_UNIX) as idle:
+        idle.connect(str(status_path(PORT)))
+        assert read_status(PORT) == figures()
+        assert idle.recv(10) == b""

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -37,6 +36,7 @@ from mlxnode.messages.control import (
     SupervisorToChild,
     Usage,
 )
+from mlxnode.models.served import ServedModel
 from mlxnode.process.pipe import Pipe
 
 TOKEN_LIMIT = 150
@@ -162,6 +162,10 @@ def _refuse_one_pipe() -> None:
     wiring.make_pipe = refuse
 
 
+def _served(id: str, folder: Path) -> ServedModel:
+    return ServedModel(id, "chat", folder, folder, "llama", 512, None, None, 1, 1)
+
+
 def supervise(folder: Path, **server: Any) -> int:
     """Run a supervisor with fake children; the child process of a test runs this."""
     import logging
@@ -192,7 +196,7 @@ def supervise(folder: Path, **server: Any) -> int:
 
     return Supervisor(
         NodeConfig(api=api, server=ServerConfig(**server)),
-        [SimpleNamespace(id=id) for id in api.models],
+        [_served(id, folder) for id in api.models],
         Access(keys=[]),
         listener,
         on_ready=on_ready,

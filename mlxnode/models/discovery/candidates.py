@@ -47,8 +47,13 @@ def candidates_in(folder: Path, id: str, entries: Sequence[Entry]) -> list[Candi
         return list(_ggufs(id, ggufs))
     found = Candidate(id, folder, id.rpartition("/")[2])
     if "config.json" not in names:
-        what = "a pipeline of diffusers" if "model_index.json" in names else "an adapter"
-        return [replace(found, problem=f"it is {what}, without a config.json")]
+        is_pipeline = "model_index.json" in names
+        problem = (
+            "it is a pipeline of diffusers, which makes no text"
+            if is_pipeline
+            else "it is an adapter; name its folder as adapter of a model"
+        )
+        return [replace(found, problem=problem)]
     return [replace(found, problem=_unfinished(folder, names))]
 
 

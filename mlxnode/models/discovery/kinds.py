@@ -38,8 +38,8 @@ def kind_of_folder(folder: Path, name: str) -> ModelType:
     heads = config.get("architectures")
     head = str(heads[0]) if isinstance(heads, list) and heads else ""
     kind = config.get("model_type")
-    if kind is None and (folder / "adapter_config.json").exists():
-        raise ModelError("it is an adapter; name its folder as adapter of a model")
+    if not isinstance(kind, str):
+        raise ModelError(f"{folder / 'config.json'} names no model_type")
     if _is_cross_encoder(folder) or head.endswith("ForSequenceClassification"):
         if kind not in ENCODER_TYPES and kind != DECODER:
             raise ModelError(f"a classifier of type {kind!r:.60} is not supported")
