@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from figures import Figure
-from servers import MLX_LM_SERVER, MLXNODE
+
+from mlxnode.bench.servers import MLX_LM_SERVER, MLXNODE
 
 # What the models of a stage are.
 _TITLES = {

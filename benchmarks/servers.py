@@ -1,13 +1,8 @@
 """The servers that are compared: started on free ports, or found at a URL."""
 
 import contextlib
-import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,25 +10,16 @@ from pathlib import Path
 import httpx2 as httpx
 import psutil
 
-MLXNODE, MLX_LM_SERVER = "mlxnode", "mlx_lm.server"
-EMBEDDING_MODEL = "all-minilm-l6-v2"
-_START_TIMEOUT = 300  # seconds
-
-# mlx_lm.server has no option for the system's BLAS. Without it, the CPU backend is twelve
-# times slower, and the benchmark would compare BLAS libraries.
-_RUN_MLX_LM_SERVER = (
-    "from mlxnode.engine.cpu.blas import preload_blas; preload_blas(); "
-    "from mlx_lm.server import main; main()"
+from mlxnode.bench.servers import (
+    MLX_LM_SERVER,
+    MLXNODE,
+    Server,
+    free_port,
+    run_mlx_lm_server,
+    run_server,
 )
 
-
-@dataclass(frozen=True)
-class Server:
-    """A server that is compared; ``model`` is its name for the model."""
-
-    name: str
-    url: str
-    model: str
+EMBEDDING_MODEL = "all-minilm-l6-v2"
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,7 @@ def start_node(
 
     ``access`` are lines of ``[api]``, ``tables`` further tables of the configuration.
     """
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
         config = Path(scratch) / "config.toml"
         config.write_text(
@@ -103,18 +89,14 @@ def start_node(
         command = [sys.executable, "-m", "mlxnode", "serve", "--config", str(config)]
         url = f"http://127.0.0.1:{port}"
         # Not in the user's own figures.
-        with _run(command, f"{url}/health", MLXNODE_STATE=scratch) as pid:
+        with run_server(command, f"{url}/health", MLXNODE_STATE=scratch) as pid:
             yield Node(MLXNODE, url, "bench", pid, folder)
 
 
 @contextlib.contextmanager
 def start_mlx_lm_server(folder: Path) -> Iterator[LocalServer]:
     """Run mlx_lm.server until the block ends, with the model in ``folder``."""
-    port = _free_port()
-    command = [sys.executable, "-c", _RUN_MLX_LM_SERVER]
-    command += ["--model", str(folder), "--port", str(port)]
-    url = f"http://127.0.0.1:{port}"
-    with _run(command, f"{url}/health", HF_HUB_OFFLINE="1") as pid:
+    with run_mlx_lm_server(folder) as (url, pid):
         yield LocalServer(MLX_LM_SERVER, url, str(folder), pid)
 
 
@@ -123,40 +105,3 @@ def find_server(url: str) -> Server:
     url = url.rstrip("/").removesuffix("/v1")
     models = httpx.get(f"{url}/v1/models", timeout=30).raise_for_status().json()["data"]
     return Server(url, url, models[0]["id"])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def _run(command: list[str], health_url: str, **environment: str) -> Iterator[int]:
-    """Run ``command`` until the block ends; give its pid when ``health_url`` returns 200."""
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | environment
-        )
-        try:
-            deadline = time.monotonic() + _START_TIMEOUT
-            while not _is_healthy(health_url):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    raise RuntimeError(f"{command} did not start:\n{log.read().decode()}")
-                time.sleep(0.2)
-            yield process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False

@@ -8,7 +8,8 @@
     ├── AddressError       the server cannot listen on the address; exits with 1
     ├── StatusError        no running node tells its figures; exits with 1
     ├── UsageError         the usage of the keys cannot be read; exits with 1
-    └── ServiceError       launchd or systemd does not do what is asked; exits with 1
+    ├── ServiceError       launchd or systemd does not do what is asked; exits with 1
+    └── RequestError       a node refuses a request of a command, or is not there; exits with 1
 """
 
 import contextlib
@@ -41,6 +42,17 @@ class StatusError(NodeError):
 
 class UsageError(NodeError):
     """The usage of the keys cannot be read."""
+
+
+class RequestError(NodeError):
+    """A node does not answer, or refuses a request of a command.
+
+    ``status`` is the HTTP status of a refusal; None: there was no answer, or only a part of it.
+    """
+
+    def __init__(self, message: str, status: int | None = None):
+        super().__init__(message)
+        self.status = status
 
 
 class ServiceError(NodeError):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import httpx2 as httpx
-from client import Answer, stream_answer
 from figures import Figure, Goal, Metric
-from prompts import Prompt, SamplingFields, text_prompt, undrafted_sampling
 from servers import Node, Server
+
+from mlxnode.bench.prompts import Prompt, SamplingFields, text_prompt, undrafted_sampling
+from mlxnode.bench.requests import Answer, stream_answer
 
 _BACKGROUND_TOKENS = 48  # of an answer that runs beside other work
 

@@ -1,8 +1,8 @@
 """Loads of models whose layers have states or windows: streams, a shared prefix, two turns."""
 
 from figures import Figure, Goal
-from prompts import text_prompt
 
+from mlxnode.bench.prompts import text_prompt
 from workloads.bench import Bench, Load
 from workloads.streams import stream_figures
 

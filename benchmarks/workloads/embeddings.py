@@ -4,11 +4,11 @@ import asyncio
 import subprocess
 from pathlib import Path
 
-from client import embed
 from figures import Figure, Goal
-from prompts import random_words
 from servers import EMBEDDING_MODEL
 
+from mlxnode.bench.prompts import random_words
+from mlxnode.bench.requests import embed
 from mlxnode.models.demo import fetch_demo_model
 from workloads.bench import NodeBench, NodeLoad
 
@@ -26,7 +26,7 @@ async def embeddings(bench: NodeBench) -> list[Figure]:
 
     async def client() -> None:
         for text in remaining:
-            await embed(bench.client, bench.server, text)
+            await embed(bench.client, bench.server, EMBEDDING_MODEL, text)
 
     before = sum(bench.server.cpu_seconds().values())
     await asyncio.gather(*(client() for _ in range(_CLIENTS)))
@@ -58,7 +58,12 @@ async def chat_beside_embeddings(bench: NodeBench) -> list[Figure]:
     async def client(seed: int) -> None:
         nonlocal num_embedded
         while True:
-            await embed(bench.client, bench.server, random_words(seed + num_embedded, _WORDS))
+            await embed(
+                bench.client,
+                bench.server,
+                EMBEDDING_MODEL,
+                random_words(seed + num_embedded, _WORDS),
+            )
             num_embedded += 1
 
     async def clients() -> None:

@@ -5,8 +5,8 @@ import statistics
 
 from bare_engine import start_engine
 from figures import Figure, Goal
-from prompts import mixed_sampling, token_prompt
 
+from mlxnode.bench.prompts import mixed_sampling, token_prompt
 from mlxnode.messages.data import Sampling
 from workloads.bench import NodeBench, NodeLoad
 

@@ -5,10 +5,10 @@ import random
 import statistics
 
 import httpx2 as httpx
-from client import complete_once
 from figures import Figure, Goal
-from prompts import text_prompt
 
+from mlxnode.bench.prompts import text_prompt
+from mlxnode.bench.requests import complete_once
 from workloads.bench import Bench, Load
 
 

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import AsyncIterator, Callable
 
 from figures import Figure, Goal
-from prompts import SamplingFields, mixed_sampling, text_prompt
 from servers import LocalServer, Server
 
+from mlxnode.bench.prompts import SamplingFields, mixed_sampling, text_prompt
 from workloads.bench import Bench, Load, itl_p95, quantile
 
 _MEMORY_INTERVAL = 0.3  # seconds between two samples

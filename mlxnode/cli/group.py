@@ -41,6 +41,22 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "Run the node as a service, with launchd or systemd.",
         ),
     },
+    "Use": {
+        "run": (
+            "mlxnode.cli.chat:run",
+            "Run a model: answer PROMPT, or standard input, or chat.",
+        ),
+        "chat": ("mlxnode.cli.chat:chat", "Chat with a model in the terminal."),
+        "embed": ("mlxnode.cli.embed:embed", "Print the embeddings of texts."),
+        "launch": (
+            "mlxnode.cli.launch:launch",
+            "Start a coding agent with a model of the node.",
+        ),
+        "bench": (
+            "mlxnode.cli.bench:bench",
+            "Measure this node, beside mlx_lm.server or other servers.",
+        ),
+    },
     "Keys": {
         "key": (
             "mlxnode.cli.key:key",

@@ -96,7 +96,7 @@ def usage_path(configured: str | None) -> Path | None:
     if configured is not None:
         return Path(configured) if configured else None
     try:
-        return _state_folder() / "usage.sqlite"
+        return state_folder() / "usage.sqlite"
     except RuntimeError as error:
         raise UsageError(f"server.usage_file has no default here: {error}") from error
 
@@ -209,8 +209,12 @@ def _version_of(connection: sqlite3.Connection) -> int:
     return version
 
 
-def _state_folder() -> Path:
-    """Raises RuntimeError if the user has no home folder."""
+def state_folder() -> Path:
+    """``$MLXNODE_STATE``, else the platform's folder for what mlxnode keeps.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
     if own := os.environ.get("MLXNODE_STATE"):
         return Path(own).expanduser()
     if sys.platform == "darwin":

@@ -5,12 +5,14 @@ import contextlib
 import itertools
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2 as httpx
-from prompts import Prompt, SamplingFields
-from servers import EMBEDDING_MODEL, Server
+
+from mlxnode.bench.prompts import Prompt
+from mlxnode.bench.servers import Server
 
 _RETRIES = 10
 
@@ -22,6 +24,17 @@ class Answer:
     num_tokens: int
     ttft: float
     arrivals: list[float]  # of the chunks, on the clock of ``time.perf_counter``
+
+    @property
+    def tpot(self) -> float | None:
+        """The time for a token after the first one; None if there is none.
+
+        Unlike the times between chunks, it is the same if several tokens come in one chunk or
+        several chunks in one packet.
+        """
+        if self.num_tokens < 2 or len(self.arrivals) < 2:
+            return None
+        return (self.arrivals[-1] - self.arrivals[0]) / (self.num_tokens - 1)
 
     def itls(self, since: float = 0.0) -> list[float]:
         """The times between a chunk that arrived after ``since`` and the next chunk."""
@@ -37,7 +50,7 @@ async def stream_answer(
     server: Server,
     prompt: Prompt,
     max_tokens: int,
-    sampling: SamplingFields,
+    sampling: Mapping[str, object],
     first_token: asyncio.Event | None = None,
 ) -> Answer:
     """Stream the answer to a message, or the continuation of token ids.
@@ -79,6 +92,8 @@ async def _read_stream(
 ) -> Answer:
     arrivals, num_tokens = [], 0
     async with client.stream("POST", url, json=body) as response:
+        if response.is_error:
+            await response.aread()  # the reason
         response.raise_for_status()
         async for line in response.aiter_lines():
             if not line.startswith("data: {"):
@@ -90,11 +105,16 @@ async def _read_stream(
                 arrivals.append(time.perf_counter())
                 first_token.set()
     arrivals = arrivals or [time.perf_counter()]  # an answer without text
-    return Answer(num_tokens, arrivals[0] - started_at, arrivals)
+    # A server that does not count sends one token in each chunk, or more.
+    return Answer(num_tokens or len(arrivals), arrivals[0] - started_at, arrivals)
 
 
 def _text_of(choice: dict[str, Any]) -> str | None:
-    return choice["delta"].get("content") if "delta" in choice else choice["text"]
+    if "delta" not in choice:
+        return choice["text"]
+    delta = choice["delta"]
+    names = ("content", "reasoning_content", "reasoning")
+    return next((delta[name] for name in names if delta.get(name)), None)
 
 
 async def complete_once(client: httpx.AsyncClient, server: Server, prompt: str) -> None:
@@ -104,8 +124,10 @@ async def complete_once(client: httpx.AsyncClient, server: Server, prompt: str) 
     response.raise_for_status()
 
 
-async def embed(client: httpx.AsyncClient, server: Server, text: str) -> None:
-    """Request the embedding of one text."""
-    body = {"model": EMBEDDING_MODEL, "input": text, "encoding_format": "base64"}
+async def embed(
+    client: httpx.AsyncClient, server: Server, model: str, texts: str | list[str]
+) -> None:
+    """Request the embedding of one text, or of several."""
+    body = {"model": model, "input": texts, "encoding_format": "base64"}
     response = await client.post(f"{server.url}/v1/embeddings", json=body)
     response.raise_for_status()
