@@ -104,9 +104,10 @@ def keys(
         if key in _NESTED.get(table, ()):
             continue
         schema = properties[key]
-        meaning = _meaning(comments, name, key)
+        meaning = comments.get(name, Comments()).keys.get(key, "")
         default = re.search(r";? ?\b[Dd]efault: ((?:[^;.]|\.(?=[\w/]))+)", meaning)
         meaning = meaning.replace(default[0], "", 1) if default else meaning
+        meaning = meaning or _shared(comments, key)
         shown = "required" if field.is_required() else _literal(field.default)
         if default is not None:
             shown = _escaped(default[1].strip())
@@ -131,12 +132,10 @@ def _table(rows: Iterator[Key]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _meaning(comments: dict[str, Comments], name: str, key: str) -> str:
-    """What config.toml says of the key here, else of its namesake in another table."""
-    if own := comments.get(name, Comments()).keys.get(key):
-        return own
-    others = (table for table, shown in comments.items() if shown.keys.get(key))
-    return next((f"as in `[{table}]`" for table in others if key in _SHARED), "")
+def _shared(comments: dict[str, Comments], key: str) -> str:
+    """A reference to the table that explains a key that means the same in each."""
+    found = (table for table, shown in comments.items() if shown.keys.get(key))
+    return next((f"as in `[{table}]`" for table in found if key in _SHARED), "")
 
 
 def _models(key: str, comments: dict[str, Comments]) -> str:
