@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -27,33 +28,17 @@ _OF_MODELS = {
     "instruction": "text",
     "suffix": "text",
 }
-_METHODS = ("get", "post", "delete")
-_HEAD = """# The HTTP API
+_ERRORS = """
+## Errors
 
-`make docs` makes this file from the OpenAPI document of a node (`GET /openapi.json`), which follows
-from the code. Tests hold that it is current.
-
-The base URL is `http://127.0.0.1:8080/v1`; `/v1` may be left out, doubled, or stand behind `/api` or
-`/openai`. The key comes as `Authorization: Bearer KEY`, `x-api-key` or `api-key`. Bodies are JSON
-objects; `null` is the same as a field that is not sent.
-
-```sh
-curl --fail-with-body http://127.0.0.1:8080/v1/chat/completions \\
-  -H "Authorization: Bearer $MLXNODE_API_KEY" \\
-  -d '{"model": "my-chat-model", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 16}'
-```
-
-What a body may hold beyond the tables follows one rule:
-
-- A field that changes nothing about the answer is **accepted and named** in the header
-  `x-mlxnode-ignored`, also one that nobody documents (`[server] strict_fields = true`: refused).
-- What other servers spell in another way is **understood**: other names of fields are listed; `"0.7"`,
-  `2.0` and `"true"` are read as a number, an integer and a boolean.
-- What would change the answer and cannot be done is **refused by name**, with a 400.
-
-[compatibility.md](compatibility.md) has each case with its test.
+An error is `{"error": {"message", "type", "param", "code"}}`; `param` is the path of the field.
+On `/v1/messages`, and with the header `anthropic-version`, it has Anthropic's envelope. A stream
+that has begun ends with an event of the same content. `x-should-retry: false` says that the same
+request would fail again.
 
 """
+_METHODS = ("get", "post", "delete")
+_HEAD = Path(__file__).with_name("heads") / "api.md"
 
 
 def text(examples: Examples) -> str:
@@ -63,7 +48,7 @@ def text(examples: Examples) -> str:
     )
     found = answer.raise_for_status().json()
     parts = (_index(found), _admin(), *_endpoints(found), _errors(), _headers(found))
-    return _HEAD + "".join(parts).replace("``", "`")
+    return _HEAD.read_text(encoding="utf-8") + "".join(parts).replace("``", "`")
 
 
 def fields_of(document: dict[str, Any]) -> set[str]:
@@ -186,7 +171,10 @@ def _body(document: dict[str, Any], body: type[Body], schema: dict[str, Any]) ->
     if known:
         names = [f"`{name}` ({field})" for name, field in known.items()]
         parts.append(f"\n**Other names** of fields: {', '.join(names)}.\n")
-    harmless = {**body.harmless, **{name: () for name in body.neutral if _takes_all(body, name)}}
+    harmless = {
+        **body.harmless,
+        **{name: () for name in body.neutral if _takes_all(body, name)},
+    }
     if harmless := [name for name in harmless if name in properties]:
         parts.append(f"\n**Accepted, without effect:** {_names(harmless)}.\n")
     refused = [
@@ -234,14 +222,7 @@ def _errors() -> str:
         f"| {kind.status} | {about} |\n"
         for kind, about in sorted(ERRORS.items(), key=lambda item: item[0].status)
     ]
-    return (
-        "\n## Errors\n\n"
-        'An error is `{"error": {"message", "type", "param", "code"}}`; `param` is the path of the '
-        "field. On `/v1/messages`, and with the header `anthropic-version`, it has Anthropic's "
-        "envelope. A stream that has begun ends with an event of the same content. "
-        "`x-should-retry: false` says that the same request would fail again.\n\n"
-        "| status | |\n|---|---|\n" + "".join(rows)
-    )
+    return _ERRORS + "| status | |\n|---|---|\n" + "".join(rows)
 
 
 def _headers(document: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 from documents.comments import Comments, read_comments
@@ -36,32 +37,7 @@ TABLES: dict[str, type[BaseModel]] = {
 }
 _NESTED = {ApiConfig: {"keys", "models"}, ServerConfig: {"discovery"}}  # have an own table
 _SHARED = {*RateLimits.model_fields, "allow_control_tokens"}  # mean the same in each table
-_HEAD = """# Configuration
-
-`make docs` makes this file from the tables in `mlxnode/config/tables.py` and from the comments of
-[config.toml](../config.toml). Tests hold that it is current.
-
-mlxnode takes the first of: `--config FILE`, `$MLXNODE_CONFIG`, `./config.toml` and
-`~/.config/mlxnode/config.toml`. A key that is not known, or a value of another type or outside its
-range, is an error that names the key, the value and what was expected; `mlxnode check` finds it without
-serving. Relative paths are relative to the folder of the file.
-
-```toml
-[api]
-address = "127.0.0.1:8080"
-api_key = "sk-your-secret-key"
-
-[api.models.my-chat-model]
-path = "/models/chat-model-v1"
-type = "chat"
-
-[engine]
-max_batch_size = 16
-```
-
-| variable | |
-|---|---|
-"""
+_HEAD = Path(__file__).with_name("heads") / "configuration.md"
 VARIABLES = {
     "MLXNODE_CONFIG": "the configuration file",
     "MLXNODE_API_KEY": "one more key, as `api.api_key`",
@@ -87,7 +63,7 @@ def text() -> str:
     """The whole document."""
     comments = read_comments()
     variables = "".join(f"| `{name}` | {about} |\n" for name, about in VARIABLES.items())
-    parts = [_HEAD + variables]
+    parts = [_HEAD.read_text(encoding="utf-8") + variables]
     for name, table in TABLES.items():
         shown = comments.get(name, Comments())
         intro = f"\n{_escaped(shown.intro)}\n" if shown.intro else ""
@@ -95,9 +71,7 @@ def text() -> str:
     return "".join(parts)
 
 
-def keys(
-    table: type[BaseModel], comments: dict[str, Comments], name: str
-) -> Iterator[Key]:
+def keys(table: type[BaseModel], comments: dict[str, Comments], name: str) -> Iterator[Key]:
     """The keys of ``table`` in the order of its declaration; nested tables are left out."""
     properties = table.model_json_schema()["properties"]
     for key, field in table.model_fields.items():
@@ -185,7 +159,7 @@ def _range(schema: dict[str, Any]) -> Iterator[str]:
 
 def _literal(value: Any) -> str:
     if value is None:
-        return "–"
+        return "none"
     return f"`{json.dumps(value)}`" if value not in ([], {}) else "none"
 
 

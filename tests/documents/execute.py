@@ -1,5 +1,6 @@
 """Runs code blocks as a reader does: in a home folder, beside the node of the examples."""
 
+import contextlib
 import doctest
 import os
 import signal
@@ -94,10 +95,8 @@ def _start(
 
 def _end(process: subprocess.Popen[str]) -> None:
     """End what is left of the session that ``process`` leads."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     if process.stdout is not None:
         process.stdout.close()

@@ -6,6 +6,7 @@ A marker is an HTML comment in the line before a block, which GitHub does not sh
 """
 
 import functools
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +58,7 @@ def all_snippets() -> list[Snippet]:
 
 def snippet_of(name: str, language: str) -> str:
     """The text of the only block of ``language`` in the document ``name``."""
-    (found,) = (
-        snippet for snippet in snippets(ROOT / name) if snippet.language == language
-    )
+    (found,) = (snippet for snippet in snippets(ROOT / name) if snippet.language == language)
     return found.text
 
 
@@ -93,7 +92,7 @@ def anchors(document: Path) -> set[str]:
     tokens = _tokens(document)
     texts = [
         "".join(child.content for child in after.children or ())
-        for token, after in zip(tokens, tokens[1:], strict=False)
+        for token, after in itertools.pairwise(tokens)
         if token.type == "heading_open"
     ]
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}

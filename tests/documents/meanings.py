@@ -1,4 +1,4 @@
-"""What the fields of request bodies mean, for docs/api.md. A test holds that none is missing."""
+"""What the fields of request bodies mean, for docs/api.md; a test finds what is missing."""
 
 MEANINGS = {
     "add_generation_prompt": "false: the prompt ends without the header of an answer",
@@ -68,7 +68,7 @@ MEANINGS = {
     "structured_outputs": "vLLM's: a schema, regex, choice or grammar that the answer follows",
     "suffix": "what comes after the answer, for models with fill-in-the-middle tokens",
     "system": "the system prompt, a text or blocks",
-    "temperature": "0: the likeliest token; default: that of the model's table, of the model, or 1",
+    "temperature": "0: the likeliest token; default: that of the configuration or of the model",
     "text": "the form of the answer: plain text or a schema; `verbosity` changes nothing",
     "text_1": "a text or several",
     "text_2": "a text or several; each is scored with `text_1`",
@@ -83,7 +83,7 @@ MEANINGS = {
     "top_n": "documents that are returned, best first",
     "top_p": "only the likeliest tokens with this probability together are sampled",
     "truncate": "true or a side: an input that is too long is cut there",
-    "truncate_prompt_tokens": "inputs are cut to this number of tokens; -1: to what the model has",
+    "truncate_prompt_tokens": "inputs are cut to this number of tokens; -1: to the model's own",
     "truncation": "`auto`: the oldest items go when the conversation is too long",
     "truncation_direction": "the side on which an input is cut",
     "user": "a note of the client",

@@ -44,17 +44,12 @@ ALLOWED = {
 # Why a block is not executed, and what its text must have for that.
 REASONS = {
     "needs Homebrew": r"\bbrew\b",
-    "needs launchd": r"\blaunchctl\b|~/Library",
-    "needs systemd": r"\b(systemctl|journalctl|loginctl)\b",
     "sets up a clone": r"\b(make [a-z-]+|git clone)\b",
     "installs packages": r"\b(pip|npm|uv|pipx) (install|tool)\b|/pip install",
-    "downloads from the hub": r"\bmlxnode (pull|serve|run)\b",
-    "asks at a terminal": r"\bmlxnode (chat|run|status|rm)\b",
     "starts an agent": r"\b(claude|codex|opencode|qwen|aider|cline|cn)\b",
     "measures for minutes": r"\b(mlxnode (bench|doctor)|benchmarks/|make bench)",
     "changes the system": r"\b(sudo|newsyslog|mkcert)\b",
-    "is a diagram": r"[─│┌►◄]",
-    "is a form": r"[A-Z]{3,}|…",
+    "is a diagram": r"[─│┌►◄]|\w:  +\w",
 }
 _REASON = re.compile(r"none because: (.+)")
 

@@ -220,5 +220,3 @@ def test_a_block_that_cannot_be_checked_is_a_problem(language, marker, text, pro
         snippet, language="sh", marker="none because: needs Homebrew", text="brew update"
     )
     assert not list(problems(fine))
-
-

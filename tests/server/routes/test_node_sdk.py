@@ -11,6 +11,7 @@ from support.node_packages import SOURCE, install_packages
 from mlxnode.messages.control import Limit, Reserved
 from mlxnode.messages.data import Failed
 
+
 @pytest.fixture(scope="session")
 def node_project(tmp_path_factory) -> Path:
     """A folder with the packages installed; skips where that is not possible."""
