@@ -41,9 +41,9 @@ response_store = 10
 """
 
 
-def make_models(folder: Path) -> dict[str, Path]:
+def make_models(folder: Path, context: int = 2048) -> dict[str, Path]:
     """One tiny model of each kind of ``MODELS``."""
-    chat = tiny.make_chat_model(folder / "chat", context=2048, template=tiny.TOOL_TEMPLATE)
+    chat = tiny.make_chat_model(folder / "chat", context=context, template=tiny.TOOL_TEMPLATE)
     return {
         "chat": chat,
         "completion": chat,
@@ -66,10 +66,11 @@ def make_secrets(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Examples:
-    """A node that runs, with its configuration file."""
+    """A node that runs, with its configuration file and its cache folder."""
 
     url: str
     config: Path
+    cache: Path
 
     @property
     def address(self) -> str:
@@ -82,10 +83,11 @@ class Examples:
 
     def environment(self, home: Path) -> dict[str, str]:
         """The variables of a user whose home is ``home`` and whose node is this one."""
-        kept = ("PATH", "LANG", "MLXNODE_STATE", "MLXNODE_CACHE", "PYTHONPATH", "HF_ENDPOINT")
+        kept = ("PATH", "LANG", "TMPDIR", "MLXNODE_STATE", "PYTHONPATH")
         return {name: os.environ[name] for name in kept if name in os.environ} | {
             "HOME": str(home),
             "MLXNODE_CONFIG": str(self.config),
+            "MLXNODE_CACHE": str(self.cache),
             "MLXNODE_API_KEY": KEY,
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -100,11 +102,15 @@ def running_examples(folder: Path) -> Iterator[Examples]:
         for id, kind in MODELS.items()
     ]
     text = _CONFIG + "".join(tables)
-    with NodeProcess(folder, text.replace("ADDRESS", "127.0.0.1:0")) as node:
+    cache = folder / "cache"
+    environment = {"MLXNODE_STATE": str(folder / "state")} | os.environ
+    environment["MLXNODE_CACHE"] = str(cache)
+    first = text.replace("ADDRESS", "127.0.0.1:0")
+    with NodeProcess(folder, first, env=environment) as node:
         node.wait_ready()
         url = node.url.removesuffix("/v1")
         # Commands read the address of the node from a file.
         config = folder / "with-port.toml"
         config.write_text(text.replace("ADDRESS", url.partition("://")[2]))
         config.chmod(0o600)
-        yield Examples(url, config)
+        yield Examples(url, config, cache)

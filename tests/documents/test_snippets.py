@@ -88,7 +88,7 @@ def test_a_block_that_fails_is_told(tmp_path, language, text):
     if language == "javascript":
         require_program("node")
     snippet = Snippet(ROOT / "README.md", 1, language, text and code[language], "")
-    nobody = node.Examples("http://127.0.0.1:9", tmp_path / "config.toml")
+    nobody = node.Examples("http://127.0.0.1:9", tmp_path / "config.toml", tmp_path)
     if text:
         with pytest.raises(AssertionError, match="failed"):
             run_block(snippet, nobody, tmp_path, interpreter)
@@ -136,7 +136,7 @@ def test_shell_block_has_valid_syntax(snippet):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> dict[str, Path]:
-    return node.make_models(tmp_path_factory.mktemp("models"))
+    return node.make_models(tmp_path_factory.mktemp("models"), context=32_768)
 
 
 @of_kind("config")
@@ -144,7 +144,7 @@ def test_configuration_block_loads_and_its_models_are_served(snippet, tmp_path, 
     file = tmp_path / "config.toml"
     file.write_text(snippet.text)
     node.make_secrets(tmp_path)
-    loaded = load_config(file, environ={"MLXNODE_API_KEY": node.KEY})
+    loaded = load_config(file, environ={"MLXNODE_API_KEY": "sk-of-a-reader-0123456789"})
     config = with_models(loaded.config, models)
     if config.api.models:
         resolved = resolve_each(config, lambda text: None, folder=tmp_path)
