@@ -76,6 +76,7 @@ def _start(
     interpreter: Sequence[str | Path],
     **variables: str,
 ) -> subprocess.Popen[str]:
+    (home / ".curlrc").write_text("fail-with-body\n")  # else an error of the node is no failure
     file = home / ("snippet" + {"sh": ".sh", "python": ".py"}.get(snippet.language, ".mjs"))
     file.write_text(text)
     environment = examples.environment(home) | variables

@@ -96,6 +96,18 @@ def test_a_block_that_fails_is_told(tmp_path, language, text):
         assert run_block(snippet, nobody, tmp_path, interpreter) == ""
 
 
+def test_a_request_that_the_node_refuses_fails_its_block(examples, tmp_path):
+    text = "curl http://127.0.0.1:8080/v1/models -H 'Authorization: Bearer sk-wrong'\n"
+    snippet = Snippet(ROOT / "README.md", 1, "sh", text, "")
+    with pytest.raises(AssertionError, match="invalid_api_key"):
+        run_block(snippet, examples, tmp_path, SHELL)
+
+
+def test_an_output_that_differs_is_seen():
+    assert matches("x-mlxnode-ignored: a, b\r\n", "x-mlxnode-ignored: ...")
+    assert not matches("x-mlxnode-ignored: a\r\n", "x-mlxnode-ignored: b")
+
+
 @of_kind("node", language="sh")
 def test_shell_block_runs(snippet, examples, tmp_path):
     assert_output(snippet, run_block(snippet, examples, tmp_path, SHELL))

@@ -11,8 +11,10 @@ ROOT = Path(__file__).parents[2]
 
 # Modules that belong to another distribution than the one of their name.
 DISTRIBUTIONS = {
+    "markdown_it": "markdown-it-py",
     "pydantic_core": "pydantic",  # pydantic pins one version of it
     "sanic_routing": "sanic",  # the router behind sanic's public attributes
+    "yaml": "pyyaml",
 }
 
 # Declared, but not imported, and why.
