@@ -41,7 +41,7 @@ def snippets(document: Path) -> list[Snippet]:
     """The code blocks of ``document``, from its first to its last one."""
     found = []
     marker = ""
-    for token in _tokens(document):
+    for token in tokens_of(document):
         if token.type in ("fence", "code_block"):
             line = (token.map or [0])[0] + 1
             found.append(Snippet(document, line, token.info.strip(), token.content, marker))
@@ -71,7 +71,7 @@ def inline_code(document: Path) -> list[str]:
     """The texts between single backticks, outside of code blocks."""
     return [
         child.content
-        for token in _tokens(document)
+        for token in tokens_of(document)
         for child in token.children or ()
         if child.type == "code_inline"
     ]
@@ -81,7 +81,7 @@ def links(document: Path) -> list[str]:
     """The targets of all links and images."""
     return [
         str(child.attrs.get("href", child.attrs.get("src")))
-        for token in _tokens(document)
+        for token in tokens_of(document)
         for child in token.children or ()
         if child.type in ("link_open", "image")
     ]
@@ -89,7 +89,7 @@ def links(document: Path) -> list[str]:
 
 def anchors(document: Path) -> set[str]:
     """The anchors that GitHub gives to the headings."""
-    tokens = _tokens(document)
+    tokens = tokens_of(document)
     texts = [
         "".join(child.content for child in after.children or ())
         for token, after in itertools.pairwise(tokens)
@@ -99,6 +99,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @functools.cache
-def _tokens(document: Path) -> list[Token]:
+def tokens_of(document: Path) -> list[Token]:
+    """The document as markdown-it parses it."""
     parser = MarkdownIt("commonmark").enable("table")
     return parser.parse(document.read_text(encoding="utf-8"))
