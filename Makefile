@@ -33,7 +33,7 @@ test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; w
 
 # One at a time: each client gets the whole machine. What fails runs once more: these are programs
 # of others, with clocks of their own.
-CLIENTS := $(BIN)/python -m pytest -m clients tests/clients
+CLIENTS := $(BIN)/python -m pytest -m clients tests/clients tests/documents
 test-clients: $(VENV)/.installed-dev build/clients/.installed  ## agents and SDKs at work against a node
 	$(CLIENTS) || $(CLIENTS) --last-failed
 

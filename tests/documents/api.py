@@ -31,10 +31,10 @@ _OF_MODELS = {
 _ERRORS = """
 ## Errors
 
-An error is `{"error": {"message", "type", "param", "code"}}`; `param` is the path of the field.
-On `/v1/messages`, and with the header `anthropic-version`, it has Anthropic's envelope. A stream
-that has begun ends with an event of the same content. `x-should-retry: false` says that the same
-request would fail again.
+An error is `{"error": {"message", "type", "param", "code"}}`; `param` is the path of the
+field. On `/v1/messages`, and with the header `anthropic-version`, it has Anthropic's envelope.
+A stream that has begun ends with an event of the same content. `x-should-retry: false` says
+that the same request would fail again.
 
 """
 _METHODS = ("get", "post", "delete")

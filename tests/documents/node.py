@@ -97,8 +97,10 @@ class Examples:
 def running_examples(folder: Path) -> Iterator[Examples]:
     """Start the node in ``folder``; the end of the block ends it."""
     folders = make_models(folder / "models")
+    greedy = "default_temperature = 0.0\n"  # so that each run gives the same
     tables = [
         f'[api.models.{id}]\npath = "{folders[kind]}"\ntype = "{kind}"\n'
+        f"{greedy if kind in ('chat', 'completion') else ''}"
         for id, kind in MODELS.items()
     ]
     text = _CONFIG + "".join(tables)
