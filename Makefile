@@ -22,7 +22,7 @@ serve: $(VENV)/.installed  ## set up, fetch the demo models once, and serve conf
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test: $(VENV)/.installed-dev  ## set up, and run the tests, with some cases of each long table
-	$(PYTEST) -m "not exhaustive and not models and not clients"
+	$(PYTEST) -m "not long and not exhaustive and not models and not clients"
 
 test-all: $(VENV)/.installed-dev  ## all tests but those of make test-models
 	$(PYTEST) -m "not models and not clients"
@@ -38,7 +38,7 @@ test-clients: $(VENV)/.installed-dev build/clients/.installed  ## agents and SDK
 	$(CLIENTS) || $(CLIENTS) --last-failed
 
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
-	$(PYTEST) -m "not slow and not exhaustive and not models and not clients"
+	$(PYTEST) -m "not slow and not long and not exhaustive and not models and not clients"
 
 # Each target of guided fuzzing runs for FUZZ_SECONDS. atheris has wheels for Linux alone.
 FUZZ_REQUESTS ?= 100000

@@ -16,6 +16,7 @@ from mlxnode.models.demo import fetch_demo_model
 # As the engine does, and as early: on Linux, MLX's own matrix products are twelve times slower.
 preload_blas()
 
+LONG_FOLDERS = {"faults", "soak"}  # whole nodes under attack
 # Fixtures that start processes, compile kernels for the emulator or load a demo model.
 SLOW_FIXTURES = {
     "demo_chat",
@@ -50,8 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as ``slow`` what uses a slow fixture; skip ``metal`` where there is no device."""
+    """Mark what is ``slow`` by its fixture, and ``long`` by its folder.
+
+    Skip ``metal`` where there is no device.
+    """
     for item in items:
+        if LONG_FOLDERS & set(item.path.relative_to(Path(__file__).parent).parts):
+            item.add_marker(pytest.mark.long)
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
     marked = [item for item in items if item.get_closest_marker("metal")]

@@ -75,6 +75,7 @@ def secured(tmp_path_factory):
         yield Secured(folder, node)
 
 
+@pytest.mark.long
 def test_node_shows_its_https_url_and_serves_there(secured):
     assert secured.node.url.startswith("https://")
     assert secured.get("/v1/models", "sk-first").status_code == 200
@@ -104,6 +105,7 @@ def test_node_takes_new_keys_and_refuses_old_ones_without_a_restart(secured):
     assert "sk-" not in "".join(secured.node.log)
 
 
+@pytest.mark.long
 def test_node_gives_new_keys_to_a_worker_that_starts_later(secured):
     secured.write_keys("sk-third")
     secured.wait_until(lambda: secured.get("/v1/models", "sk-third").status_code == 200)

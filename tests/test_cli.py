@@ -134,6 +134,7 @@ def test_cli_check_validates_without_serving(tmp_path, model):
     assert "context_length = 4096: the model has 512" in result.stderr
 
 
+@pytest.mark.long
 def test_cli_check_fails_for_a_model_that_would_not_be_served(tmp_path, model):
     extra = '[api.models.gone]\npath = "/no/model"\ntype = "chat"\n'
     result = run("check", "--config", write(tmp_path, model, extra=extra))

@@ -69,6 +69,7 @@ def test_chat_stream_brings_the_same_text(client):
     assert len({chunk.id for chunk in chunks}) == 1
 
 
+@pytest.mark.long
 async def test_answers_under_a_schema_always_validate(node):
     """Of as many schemas as ``MLXNODE_SCHEMAS`` says; all 200 take minutes."""
 
@@ -99,6 +100,7 @@ async def test_answers_under_a_schema_always_validate(node):
     assert sum(ended) >= 0.4 * count  # so small a model goes on and on where it may
 
 
+@pytest.mark.long
 def test_a_forced_call_of_a_tool_is_always_one(client):
     class Weather(BaseModel):
         """The weather of a city."""

@@ -125,6 +125,7 @@ def test_node_serves_one_good_model_beside_all_kinds_of_broken_ones(tmp_path):
         assert "good fits: 32 rows of 512 tokens" in text
 
 
+@pytest.mark.long
 def test_node_restarts_its_engine_without_a_model_that_is_gone(tmp_path):
     good = tiny.make_chat_model(tmp_path / "good")
     moved = tiny.make_chat_model(tmp_path / "moved", seed=1)
@@ -176,6 +177,7 @@ def with_nan(folder: Path) -> None:
     save_file(weights, file, metadata={"format": "mlx"})
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_check_deep_says_what_serving_says(tmp_path):
     """Of what a check of the files alone does not see: weights, tokenizers, shared weights."""

@@ -159,6 +159,7 @@ async def _read_to_the_end(lines: AsyncIterator[str]) -> None:
         pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [30_000, 200_000])
 async def test_large_bodies_of_one_key_are_not_the_wait_of_another(client, size):
     """They are read and tokenized in turns of the keys, by two workers."""

@@ -82,6 +82,7 @@ def finish_of(sample: Sample) -> str:
     return "tool_calls" if sample.calls else "stop"
 
 
+@pytest.mark.long
 def test_samples_are_parsed(client, scripts, name):
     with cell(name, "parsed"):
         for sample, body in scripts[name].samples:

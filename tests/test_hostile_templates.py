@@ -49,6 +49,7 @@ def ask(node: NodeProcess, model: str, text: str = "hi") -> object:
         )
 
 
+@pytest.mark.long
 def test_node_fails_a_template_that_loops_at_the_load_by_name(tmp_path):
     good = tiny.make_chat_model(tmp_path / "good")
     loops = tiny.make_chat_model(tmp_path / "loops", template=FOREVER + tiny.CHAT_TEMPLATE)
@@ -72,6 +73,7 @@ def test_node_fails_a_template_that_loops_at_the_load_by_name(tmp_path):
         assert "Traceback" not in "".join(node.log)
 
 
+@pytest.mark.long
 def test_node_ends_a_template_that_loops_on_some_messages_alone(tmp_path):
     good = tiny.make_chat_model(tmp_path / "good")
     trap = tiny.make_chat_model(tmp_path / "trap", template=TRAP)

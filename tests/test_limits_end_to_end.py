@@ -91,6 +91,7 @@ def clients(tmp_path_factory) -> Iterator[list[Client]]:
             client.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("key", "model", "kind"),
     [

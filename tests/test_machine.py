@@ -100,6 +100,7 @@ def statuses(node: NodeProcess, count: int) -> list[int]:
             client.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("limit", "expected"), [("ulimit -Sn 256", {200}), ("ulimit -n 256", {200, 503})]
 )
@@ -125,6 +126,7 @@ def test_node_with_few_descriptors_answers_every_client(tmp_path, config, limit,
     assert "Too many open files" not in log
 
 
+@pytest.mark.long
 def test_workers_fill_up_before_clients_are_refused_for_good(tmp_path, config):
     with (
         NodeProcess(tmp_path, config(2, "max_connections = 3")) as node,
@@ -145,6 +147,7 @@ def test_workers_fill_up_before_clients_are_refused_for_good(tmp_path, config):
         assert statuses(node, 2) == [503, 503]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
 def test_drain_sends_an_error_to_a_stream_that_it_cuts(tmp_path, config, number):
     with NodeProcess(tmp_path, config()) as node, contextlib.ExitStack() as stack:
@@ -156,6 +159,7 @@ def test_drain_sends_an_error_to_a_stream_that_it_cuts(tmp_path, config, number)
         assert node.process.wait(WAIT) == 0
 
 
+@pytest.mark.long
 def test_closed_terminal_drains_a_node_that_streams(tmp_path, config):
     ours, theirs = os.openpty()
 
@@ -173,6 +177,7 @@ def test_closed_terminal_drains_a_node_that_streams(tmp_path, config):
         assert node.process.wait(WAIT) == 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.path.exists("/usr/bin/caffeinate"), reason="a Mac takes its own command")
 @pytest.mark.parametrize("is_prevented", [True, False])
 def test_sleep_is_prevented_while_a_request_runs(tmp_path, config, is_prevented):

@@ -154,6 +154,7 @@ def test_a_head_that_changes_in_each_request_is_no_part_of_the_prompt(model):
     )
 
 
+@pytest.mark.long
 def test_a_chat_of_six_turns_with_tools_is_cached_from_the_second_turn_on(model):
     messages = [system("six turns " * 300)]
     for turn in range(6):

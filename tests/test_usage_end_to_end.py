@@ -158,6 +158,7 @@ def lines_of(folder: Path, count: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.long
 def test_usage_of_two_keys_is_exact_and_outlives_restart_and_kill(folder):
     with NodeProcess(folder, CONFIG) as node:
         node.wait_ready(300)

@@ -150,6 +150,7 @@ def leave_at_random(node, seed: int) -> None:
             return
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="sockets are read from Linux")
 def test_clients_that_leave_at_random_leave_nothing_behind(node):
     workers = node.worker_pids()

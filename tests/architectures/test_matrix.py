@@ -64,6 +64,7 @@ def test_an_inexact_model_of_mlx_lm_is_so_by_itself(name):
     assert mx.nan_to_num(mx.abs(whole - in_parts)).max().item() > 2e-3
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_a_family_that_people_run_has_every_cell_right(name):

@@ -72,6 +72,7 @@ def test_doctor_refuses_a_report_that_cannot_be_written(config, measured, tmp_pa
     assert measured == []
 
 
+@pytest.mark.long
 def test_metal_tests_of_a_clone_and_of_an_installation(tmp_path):
     tests = examine.metal_tests.metal_tests
     assert tests(tmp_path).findings[0].status == "info"

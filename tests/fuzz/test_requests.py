@@ -8,6 +8,7 @@ from support.node_process import API_KEY
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 async def test_generated_requests_get_answers_of_the_api(tmp_path):
     with attacked_node(tmp_path) as node:
         report = await run(port_of(node), API_KEY, seed=2, numbers=range(1000))

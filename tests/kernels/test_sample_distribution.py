@@ -65,6 +65,7 @@ def make_case(name: str) -> RowCase:
     return RowCase(logits, repetition=1.3, frequency=0.4, presence=0.2, **ROWS[name])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SOME_ROWS)
 def test_sample_ops_follows_the_exact_distribution(name):
     case = make_case(name)

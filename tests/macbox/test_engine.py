@@ -93,6 +93,7 @@ def test_weights_keep_their_format(model, folder):
     assert llama.scaled_dot_product_attention is not attend
 
 
+@pytest.mark.long
 def test_greedy_and_sampled_rows(model, kernels):
     by_kernel, by_operations = both(model, kernels, lambda: [mixed(uid) for uid in range(5)])
     assert by_kernel == by_operations

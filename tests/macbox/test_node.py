@@ -63,6 +63,7 @@ def ask(client: openai.OpenAI, **options):
     )
 
 
+@pytest.mark.long
 def test_node_in_the_box_answers_a_chat(client):
     answer = ask(client, temperature=0.0, logprobs=True, top_logprobs=3)
     assert answer.usage.completion_tokens == len(answer.choices[0].logprobs.content) > 0
@@ -123,6 +124,7 @@ def test_node_in_the_box_starts_without_a_complaint(node):
     assert not [line for line in node.log if re.search(r"warn|error|trace", line, re.I)]
 
 
+@pytest.mark.long
 def test_node_in_the_box_ends_as_asked(tmp_path):
     with start(tmp_path, "small") as node:
         node.wait_ready()

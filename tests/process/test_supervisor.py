@@ -102,6 +102,7 @@ def test_supervisor_becomes_ready_although_a_worker_dies_while_it_is_connected(s
     assert len(node.wait_for("worker0", "connected-*")) == 1
 
 
+@pytest.mark.long
 def test_supervisor_that_was_stopped_with_its_children_keeps_them(start):
     node = start(hang_timeout=2.0)
     node.wait_ready()
@@ -128,6 +129,7 @@ def test_supervisor_replaces_a_hung_child(start):
     assert not is_running(hung)
 
 
+@pytest.mark.long
 def test_supervisor_tells_the_workers_of_a_silent_engine_before_it_is_replaced(start):
     node = start(hang_timeout=60.0)
     node.wait_ready()
@@ -180,6 +182,7 @@ def test_supervisor_ends_while_the_engine_loads(start, folder):
     assert node.is_gone()
 
 
+@pytest.mark.long
 def test_supervisor_kills_what_does_not_end_in_time(start):
     node = start(drain_timeout=0.0)
     node.wait_ready()

@@ -11,6 +11,7 @@ from mlxnode.messages.control import Drain, Ping, Pong
 from mlxnode.messages.data import Embed, Generate
 
 
+@pytest.mark.long
 def test_drain_finishes_streams_and_refuses_the_rest(own_worker):
     engine = own_worker.engine
     engine.on_generate = lambda message: engine.update(message.uid, "abc")
@@ -50,6 +51,7 @@ def check_503(answer: bytes) -> None:
     assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.long
 def test_drain_that_cuts_answers_503_and_ends_within_seconds(own_worker):
     own_worker.engine.is_silent = True
     body = b'{"model": "tiny-embedding", "input": "a"}'
@@ -73,6 +75,7 @@ def test_drain_that_cuts_answers_503_and_ends_within_seconds(own_worker):
         assert own_worker.process.exitcode == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
 def test_drain_that_cuts_a_stream_sends_an_error_event_first(own_worker, endpoint):
     engine = own_worker.engine
@@ -94,6 +97,7 @@ def test_drain_that_cuts_a_stream_sends_an_error_event_first(own_worker, endpoin
     assert own_worker.process.exitcode == 0
 
 
+@pytest.mark.long
 def test_drain_does_not_wait_for_a_client_that_does_not_read(own_worker):
     engine = own_worker.engine
     engine.is_silent = True

@@ -59,6 +59,7 @@ def walker(request: pytest.FixtureRequest) -> Walker:
     return request.getfixturevalue(f"{request.param}_walker")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_walk_json_schema_always_validates(walker: Walker):
     num_ended = 0

@@ -21,6 +21,7 @@ def no_buffer_cache():
     mx.set_cache_limit(before)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "step_of_answers"), [(0, 512), (1, 512), (2, 16), (3, 16)])
 def test_runner_stays_below_its_memory_under_a_random_load(

@@ -293,6 +293,7 @@ def test_drafts_do_not_pass_the_limit(model, eager, max_tokens):
     assert tokens == run(make_runner(model), make(0, thinking=thinking, **options))[0]
 
 
+@pytest.mark.long
 def test_drafts_that_start_the_reasoning_do_not_pass_the_limit(model, eager):
     options = {"logit_bias": dict.fromkeys(range(50, 53), 60.0), "max_tokens": 80}
     free = run(make_runner(model), make(0, **options))[0]

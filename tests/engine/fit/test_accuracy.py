@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[3]
 CASES = ["llama-16-rows", "llama-kv-8", "qwen3-moe-4-bit", "qwen2-big-vocabulary", "qwen3-next"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", some_of(CASES, ["qwen2-big-vocabulary"]))
 def test_estimate_is_within_a_tenth_of_the_peak(case):
     result = subprocess.run(

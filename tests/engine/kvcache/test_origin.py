@@ -97,6 +97,7 @@ for i in itertools.count():
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_process_that_is_killed_leaves_a_cache_that_opens(tmp_path):
     root = tmp_path / "prefixes"

@@ -128,6 +128,7 @@ def test_wait_a_client_that_leaves_ends_its_request(early, plain_worker, stream,
     assert answer(model="tiny-chat", prompt="x").choices[0].text == "Hello!"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_wait_silent_streams_are_kept_alive(early):
     """The real time: an event after ten seconds, as each format writes it."""

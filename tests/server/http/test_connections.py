@@ -54,6 +54,7 @@ def test_one_address_does_not_take_all_connections(hasty):
         pass  # what has ended is not counted
 
 
+@pytest.mark.long
 def test_two_thousand_idle_connections_and_a_thousand_streams(
     many_descriptors, start_worker, served_models
 ):

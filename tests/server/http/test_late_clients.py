@@ -113,6 +113,7 @@ def test_answers_that_nobody_reads_are_cut(hasty):
                 is_open = False
 
 
+@pytest.mark.long
 def test_a_slow_reader_gets_all_of_its_answer(hasty):
     """It takes longer than every limit, and something of the answer within each."""
     with connect(hasty, buffer=4096) as connection:

@@ -55,6 +55,7 @@ def test_large_bodies_without_a_key_take_no_memory(wide):
     assert resident.growth < 40, resident.growth
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", ["length", "chunked"])
 def test_large_bodies_wait_for_their_bytes_and_all_are_served(wide, encoding):
     """600 MB come at once, and the worker holds four bodies of 16 MB, and what it parses."""

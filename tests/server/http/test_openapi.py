@@ -162,6 +162,7 @@ GROUPS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(

@@ -237,6 +237,7 @@ def test_stream_goes_on_while_its_key_is_removed_and_the_certificate_is_new(
         sdk.models.list()
 
 
+@pytest.mark.long
 def test_drain_does_not_wait_for_handshakes_nor_for_idle_connections(own_tls_worker, pair):
     worker = own_tls_worker
     with (

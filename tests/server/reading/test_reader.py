@@ -104,6 +104,7 @@ async def test_a_process_that_is_too_slow_is_replaced(reader, monkeypatch):
     assert pid_of(reader) != first and not is_running(first)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 async def test_a_process_ends_when_it_has_grown(reader):
     await reader.read(body_of(), ChatBody)

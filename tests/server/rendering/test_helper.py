@@ -180,6 +180,7 @@ def test_a_helper_that_was_killed_is_replaced():
     helper.close()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_helper_that_is_stopped_is_replaced():
     helper = Helper(Limits(seconds=15))
