@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -187,7 +189,10 @@ def test_file_of_another_program_can_be_read(snippet):
 @of_kind("proxy")
 def test_proxy_takes_its_configuration(snippet, tmp_path):
     command = PROXIES[snippet.language]
-    require_program(str(command(tmp_path)[0]))
+    program = str(command(tmp_path)[0])
+    if sys.platform != "linux" and shutil.which(program) is None:
+        pytest.skip(f"{program} is not on PATH")  # CI installs it on Linux alone
+    require_program(program)
     pair = node.certificates.make_pair(tmp_path)
     text = re.sub(r"/\S*/fullchain\.pem", str(pair.certificate), snippet.text)
     text = re.sub(r"/\S*/privkey\.pem", str(pair.key), text)
@@ -200,7 +205,7 @@ def test_proxy_takes_its_configuration(snippet, tmp_path):
         [*map(str, command(file))],
         capture_output=True,
         text=True,
-        env={"PATH": "/usr/sbin:/usr/bin:/bin", "HOME": str(tmp_path)},
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
 
