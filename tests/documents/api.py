@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import tomli
 from documents.markdown import ROOT
-from documents.meanings import MEANINGS
 from documents.node import KEY, Examples
 from documents.schema_words import kind_of, values_of
 from sanic import Sanic
@@ -20,6 +20,9 @@ from mlxnode.server.http.openapi import ERRORS
 from mlxnode.server.routes import admin
 
 DOCUMENT = ROOT / "docs" / "api.md"
+MEANINGS: dict[str, str] = tomli.loads(
+    Path(__file__).with_name("meanings.toml").read_text(encoding="utf-8")
+)
 # What the schema of a node says of these fields follows from its models.
 _OF_MODELS = {
     "model": "text",
@@ -112,7 +115,7 @@ def _endpoints(document: dict[str, Any]) -> Iterator[str]:
             else:
                 shown[body.__name__] = name
                 yield _body(document, body, schema)
-        yield _answer(operation)
+        yield _answer(document, operation)
 
 
 def _parameters(parameters: list[dict[str, Any]]) -> str:
@@ -164,7 +167,9 @@ def _body(document: dict[str, Any], body: type[Body], schema: dict[str, Any]) ->
     rows = []
     for name in sorted(own, key=lambda name: (name not in required, own.index(name))):
         words = _OF_MODELS.get(name) or kind_of(properties[name])
-        mark = ", required" if name in required else ""
+        default = properties[name].get("default")
+        mark = "" if default is None else f", default {values_of(default)}"
+        mark = ", required" if name in required else mark
         rows.append(f"| `{name}` | {words}{mark} | {MEANINGS[name]} |\n")
     parts = ["\n| field | type | |\n|---|---|---|\n", *rows]
     known = {name: own for name, own in body.spellings.items() if name in properties}
@@ -204,17 +209,22 @@ def _refused(name: str, accepted: tuple[Any, ...]) -> str:
     return f"`{name}` other than {' or '.join(map(values_of, accepted))}"
 
 
-def _answer(operation: dict[str, Any]) -> str:
+def _answer(document: dict[str, Any], operation: dict[str, Any]) -> str:
     found = operation["responses"]["200"].get("content", {})
-    names = []
-    for kind, words in (("application/json", ""), ("text/event-stream", " events of a stream")):
-        if kind in found:
-            references = re.findall(r"schemas/(\w+)", str(found[kind]))
-            unique = list(dict.fromkeys(references)) or ["object"]
-            shown = unique if len(unique) <= 4 else [*unique[:4], "…"]
-            names.append(f"{_names(shown).replace('`…`', '…')}{words}")
+    lines = []
+    for name in _structs(found.get("application/json")):
+        fields = document["components"]["schemas"][name]["properties"]
+        lines.append(f"**Answer** `{name}`: {_names(fields)}.")
+    if events := _structs(found.get("text/event-stream")):
+        lines.append(f"**Events** of a stream: {_names(events)}.")
     codes = ", ".join(code for code in operation["responses"] if code != "200")
-    return f"\n**Answer:** {'; '.join(names)}. **Errors:** {codes}.\n"
+    lines.append(f"**Errors**: {codes}.")
+    return "\n" + "\n\n".join(lines) + "\n"
+
+
+def _structs(content: dict[str, Any] | None) -> list[str]:
+    """The names of the structs that a content may have."""
+    return list(dict.fromkeys(re.findall(r"schemas/(\w+)", str(content or ""))))
 
 
 def _errors() -> str:

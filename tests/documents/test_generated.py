@@ -2,12 +2,12 @@
 
 import re
 
+import httpx2
 import pytest
 import tomli
 from documents import api, configuration
 from documents.comments import SHIPPED, read_comments
 from documents.markdown import ROOT
-from documents.meanings import MEANINGS
 from documents.node import KEY
 from documents.schema_words import kind_of
 
@@ -27,11 +27,9 @@ def test_api_is_current(examples):
 
 @pytest.mark.slow
 def test_each_field_of_a_body_has_a_meaning(examples):
-    import httpx2
-
     headers = {"authorization": f"Bearer {KEY}"}
     answer = httpx2.get(f"{examples.url}/openapi.json", headers=headers)
-    assert api.fields_of(answer.json()) == set(MEANINGS)
+    assert api.fields_of(answer.json()) == set(api.MEANINGS)
 
 
 def test_each_variable_of_the_environment_is_listed():
