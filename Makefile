@@ -9,7 +9,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	command -v python$$version && break; done)
 
 .PHONY: help serve test test-all test-models test-clients test-quick fuzz soak lint sizes bench \
-	bench-engine bench-hostile bench-kernels faults mac-report release clean
+	bench-engine bench-hostile bench-kernels faults mac-report docs release clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -33,7 +33,7 @@ test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; w
 
 # One at a time: each client gets the whole machine. What fails runs once more: these are programs
 # of others, with clocks of their own.
-CLIENTS := $(BIN)/python -m pytest -m clients tests/clients
+CLIENTS := $(BIN)/python -m pytest -m clients tests/clients tests/documents
 test-clients: $(VENV)/.installed-dev build/clients/.installed  ## agents and SDKs at work against a node
 	$(CLIENTS) || $(CLIENTS) --last-failed
 
@@ -79,6 +79,9 @@ faults: $(VENV)/.installed-dev  ## each fault 20 times on a real node; print the
 	@mkdir -p build
 	MLXNODE_FAULT_ROUNDS=$${MLXNODE_FAULT_ROUNDS:-20} MLXNODE_FAULT_TIMES=build/faults.json \
 		$(BIN)/python -m pytest tests/faults
+
+docs: $(VENV)/.installed-dev  ## write docs/configuration.md and docs/api.md from the code
+	cd tests && ../$(BIN)/python -m documents.write
 
 release: $(VENV)/.installed-dev  ## build sdist and wheel, and write the formula's stable block
 	$(BIN)/python .ci/release.py

@@ -16,4 +16,4 @@ The rooms, from the lowest to the highest; each imports only rooms before it in 
 - ``cli``: the command line.
 """
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

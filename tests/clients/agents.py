@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from clients.loop import INSTRUCTIONS, KEY, NODE_MODULES, Client, Workspace
+from clients.settings import settings, variables
 from support.reading_model import Turn
 
 BIN = NODE_MODULES / ".bin"
@@ -12,6 +13,15 @@ BIN = NODE_MODULES / ".bin"
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+# Nobody is there to be asked, and nothing is called but the node.
+_CODEX_ALONE = """
+approval_policy = "never"
+sandbox_mode = "danger-full-access"
+check_for_update_on_startup = false
+"""
+_CODEX_QUIET = "[analytics]\nenabled = false\n"
 
 
 def _codex_turns(workspace: Workspace) -> list[Turn]:
@@ -23,24 +33,8 @@ def _codex_turns(workspace: Workspace) -> list[Turn]:
 
 
 def _codex(workspace: Workspace, url: str) -> list[str | Path]:
-    _write(
-        workspace.home / ".codex" / "config.toml",
-        f"""
-model = "codex"
-model_provider = "node"
-approval_policy = "never"
-sandbox_mode = "danger-full-access"
-check_for_update_on_startup = false
-model_context_window = 100000
-[analytics]
-enabled = false
-[model_providers.node]
-name = "node"
-base_url = "{url}/v1"
-env_key = "NODE_KEY"
-wire_api = "responses"
-""",
-    )
+    own = settings("codex", "toml", url, "codex")
+    _write(workspace.home / ".codex" / "config.toml", f"{_CODEX_ALONE}\n{own}\n{_CODEX_QUIET}")
     return [BIN / "codex", "exec", "--skip-git-repo-check", workspace.question]
 
 
@@ -49,7 +43,7 @@ CODEX = Client(
     "/v1/responses",
     _codex_turns,
     _codex,
-    lambda *_: {"NODE_KEY": KEY},
+    lambda *_: {"MLXNODE_API_KEY": KEY},
 )
 
 
@@ -71,15 +65,14 @@ CLAUDE_CODE = Client(
         "--",
         workspace.question,
     ],
-    lambda _, url: {
-        "ANTHROPIC_BASE_URL": url,
-        "ANTHROPIC_API_KEY": KEY,
-        "ANTHROPIC_MODEL": "claude-code",
-        "ANTHROPIC_SMALL_FAST_MODEL": "claude-code",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "DISABLE_AUTOUPDATER": "1",
-        "DISABLE_TELEMETRY": "1",
-    },
+    lambda _, url: (
+        variables("claude-code", url, "claude-code")
+        | {
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_AUTOUPDATER": "1",
+            "DISABLE_TELEMETRY": "1",
+        }
+    ),
 )
 
 
@@ -91,16 +84,8 @@ def _opencode_turns(workspace: Workspace) -> list[Turn]:
 
 
 def _opencode(workspace: Workspace, url: str) -> list[str | Path]:
-    config = {
-        "provider": {
-            "node": {
-                "npm": "@ai-sdk/openai-compatible",
-                "options": {"baseURL": f"{url}/v1", "apiKey": KEY},
-                "models": {"opencode": {"name": "opencode"}},
-            }
-        },
-        "model": "node/opencode",
-        "small_model": "node/opencode",
+    own = json.loads(settings("opencode", "json", url, "opencode"))
+    config = own | {
         "autoupdate": False,
         "share": "disabled",
         "permission": {"external_directory": "allow"},
@@ -148,11 +133,7 @@ QWEN_CODE = Client(
     "/v1/chat/completions",
     _qwen_turns,
     _qwen,
-    lambda _, url: {
-        "OPENAI_BASE_URL": f"{url}/v1",
-        "OPENAI_API_KEY": KEY,
-        "OPENAI_MODEL": "qwen-code",
-    },
+    lambda _, url: variables("qwen-code", url, "qwen-code"),
 )
 
 
@@ -194,22 +175,7 @@ def _continue_turns(workspace: Workspace) -> list[Turn]:
 
 def _continue(workspace: Workspace, url: str) -> list[str | Path]:
     config = workspace.home / "continue.yaml"
-    _write(
-        config,
-        f"""
-name: node
-version: 1.0.0
-schema: v1
-models:
-  - name: continue
-    provider: openai
-    model: continue
-    apiBase: {url}/v1
-    apiKey: {KEY}
-    roles: [chat]
-    capabilities: [tool_use]
-""",
-    )
+    _write(config, settings("continue", "yaml", url, "continue"))
     options = ["--config", config, "--rule", INSTRUCTIONS, "--auto", "--print"]
     return [BIN / "cn", *options, workspace.question]
 

@@ -1,6 +1,7 @@
 """aider, which has no tools: it reads commands and names of files out of the text."""
 
-from clients.loop import KEY, ROOT, Client, Workspace
+from clients.loop import ROOT, Client, Workspace
+from clients.settings import command
 from support.reading_model import Turn
 
 AIDER = ROOT / "aider" / "bin" / "aider"
@@ -24,9 +25,7 @@ def _command(workspace: Workspace, url: str) -> list[object]:
         RUN,
         "sh",
         AIDER,
-        "--model=openai/aider",
-        f"--openai-api-base={url}/v1",
-        f"--openai-api-key={KEY}",
+        *command("aider", url, "aider"),
         "--edit-format=diff",
         "--map-tokens=0",
         "--no-auto-commits",

@@ -14,6 +14,7 @@ DISTRIBUTIONS = {
     "markdown_it": "markdown-it-py",
     "pydantic_core": "pydantic",  # pydantic pins one version of it
     "sanic_routing": "sanic",  # the router behind sanic's public attributes
+    "yaml": "pyyaml",
 }
 
 # Declared, but not imported, and why.

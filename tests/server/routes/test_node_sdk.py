@@ -6,38 +6,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.node_packages import SOURCE, install_packages
 
 from mlxnode.messages.control import Limit, Reserved
 from mlxnode.messages.data import Failed
-
-SOURCE = Path(__file__).parents[2] / "node"
 
 
 @pytest.fixture(scope="session")
 def node_project(tmp_path_factory) -> Path:
     """A folder with the packages installed; skips where that is not possible."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout
-    if int(version.lstrip("v").partition(".")[0]) < 20:
-        pytest.skip(f"the packages need Node 20, this is {version.strip()}")
     folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "flows.mjs", "messages.mjs"):
+    install_packages(folder)
+    for name in ("flows.mjs", "messages.mjs"):
         shutil.copy(SOURCE / name, folder)
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
-    try:
-        done = subprocess.run(
-            [*command, "--fetch-retries=0"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm install did not end: no registry can be reached")
-    if done.returncode != 0:
-        pytest.skip(f"npm install failed: {(done.stderr or done.stdout).strip()[-200:]}")
     return folder
 
 

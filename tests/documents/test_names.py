@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PATH = re.compile(
     r"`((?:mlxnode|kernels|tests|benchmarks|docs)(?:/[\w.-]+)+/?)`|\]\(([\w./-]+)\)"
 )
