@@ -83,7 +83,8 @@ def test_cli_model_that_is_missing_exits_with_1_and_one_line(tmp_path):
 
 def test_cli_configuration_without_a_model_exits_with_2(tmp_path):
     file = tmp_path / "config.toml"
-    file.write_text('[api]\nrequire_auth = false\naddress = "127.0.0.1:0"\n')
+    api = '[api]\nrequire_auth = false\naddress = "127.0.0.1:0"\n'
+    file.write_text(f"{api}[server.discovery]\nenabled = false\n")
     result = run("serve", "--config", str(file))
     assert result.returncode == 2
     assert result.stderr.startswith(f"mlxnode: {file}: api.models: no model is configured")
