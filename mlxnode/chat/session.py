@@ -87,8 +87,9 @@ class Session:
         try:
             ask(self._connection.client, body, answer, self._make_view(self._shows_reasoning))
         except KeyboardInterrupt:
-            is_stopped = True
-            self._say("stopped")
+            is_stopped = answer.finish_reason is None
+            if is_stopped:
+                self._say("stopped")
         except RequestError as error:
             is_stopped = True
             self._say(f"mlxnode: {error}{_hint(error)}")

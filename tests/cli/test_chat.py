@@ -58,6 +58,11 @@ def say(screen: Terminal, text: str) -> int:
     return start
 
 
+def wait_for_answer(screen: Terminal, text: str, start: int) -> None:
+    """Until the answer is complete: the next prompt is there."""
+    screen.wait_for(rf"{text}[\s\S]*>>>", 120, start=start)
+
+
 def asked(api: FakeApi, number: int = -1) -> list[str]:
     return [message["content"] for message in api.bodies[number]["messages"]]
 
@@ -134,13 +139,13 @@ def test_chat_in_a_terminal_has_several_lines_pastes_and_history(api, home):
         start = say(screen, '"""one')
         screen.wait_for(r"\.\.\.", start=start)
         screen.type('two"""' + ENTER)
-        screen.wait_for("Hello there.", start=start)
+        wait_for_answer(screen, r"Hello there\.", start)
         start = say(screen, "three\\")
         screen.wait_for(r"\.\.\.", start=start)
         screen.type("four" + ENTER)
-        screen.wait_for("Hello there.", start=start)
+        wait_for_answer(screen, r"Hello there\.", start)
         start = say(screen, PASTE.format("five \\\n\n/six"))
-        screen.wait_for("Hello there.", start=start)
+        wait_for_answer(screen, r"Hello there\.", start)
         screen.type(CTRL_D)
         assert screen.wait_end() == 0
     questions = asked(api)[::2]
@@ -164,13 +169,13 @@ def test_ctrl_c_stops_the_answer_and_the_chat_goes_on(api, home):
         start = say(screen, "go")
         screen.wait_for("Begin more", start=start)
         screen.type(CTRL_C)
-        screen.wait_for("stopped", start=start)
+        wait_for_answer(screen, "stopped", start)
         assert api.left.wait(20), "the server did not see the client leave"
         api.script = says("fine")
         start = say(screen, "next")
-        screen.wait_for("fine", start=start)
+        wait_for_answer(screen, "fine", start)
         screen.type(CTRL_C)
-        screen.wait_for("ctrl-C once more", start=start)
+        wait_for_answer(screen, "ctrl-C once more", start)
         screen.type(CTRL_C)
         assert screen.wait_end() == 0
         assert screen.settings_now() == screen.settings
@@ -249,7 +254,7 @@ def test_chat_survives_the_death_of_its_node(model, unused_address):
         assert are_gone([guard, *node])
         start = say(screen, "still there?")
         screen.wait_for("starting another one", start=start)
-        screen.wait_for("tokens/s", 120, start=start)
+        wait_for_answer(screen, "tokens/s", start)
         start = say(screen, "/bye")
         assert screen.wait_end(60) == 0
 
