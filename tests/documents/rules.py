@@ -8,11 +8,11 @@ By its language, or by its marker:
 - ``clients ENVIRONMENT``: as ``node``, in an environment of `make test-clients`.
 - ``config``: loaded as a configuration file, with tiny models. The default of toml.
 - ``proxy``: checked by the program whose configuration it is. The default of nginx and Caddy.
-- ``parsed``: read in its language, since it is the file of another program.
-  The default of json and yaml.
+- ``parsed``: read in its language, since it is the file of another program; sh: each call of
+  mlxnode is one that its command line takes. The default of json and yaml.
 - ``output``: what the block before prints; ``...`` stands for anything. text.
-- ``none because: REASON``: not executed. Its syntax, its commands and its make targets are
-  checked, and the REASON is one of ``REASONS``, which has to hold for its text.
+- ``none because: REASON``: not executed. Its syntax, its calls of mlxnode and its make targets
+  are checked, and the REASON is one of ``REASONS``, which has to hold for its text.
 """
 
 import re
@@ -31,7 +31,7 @@ DEFAULTS = {
     "caddyfile": "proxy",
 }
 ALLOWED = {
-    "sh": {"node", "serves", "none"},
+    "sh": {"node", "serves", "parsed", "none"},
     "python": {"node", "clients", "none"},
     "javascript": {"node", "clients", "none"},
     "toml": {"config", "parsed"},
