@@ -91,8 +91,8 @@ def _admin() -> str:
     ]
     Sanic.unregister_app(app)
     return (
-        "\nWith `[api] admin_key`, that key alone loads and unloads models, and opens these:\n\n"
-        "| endpoint | |\n|---|---|\n" + "".join(rows)
+        "\nWith `[api] admin_key`, that key alone loads and unloads models, and opens "
+        "these:\n\n| endpoint | |\n|---|---|\n" + "".join(rows)
     )
 
 

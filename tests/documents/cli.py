@@ -1,6 +1,5 @@
 """docs/cli.md: the commands, from the help that click makes of them."""
 
-import itertools
 import re
 import shlex
 from collections.abc import Iterator

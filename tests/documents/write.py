@@ -1,4 +1,4 @@
-"""Writes the documents that follow from the code: docs/configuration.md, docs/cli.md and docs/api.md.
+"""Writes docs/configuration.md, docs/cli.md and docs/api.md, which follow from the code.
 
 Usage: cd tests && python -m documents.write
 """
