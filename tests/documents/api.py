@@ -86,7 +86,7 @@ def _admin() -> str:
     app.blueprint(admin.blueprint)
     rows = [
         f"| `{'/'.join(sorted(route.methods - {'HEAD', 'OPTIONS'}))} /{route.path}` | "
-        f"{route.handler.__doc__.splitlines()[0]} |\n"
+        f"{(route.handler.__doc__ or '').splitlines()[0]} |\n"
         for route in sorted(app.router.routes, key=lambda route: route.path)
     ]
     Sanic.unregister_app(app)

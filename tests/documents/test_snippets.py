@@ -79,7 +79,7 @@ def test_each_output_follows_what_prints_it():
         found = snippets(document)
         for before, after in zip([None, *found], found, strict=False):
             if kind_of(after) == "output":
-                assert before and kind_of(before) in ("node", "serves"), after.name
+                assert before and kind_of(before) in ("node", "home", "serves"), after.name
 
 
 @pytest.mark.parametrize("language", ["sh", "python", "javascript"])
@@ -116,6 +116,11 @@ def test_shell_block_runs(snippet, examples, tmp_path):
     assert_output(snippet, run_block(snippet, examples, tmp_path, SHELL))
 
 
+@of_kind("home")
+def test_shell_block_runs_in_a_new_home(snippet, examples, tmp_path):
+    assert_output(snippet, run_block(snippet, examples, tmp_path, SHELL, is_configured=False))
+
+
 @of_kind("serves")
 def test_serving_block_becomes_ready_and_ends(snippet, examples, tmp_path):
     assert_output(snippet, serve_block(snippet, examples, tmp_path))
@@ -143,7 +148,7 @@ def test_block_of_another_project_runs(snippet, examples, tmp_path):
         run_block(snippet, examples, tmp_path, (CLIENTS / environment / "bin" / "python",))
 
 
-@of_kind("node", "serves", "parsed", "none", language="sh")
+@of_kind("node", "home", "serves", "parsed", "none", language="sh")
 def test_shell_block_has_valid_syntax(snippet):
     done = subprocess.run([*SHELL, "-n"], input=snippet.text, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
