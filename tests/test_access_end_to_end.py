@@ -82,6 +82,7 @@ def test_node_shows_its_https_url_and_serves_there(secured):
     assert secured.get("/v1/models", "sk-none").status_code == 401
 
 
+@pytest.mark.long
 def test_node_tells_its_figures_to_the_administrator(secured):
     figures = secured.get("/admin/status", "sk-admin").json()
     names = {process["name"] for process in figures["processes"]}

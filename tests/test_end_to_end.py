@@ -124,6 +124,7 @@ def test_a_forced_call_of_a_tool_is_always_one(client):
         assert completion.choices[0].finish_reason == "tool_calls"
 
 
+@pytest.mark.long
 async def test_chat_async_streams_run_at_once_and_equal_their_solo_runs(node, client):
     """Sixteen streams with different lengths and prompts, batched, against one at a time."""
     parameters = [
@@ -148,6 +149,7 @@ async def test_chat_async_streams_run_at_once_and_equal_their_solo_runs(node, cl
     assert together == alone
 
 
+@pytest.mark.long
 def test_chat_with_a_seed_is_reproducible(client):
     first = ask(client, temperature=1.2, seed=5)
     again = ask(client, temperature=1.2, seed=5)

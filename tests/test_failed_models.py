@@ -146,6 +146,7 @@ def test_node_restarts_its_engine_without_a_model_that_is_gone(tmp_path):
         assert ask(node, "moved").choices
 
 
+@pytest.mark.long
 def test_node_without_any_model_that_works_ends_and_says_why(tmp_path):
     good = tiny.make_chat_model(tmp_path / "good")
     tables = []
@@ -159,6 +160,7 @@ def test_node_without_any_model_that_works_ends_and_says_why(tmp_path):
         assert "download it again" in text and "cannot load" in text and not node.url
 
 
+@pytest.mark.long
 def test_node_that_requires_all_models_ends_with_the_first_that_fails(tmp_path):
     good = tiny.make_chat_model(tmp_path / "good")
     with_more_layers(broken := Path(shutil.copytree(good, tmp_path / "broken")))

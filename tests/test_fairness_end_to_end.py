@@ -108,6 +108,7 @@ async def one_request(client: httpx.AsyncClient, ended: Ended, key: str) -> None
                         ended.add()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("flood", "keys"),
     [

@@ -84,6 +84,7 @@ def chat(client: openai.OpenAI, model: str, max_tokens: int = 5, **fields):
     )
 
 
+@pytest.mark.long
 def test_node_loads_models_for_requests_and_unloads_idle_ones(node, client):
     found = wait_for_state(node, "fixed", "loaded")
     assert [found[id]["state"] for id in ("first", "second")] == ["unloaded", "unloaded"]

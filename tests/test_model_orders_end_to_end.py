@@ -141,6 +141,7 @@ def test_a_model_that_cannot_be_opened_fails_alone(client):
     assert ask(client, "kept").choices
 
 
+@pytest.mark.long
 def test_ten_cycles_give_the_memory_of_the_workers_back(node, client):
     def cycle() -> None:
         assert order(node, "org/lazy", "load")["status"] == "loaded"

@@ -44,6 +44,7 @@ def wait_for(address: str, condition) -> dict:
     raise AssertionError(figures)
 
 
+@pytest.mark.long
 def test_status_shows_a_running_node_and_its_restarts(tmp_path, monkeypatch):
     monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path / "cache"))
     model = tiny.make_chat_model(tmp_path / "model")

@@ -94,6 +94,7 @@ def wait_until_idle(node) -> EngineFigures:
     raise AssertionError(engine)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_in_prefill_frees_the_engine_and_keeps_the_part(node, stream):
     # Without a stream, a client is known to have left a second after its last byte.

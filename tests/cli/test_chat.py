@@ -133,6 +133,7 @@ def test_run_ends_quietly_when_nobody_reads(api, home):
     assert api.left.wait(20)
 
 
+@pytest.mark.long
 def test_chat_in_a_terminal_has_several_lines_pastes_and_history(api, home):
     with terminal("chat", "--url", api.url) as screen:
         screen.wait_for(">>>")
@@ -235,6 +236,7 @@ def test_run_starts_a_node_of_its_own_for_a_folder(model, unused_address, home):
     assert not (home / "state" / "usage.sqlite").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_own_node_ends_with_the_chat_however_it_ends(model, unused_address, number):
     with terminal("chat", str(model)) as screen:
@@ -246,6 +248,7 @@ def test_own_node_ends_with_the_chat_however_it_ends(model, unused_address, numb
         assert are_gone(node)
 
 
+@pytest.mark.long
 def test_chat_survives_the_death_of_its_node(model, unused_address):
     with terminal("chat", str(model), "--set", "max_tokens=5", "--verbose") as screen:
         screen.wait_for(">>>", 120)

@@ -153,6 +153,7 @@ def test_pull_draws_one_bar_in_a_terminal(command, tmp_path):
         os.close(ours)
 
 
+@pytest.mark.long
 def test_pull_that_is_interrupted_goes_on_later(command, run, hub: FakeHub, model, tmp_path):
     size = (model / WEIGHTS).stat().st_size
     start, environment = command

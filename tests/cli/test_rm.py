@@ -84,6 +84,7 @@ def test_rm_of_a_folder_of_the_user_removes_nothing(cache, tmp_path):
     assert (own / "model.safetensors").exists()
 
 
+@pytest.mark.long
 def test_rm_of_a_model_that_a_node_has_loaded_needs_force(cache, tmp_path):
     text = (
         '[api]\naddress = "127.0.0.1:0"\nrequire_auth = false\n'

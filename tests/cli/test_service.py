@@ -113,6 +113,7 @@ def test_service_of_a_wrong_configuration_is_not_written(run, home):
     assert not (home / ".config").exists() and run.programs.calls == []
 
 
+@pytest.mark.long
 def test_service_runs_the_command_of_the_unit(run, home, tmp_path):
     """The words of the file start a node, from any folder."""
     folder = tmp_path / "elsewhere"

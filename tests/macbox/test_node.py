@@ -69,6 +69,7 @@ def test_node_in_the_box_answers_a_chat(client):
     assert answer.usage.completion_tokens == len(answer.choices[0].logprobs.content) > 0
 
 
+@pytest.mark.long
 def test_node_in_the_box_streams_what_it_answers_at_once(client):
     options = {"temperature": 0.9, "seed": 4, "frequency_penalty": 0.5}
     whole = ask(client, **options).choices[0].message.content

@@ -73,6 +73,7 @@ def about_usage(lines: list[str]) -> list[str]:
     return [line for line in lines if "usage" in line]
 
 
+@pytest.mark.long
 def test_usage_outlives_a_kill_and_the_last_requests_of_a_drain(start, path):
     node = start()
     use(node, "worker0", 300)

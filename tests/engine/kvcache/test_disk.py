@@ -298,6 +298,7 @@ def test_a_prompt_is_known_after_a_restart(start_engine, tiny_folder, files):
     assert answers == [(answers[0][0], 0), (answers[0][0], 59)]
 
 
+@pytest.mark.long
 def test_texts_are_written_while_there_is_nothing_to_do(start_engine, tiny_folder, files):
     engine = start_engine(serve_tiny(tiny_folder), prefix_cache_disk_gb=1.0)
     text, _ = ask(engine)

@@ -61,6 +61,7 @@ def weights_of(model: nn.Module) -> int:
     return sum(array.nbytes for _, array in tree_flatten(model.parameters()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", [*itertools.permutations(("base", "lora", "dora"))])
 def test_three_ids_hold_the_base_once_in_any_order(served, order):
     before, bases = active(), BaseWeights()
@@ -94,6 +95,7 @@ def test_each_id_computes_what_it_computes_alone(served):
     assert np.abs(first - second).max() > 0.1 < np.abs(second - third).max()
 
 
+@pytest.mark.long
 def test_a_base_is_loaded_again_after_all_are_gone(served):
     before, bases = active(), BaseWeights()
     for _ in range(3):
@@ -104,6 +106,7 @@ def test_a_base_is_loaded_again_after_all_are_gone(served):
         assert active() - before < SLACK
 
 
+@pytest.mark.long
 def test_a_load_that_fails_keeps_nothing(served, tmp_path):
     broken = shutil.copytree(served["lora"].adapter, tmp_path / "broken")
     (broken / "adapters.safetensors").write_bytes(b"")

@@ -34,6 +34,7 @@ def serve_embedding(folder):
     return serve_tiny(folder, preload=False, **facts)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("serve", [serve_text, serve_gguf, serve_embedding])
 def test_ten_cycles_leave_the_memory_as_it_was(serve, tmp_path, monkeypatch):
     monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path / "cache"))

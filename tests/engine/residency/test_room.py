@@ -54,6 +54,7 @@ def test_least_recently_used_model_makes_room(start):
     assert engine.loaded == ["b", "c"]
 
 
+@pytest.mark.long
 def test_pinned_model_stays(start):
     engine = start(TWO, pinned="a")
     assert engine.loaded == ["a"]
@@ -62,6 +63,7 @@ def test_pinned_model_stays(start):
         assert engine.loaded == sorted(["a", model])
 
 
+@pytest.mark.long
 def test_model_that_does_not_fit_beside_the_pinned_ones_fails_with_the_numbers(start):
     engine = start(ONE, pinned="a")
     refusal = engine.ask(generate(1, model="b"))

@@ -165,6 +165,7 @@ async def test_few_models_stay_open_that_the_engine_does_not_hold(gate, served_m
     assert len(registry.opener.ids) == 5
 
 
+@pytest.mark.long
 @pytest.mark.slow
 async def test_memory_is_back_after_ten_cycles(served_models, tmp_path):
     """Tokenizer, template, threads: nothing of a model stays."""

@@ -37,6 +37,7 @@ def pair(workers):
     return workers
 
 
+@pytest.mark.long
 def test_a_conversation_goes_on_at_another_worker(pair):
     one, two = pair
     one.engine.answer = f"<think>Hm.</think>I look.\n{CALL}"
