@@ -35,7 +35,7 @@ def test_process_of_a_test_finds_nothing(tmp_path):
     code = (
         "from mlxnode.models.discovery.hub_cache import hub_folder\n"
         "from mlxnode.models.discovery.lm_studio import lm_studio_folders\n"
-        "from mlxnode.config.file import find_config\n"
+        "from mlxnode.config.place import find_config\n"
         "print(hub_folder().exists(), lm_studio_folders(), find_config({}))"
     )
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
