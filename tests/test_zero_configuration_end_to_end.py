@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from support import tiny
 from support.disk import make_models
 from support.node_process import NodeProcess
 
-from mlxnode.figures import EngineFigures, ModelFigures
+from mlxnode.figures import EngineFigures
 from mlxnode.process.status_socket import read_status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -55,6 +56,8 @@ class Home:
         self.node = node
         headers = {"authorization": f"Bearer {KEY}"}
         self.http = httpx.Client(base_url=f"{node.url}/v1", headers=headers, timeout=TIMEOUT)
+        self.loads: Counter[str] = Counter()  # as they have to be
+        self._loaded: set[str] = set()
         self._port = int(node.url.rpartition(":")[2])
 
     def run(self, *command: str) -> str:
@@ -93,27 +96,29 @@ class Home:
             pause.wait(0.1)
         return found
 
-    def engine_now(self) -> EngineFigures:
-        """Figures that the engine has made after this call: not the next, but those after."""
-        for _ in range(2):
-            last = read_status(self._port).engine
-            found = self.engine(lambda engine, last=last: engine != last)
-        return found
-
-    def wait_states(self, **states: str) -> dict[str, ModelFigures]:
-        """The figures of the models, once these have those states, and others are unloaded."""
-        wanted = {id.replace("_", "-"): state for id, state in states.items()}
+    def wait_states(self, *loaded: str, loads: Counter | None = None) -> EngineFigures:
+        """The figures, once these models are loaded, no others, each as often as told."""
 
         def is_there(engine: EngineFigures) -> bool:
-            found = {model.id: model.state for model in engine.models}
-            return found == dict.fromkeys(found, "unloaded") | wanted
+            states = {model.id: model.state for model in engine.models}
+            counts = {model.id: model.num_loads for model in engine.models}
+            wanted = {id: "loaded" if id in loaded else "unloaded" for id in states}
+            return states == wanted and (
+                loads is None or counts == {id: loads[id] for id in counts}
+            )
 
-        return {model.id: model for model in self.engine(is_there).models}
+        return self.engine(is_there)
+
+    def note(self, id: str) -> None:
+        """A request for this model, which loads it unless it is loaded."""
+        self.loads[id] += id not in self._loaded
+        self._loaded.add(id)
 
     def order(self, model: str, what: str) -> None:
         headers = {"authorization": f"Bearer {ADMIN}"}
         answer = self.http.post(f"/models/{model}/{what}", json={}, headers=headers)
         assert answer.status_code == 200, answer.text
+        self._loaded.discard(model)
 
     def unload_all(self) -> None:
         for id in self.listed():
@@ -170,7 +175,7 @@ def test_all_are_listed_with_verdicts_and_none_is_loaded(home):
     for id, model in found.items():
         assert model["status"] == "unloaded" and model["fit"]["fits"], model
         assert id.lower() in model["aliases"]
-    assert all(model.num_loads == 0 for model in home.wait_states().values())
+    home.wait_states(loads=Counter())
     listed = json.loads(home.run("models", "--json"))
     rows = {row["id"]: row for row in listed["models"]}
     assert listed["is_running"] and rows.keys() == TYPES.keys()
@@ -182,24 +187,23 @@ def test_all_are_listed_with_verdicts_and_none_is_loaded(home):
 @pytest.mark.parametrize("id", TYPES)
 def test_each_is_loaded_by_its_first_request_by_id_or_alias(home, id):
     home.unload_all()
-    loads = {model.id: model.num_loads for model in home.engine_now().models}
     for name in (id.lower(), id):
+        home.note(id)
         assert home.ask(TYPES[id], name)["model"] == id
-    found = home.wait_states(**{id: "loaded"})
+    found = {model.id: model for model in home.wait_states(id, loads=home.loads).models}
     assert found[id].weight_bytes > 0
-    after = {model: figures.num_loads for model, figures in found.items()}
-    assert after == loads | {id: loads[id] + 1}
     assert home.listed()[id]["status"] == "loaded"
     status = json.loads(home.run("status", "--json"))["engine"]["models"]
-    assert {model["id"]: model["state"] for model in status}[id] == "loaded"
-    assert {model["id"]: model["num_loads"] for model in status} == after
+    states = {model["id"]: (model["state"], model["num_loads"]) for model in status}
+    assert states == {id: (model.state, model.num_loads) for id, model in found.items()}
 
 
-@pytest.mark.parametrize("name", ["tiny-chat", "Tiny-Qwen"])
-def test_stream_is_kept_alive_while_its_model_is_loaded(home, name):
+@pytest.mark.parametrize("id", ["Tiny-Chat", "Tiny-Qwen"])
+def test_stream_is_kept_alive_while_its_model_is_loaded(home, id):
     home.unload_all()
+    home.note(id)
     messages = [{"role": "user", "content": "hi"}]
-    body = {"model": name, "messages": messages, "max_tokens": 4, "stream": True}
+    body = {"model": id.lower(), "messages": messages, "max_tokens": 4, "stream": True}
     with home.http.stream("POST", "/chat/completions", json=body) as answer:
         lines = [line for line in answer.iter_lines() if line]
     assert answer.status_code == 200 and lines[0] == ": keep-alive"
@@ -208,20 +212,13 @@ def test_stream_is_kept_alive_while_its_model_is_loaded(home, name):
 
 def test_ten_cycles_give_the_memory_back(home):
     home.unload_all()
-    loads = {model.id: model.num_loads for model in home.engine_now().models}
     levels = []
     for _ in range(1 + CYCLES):  # the first one imports and compiles
-        loads = {id: count + 1 for id, count in loads.items()}
         for id, type in TYPES.items():
+            home.note(id)
             home.ask(type, id)
             home.order(id, "unload")
-
-        def is_over(engine: EngineFigures, loads: dict[str, int] = loads) -> bool:
-            models = engine.models
-            is_unloaded = all(model.state == "unloaded" for model in models)
-            return is_unloaded and {model.id: model.num_loads for model in models} == loads
-
-        memory = home.engine(is_over).memory
+        memory = home.wait_states(loads=home.loads).memory
         levels.append((memory.active, memory.buffer_cache, memory.kv_claimed))
     assert set(levels[1:]) == {levels[1]} and levels[1][2] == 0, levels
 
@@ -232,6 +229,7 @@ def test_reload_finds_a_model_that_was_put_into_the_folder(home):
     assert "new models: Tiny-Sixth" in home.run("reload")
     found = home.wait_listed(lambda models: "fit" in models["Tiny-Sixth"])["Tiny-Sixth"]
     assert (found["status"], found["fit"]["fits"]) == ("unloaded", True)
+    home.note("Tiny-Sixth")
     assert home.ask("chat", "tiny-sixth")["model"] == "Tiny-Sixth"
 
 
@@ -241,13 +239,10 @@ def test_least_recently_used_models_make_room_for_others(tmp_path):
     for home in start(tmp_path, SMALL):
         for id, loaded in (("one", "One"), ("two", "One Two"), ("one", "One Two")):
             home.ask("chat", id)
-            home.wait_states(**dict.fromkeys(loaded.split(), "loaded"))
+            home.wait_states(*loaded.split())
         home.ask("chat", "three")
-        home.wait_states(One="loaded", Three="loaded")
+        home.wait_states("One", "Three")
         home.ask("chat", "two")
-        found = home.wait_states(Two="loaded", Three="loaded")
-        assert {id: model.num_loads for id, model in found.items()} == {
-            "One": 1,
-            "Two": 2,
-            "Three": 1,
-        }
+        found = home.wait_states("Two", "Three")
+        loads = {model.id: model.num_loads for model in found.models}
+        assert loads == {"One": 1, "Two": 2, "Three": 1}
