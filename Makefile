@@ -80,7 +80,7 @@ faults: $(VENV)/.installed-dev  ## each fault 20 times on a real node; print the
 	MLXNODE_FAULT_ROUNDS=$${MLXNODE_FAULT_ROUNDS:-20} MLXNODE_FAULT_TIMES=build/faults.json \
 		$(BIN)/python -m pytest tests/faults
 
-docs: $(VENV)/.installed-dev  ## write docs/configuration.md and docs/api.md from the code
+docs: $(VENV)/.installed-dev  ## write docs/configuration.md, docs/cli.md and docs/api.md from the code
 	cd tests && ../$(BIN)/python -m documents.write
 
 release: $(VENV)/.installed-dev  ## build sdist and wheel, and write the formula's stable block

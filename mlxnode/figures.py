@@ -30,7 +30,8 @@ class ModelFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One model that can be served. Two ids may have the same weights, and then the same work.
 
     ``num_loads`` counts since the start of the engine. ``idle_seconds``: since the last request
-    ended; None: requests run, or there was none. An unloaded model has no ``weight_bytes``.
+    ended; None: requests run, or there was none. ``weight_bytes`` leaves out what a model that
+    was loaded before holds already; an unloaded model has none.
     """
 
     id: str

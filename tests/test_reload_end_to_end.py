@@ -60,7 +60,8 @@ class Home:
     def changes(self) -> list[str]:
         result = self.reload()
         assert result.returncode == 0, result.stderr
-        return result.stdout.splitlines()
+        # The watch of the files may have been faster than the command.
+        return [line.removeprefix("already read: ") for line in result.stdout.splitlines()]
 
     def chat(self, model: str, key: str = "sk-first") -> httpx.Response:
         body = {"model": model, "max_tokens": 3, "messages": [{"role": "user", "content": "a"}]}

@@ -4,6 +4,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from mlxnode.process.downloads import Downloads
 log = logging.getLogger("mlxnode.supervisor")
 
 INTERVAL = 1.0  # seconds between two looks at the files
+# Who asks this soon after the watch has read a change by itself means that change.
+RECENT = 10.0  # seconds
 
 Answer = Future[list[str]]  # the changes, or a NodeError that says why there are none
 
@@ -70,6 +73,8 @@ class ConfigWatch:
         self._downloads = Downloads(self._on_download)
         self._held: list[Answer] = []  # until the downloads have ended
         self._told: list[str] = []  # the changes since the first of these
+        self._unasked: list[str] = []  # the last changes that nobody had asked for
+        self._unasked_at = -RECENT
         self._has_new_files = False
         self._asked: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._is_asked = threading.Event()
@@ -140,6 +145,8 @@ class ConfigWatch:
             log.info("%s: read again: %s", loaded.where, "; ".join(new) or "nothing is new")
         for warning in set(loaded.warnings) - set(before.warnings):
             log.warning("%s: %s", loaded.where, warning)
+        if new and not answers:
+            self._unasked, self._unasked_at = new, time.monotonic()
         self._hand_over(loaded, models, new, answers)
 
     def _keep(self, error: Exception, answers: list[Answer]) -> None:
@@ -160,12 +167,18 @@ class ConfigWatch:
         self._told += new
         reload = Reload(loaded, models, [])
         if not (self._downloads.is_busy or self._has_new_files):
-            reload = Reload(loaded, models, self._told, self._held)
+            reload = Reload(loaded, models, self._told or self._just_read(), self._held)
             self._held, self._told = [], []
         if new:
             self._on_change(reload)
         else:
             reload.confirm()
+
+    def _just_read(self) -> list[str]:
+        """What the watch has read by itself a moment ago."""
+        if time.monotonic() - self._unasked_at > RECENT:
+            return []
+        return [f"already read: {change}" for change in self._unasked]
 
 
 def _state_of(files: list[Path]) -> list[tuple[int, ...] | None]:

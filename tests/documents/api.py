@@ -86,13 +86,13 @@ def _admin() -> str:
     app.blueprint(admin.blueprint)
     rows = [
         f"| `{'/'.join(sorted(route.methods - {'HEAD', 'OPTIONS'}))} /{route.path}` | "
-        f"{route.handler.__doc__.splitlines()[0]} |\n"
+        f"{(route.handler.__doc__ or '').splitlines()[0]} |\n"
         for route in sorted(app.router.routes, key=lambda route: route.path)
     ]
     Sanic.unregister_app(app)
     return (
-        "\nWith `[api] admin_key`, there is also this, for that key alone:\n\n"
-        "| endpoint | |\n|---|---|\n" + "".join(rows)
+        "\nWith `[api] admin_key`, that key alone loads and unloads models, and opens "
+        "these:\n\n| endpoint | |\n|---|---|\n" + "".join(rows)
     )
 
 
@@ -171,7 +171,8 @@ def _body(document: dict[str, Any], body: type[Body], schema: dict[str, Any]) ->
         mark = "" if default is None else f", default {values_of(default)}"
         mark = ", required" if name in required else mark
         rows.append(f"| `{name}` | {words}{mark} | {MEANINGS[name]} |\n")
-    parts = ["\n| field | type | |\n|---|---|---|\n", *rows]
+    head = "\n| field | type | |\n|---|---|---|\n"
+    parts = [head, *rows] if rows else ["\nThe body may be left out; it has no fields.\n"]
     known = {name: own for name, own in body.spellings.items() if name in properties}
     if known:
         names = [f"`{name}` ({field})" for name, field in known.items()]

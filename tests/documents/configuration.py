@@ -79,7 +79,7 @@ def keys(table: type[BaseModel], comments: dict[str, Comments], name: str) -> It
             continue
         schema = properties[key]
         meaning = comments.get(name, Comments()).keys.get(key, "")
-        default = re.search(r";? ?\b[Dd]efault: ((?:[^;.]|\.(?=[\w/]))+)", meaning)
+        default = re.search(r";? ?\b[Dd]efault: ((?:[^;.]|\.(?=[\w/<]))+)", meaning)
         meaning = meaning.replace(default[0], "", 1) if default else meaning
         meaning = meaning or _shared(comments, key)
         shown = "required" if field.is_required() else _literal(field.default)

@@ -14,6 +14,7 @@ from documents.markdown import Snippet
 from documents.node import Examples
 
 TIMEOUT = 60  # seconds, of one block
+CONFIGURED = ("MLXNODE_CONFIG", "MLXNODE_API_KEY")
 READY = " is ready at "
 # As a reader's shell, but the first command that fails ends the block.
 SHELL = ("bash", "-eu", "-o", "pipefail")
@@ -21,14 +22,23 @@ _OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def run_block(
-    snippet: Snippet, examples: Examples, home: Path, interpreter: Sequence[str | Path]
+    snippet: Snippet,
+    examples: Examples,
+    home: Path,
+    interpreter: Sequence[str | Path],
+    *,
+    is_configured: bool = True,
 ) -> str:
     """What ``snippet`` prints. Its processes end with it.
+
+    ``is_configured``: the user's configuration and key are those of the examples.
 
     Raises:
         AssertionError: it fails, or does not end in time.
     """
-    process = _start(snippet, examples.substituted(snippet.text), examples, home, interpreter)
+    text = examples.substituted(snippet.text)
+    variables = {} if is_configured else dict.fromkeys(CONFIGURED)
+    process = _start(snippet, text, examples, home, interpreter, **variables)
     try:
         output, _ = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -74,12 +84,13 @@ def _start(
     examples: Examples,
     home: Path,
     interpreter: Sequence[str | Path],
-    **variables: str,
+    **variables: str | None,
 ) -> subprocess.Popen[str]:
     (home / ".curlrc").write_text("fail-with-body\n")  # else an error of the node is no failure
     file = home / ("snippet" + {"sh": ".sh", "python": ".py"}.get(snippet.language, ".mjs"))
     file.write_text(text)
-    environment = examples.environment(home) | variables
+    wanted = examples.environment(home) | variables
+    environment = {name: value for name, value in wanted.items() if value is not None}
     folder = str(Path(sys.executable).parent)
     environment["PATH"] = os.pathsep.join([folder, environment["PATH"]])
     return subprocess.Popen(

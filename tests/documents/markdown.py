@@ -57,9 +57,10 @@ def all_snippets() -> list[Snippet]:
 
 
 def snippet_of(name: str, language: str) -> str:
-    """The text of the only block of ``language`` in the document ``name``."""
-    (found,) = (snippet for snippet in snippets(ROOT / name) if snippet.language == language)
-    return found.text
+    """The text of the only block of ``language`` in ``name`` that does not call mlxnode."""
+    texts = [one.text for one in snippets(ROOT / name) if one.language == language]
+    (found,) = (text for text in texts if not text.startswith("mlxnode "))
+    return found
 
 
 def markers(document: Path) -> list[str]:

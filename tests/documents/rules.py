@@ -4,15 +4,16 @@ By its language, or by its marker:
 
 - ``node``: executed in a new home folder, beside a node that serves the models of the examples
   at the address of the examples. The default of sh, python and javascript.
+- ``home``: executed in a new home folder without a configuration, and without a node. sh.
 - ``serves``: executed until it says that it is ready, then ended by SIGTERM. sh.
 - ``clients ENVIRONMENT``: as ``node``, in an environment of `make test-clients`.
 - ``config``: loaded as a configuration file, with tiny models. The default of toml.
 - ``proxy``: checked by the program whose configuration it is. The default of nginx and Caddy.
-- ``parsed``: read in its language, since it is the file of another program.
-  The default of json and yaml.
+- ``parsed``: read in its language, since it is the file of another program; sh: each call of
+  mlxnode is one that its command line takes. The default of json and yaml.
 - ``output``: what the block before prints; ``...`` stands for anything. text.
-- ``none because: REASON``: not executed. Its syntax, its commands and its make targets are
-  checked, and the REASON is one of ``REASONS``, which has to hold for its text.
+- ``none because: REASON``: not executed. Its syntax, its calls of mlxnode and its make targets
+  are checked, and the REASON is one of ``REASONS``, which has to hold for its text.
 """
 
 import re
@@ -31,7 +32,7 @@ DEFAULTS = {
     "caddyfile": "proxy",
 }
 ALLOWED = {
-    "sh": {"node", "serves", "none"},
+    "sh": {"node", "home", "serves", "parsed", "none"},
     "python": {"node", "clients", "none"},
     "javascript": {"node", "clients", "none"},
     "toml": {"config", "parsed"},
@@ -46,6 +47,9 @@ REASONS = {
     "needs Homebrew": r"\bbrew\b",
     "sets up a clone": r"\b(make [a-z-]+|git clone)\b",
     "installs packages": r"\b(pip|npm|uv|pipx) (install|tool)\b|/pip install",
+    "downloads a model": r"\bmlxnode (pull|run|serve) \S*/",
+    "changes a service": r"\bmlxnode service \w+",
+    "changes the shell": r"\bmlxnode completion \w+",
     "starts an agent": r"\b(claude|codex|opencode|qwen|aider|cline|cn)\b",
     "measures for minutes": r"\b(mlxnode (bench|doctor)|benchmarks/|make bench)",
     "changes the system": r"\b(sudo|newsyslog|mkcert)\b",

@@ -2,15 +2,17 @@
 
 import re
 
+import click
 import httpx2
 import pytest
 import tomli
-from documents import api, configuration
+from documents import api, cli, configuration
 from documents.comments import SHIPPED, read_comments
 from documents.markdown import ROOT
 from documents.node import KEY
 from documents.schema_words import kind_of
 
+from mlxnode.cli.group import COMMANDS
 from mlxnode.config.tables import ApiConfig, KeyConfig, ModelConfig
 
 HINT = "run `make docs`"
@@ -18,6 +20,24 @@ HINT = "run `make docs`"
 
 def test_configuration_is_current():
     assert configuration.DOCUMENT.read_text(encoding="utf-8") == configuration.text(), HINT
+
+
+def test_command_line_is_current():
+    assert cli.DOCUMENT.read_text(encoding="utf-8") == cli.text(), HINT
+
+
+def test_command_line_has_every_command_and_the_codes_of_those_that_have_own_ones():
+    found = {name.removeprefix("mlxnode "): context.command for name, context in cli.commands()}
+    assert set(COMMANDS) | set(cli.CODES) <= found.keys()
+    assert "service install" in found
+    text = cli.text()
+    for name, command in found.items():
+        assert f" mlxnode {name}\n" in text
+        for option in (param for param in command.params if isinstance(param, click.Option)):
+            assert (
+                option.hidden or f"`{', '.join(option.opts)}" in text or "--help" in option.opts
+            )
+    assert re.findall(r"(?m)^\| (\d+) \|", text) == ["0", "1", "2", "130", "141"]
 
 
 @pytest.mark.slow

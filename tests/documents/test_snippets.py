@@ -7,13 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 import tomli
 import yaml
-from documents import node
+from documents import cli, node
 from documents.execute import SHELL, matches, run_block, serve_block
 from documents.markdown import DOCUMENTS, ROOT, Snippet, all_snippets, markers, snippets
 from documents.rules import REASONS, how, kind_of, problems
@@ -78,7 +79,7 @@ def test_each_output_follows_what_prints_it():
         found = snippets(document)
         for before, after in zip([None, *found], found, strict=False):
             if kind_of(after) == "output":
-                assert before and kind_of(before) in ("node", "serves"), after.name
+                assert before and kind_of(before) in ("node", "home", "serves"), after.name
 
 
 @pytest.mark.parametrize("language", ["sh", "python", "javascript"])
@@ -115,6 +116,11 @@ def test_shell_block_runs(snippet, examples, tmp_path):
     assert_output(snippet, run_block(snippet, examples, tmp_path, SHELL))
 
 
+@of_kind("home")
+def test_shell_block_runs_in_a_new_home(snippet, examples, tmp_path):
+    assert_output(snippet, run_block(snippet, examples, tmp_path, SHELL, is_configured=False))
+
+
 @of_kind("serves")
 def test_serving_block_becomes_ready_and_ends(snippet, examples, tmp_path):
     assert_output(snippet, serve_block(snippet, examples, tmp_path))
@@ -142,10 +148,38 @@ def test_block_of_another_project_runs(snippet, examples, tmp_path):
         run_block(snippet, examples, tmp_path, (CLIENTS / environment / "bin" / "python",))
 
 
-@of_kind("node", "serves", "none", language="sh")
+@of_kind("node", "home", "serves", "parsed", "none", language="sh")
 def test_shell_block_has_valid_syntax(snippet):
     done = subprocess.run([*SHELL, "-n"], input=snippet.text, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@of_kind("parsed", "none", language="sh")
+def test_shell_block_has_calls_that_the_command_line_takes(snippet):
+    for words in calls(snippet.text):
+        cli.check_call(words)
+
+
+def test_each_example_of_a_command_calls_it():
+    for name, context in cli.commands():
+        for line in getattr(context.command, "examples", "").splitlines():
+            found = [" ".join(["mlxnode", *words]) for words in cli.words_of(line)]
+            assert found or "$(mlxnode " in line, line
+            assert all(re.match(r"mlxnode \w+", call) for call in found), name
+
+
+@pytest.mark.parametrize("line", ["mlxnode serv", "mlxnode status --al", "mlxnode reload now"])
+def test_a_call_that_the_command_line_refuses_is_seen(line):
+    with pytest.raises(click.UsageError):
+        for words in calls(f"mlxnode models\nA=1 {line} | cat > file\n"):
+            cli.check_call(words)
+
+
+def calls(text: str) -> Iterator[list[str]]:
+    """The arguments of each call of mlxnode in a block of the shell."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if "mlxnode" in line:
+            yield from cli.words_of(line)
 
 
 @pytest.fixture(scope="session")
@@ -181,7 +215,11 @@ READERS: dict[str, Callable[[str], object]] = {
 }
 
 
-@of_kind("parsed")
+@pytest.mark.parametrize(
+    "snippet",
+    [one for one in ALL if kind_of(one) == "parsed" and one.language in READERS],
+    ids=lambda snippet: snippet.name,
+)
 def test_file_of_another_program_can_be_read(snippet):
     assert READERS[snippet.language](snippet.text)
 

@@ -309,3 +309,12 @@ def test_a_folder_that_changes_while_nobody_asks_is_left_alone(watched):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"x": 1}))
     watched.look(5)
     assert watched.found == []
+
+
+def test_watch_tells_who_asks_what_it_has_just_read(watched, monkeypatch):
+    watched.write("api_key = 'sk-2'")
+    watched.look()
+    told = watched.ask()
+    assert told and all(line.startswith("already read: ") for line in told)
+    monkeypatch.setattr("mlxnode.process.watch.RECENT", 0.0)
+    assert watched.ask() == []

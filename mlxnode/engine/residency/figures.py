@@ -30,13 +30,15 @@ class TokensOfModels:
         done.cached += work.cached_tokens
         done.generated += work.generated_tokens
 
-    def figures_of(self, model: KnownModel, loaded: LoadedRunner | None) -> ModelFigures:
+    def figures_of(
+        self, model: KnownModel, loaded: LoadedRunner | None, weight_bytes: int
+    ) -> ModelFigures:
         """The figures of ``model``; ``loaded`` is the runner with its weights, if any."""
         done = self._done[model.key]
         work = RunnerFigures() if loaded is None else loaded.runner.figures()
         return ModelFigures(
             id=model.id,
-            weight_bytes=0 if model.loaded is None else model.loaded.weight_bytes,
+            weight_bytes=weight_bytes,
             work=msgspec.structs.replace(
                 work,
                 num_waiting=work.num_waiting + len(model.waiting),

@@ -109,6 +109,16 @@ class ModelMemory:
         """The bytes of all weights. Arrays of several runners count once."""
         return _distinct(self.loaded)
 
+    def own_bytes(self) -> dict[LoadedRunner, int]:
+        """The bytes of weights of each runner that no runner before it has."""
+        own: dict[LoadedRunner, int] = {}
+        counted: set[int] = set()
+        for loaded in self.loaded:
+            new = loaded.weights.keys() - counted
+            own[loaded] = sum(loaded.weights[array] for array in new)
+            counted |= new
+        return own
+
     def find(self, key: WeightsKey) -> LoadedRunner | None:
         """The runner with these weights, if it is loaded."""
         return next((loaded for loaded in self.loaded if loaded.key == key), None)

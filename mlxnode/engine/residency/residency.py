@@ -62,8 +62,15 @@ class Residency:
 
     def figures(self) -> list[ModelFigures]:
         """The figures of all known models, loaded or not."""
-        figures_of, find = self._transitions.tokens.figures_of, self.memory.find
-        return [figures_of(model, find(model.key)) for model in self._catalog.models.values()]
+        tokens, own = self._transitions.tokens, self.memory.own_bytes()
+        return [
+            tokens.figures_of(
+                model,
+                self.memory.find(model.key),
+                0 if model.loaded is None else own.get(model.loaded, model.loaded.weight_bytes),
+            )
+            for model in self._catalog.models.values()
+        ]
 
     # --- models ---------------------------------------------------------------------
 
