@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.hidden_home import VARIABLES, hide_models
 from support.metal_device import metal_device, why_not_on_metal
 
 from mlxnode.engine.cpu.blas import preload_blas
@@ -33,7 +34,7 @@ SLOW_FIXTURES = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """No test writes to the user's own usage file.
+    """No test writes to the user's own usage file, or sees the user's models and settings.
 
     Nodes of the tests start as from a terminal, also where the tests run in the background.
 
@@ -42,11 +43,25 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="mlxnode-state-")
     config.add_cleanup(folder.cleanup)
     os.environ["MLXNODE_STATE"] = folder.name
+    _hide_models(config)
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _hide_models(config: pytest.Config) -> None:
+    """Not in the state folder, whose path has to stay short for sockets."""
+    folder = tempfile.TemporaryDirectory(prefix="mlxnode-home-")
+    config.add_cleanup(folder.cleanup)
+    try:
+        hide_models(Path.home(), Path(folder.name))
+    except RuntimeError:  # a user without a home folder
+        return
+    for name in VARIABLES:
+        os.environ.pop(name, None)
+    os.environ["HOME"] = folder.name
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` selects

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from mlxnode.cli.model_names import complete_model
 from mlxnode.cli.node_options import ended_by_signals, waiting
 from mlxnode.cli.options import address_option, command, config_option
 from mlxnode.cli.output import emit, to_json
@@ -54,7 +55,12 @@ def _counts(_: click.Context, __: click.Parameter, text: str) -> list[int]:
 
 
 @command(EXAMPLES)
-@click.option("--model", metavar="ID", help="Default: a chat model, and an embedding model.")
+@click.option(
+    "--model",
+    metavar="ID",
+    help="Default: a chat model, and an embedding model.",
+    shell_complete=complete_model,
+)
 @click.option("--url", "urls", multiple=True, metavar="URL", help="One more server to compare.")
 @click.option("--url-key", metavar="KEY", help="The key for the servers of --url.")
 @click.option("--mlx-lm", "mlx_lm", is_flag=True, help="Compare mlx_lm.server, started for it.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mlxnode.cli.fetching import fetch_missing
+from mlxnode.cli.model_names import complete_model
 from mlxnode.cli.node_options import ended_by_signals, node_options, waiting, wanted_node
 from mlxnode.cli.options import command, json_option
 from mlxnode.cli.output import emit, say
@@ -54,7 +55,7 @@ def _chat_options(function: Function) -> Function:
 
 
 @command(CHAT_EXAMPLES)
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @json_option
 @_chat_options
 @node_options
@@ -69,7 +70,7 @@ def chat(model: str | None, as_json: bool, **options: Any) -> int:
 
 
 @command(RUN_EXAMPLES)
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.argument("prompt", nargs=-1)
 @json_option
 @_chat_options

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlxnode.cli.output import say
+from mlxnode.cli.progress import download_bar
 from mlxnode.config.demo import demo_models
 from mlxnode.config.file import LoadedConfig
 from mlxnode.config.tables import ModelConfig
@@ -63,7 +64,7 @@ def _find(loaded: LoadedConfig, name: str) -> tuple[str, ModelConfig]:
     if path.exists():
         return _id_of(path), _table_of(path.absolute())
     if hub.is_repository_id(name):
-        folder = fetch_files(name, Path.cwd(), say).folder
+        folder = fetch_files(name, Path.cwd(), say, meter=download_bar).folder
         return name, ModelConfig(path=name, type=kind_of_folder(folder, name))
     names = [*known, *loaded.aliases, *demo]
     nearest = difflib.get_close_matches(name, names, n=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlxnode.cli.fetching import fetch_missing
+from mlxnode.cli.model_names import complete_model
 from mlxnode.cli.node_options import ended_by_signals, node_options, waiting, wanted_node
 from mlxnode.cli.options import command, json_option
 from mlxnode.cli.output import emit
@@ -30,7 +31,7 @@ _WIDTH = 32  # characters of a text in that table
 
 
 @command(EXAMPLES)
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option("--dimensions", type=click.IntRange(min=1), help="Of the vectors.")
 @click.option("--similarity", is_flag=True, help="Print how similar the texts are instead.")

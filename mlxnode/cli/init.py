@@ -47,7 +47,7 @@ def init(config: Path | None, address: str | None, force: bool, as_json: bool) -
 
 
 def _text(file: Path, *, is_homebrew: bool) -> str:
-    from mlxnode.config.file import find_config
+    from mlxnode.config.place import find_config
 
     found = find_config(os.environ)
     is_found = found is not None and found.exists() and found.samefile(file)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from mlxnode.cli.model_names import complete_model
 from mlxnode.cli.node_options import node_options, wanted_node
 from mlxnode.cli.options import command, json_option
 from mlxnode.cli.output import emit
@@ -23,9 +24,17 @@ NAMES = ("codex", "claude", "opencode", "qwen", "aider", "cline")  # a test comp
 @command(EXAMPLES)
 @click.argument("agent", type=click.Choice(NAMES))
 @click.argument("arguments", nargs=-1, metavar="[-- ARGUMENTS...]")
-@click.option("--model", metavar="ID", help="The model; default: one that is loaded.")
 @click.option(
-    "--small-model", metavar="ID", help="For titles and summaries; default: the same model."
+    "--model",
+    metavar="ID",
+    help="The model; default: one that is loaded.",
+    shell_complete=complete_model,
+)
+@click.option(
+    "--small-model",
+    metavar="ID",
+    help="For titles and summaries; default: the same model.",
+    shell_complete=complete_model,
 )
 @click.option("--print", "only_prints", is_flag=True, help="Show what is set; start nothing.")
 @click.option("--show-key", is_flag=True, help="With --print: show the key, too.")

@@ -1,5 +1,6 @@
 """The configuration of a command, with its models; and the port of the node that it is for."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from mlxnode.config.tables import NodeConfig
 from mlxnode.errors import ModelError, NodeError
 from mlxnode.models.demo import DEMO_MODELS, demo_path, fetch_demo_model
 from mlxnode.models.discovery.complete import complete
+from mlxnode.models.files import fetch_files
 from mlxnode.models.resolve import Resolved, resolve_each
 
 _DEMO = "demo/"
@@ -50,7 +52,12 @@ def resolve(loaded: LoadedConfig) -> Resolved:
     if failed and len(failed) == len(loaded.config.api.models):
         return Resolved([], failed)
     try:
-        found = resolve_each(_without(loaded.config, failed), say, folder=loaded.folder)
+        found = resolve_each(
+            _without(loaded.config, failed),
+            say,
+            folder=loaded.folder,
+            fetch=functools.partial(fetch_files, meter=download_bar),
+        )
     except NodeError as error:
         raise type(error)(f"{loaded.where}: {error}") from error
     return Resolved(found.models, failed | found.failed)

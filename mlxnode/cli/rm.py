@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from mlxnode.cli.model_names import complete_model
 from mlxnode.cli.options import command, config_option, json_option
 from mlxnode.cli.output import emit, say
 from mlxnode.errors import ModelError
@@ -17,7 +18,7 @@ mlxnode rm qwen3-0.6b-4bit --dry-run
 
 
 @command(EXAMPLES)
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.option("--dry-run", is_flag=True, help="Say what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Also a model that a running node has loaded.")

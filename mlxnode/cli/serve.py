@@ -4,16 +4,18 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
+from mlxnode.cli.model_names import complete_model
 from mlxnode.cli.options import address_option, command, config_option
 from mlxnode.cli.output import program, say, to_json_line
-from mlxnode.config.tables import LogLevel
 
 if TYPE_CHECKING:
     from mlxnode.models.served import ServedModel
+
+LOG_LEVELS = ("debug", "info", "warning", "error")  # a test compares them
 
 EXAMPLES = """\
 mlxnode serve                                 the models of config.toml, else those on the disk
@@ -25,11 +27,11 @@ mlxnode serve --address 127.0.0.1:0 --json    a free port, told on standard outp
 
 
 @command(EXAMPLES)
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_model)
 @config_option
 @address_option("Listen there instead.")
 @click.option("--workers", type=int, metavar="N", help="The number of HTTP processes.")
-@click.option("--log-level", type=click.Choice(get_args(LogLevel)), help="How much to log.")
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), help="How much to log.")
 @click.option(
     "--json",
     "as_json",

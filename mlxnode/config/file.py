@@ -1,6 +1,5 @@
 """The configuration file: find, read and check it, with error messages for the user."""
 
-import contextlib
 import difflib
 import json
 import os
@@ -17,6 +16,7 @@ from mlxnode.config.certificate import Certificate, load_certificate
 from mlxnode.config.demo import demo_models, demo_tables
 from mlxnode.config.exposure import check_address, check_files, secret_files
 from mlxnode.config.keys import ApiKey, load_api_keys
+from mlxnode.config.place import find_config
 from mlxnode.config.tables import NodeConfig
 from mlxnode.errors import ConfigError
 
@@ -128,16 +128,6 @@ def load_config(
 
 def _is_demo(source: ConfigSource, config: NodeConfig) -> bool:
     return source.file is None and config.api.models == demo_models()
-
-
-def find_config(environ: Mapping[str, str]) -> Path | None:
-    """The file to load if the command line names none."""
-    if named := environ.get("MLXNODE_CONFIG"):
-        return Path(named).expanduser()
-    candidates = [Path("config.toml")]
-    with contextlib.suppress(RuntimeError):  # a user without a home folder
-        candidates.append(Path("~/.config/mlxnode/config.toml").expanduser())
-    return next((path.absolute() for path in candidates if path.is_file()), None)
 
 
 def parse_address(address: str) -> tuple[str, int]:

@@ -11,7 +11,13 @@ from mlxnode.doctor.findings import Finding, Section
 from mlxnode.models.describe import describe
 from mlxnode.models.files import find_files
 
-IMPORTS = ("mlxnode.cli", "mlx.core", "mlx_lm", "mlxnode.engine.main", "mlxnode.server.worker")
+IMPORTS = (
+    "mlxnode.cli.group",
+    "mlx.core",
+    "mlx_lm",
+    "mlxnode.engine.main",
+    "mlxnode.server.worker",
+)
 _TIMEOUT = 120.0  # seconds
 
 

@@ -63,7 +63,7 @@ def find_adapter(path: str, base: Path) -> Path | None:
     return found if found.exists() else None
 
 
-def fetch_adapter(path: str, base: Path) -> Path:
+def fetch_adapter(path: str, base: Path, meter: hub.Meter | None = None) -> Path:
     """The folder of the adapter, downloaded if it is not on disk.
 
     Raises:
@@ -74,7 +74,7 @@ def fetch_adapter(path: str, base: Path) -> Path:
     if not hub.is_repository_id(path):
         raise ModelError(f'adapter = "{path}": there is no folder {base / path}')
     try:
-        return hub.fetch(path)
+        return hub.fetch(path, meter)
     except ModelError as error:
         raise ModelError(f'adapter = "{path}": {error}') from error
 

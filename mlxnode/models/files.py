@@ -66,26 +66,38 @@ def can_be_fetched(path: str) -> bool:
 
 
 def fetch_files(
-    path: str, base: Path, progress: Progress, adapter: str | None = None
+    path: str,
+    base: Path,
+    progress: Progress,
+    adapter: str | None = None,
+    *,
+    meter: hub.Meter | None = None,
 ) -> ModelFiles:
     """The files of the model and of its adapter, downloaded if they are not on disk.
+
+    ``meter`` shows downloads from the hub; without it, ``progress`` gets a line of each.
 
     Raises:
         ModelError: the path is not a model, ``adapter`` is no folder, or the download failed.
     """
-    found = _fetch_model(path, base, progress)
-    return found if adapter is None else replace(found, adapter=fetch_adapter(adapter, base))
+    found = _fetch_model(path, base, progress, meter)
+    if adapter is None:
+        return found
+    return replace(found, adapter=fetch_adapter(adapter, base, meter))
 
 
-def _fetch_model(path: str, base: Path, progress: Progress) -> ModelFiles:
+def _fetch_model(
+    path: str, base: Path, progress: Progress, meter: hub.Meter | None
+) -> ModelFiles:
     found = _find_model(path, base)
     if found is not None:
         return found
     if path.startswith(_DEMO):
         return _files_at(fetch_demo_model(path.removeprefix(_DEMO), progress))
     if hub.is_repository_id(path):
-        progress(f"fetching {path} from the Hugging Face hub")
-        return _files_at(hub.fetch(path))
+        if meter is None:
+            progress(f"fetching {path} from the Hugging Face hub")
+        return _files_at(hub.fetch(path, meter))
     raise ModelError(f"{path}: there is no such folder or .gguf file")
 
 

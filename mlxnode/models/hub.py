@@ -1,8 +1,13 @@
 """Models in repositories of the Hugging Face hub."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from mlxnode.errors import ModelError
+
+# Shows a download: a title, all bytes, those that are there -> takes the bytes that are there.
+Meter = Callable[[str, int, int], AbstractContextManager[Callable[[int], None]]]
 
 # The files to fetch: no second copy of the weights in another format.
 MODEL_FILES = [
@@ -48,7 +53,11 @@ def find_in_cache(repository: str) -> Path | None:
         return None
 
 
-def fetch(repository: str) -> Path:
+def _no_meter(title: str, total: int, start: int) -> AbstractContextManager:
+    return nullcontext(lambda size: None)
+
+
+def fetch(repository: str, meter: Meter | None = None) -> Path:
     """Download the repository into the local hub cache; returns its folder.
 
     A download that has ended early goes on where it was.
@@ -65,7 +74,9 @@ def fetch(repository: str) -> Path:
         if listing.path != listing.snapshot:
             raise ModelError(f"run `mlxnode pull {repository}`, and set path to the GGUF file")
         check_space(listing)
-        return download(listing, lambda _: None)
+        here = listing.size - listing.missing
+        with (meter or _no_meter)(f"fetching {repository}", listing.size, here) as show:
+            return download(listing, show)
     except ModelError as error:
         raise ModelError(
             f"it is no folder here, and fetching it from the Hugging Face hub failed: {error}"

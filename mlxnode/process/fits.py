@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,11 @@ _HELPER = "mlxnode.process.weigh_helper"
 _UNKNOWN = "it is not known whether it fits: the process that looked at its files "
 
 
+class _Helper(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    connection: Connection
+
+
 class FitWeigher:
     """Weighs models on a thread of its own, each as if it were alone in memory."""
 
@@ -41,7 +47,7 @@ class FitWeigher:
         self._lock = threading.Lock()
         self._wanted: deque[ServedModel] = deque()
         self._is_running = self._is_closed = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []  # one, or two for a moment
 
     def start(self, on_verdict: Callable[[ServedModel, Weighed], None]) -> None:
         """Call ``on_verdict`` with each verdict from now on, on the thread of the weigher."""
@@ -60,8 +66,8 @@ class FitWeigher:
         with self._lock:
             self._is_closed = True
             self._wanted.clear()
-            if self._process is not None:
-                self._process.kill()
+            for process in self._processes:
+                process.kill()
 
     def _next(self) -> ServedModel | None:
         with self._lock:
@@ -71,31 +77,32 @@ class FitWeigher:
             return None
 
     def _run(self) -> None:
-        connection: Connection | None = None
+        helper: _Helper | None = None
         try:
             while (model := self._next()) is not None:
                 try:
-                    connection = connection or self._start_helper()
-                    weighed = self._ask(connection, model)
+                    helper = helper or self._start_helper()
+                    weighed = self._ask(helper.connection, model)
                 except OSError as error:  # there is no process to be had, now
                     log.info("the fit of models is not known: %s", error)
                     weighed = Weighed("?", f"{_UNKNOWN}cannot be started", True)
-                if weighed is None or connection is None:
-                    connection = self._end_helper(connection)
+                if weighed is None:
+                    self._end(helper)
+                    helper = None
                 self._on_verdict(model, weighed or Weighed("?", f"{_UNKNOWN}has died", True))
         finally:
-            self._end_helper(connection)
+            self._end(helper)
 
-    def _start_helper(self) -> Connection:
+    def _start_helper(self) -> _Helper:
         process, ours = start_helper(self._helper)
         connection = Connection(ours.detach())
         with self._lock:
-            self._process = process
+            self._processes.append(process)
             if self._is_closed:
                 process.kill()
         with contextlib.suppress(OSError):  # it is dead already: the next answer says so
             connection.send_bytes(self._config.model_dump_json().encode())
-        return connection
+        return _Helper(process, connection)
 
     def _ask(self, connection: Connection, model: ServedModel) -> Weighed | None:
         """The verdict; None if the process has died, or takes too long."""
@@ -107,11 +114,12 @@ class FitWeigher:
         except (OSError, EOFError, msgspec.DecodeError):
             return None
 
-    def _end_helper(self, connection: Connection | None) -> None:
-        if connection is not None:
-            connection.close()
+    def _end(self, helper: _Helper | None) -> None:
+        """End the process of this run; that of the next one may be there already."""
+        if helper is None:
+            return
+        helper.connection.close()
         with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
+            self._processes.remove(helper.process)
+        helper.process.kill()
+        helper.process.wait()

@@ -13,7 +13,7 @@ from mlxnode.config.file import LoadedConfig
 from mlxnode.config.keys import EXAMPLE_KEY, readable_keys
 from mlxnode.models.served import ServedModel
 
-_MOST_LINES = 12  # of models that are loaded with their first request
+_MOST_LINES = 10  # of models, and of those that failed
 
 
 def ready_text(
@@ -31,28 +31,37 @@ def ready_text(
     models = [model for model in models if model.id not in failed]
     lines = [f"mlxnode {__version__} is ready at {url}/v1"]
     lines += _model_lines(models)
-    lines += [f"  {id} FAILED: {reason}" for id, reason in failed.items()]
+    lines += _shortened([f"  {id} FAILED: {reason}" for id, reason in failed.items()])
     if models:
         lines += _trial(url, _model_to_try(models), loaded, program)
     return "\n".join(lines)
 
 
 def _model_lines(models: Sequence[ServedModel]) -> list[str]:
-    now = [model for model in models if model.preload or model.is_pinned]
-    later = [model for model in models if model not in now]
-    lines = [f"  {model.id} ({model.type}, {model.context_length} tokens)" for model in now]
-    lines += [
-        f"  {model.id} ({model.type}, {model.context_length} tokens, loaded when asked for)"
-        for model in later[:_MOST_LINES]
-    ]
-    if len(later) > _MOST_LINES:
-        lines.append(f"  and {len(later) - _MOST_LINES} more: mlxnode models")
-    return lines
+    """The loaded models first."""
+    ordered = sorted(models, key=lambda model: not _is_loaded(model))
+    return _shortened([_model_line(model) for model in ordered])
+
+
+def _model_line(model: ServedModel) -> str:
+    facts = f"{model.type}, {model.context_length} tokens"
+    return f"  {model.id} ({facts}{'' if _is_loaded(model) else ', loaded when asked for'})"
+
+
+def _is_loaded(model: ServedModel) -> bool:
+    return model.preload or model.is_pinned
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    """The first lines, and how many more there are."""
+    if len(lines) <= _MOST_LINES + 1:
+        return lines
+    return [*lines[:_MOST_LINES], f"  and {len(lines) - _MOST_LINES} more: mlxnode models"]
 
 
 def _model_to_try(models: Sequence[ServedModel]) -> ServedModel:
     """A model that generates text, one that is loaded already if there is one."""
-    return min(models, key=lambda m: (not m.generates_text, not (m.preload or m.is_pinned)))
+    return min(models, key=lambda m: (not m.generates_text, not _is_loaded(m)))
 
 
 def _trial(url: str, model: ServedModel, loaded: LoadedConfig, program: str) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support import tiny
+from support.fake_hub import fake_hub
 from support.pseudo_terminal import Terminal
 
 from mlxnode.cli.chosen import choose
@@ -198,3 +199,50 @@ def test_first_start_without_one_model_goes_on_with_the_other(offer, tmp_path):
     )
     folder = tmp_path / "cache/demo"
     assert (folder / "tiny-two/weights.gguf").exists() and not (folder / "tiny-one").exists()
+
+
+@pytest.fixture
+def hub_env(folder, tmp_path):
+    """The environment of a machine with a hub, whose cache is empty."""
+    with fake_hub() as hub:
+        hub.add("org/name", folder / "Tiny-Chat")
+        yield {
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path / "hf"),
+            "MLXNODE_CACHE": str(tmp_path / "cache"),
+        }
+
+
+@pytest.mark.slow
+def test_serve_of_a_repository_writes_two_lines_about_its_download(tmp_path, hub_env):
+    node = subprocess.Popen(
+        [*SERVE, "--json", "org/name"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | hub_env,
+    )
+    try:
+        ready = json.loads(node.stdout.readline() or "null")
+    finally:
+        node.send_signal(signal.SIGTERM)
+        written = node.communicate(timeout=60)[1]
+    assert ready and [model["id"] for model in ready["models"]] == ["org/name"], written
+    lines = [line for line in written.splitlines() if re.search("fetch|Fetch|%", line)]
+    assert lines[0] == "fetching org/name (0 MB)"
+    assert re.fullmatch(r"fetched in \d+ s", lines[1]) and len(lines) == 2
+
+
+@pytest.mark.slow
+def test_repository_of_the_configuration_is_fetched_with_one_bar(tmp_path, hub_env):
+    (tmp_path / "config.toml").write_text(
+        '[api]\nrequire_auth = false\n[api.models.mine]\npath = "org/name"\ntype = "chat"\n'
+    )
+    command = [sys.executable, "-m", "mlxnode", "check"]
+    with Terminal(command, columns=80, env=hub_env, cwd=tmp_path) as terminal:
+        terminal.wait_end(60)
+    shown = [line for line in terminal.text.splitlines() if "etching" in line or "%" in line]
+    assert shown and all(line.startswith("fetching org/name") for line in shown)
+    assert "model.safetensors" not in terminal.text

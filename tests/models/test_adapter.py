@@ -80,7 +80,7 @@ def test_adapter_of_the_home_folder_is_found(model, adapter, monkeypatch):
 
 def test_adapter_from_the_hub_is_fetched(model, adapter, monkeypatch):
     monkeypatch.setattr(hub, "find_in_cache", lambda name: None)
-    monkeypatch.setattr(hub, "fetch", {"org/adapter": adapter}.__getitem__)
+    monkeypatch.setattr(hub, "fetch", lambda path, meter: {"org/adapter": adapter}[path])
     assert resolve(model, adapter="org/adapter").adapter == adapter
     listed, served = list_models(configure(model, adapter="org/adapter"))[0]
     assert listed.on_disk == "no" and served is None

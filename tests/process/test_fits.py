@@ -2,6 +2,7 @@
 
 import queue
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from support import tiny
@@ -76,6 +77,19 @@ def test_new_models_replace_those_that_are_left(make):
     while "d" not in ids:
         ids.add(verdicts.get(timeout=TIMEOUT)[0])
     assert not ids & {"a", "b"}
+
+
+def test_models_that_come_while_a_run_ends_have_a_process_of_their_own(make):
+    weigher, verdicts = make(helper="support.fake_weigher")
+    for count in range(20):
+        weigher.weigh([served(f"m{count}")])
+        assert verdicts.get(timeout=TIMEOUT) == (f"m{count}", Weighed("yes", ANY, True))
+
+
+def test_one_process_weighs_all_models(make):
+    weigher, verdicts = make(helper="support.fake_weigher")
+    weigher.weigh([served(id) for id in "abcde"])
+    assert len({verdicts.get(timeout=TIMEOUT)[1].text for _ in range(5)}) == 1
 
 
 def test_the_process_ends_with_the_weigher(make):

@@ -110,6 +110,22 @@ def test_later_workers_and_engines_start_with_the_new_offer(node):
     assert [model.id for model in node.offer.engine_models] == ["a", "c"]
 
 
+def test_engine_is_not_told_a_model_again_that_ended_it_unless_it_is_another_one(node):
+    for _ in range(3):  # the deaths of engines that were loading it
+        node.crashes.note_start()
+        node.crashes.note_loading("a")
+        node.crashes.note_death()
+    node.offer.note_failed("crashes", node.crashes.failed_models)
+    node.reload(served("a"), served("b"), served("c"))
+    node.engine.take()
+    assert [model.id for model in node.engine.last[Models].models] == ["b", "c"]
+    assert list(node.offer.failures.reasons) == ["a"]
+    node.reload(served("a", size_bytes=2), served("b"), served("c"))
+    node.engine.take()
+    assert [model.id for model in node.engine.last[Models].models] == ["a", "b", "c"]
+    assert node.offer.failures.reasons == {}
+
+
 def test_what_waits_for_the_next_start_is_in_no_argument(node):
     config = config_of("a").model_copy(update={"server": ServerConfig(workers=9)})
     node.reload(served("a"), config=config)

@@ -133,8 +133,29 @@ def test_ready_tries_a_loaded_text_model_and_lists_some_of_many(tmp_path):
     models += [served("e", "embedding"), served("loaded")]
     text = ready_text(URL, models, {"bad": "why"}, load(tmp_path, "require_auth = false"))
     assert '"model": "loaded"' in text and "  bad FAILED: why" in text
-    assert "  and 8 more: mlxnode models" in text and "m12" not in text
-    assert "  m0 (chat, 512 tokens, loaded when asked for)" in text
+    lines = text.splitlines()
+    assert lines[1:4] == [
+        "  e (embedding, 512 tokens)",
+        "  loaded (chat, 512 tokens)",
+        "  m0 (chat, 512 tokens, loaded when asked for)",
+    ]
+    assert lines[10:13] == [
+        "  m7 (chat, 512 tokens, loaded when asked for)",
+        "  and 12 more: mlxnode models",
+        "  bad FAILED: why",
+    ]
+
+
+def test_ready_is_short_whatever_is_configured(tmp_path):
+    models = [served(f"m{i}") for i in range(47)]
+    failed = {f"bad{i}": "why" for i in range(30)}
+    lines = ready_text(URL, models, failed, load(tmp_path, "require_auth = false")).splitlines()
+    assert len(lines) == 1 + 11 + 11 + 2
+    assert "  and 37 more: mlxnode models" in lines and "  and 20 more: mlxnode models" in lines
+    lines = ready_text(
+        URL, models[:11], {}, load(tmp_path, "require_auth = false")
+    ).splitlines()
+    assert "  m10 (chat, 512 tokens)" in lines
 
 
 def test_ready_without_any_model_has_no_request(tmp_path):

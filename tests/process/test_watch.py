@@ -244,7 +244,7 @@ class Hub:
     def find(self, path: str) -> Path | None:
         return self.target if self.target.exists() else None
 
-    def fetch(self, path: str) -> Path:
+    def fetch(self, path: str, meter: object = None) -> Path:
         self.num_fetches += 1
         assert self.may_end.wait(20)
         if self.error is not None:

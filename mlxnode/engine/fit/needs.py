@@ -1,9 +1,12 @@
-"""What a model needs, from its shapes alone: nothing is read or computed."""
+"""What a model needs, from its shapes alone: nothing is read or computed.
+
+A trace of a large model takes a moment, so all is found in pieces: generators yield after each.
+"""
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, TypeVar
 
 import mlx.core as mx
 from mlx import nn
@@ -27,6 +30,9 @@ from mlxnode.models.fit import SMALL_CONTEXT, Activations, KVBytes, MemoryNeeds,
 _TRACED_ROWS = 4  # of a larger batch, each row needs as much
 _FEW = 2  # tokens: enough to learn the shapes of a cache
 
+Result = TypeVar("Result")
+Pieces = Generator[None, None, Result]
+
 
 class Tracer:
     """Traces forward passes of a model that is built, but whose weights are not read.
@@ -45,11 +51,11 @@ class Tracer:
         """The bytes of the weights, as they are when they are loaded."""
         return sum(array.nbytes for _, array in self._weights)
 
-    def kv_bytes(self, bits: int | None) -> KVBytes:
+    def kv_bytes(self, bits: int | None) -> Pieces[KVBytes]:
         """The bytes of the KV cache of a row."""
         fixed, growing = 0, []
         layer: Any
-        for layer in flat_layers(self._filled(_FEW, bits)):
+        for layer in flat_layers((yield from self._filled(_FEW, bits))):
             arrays = caches.get(caches.places_of([layer]))
             if isinstance(layer, ArraysCache):
                 fixed += sum(array.nbytes for array in arrays)
@@ -58,10 +64,10 @@ class Tracer:
                 growing.append((size, max_length_of(layer)))
         return KVBytes(fixed, tuple(growing))
 
-    def prefill_peak(self, tokens: int) -> int:
+    def prefill_peak(self, tokens: int) -> Pieces[int]:
         """The peak of the last chunk of a prompt of ``tokens``, its KV cache included."""
         count = min(self._chunk, tokens)
-        cache = self._filled(tokens - count, self._bits)
+        cache = yield from self._filled(tokens - count, self._bits)
         places = caches.places_of(cache)
         before = [caches.blank(array) for array in caches.get(places)]
 
@@ -70,18 +76,20 @@ class Tracer:
                 logits = self._model(ids, cache=cache)
             return [logits, *caches.get(caches.places_of(cache))]
 
-        return self._peak(run, places, before, mx.zeros((1, count), mx.int32))
+        return (yield from self._peak(run, places, before, mx.zeros((1, count), mx.int32)))
 
-    def decode_peak(self, rows: int, tokens: int) -> int:
+    def decode_peak(self, rows: int, tokens: int) -> Pieces[int]:
         """The peak of a step of ``rows`` rows, for which the batch has allocated the memory."""
         length = max((tokens - 1) // 128 * 128, 1)
-        row, batch = self._filled(length, self._bits), new_batch_cache(self._model)
+        row = yield from self._filled(length, self._bits)
+        batch = new_batch_cache(self._model)
 
         def join() -> None:
             batch.join([copy.deepcopy(row) for _ in range(rows)], [length] * rows)
             batch.reserve(1)
 
         self._trace(join)
+        yield
         places = caches.places_of(batch.layers)
         before = [caches.blank(array) for array in caches.get(places)]
 
@@ -89,9 +97,9 @@ class Tracer:
             logits = batch.run(self._model, ids)
             return [logits, *caches.get(caches.places_of(batch.layers))]
 
-        return self._peak(run, places, before, mx.zeros((rows, 1), mx.int32))
+        return (yield from self._peak(run, places, before, mx.zeros((rows, 1), mx.int32)))
 
-    def _filled(self, length: int, bits: int | None) -> PromptCache:
+    def _filled(self, length: int, bits: int | None) -> Pieces[PromptCache]:
         """A cache of one sequence of ``length`` tokens, without contents."""
         cache = new_prompt_cache(self._model, bits)
         if length == 0:
@@ -100,6 +108,7 @@ class Tracer:
         places = caches.places_of(cache)
         caches.put(places, [caches.blank(array) for array in caches.get(places)])
         caches.lengthen(cache, length)
+        yield
         return cache
 
     def _trace(self, run: Callable[[], object]) -> None:
@@ -119,7 +128,7 @@ class Tracer:
         places: Sequence[caches.Place],
         before: Sequence[mx.array],
         ids: mx.array,
-    ) -> int:
+    ) -> Pieces[int]:
         """The peak of ``run(ids)``, whose caches have arrays like ``before``."""
         num_weights = len(self._weights)
 
@@ -131,7 +140,10 @@ class Tracer:
         with self._unevaluated():
             arrays = [array for _, array in self._weights]
             graph: Graph = trace(function, [*arrays, *before, ids])
-        return peak_bytes(graph, graph.inputs[:num_weights])
+        yield
+        peak = peak_bytes(graph, graph.inputs[:num_weights])
+        yield
+        return peak
 
     def _set(self, weights: Sequence[mx.array]) -> None:
         names = [name for name, _ in self._weights]
@@ -152,24 +164,28 @@ class Tracer:
             self._set([array for _, array in self._weights])
 
 
-def needs_of(
+def needs_in_pieces(
     model: nn.Module, *, bits: int | None, chunk: int, context_length: int, max_batch_size: int
-) -> MemoryNeeds:
-    """What ``model`` needs; its weights are not evaluated."""
+) -> Pieces[MemoryNeeds]:
+    """What ``model`` needs; its weights are not evaluated. Yields between two traces."""
     projection.prepare(model)
     tracer = Tracer(model, bits, chunk)
-    kv = tracer.kv_bytes(bits)
+    kv = yield from tracer.kv_bytes(bits)
     points, rows = [], min(max_batch_size, _TRACED_ROWS)
     for tokens in (min(SMALL_CONTEXT, context_length), context_length):
         row = kv.of(tokens)
-        prefill = tracer.prefill_peak(tokens) - tracer.weights - row
-        decode = tracer.decode_peak(rows, tokens) - tracer.weights - num_slots(rows) * row
-        decode //= rows
+        prefill = (yield from tracer.prefill_peak(tokens)) - tracer.weights - row
+        decode = (yield from tracer.decode_peak(rows, tokens)) - tracer.weights
+        decode = (decode - num_slots(rows) * row) // rows
         points.append(Activations(tokens, max(prefill, 0), max(decode, 0)))
-    return MemoryNeeds(tracer.weights, kv, (points[0], points[1]), _quantized(tracer, bits))
+    quantized = yield from _quantized(tracer, bits)
+    return MemoryNeeds(tracer.weights, kv, (points[0], points[1]), quantized)
 
 
-def _quantized(tracer: Tracer, bits: int | None) -> tuple[tuple[int, KVBytes], ...]:
+def _quantized(tracer: Tracer, bits: int | None) -> Pieces[tuple[tuple[int, KVBytes], ...]]:
     """The KV caches of fewer bits."""
-    allowed = (fewer for fewer in (8, 4) if bits is None or fewer < bits)
-    return tuple((fewer, tracer.kv_bytes(fewer)) for fewer in allowed)
+    found = []
+    for fewer in (8, 4):
+        if bits is None or fewer < bits:
+            found.append((fewer, (yield from tracer.kv_bytes(fewer))))
+    return tuple(found)

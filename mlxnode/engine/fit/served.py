@@ -1,13 +1,13 @@
 """The verdict on a configured model, from its files."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine import cpu
 from mlxnode.engine.embedding.encoders import open_encoder
 from mlxnode.engine.fit.encoder import encoder_needs
-from mlxnode.engine.fit.needs import needs_of
+from mlxnode.engine.fit.needs import needs_in_pieces
 from mlxnode.engine.kvcache.quantization import kv_choices
 from mlxnode.engine.loader import open_generation_model
 from mlxnode.engine.loader.adapter import adapter_arrays
@@ -21,6 +21,18 @@ from mlxnode.models.served import ServedModel
 
 
 def needs_of_served(model: ServedModel, config: EngineConfig) -> MemoryNeeds:
+    """As ``needs_of_served_in_pieces``, at once."""
+    pieces = needs_of_served_in_pieces(model, config)
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value
+
+
+def needs_of_served_in_pieces(
+    model: ServedModel, config: EngineConfig
+) -> Generator[None, None, MemoryNeeds]:
     """What ``model`` needs in memory. Its weights are not read.
 
     Raises:
@@ -33,7 +45,8 @@ def needs_of_served(model: ServedModel, config: EngineConfig) -> MemoryNeeds:
         return replace(needs, load=_largest_source(model))
     config = config.for_model(model.kv_cache_bits)
     opened = open_generation_model(model, is_read=False)
-    needs = needs_of(
+    yield
+    needs = yield from needs_in_pieces(
         opened,
         bits=config.kv_cache_bits,
         chunk=largest_chunk(),

@@ -74,7 +74,7 @@ class ModelLoading:
         served, key = self.model.served, self.model.key
         self._check_shared()
         check_complete(ModelFiles(served.folder, served.weights))
-        requirement = Requirement.of(served, self._config, self.model.needs)
+        requirement = yield from Requirement.of(served, self._config, self.model.needs)
         yield
         yield from self._make_room(requirement, key)
         self.is_reading = True

@@ -5,13 +5,13 @@ promised when they came: the memory of one more model is never taken from them.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
 from mlxnode.config.tables import EngineConfig
-from mlxnode.engine.fit.served import needs_of_served
+from mlxnode.engine.fit.served import needs_of_served_in_pieces
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.loader.bases import BaseWeights
 from mlxnode.engine.memory.plan import describe, free_after, kv_cache_bytes
@@ -35,8 +35,8 @@ class Requirement:
     @classmethod
     def of(
         cls, model: ServedModel, config: EngineConfig, measured: MemoryNeeds | None = None
-    ) -> "Requirement":
-        """As ``measured`` before, else from the files; the weights are not read.
+    ) -> "Generator[None, None, Requirement]":
+        """As ``measured`` before, else from the files; the weights are not read. In pieces.
 
         Raises:
             ModelError: the model cannot be served, whatever the memory.
@@ -44,7 +44,8 @@ class Requirement:
         if measured is not None:
             return cls(model, config, measured)
         try:
-            return cls(model, config, needs_of_served(model, config))
+            needs = yield from needs_of_served_in_pieces(model, config)
+            return cls(model, config, needs)
         except ModelError:
             raise
         except Exception as error:  # of any type: a graph that cannot be traced, say

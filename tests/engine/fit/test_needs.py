@@ -8,7 +8,12 @@ from support import tiny
 from support.engine_process import serve_tiny
 
 from mlxnode.config.tables import EngineConfig
-from mlxnode.engine.fit.served import find_verdict, needs_of_served, weigh
+from mlxnode.engine.fit.served import (
+    find_verdict,
+    needs_of_served,
+    needs_of_served_in_pieces,
+    weigh,
+)
 from mlxnode.engine.kvcache import slots
 from mlxnode.engine.kvcache.budget import measure_caches
 from mlxnode.engine.loader import load_generation_model
@@ -101,3 +106,19 @@ def test_weigh_survives_a_model_that_cannot_be_traced(folder, monkeypatch):
     huge = serve_tiny(folder, size_bytes=3 * 10**9)
     (found,) = weigh([huge], EngineConfig(memory_gb=2.5)).values()
     assert not found.fits and "its weights alone need 3.00 GB" in found.text
+
+
+def test_needs_are_found_in_pieces(folder):
+    """Other models are served between two traces."""
+    served, config = serve_tiny(folder), EngineConfig()
+    pieces, count = needs_of_served_in_pieces(served, config), 0
+    usual = mx.eval, mx.contiguous  # a trace has others
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            assert end.value == needs_of_served(served, config)
+            break
+        assert (mx.eval, mx.contiguous) == usual
+        count += 1
+    assert count > 15

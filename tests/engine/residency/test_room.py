@@ -99,11 +99,10 @@ def test_pinned_models_are_loaded_first(start):
 def test_busy_models_end_their_requests_and_take_no_new_ones(start):
     engine = start(ONE)
     engine.send(generate(1, model="a", max_tokens=300))
-    for _ in range(40):
+    while len(engine.tokens.get(1, ())) < 2:
         engine.round()
-    assert len(engine.tokens[1]) > 1
     engine.send(generate(2, model="b"))
-    for _ in range(5):
+    while engine.state("a") == "loaded":  # what b needs is found in pieces
         engine.round()
     assert engine.state("a") == "unloading" and engine.state("b") == "loading"
     engine.send(generate(3, model="a"))
