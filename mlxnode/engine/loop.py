@@ -116,6 +116,7 @@ class Engine:
         """Serve until the supervisor sends a stop."""
         while not self._is_stopping:
             self._handle_messages()
+            started_at = time.monotonic()
             if self._has_work:
                 self._step()
                 if self._guard is not None:
@@ -123,7 +124,9 @@ class Engine:
                 if not self._has_work:
                     self._rest()
             if self._residency is not None and not self._is_stopping:
-                self._has_pieces = self._residency.advance()
+                # As long as the step took: loads and requests get half of the time each.
+                seconds = time.monotonic() - started_at
+                self._has_pieces = self._residency.advance_for(seconds)
         deadline = time.monotonic() + SAVE_SECONDS
         while self._do_idle_work() and time.monotonic() < deadline:
             pass

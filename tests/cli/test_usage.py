@@ -10,12 +10,12 @@ import pytest
 from mlxnode.cli import main
 from mlxnode.process.usage_file import Place, Sums, add_usage, open_usage
 
-TODAY = datetime.datetime.now(datetime.UTC).date()
 NUMBERS = ["1", "10", "4", "3"]
 
 
 def day(ago: int) -> str:
-    return (TODAY - datetime.timedelta(days=ago)).isoformat()
+    today = datetime.datetime.now(datetime.UTC).date()  # the tests may run past midnight
+    return (today - datetime.timedelta(days=ago)).isoformat()
 
 
 @pytest.fixture

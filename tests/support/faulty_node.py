@@ -177,7 +177,11 @@ class FaultyNode(NodeProcess):
         if self.expected is None:
             self.expected = found.text
         assert found.text == self.expected
-        return all(process.state == "ready" for process in self.figures().processes)
+        # The figures may be older than the fault.
+        return all(
+            process.state == "ready" and process.pid is not None and is_running(process.pid)
+            for process in self.figures().processes
+        )
 
     def figures(self) -> NodeFigures:
         return read_status(self.port)

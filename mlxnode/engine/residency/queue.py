@@ -90,11 +90,14 @@ class LoadQueue:
 
     def _next(self) -> ModelLoading | None:
         self._models = [model for model in self._models if model.is_asked_for]
-        for model in self._models:
+        for model in list(self._models):
             loaded = self._memory.find(model.key)
             if loaded is not None and loaded.is_going:
                 continue  # it is loaded again when it has left
             self._models.remove(model)
+            if loaded is not None and self._can_share(model, loaded):
+                self._transitions.attach(model, loaded)  # loaded since the model was asked for
+                continue
             self._transitions.host.begin_loading(model.id)
             return ModelLoading(
                 model, self._catalog, self._memory, self._config, self._kernels, self._say

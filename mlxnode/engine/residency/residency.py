@@ -182,6 +182,14 @@ class Residency:
 
     # --- work -----------------------------------------------------------------------
 
+    def advance_for(self, seconds: float) -> bool:
+        """Do one piece of work, and more for about as many ``seconds``; False as ``advance``."""
+        deadline = time.monotonic() + seconds
+        while has_more := self.advance():
+            if time.monotonic() >= deadline:
+                break
+        return has_more
+
     def advance(self) -> bool:
         """Do one piece of work; False if there is none before the next message or step."""
         self._look_at_clock()

@@ -184,6 +184,17 @@ def test_ids_of_the_same_weights_share_a_runner_at_any_time(lazy):
     assert first.work.generated_tokens == second.work.generated_tokens == 54
 
 
+@pytest.mark.parametrize("preload", [True, False])
+def test_ids_of_the_same_weights_that_are_asked_for_together_share_a_runner(lazy, preload):
+    engine = Residence(lazy("a", preload=preload), lazy("a", "again", preload=preload))
+    engine.send(Load(1, "a"))
+    engine.send(Load(2, "again"))
+    engine.settle()
+    assert engine.loaded == ["a", "again"] and len(engine.residency.runners) == 1
+    first, second = engine.residency.figures()
+    assert first.weight_bytes == second.weight_bytes == engine.residency.memory.weights > 0
+
+
 def test_ids_of_the_same_weights_need_the_same_kv_caches(lazy):
     engine = Residence(lazy("a", preload=True), lazy("a", "again", kv_cache_bits=8))
     refusal = engine.ask(generate(1, model="again"))
