@@ -124,9 +124,8 @@ class Engine:
                 if not self._has_work:
                     self._rest()
             if self._residency is not None and not self._is_stopping:
-                # As long as the step took: loads and requests get half of the time each.
-                seconds = time.monotonic() - started_at
-                self._has_pieces = self._residency.advance_for(seconds)
+                # Requests and loads get half of the time each.
+                self._has_pieces = self._residency.advance_for(time.monotonic() - started_at)
         deadline = time.monotonic() + SAVE_SECONDS
         while self._do_idle_work() and time.monotonic() < deadline:
             pass
@@ -310,11 +309,10 @@ class Engine:
 
     def _step(self) -> None:
         """One step of each model that has work, in turn."""
-        runners = self._runners
-        for runner in runners:
+        for runner in self._runners:
             if not runner.has_work:
                 continue
-            others = [other for other in runners if other is not runner]
+            others = [other for other in self._runners if other is not runner]
             self._suspicion.note(runner.active)
             try:
                 for outputs in runner.step(others):

@@ -183,7 +183,7 @@ class Residency:
     # --- work -----------------------------------------------------------------------
 
     def advance_for(self, seconds: float) -> bool:
-        """Do one piece of work, and more for about as many ``seconds``; False as ``advance``."""
+        """Do one piece of work, and more for about ``seconds``; False as ``advance``."""
         deadline = time.monotonic() + seconds
         while has_more := self.advance():
             if time.monotonic() >= deadline:
