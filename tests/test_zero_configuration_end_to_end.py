@@ -210,6 +210,7 @@ def test_stream_is_kept_alive_while_its_model_is_loaded(home, id):
     assert lines[-1] == "data: [DONE]" and len(lines) > 3
 
 
+@pytest.mark.long
 def test_ten_cycles_give_the_memory_back(home):
     home.unload_all()
     levels = []
@@ -233,6 +234,7 @@ def test_reload_finds_a_model_that_was_put_into_the_folder(home):
     assert home.ask("chat", "tiny-sixth")["model"] == "Tiny-Sixth"
 
 
+@pytest.mark.long
 def test_least_recently_used_models_make_room_for_others(tmp_path):
     for seed, id in enumerate(("One", "Two", "Three")):
         tiny.make_chat_model(tmp_path / f"models/{id}", hidden=256, layers=3, seed=seed)

@@ -123,6 +123,7 @@ def read_with_h11(data: bytes) -> h11.Request | None:
     return event if isinstance(event, h11.Request) else None
 
 
+@pytest.mark.long
 @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
 @given(mutated(SEEDS, NASTY))
 def test_head_that_is_read_means_the_same_to_h11(data):
