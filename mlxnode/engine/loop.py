@@ -59,6 +59,7 @@ from mlxnode.process.step_record import StepRecord
 log = logging.getLogger("mlxnode.engine")
 
 SAVE_SECONDS = 2.0  # for prefixes, at the end; the supervisor waits little longer
+LOAD_SECONDS = 0.05  # between two steps, for models that are loaded meanwhile
 # For a message to the supervisor that must not be lost if this process dies.
 FLUSH_SECONDS = 1.0
 # More failed steps in a row are no accident of the data of one request: the process ends, and
@@ -116,7 +117,6 @@ class Engine:
         """Serve until the supervisor sends a stop."""
         while not self._is_stopping:
             self._handle_messages()
-            started_at = time.monotonic()
             if self._has_work:
                 self._step()
                 if self._guard is not None:
@@ -124,8 +124,7 @@ class Engine:
                 if not self._has_work:
                     self._rest()
             if self._residency is not None and not self._is_stopping:
-                # Requests and loads get half of the time each.
-                self._has_pieces = self._residency.advance_for(time.monotonic() - started_at)
+                self._has_pieces = self._residency.advance_for(LOAD_SECONDS)
         deadline = time.monotonic() + SAVE_SECONDS
         while self._do_idle_work() and time.monotonic() < deadline:
             pass

@@ -183,11 +183,14 @@ class Residency:
     # --- work -----------------------------------------------------------------------
 
     def advance_for(self, seconds: float) -> bool:
-        """Do one piece of work, and more for about ``seconds``; False as ``advance``."""
+        """Do one piece of work, and more for about ``seconds``; False as ``advance``.
+
+        The first piece waits until the device has ended the step that was launched last.
+        """
+        has_more = self.advance()
         deadline = time.monotonic() + seconds
-        while has_more := self.advance():
-            if time.monotonic() >= deadline:
-                break
+        while has_more and time.monotonic() < deadline:
+            has_more = self.advance()
         return has_more
 
     def advance(self) -> bool:
