@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
 from clients.recorder import Exchange, Recorder
 from support.notation_pieces import Call
 from support.reading_model import Turn
@@ -112,15 +113,19 @@ def run(client: Client, workspace: Workspace, recorder: Recorder) -> Run:
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            _end(process)
+            _end(process, workspace)
     return Run(log.read_text(errors="replace"), code, list(recorder.exchanges))
 
 
-def _end(process: subprocess.Popen) -> None:
-    """End the session that ``process`` leads."""
+def _end(process: subprocess.Popen, workspace: Workspace) -> None:
+    """End the session that ``process`` leads, and what has left it: Cline has a daemon."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    for other in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if other.environ().get("HOME") == str(workspace.home):
+                other.kill()
 
 
 def _surroundings(workspace: Workspace) -> dict[str, str]:
