@@ -20,15 +20,16 @@ def other_folder(tmp_path_factory) -> Path:
 
 
 def test_engine_loads_a_model_for_its_first_request_and_serves_others(
-    start_engine, tiny_folder, other_folder
+    start_engine, tiny_folder, tmp_path
 ):
+    deep = tiny.make_chat_model(tmp_path / "deep", layers=48, hidden=64)  # many pieces
     engine = start_engine(
         serve_tiny(tiny_folder, context_length=4096),
-        serve_tiny(other_folder, "other", preload=False),
+        serve_tiny(deep, "other", preload=False),
     )
     engine.wait_ready()
     worker = engine.connect()
-    worker.send(generate(1, max_tokens=2000))
+    worker.send(generate(1, max_tokens=4000))
     assert isinstance(worker.receive(), Tokens)
     assert [told.states for told in worker.states] == [{"tiny": "loaded", "other": "unloaded"}]
     worker.send(generate(2, model="other"))
