@@ -7,6 +7,18 @@ from support.reading_model import Turn
 AIDER = ROOT / "aider" / "bin" / "aider"
 # It knows the files of a repository only.
 RUN = 'cd "$FOLDER" && git init --quiet && git add . && exec "$@"'
+AIDER_OPTIONS = [
+    "--edit-format=diff",
+    "--map-tokens=0",
+    "--no-auto-commits",
+    "--no-gitignore",
+    "--no-check-update",
+    "--no-show-model-warnings",
+    "--no-show-release-notes",
+    "--analytics-disable",
+    "--no-fancy-input",
+    "--no-pretty",
+]
 
 
 def _turns(workspace: Workspace) -> list[Turn]:
@@ -26,16 +38,7 @@ def _command(workspace: Workspace, url: str) -> list[object]:
         "sh",
         AIDER,
         *command("aider", url, "aider"),
-        "--edit-format=diff",
-        "--map-tokens=0",
-        "--no-auto-commits",
-        "--no-gitignore",
-        "--no-check-update",
-        "--no-show-model-warnings",
-        "--no-show-release-notes",
-        "--analytics-disable",
-        "--no-fancy-input",
-        "--no-pretty",
+        *AIDER_OPTIONS,
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clients.agents import BIN, CLAUDE_CODE, CLINE, CODEX, OPENCODE, QWEN_CODE
-from clients.aider import AIDER, AIDER_CHAT, RUN
+from clients.aider import AIDER, AIDER_CHAT, AIDER_OPTIONS, RUN
 from clients.loop import KEY, NODE_MODULES, Client, Workspace
 
 
@@ -64,18 +64,6 @@ def _opencode(workspace: Workspace) -> list[str]:
     return ["run", workspace.question]
 
 
-_AIDER_OPTIONS = [
-    "--edit-format=diff",
-    "--map-tokens=0",
-    "--no-auto-commits",
-    "--no-gitignore",
-    "--no-check-update",
-    "--no-show-model-warnings",
-    "--no-show-release-notes",
-    "--analytics-disable",
-    "--no-fancy-input",
-    "--no-pretty",
-]
 LAUNCHED = [
     _launched(
         CODEX,
@@ -95,5 +83,5 @@ LAUNCHED = [
     _launched(OPENCODE, "opencode", _opencode),
     _launched(QWEN_CODE, "qwen", lambda workspace: ["--yolo", workspace.question]),
     _launched(CLINE, "cline", lambda workspace: ["--auto-approve", "true", workspace.question]),
-    _in_repository(_launched(AIDER_CHAT, "aider", lambda _: _AIDER_OPTIONS)),
+    _in_repository(_launched(AIDER_CHAT, "aider", lambda _: AIDER_OPTIONS)),
 ]
