@@ -11,7 +11,7 @@ from support.failing_engine import POISON, run_failing_engine
 from mlxnode.config.tables import EngineConfig, NodeConfig
 from mlxnode.engine.suspicion import Suspicion, fingerprint_of
 from mlxnode.engine.work import RequestKey
-from mlxnode.messages.control import Cleared, StepFailed, Suspects
+from mlxnode.messages.control import Cleared, Ping, Pong, StepFailed, Suspects
 from mlxnode.messages.data import Abort, Embed, Failed, Sampling
 from mlxnode.process.step_record import StepRecord
 
@@ -77,6 +77,13 @@ def engine(tiny_folder: Path) -> Iterator[EngineProcess]:
     process.stop()
 
 
+def tell(engine: EngineProcess, suspects: Suspects) -> None:
+    """Wait until the engine knows: its pipes to workers are others, and may be faster."""
+    engine.control.send(suspects)
+    engine.control.send(Ping(1))
+    assert isinstance(engine.control.receive(), Pong)
+
+
 def poison(uid: int, *rest: int):
     message = generate(uid)
     return msgspec.structs.replace(message, prompt=[POISON, *rest])
@@ -90,7 +97,7 @@ def test_engine_reports_a_failed_step_and_refuses_its_request_when_told(engine):
     assert isinstance(failed, Failed) and failed.reason == "internal"
     fingerprint = fingerprint_of(poison(1, 5))
     assert engine.control.receive() == StepFailed([fingerprint])
-    engine.control.send(Suspects([fingerprint], [], 1, []))
+    tell(engine, Suspects([fingerprint], [], 1, []))
     worker.send(generate(2))
     assert len(worker.tokens(2)[2]) == 12
     worker.send(poison(3, 5))
@@ -104,7 +111,7 @@ def test_engine_reports_a_failed_step_and_refuses_its_request_when_told(engine):
 def test_engine_runs_the_quarantined_one_by_one_and_clears_them(engine):
     worker = engine.connect()
     prints = [fingerprint_of(generate(uid, max_tokens=100)) for uid in (1, 2, 3)]
-    engine.control.send(Suspects([], prints, 1, prints))
+    tell(engine, Suspects([], prints, 1, prints))
     for uid in (1, 2, 3):
         worker.send(generate(uid, max_tokens=100))
     worker.send(generate(4, max_tokens=20))  # not suspected: it waits for none of them
@@ -122,7 +129,7 @@ def test_engine_runs_the_quarantined_one_by_one_and_clears_them(engine):
 def test_engine_drops_a_held_request_whose_client_leaves(engine):
     worker = engine.connect()
     prints = [fingerprint_of(generate(uid, max_tokens=200)) for uid in (1, 2, 3)]
-    engine.control.send(Suspects([], prints, 1, []))
+    tell(engine, Suspects([], prints, 1, []))
     for uid in (1, 2, 3):
         worker.send(generate(uid, max_tokens=200))
     worker.send(Abort(2))
