@@ -12,13 +12,23 @@ import msgspec
 PressureStage = Literal["normal", "caches dropped", "admission paused", "aborting"]
 ProcessState = Literal["starting", "ready", "not running"]
 ModelState = Literal["unloaded", "loading", "loaded", "unloading"]
+# Its body is read and its prompt made; it waits for its first token; it gets tokens.
+RequestState = Literal["preparing", "waiting", "generating"]
 
 
 class RunnerFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The work of one model. The tokens are counted since the start."""
+    """The work of one model. Tokens, steps and rows are counted since the start.
+
+    ``steps`` are passes that generate text, and ``step_rows`` the sequences in all of them.
+    """
 
     num_running: int = 0
     num_waiting: int = 0
+    num_background: int = 0  # of those that run and wait
+    steps: int = 0
+    step_rows: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0  # of the drafted ones
     prompt_tokens: int = 0
     cached_tokens: int = 0  # of the prompt tokens
     generated_tokens: int = 0
@@ -75,6 +85,26 @@ class ProcessFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     uptime: float | None  # of this incarnation
 
 
+class RequestFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One request that a worker is answering. ``id`` is the worker's, unique in the node.
+
+    ``request_id`` is the x-request-id, which a client may choose. ``key`` is the id of the key.
+    """
+
+    id: str
+    request_id: str
+    key: str
+    path: str  # of the route
+    model: str | None  # None: not known yet
+    state: RequestState
+    seconds: float  # since its head came
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt
+    completion_tokens: int = 0
+    is_stream: bool = False
+    is_background: bool = False
+
+
 class TrafficRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The requests of one key or to one model that ended in the window, and their tokens."""
 
@@ -112,8 +142,9 @@ class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The whole node. ``engine`` is None until the engine has reported once.
 
     ``failed_models`` has the models that cannot be served, by id, each with the reason.
-    ``fits`` says in a few words whether each model fits into memory, by id, as far as that is
-    known; ``aliases`` are more names of models: name -> id.
+    ``requests`` are those that run, the oldest first, as far as they are told: ``num_requests``
+    is the number of all. ``fits`` says in a few words whether each model fits into memory, by
+    id, as far as that is known; ``aliases`` are more names of models: name -> id.
     """
 
     version: str
@@ -126,5 +157,7 @@ class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     failed_models: dict[str, str]
     engine: EngineFigures | None
     traffic: TrafficFigures | None = None
+    num_requests: int = 0
+    requests: list[RequestFigures] = []
     fits: dict[str, str] = {}
     aliases: dict[str, str] = {}

@@ -8,6 +8,7 @@ import pytest
 
 from mlxnode.config.certificate import Certificate
 from mlxnode.config.keys import ApiKey
+from mlxnode.figures import RequestFigures
 from mlxnode.messages import control, data
 from mlxnode.messages.message import decoder_of, encode
 from mlxnode.models.fit import Weighed
@@ -50,6 +51,7 @@ UNIONS = {
                     uid=1, tokens=[data.Token(5, -0.5), data.Token(6, -1e-30, {6: -1e-30})]
                 ),
                 data.Update(uid=2, finish="length", prompt=[data.Token(1, None)], num_cached=1),
+                data.Update(uid=3, timing=data.Timing(0.5, 1.5)),
             ]
         ),
         data.Embedded(1, 2, bytes(range(8))),
@@ -73,6 +75,8 @@ UNIONS = {
         control.EngineSilent(3.5),
         control.EngineSilent(None),
         control.Suspects([b"a"], [b"b", b"c"], 1, [b"b"]),
+        control.Cancel("1-2"),
+        control.Wake(),
     ],
     control.ChildToSupervisor: [
         control.Pong(1),
@@ -89,6 +93,23 @@ UNIONS = {
         control.Settle(1, 0),
         control.Usage("anonymous", "a/b", 100, 40, 7),
         control.Busy(is_busy=True),
+        control.Cancel("1-2"),
+        control.Wake(),
+        control.Pong(
+            2,
+            num_requests=1,
+            requests=[
+                RequestFigures(
+                    id="1-2",
+                    request_id="req_1",
+                    key="a",
+                    path="/v1/embeddings",
+                    model=None,
+                    state="preparing",
+                    seconds=0.5,
+                )
+            ],
+        ),
     ],
 }
 

@@ -20,6 +20,7 @@ from pydantic import (
 ModelType = Literal["chat", "completion", "embedding", "rerank"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 RequestLogForm = Literal["off", "text", "json"]
+MetricsAccess = Literal["off", "admin", "public"]  # who may read /metrics
 Backend = Literal["auto", "metal", "ops"]  # the same as kernels.backend.Backend
 _KINDS: dict[ModelType, str] = {  # in errors
     "chat": "a chat model",
@@ -208,6 +209,19 @@ class DiscoveryConfig(Table):
     idle_unload: Annotated[float, Field(ge=0)] = 3600.0
 
 
+class BatchesConfig(Table):
+    """``[server.batches]``: files and batches, whose work waits for idle moments."""
+
+    enabled: bool = True
+    # None: in mlxnode's state folder.
+    folder: Annotated[str, Field(pattern=r"^[^\x00]+$")] | None = None
+    max_file_bytes: Annotated[int, Field(ge=1024)] = 200_000_000  # of one upload, as OpenAI
+    max_bytes_per_key: Annotated[int, Field(ge=1024)] = 2_000_000_000  # uploads and results
+    max_requests: Annotated[int, Field(ge=1)] = 50_000  # lines of one batch, as OpenAI
+    max_open_per_key: Annotated[int, Field(ge=1)] = 100  # batches that have not ended
+    keep_days: Annotated[float, Field(gt=0)] = 30.0  # files, unless the client says otherwise
+
+
 class ServerConfig(Table):
     """``[server]``: the HTTP workers. Times in seconds, sizes in bytes."""
 
@@ -245,7 +259,11 @@ class ServerConfig(Table):
     # None: standard output.
     request_log_file: Annotated[str, Field(pattern=r"^[^\x00]+$")] | None = None
     log_level: LogLevel = "info"
+    page: bool = True  # for people, at /
+    metrics: MetricsAccess = "admin"  # at /metrics
+    tracing: bool = False  # spans for OpenTelemetry, as its own variables say where
     discovery: DiscoveryConfig = DiscoveryConfig()
+    batches: BatchesConfig = BatchesConfig()
 
     @model_validator(mode="after")
     def _largest_body_can_be_held(self) -> "ServerConfig":

@@ -7,7 +7,7 @@ import msgspec
 from mlxnode.config.certificate import Certificate
 from mlxnode.config.keys import ApiKey
 from mlxnode.config.tables import ModelType
-from mlxnode.figures import EngineFigures
+from mlxnode.figures import EngineFigures, RequestFigures
 from mlxnode.messages.message import Message
 from mlxnode.models.fit import Weighed
 from mlxnode.models.served import ServedModel
@@ -102,6 +102,16 @@ class EngineSilent(Message, frozen=True):
     seconds: float | None
 
 
+class Cancel(Message, frozen=True):
+    """End a request: ``RequestFigures.id``. A worker asks for it, and all workers are told."""
+
+    id: str
+
+
+class Wake(Message, frozen=True):
+    """There may be work for the batches: from a worker, and to the process that runs them."""
+
+
 class Suspects(Message, frozen=True):
     """To the engine: fingerprints of requests that were in a step when an engine died.
 
@@ -116,7 +126,7 @@ class Suspects(Message, frozen=True):
     watched: list[bytes]
 
 
-_Orders = Ping | Connect | Drain | Stop
+_Orders = Ping | Connect | Drain | Stop | Cancel | Wake
 _News = FailedModels | Access | Models | Fits | EngineSilent | Suspects
 SupervisorToChild = _Orders | _News | Reserved
 
@@ -125,10 +135,15 @@ SupervisorToChild = _Orders | _News | Reserved
 
 
 class Pong(Message, frozen=True):
-    """The answer to ``Ping``. The engine adds its figures once it has loaded its models."""
+    """The answer to ``Ping``. The engine adds its figures once it has loaded its models.
+
+    A worker adds the requests that it answers, the oldest first, and the number of all.
+    """
 
     sequence: int
     figures: EngineFigures | None = None
+    num_requests: int = 0
+    requests: list[RequestFigures] = []
 
 
 class Progress(Message, frozen=True):
@@ -233,4 +248,4 @@ class Cleared(Message, frozen=True):
 
 _Life = Pong | Progress | Ready | Loaded | LoadFailed | Connected | Fatal
 _Steps = StepFailed | Cleared
-ChildToSupervisor = _Life | _Steps | Reserve | Used | Settle | Usage | Busy
+ChildToSupervisor = _Life | _Steps | Reserve | Used | Settle | Usage | Busy | Cancel | Wake

@@ -71,6 +71,7 @@ class Work(Message, frozen=True, kw_only=True):
     Work of a lower ``priority`` comes first. The keys share the engine by their ``weight``,
     and the HTTP requests of a key share what the key gets. The messages of one HTTP request
     have the same ``call``, a number that the worker chose; 0 is a request of its own.
+    ``background`` work is computed only while there is no other, whatever its priority.
     """
 
     uid: int
@@ -78,6 +79,7 @@ class Work(Message, frozen=True, kw_only=True):
     weight: float = 1.0
     priority: int = 0
     call: int = 0
+    background: bool = False
 
 
 class Generate(Work, frozen=True, kw_only=True):
@@ -153,14 +155,29 @@ class Token(msgspec.Struct, frozen=True, array_like=True, gc=False):
     top_logprobs: dict[int, float] | None = None
 
 
+class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The seconds that a request spent in the engine before its first output.
+
+    ``queued``: until its computation began, the loading of its model included. ``computed``:
+    from then on; of a text, the prefill.
+    """
+
+    queued: float
+    computed: float
+
+
 class Update(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
-    """New tokens of one request. The update with a ``finish`` is the last of a request."""
+    """New tokens of one request. The update with a ``finish`` is the last of a request.
+
+    The first one with tokens has the ``timing``.
+    """
 
     uid: int
     tokens: list[Token] = []
     finish: FinishReason | None = None
     prompt: list[Token] | None = None  # the scored prompt, once, with the first tokens
     num_cached: int = 0  # prompt tokens that came from the prefix cache
+    timing: Timing | None = None
 
 
 class Tokens(Message, frozen=True):
@@ -175,6 +192,7 @@ class Embedded(Message, frozen=True):
     uid: int
     dimensions: int
     vectors: bytes
+    timing: Timing | None = None
 
 
 class Failed(Message, frozen=True):

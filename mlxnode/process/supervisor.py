@@ -42,7 +42,7 @@ from mlxnode.process.ending import Ending
 from mlxnode.process.fits import FitWeigher
 from mlxnode.process.liveness import Liveness
 from mlxnode.process.offer import Offer
-from mlxnode.process.private_folder import PrivateFolder
+from mlxnode.process.shared import SharedFolders
 from mlxnode.process.signals import catch_signals, has_terminal
 from mlxnode.process.silence import EngineSilence
 from mlxnode.process.sleep import SleepBlocker
@@ -91,14 +91,15 @@ class Supervisor:
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._watch, self._weigher = watch, weigher
         self._accounts = Accounts(config)
-        self._store = store = PrivateFolder() if config.server.response_store else None
+        self._folders = SharedFolders(config.server)
+        shared = self._folders.for_workers
         self._crashes = EngineCrashes()
         self._engine = Child("engine", engine_entry, (), self._events.put)
         self._workers = [
             Child(
                 f"worker {i}",
                 worker_entry,
-                (i, listener, config, models, access, store and store.path),
+                (i, listener, config, models, access, shared),
                 self._events.put,
             )
             for i in range(config.server.num_workers)
@@ -133,7 +134,7 @@ class Supervisor:
             self._weigher.start(lambda model, weighed: self._events.put((model, weighed)))
         self._crashes.record.open()
         try:
-            if self._open_store():
+            if self._open_folders():
                 for child in self._children:
                     self._start(child)
             while self._exit_code is None:
@@ -148,8 +149,7 @@ class Supervisor:
             self._kill_all()
             self._accounts.close()
             self._crashes.record.close()
-            if self._store is not None:
-                self._store.close()
+            self._folders.close()
         return self._exit_code
 
     @property
@@ -204,10 +204,9 @@ class Supervisor:
             case Busy(is_busy):
                 (self._busy.add if is_busy else self._busy.discard)(child)
 
-    def _open_store(self) -> bool:
+    def _open_folders(self) -> bool:
         try:
-            if self._store is not None:
-                self._store.open()
+            self._folders.open()
         except OSError as error:
             self._fail(f"server.response_store: {error}")
             return False

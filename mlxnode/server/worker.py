@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -37,6 +36,7 @@ from mlxnode.process import garbage
 from mlxnode.process.logging import set_up_logging
 from mlxnode.process.pipe import Pipe
 from mlxnode.process.pulse import stop_pulse
+from mlxnode.process.shared import Shared
 from mlxnode.process.signals import ignore_signals
 from mlxnode.process.status_socket import read_status
 from mlxnode.process.usage_file import UsageRow, read_usage, usage_path
@@ -65,11 +65,11 @@ def run_worker(
     config: NodeConfig,
     models: list[ServedModel],
     access: Access,
-    store_folder: Path | None = None,
+    shared: Shared | None = None,
 ) -> None:
     """Serve HTTP on ``listener`` until the supervisor orders a stop, or is gone.
 
-    ``store_folder`` is where all workers keep answers; None: answers are not stored.
+    ``shared`` is what all workers have in common; None: this one has nothing.
     """
     ignore_signals()
     # Without it, transformers warns in each worker that PyTorch, which is not used, is missing.
@@ -77,7 +77,7 @@ def run_worker(
     set_up_logging(config.server.log_level)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(control, listener, config, loop, models, access, store_folder)
+    worker = Worker(control, listener, config, loop, models, access, shared or Shared())
     loop.run_until_complete(worker.run(f"mlxnode-{index}"))
 
 
@@ -92,13 +92,14 @@ class Worker:
         loop: asyncio.AbstractEventLoop,
         models: list[ServedModel],
         access: Access,
-        store_folder: Path | None,
+        shared: Shared,
     ):
         self._listener = listener
         self._config = config
         self._loop = loop
         capacity = config.server.response_store
-        self._store = ResponseStore(store_folder, capacity) if store_folder else None
+        folder = shared.responses
+        self._store = None if folder is None else ResponseStore(folder, capacity)
         server = config.server
         self._request_log = (
             RequestLog(server.request_log, server.request_log_file).open()

@@ -13,6 +13,7 @@ from mlxnode.config.keys import ApiKey
 from mlxnode.config.tables import (
     ApiConfig,
     Backend,
+    BatchesConfig,
     DiscoveryConfig,
     EngineConfig,
     KeyConfig,
@@ -36,17 +37,28 @@ def test_config_shipped_file_is_valid_and_serves_the_demo_models():
 
 
 @pytest.mark.parametrize(
-    "table", [ApiConfig, KeyConfig, ModelConfig, ServerConfig, DiscoveryConfig, EngineConfig]
+    "table",
+    [
+        ApiConfig,
+        KeyConfig,
+        ModelConfig,
+        ServerConfig,
+        DiscoveryConfig,
+        BatchesConfig,
+        EngineConfig,
+    ],
 )
 def test_config_shipped_file_explains_every_key(table: type[BaseModel]):
     text = SHIPPED.read_text()
-    if table is DiscoveryConfig:  # other tables have keys of the same names
-        text = text.partition("[server.discovery]\n")[2].partition("\n[")[0]
+    if name := {DiscoveryConfig: "discovery", BatchesConfig: "batches"}.get(table):
+        # Other tables have keys of the same names.
+        text = text.partition(f"[server.{name}]\n")[2].partition("\n[")[0]
     for name, field in table.model_fields.items():
         if (table, name) in (
             (ApiConfig, "keys"),
             (ApiConfig, "models"),
             (ServerConfig, "discovery"),
+            (ServerConfig, "batches"),
         ):
             continue  # tables of their own
         lines = [

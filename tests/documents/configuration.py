@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlxnode.config.tables import (
     ApiConfig,
+    BatchesConfig,
     DiscoveryConfig,
     EngineConfig,
     KeyConfig,
@@ -33,9 +34,14 @@ TABLES: dict[str, type[BaseModel]] = {
     "api.models.<id>": ModelConfig,
     "server": ServerConfig,
     "server.discovery": DiscoveryConfig,
+    "server.batches": BatchesConfig,
     "engine": EngineConfig,
 }
-_NESTED = {ApiConfig: {"keys", "models"}, ServerConfig: {"discovery"}}  # have an own table
+# They have tables of their own.
+_NESTED = {
+    ApiConfig: {"keys", "models"},
+    ServerConfig: {"discovery", "batches"},
+}
 _SHARED = {*RateLimits.model_fields, "allow_control_tokens"}  # mean the same in each table
 _HEAD = Path(__file__).with_name("heads") / "configuration.md"
 VARIABLES = {

@@ -317,7 +317,7 @@ def test_supervisor_keeps_answers_in_a_private_folder_that_ends_with_it(
     start, folder, monkeypatch
 ):
     monkeypatch.setenv("MLXNODE_CACHE", str(folder / "cache"))
-    node = start(response_store=1)
+    node = start(response_store=1, metrics="off")
     node.wait_ready()
     (kept,) = (folder / "cache" / "private").iterdir()
     assert kept.stat().st_mode & 0o777 == 0o700
@@ -332,3 +332,9 @@ def test_supervisor_says_why_answers_cannot_be_kept(start, folder, monkeypatch):
     node = start(response_store=1)
     assert node.process.wait(TIMEOUT) == 1
     assert "server.response_store" in node.process.stderr.read()
+
+
+def test_supervisor_starts_without_a_folder_for_counts_alone(start, folder, monkeypatch):
+    monkeypatch.setenv("MLXNODE_CACHE", str(folder / "cache"))
+    (folder / "cache").touch()
+    start().wait_ready()

@@ -38,6 +38,7 @@ from mlxnode.messages.control import (
 )
 from mlxnode.models.served import ServedModel
 from mlxnode.process.pipe import Pipe
+from mlxnode.process.shared import Shared
 from mlxnode.server.worker import run_worker
 
 KEY = "sk-test-0123456789abcdef"
@@ -82,9 +83,18 @@ class WorkerProcess:
             cors_origins=config.api.cors_origins if config.api.cors_enabled else [],
         )
         ours, theirs = context.Pipe(duplex=True)
+        shared = Shared(responses=store_folder)
         self.process = context.Process(
             target=run,
-            args=(theirs, 0, self._listener, config, models, access, store_folder),
+            args=(
+                theirs,
+                0,
+                self._listener,
+                config,
+                models,
+                access,
+                shared,
+            ),
         )
         self.process.start()
         theirs.close()
