@@ -100,9 +100,7 @@ class RequestList(Struct, frozen=True):
     object: Literal["list"] = "list"
 
 
-class Cancelling(Struct, frozen=True, kw_only=True):
+class Cancelling(RequestFigures, frozen=True, kw_only=True):
     """A request that ends now. Its client gets an error with the code ``request_cancelled``."""
 
-    request: RequestFigures
     status: Literal["cancelling"] = "cancelling"
-    object: Literal["request.cancelling"] = "request.cancelling"
