@@ -9,6 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from mlxnode.figures import ModelState, Moment, ProcessFigures, RequestFigures, TrafficRow
+from mlxnode.server.formats.body import Body
 
 
 class FiguresQuery(Struct):
@@ -98,6 +99,10 @@ class RequestList(Struct, frozen=True):
     data: list[RequestFigures]
     num_requests: int
     object: Literal["list"] = "list"
+
+
+class CancelBody(Body):
+    """An object without fields."""
 
 
 class Cancelling(RequestFigures, frozen=True, kw_only=True):
