@@ -180,6 +180,7 @@ MAY_IMPORT = {
         "server.seldom",
     ],
     "server.formats": [
+        "figures",
         "messages",
         "models",
         "server.answer",
@@ -204,6 +205,7 @@ MAY_IMPORT = {
         "errors",
         "figures",
         "messages",
+        "server.answer",
         "server.client",
         "server.errors",
         "server.formats",
