@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from mlxnode.messages.data import Timing
 from mlxnode.server.answer.choice import Choice, ChoiceDelta, FinishedChoice
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.usage import NOTHING, TokenCounts
@@ -26,6 +27,7 @@ class Generation:
         self._call = call
         self._request = request
         self._note_tokens = note_tokens
+        self.timing: Timing | None = None  # of the sequence that had the first tokens
         self._choices = [
             Choice(request, prompt) for prompt in request.prompts for _ in request.samplings
         ]
@@ -103,6 +105,7 @@ class Generation:
             if choice.finish_reason is not None:
                 continue  # from a step that was in flight when the choice ended here
             fed.add(index)
+            self.timing = self.timing or update.timing
             choice.feed(update)
             if choice.finish_reason is not None:
                 self._call.abort(index)  # has an effect only if the engine still generates

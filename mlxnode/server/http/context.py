@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from sanic import Request
@@ -23,6 +23,9 @@ from mlxnode.server.http.tls import Tls
 from mlxnode.server.reading.reader import BodyReader
 from mlxnode.server.registry.registry import Registry
 from mlxnode.server.response_store import ResponseStore
+
+if TYPE_CHECKING:  # a node without /metrics does without prometheus-client
+    from mlxnode.server.metrics.metrics import Metrics
 
 
 @dataclass
@@ -44,6 +47,7 @@ class WorkerContext:
     response_store: ResponseStore | None = None
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None
+    metrics: "Metrics | None" = None  # None: /metrics is off
     is_draining: bool = False
     in_flight: InFlight = field(default_factory=InFlight)
     # Of streams, which end with an error event if the node ends first.
