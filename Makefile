@@ -97,16 +97,16 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.packages
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.packages-dev
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing,bench]'
 	@mkdir -p build
 	@touch $@
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[dev,fuzz]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing,fuzz]'
 	@touch $@
 
 build/clients/.installed: $(wildcard tests/clients/packages/*) | $(VENV)/.created

@@ -181,6 +181,7 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
     context = context_of(request)
     if isinstance(request, TimedRequest):
         request.release_body()
+    account_of(request).begin_answer()
     seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())
     response.headers.update(getattr(request.ctx, "headers", {}))
     response.headers.update(context.cors.headers_for(request.headers.get("origin")))

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -51,6 +51,9 @@ from mlxnode.server.http.tls import Tls
 from mlxnode.server.registry.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 from mlxnode.server.serving import Serving
+
+if TYPE_CHECKING:
+    from mlxnode.server.tracing.export import SpanExport
 
 _WIRE_TIMEOUT = 2.0  # seconds that connections wait for an engine, which may be loading
 _EXIT_TIMEOUT = 2.0  # seconds from the order to stop until the process exits in any case
@@ -142,6 +145,7 @@ class Worker:
         await self._registry.open_preloaded()
         if self._stopped.is_set():
             return
+        spans = self._open_spans(name) if self._config.server.tracing else None
         garbage.freeze()
         self._serving = await Serving.start(name, self._listener, self._context)
         stop_pulse(self._connection)
@@ -149,9 +153,21 @@ class Worker:
         # A connection that is accepted earlier would get a 503 while other workers can serve.
         self._loop.call_later(_WIRE_TIMEOUT, self._serving.accept)
         await self._stopped.wait()
+        if spans is not None:
+            spans.begin_close()
         self._control.flush(_FLUSH_TIMEOUT)  # the usage of the last requests
         if self._request_log is not None:
             self._request_log.close(_FLUSH_TIMEOUT)
+        if spans is not None:
+            spans.close(_FLUSH_TIMEOUT)
+
+    def _open_spans(self, name: str) -> "SpanExport":
+        """What sends the spans of this worker. Nobody else pays for the import."""
+        from mlxnode.server.tracing.export import SpanExport
+
+        spans = SpanExport(name).open()
+        self._context.write_span = spans.write
+        return spans
 
     def _read_figures(self) -> NodeFigures:
         """Ask the supervisor for the figures of the node.

@@ -167,6 +167,7 @@ MAY_IMPORT = {
     ],
     "server.response_store": [],
     "server.seldom": [],
+    "server.tracing": ["server.seldom"],
     "server.client": ["messages", "process", "server.errors", "server.prompt"],
     "server.answer": [
         "messages",
@@ -211,6 +212,7 @@ MAY_IMPORT = {
         "server.registry",
         "server.response_store",
         "server.seldom",
+        "server.tracing",
     ],
     "server.routes": [
         "models",
@@ -238,6 +240,7 @@ MAY_IMPORT = {
         "server.response_store",
         "server.routes",
         "server.seldom",
+        "server.tracing",
     ],
 }
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from mlxnode.messages.data import Timing
 from mlxnode.server.answer.choice import Choice, ChoiceDelta, FinishedChoice
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.usage import NOTHING, TokenCounts
@@ -26,6 +27,7 @@ class Generation:
         self._call = call
         self._request = request
         self._note_tokens = note_tokens
+        self.timing: Timing | None = None  # of the first output; None: the engine told none
         self._choices = [
             Choice(request, prompt) for prompt in request.prompts for _ in request.samplings
         ]
@@ -33,6 +35,11 @@ class Generation:
     @property
     def is_finished(self) -> bool:
         return all(choice.finish_reason for choice in self._choices)
+
+    @property
+    def finish_reasons(self) -> list[str]:
+        """Those of the candidates that have ended, in their order."""
+        return [choice.finish_reason for choice in self._choices if choice.finish_reason]
 
     @property
     def usage(self) -> TokenCounts:
@@ -100,6 +107,7 @@ class Generation:
         fed = set()
         for index, update in await self._call.receive():
             choice = self._choices[index]
+            self.timing = self.timing or update.timing
             if choice.finish_reason is not None:
                 continue  # from a step that was in flight when the choice ended here
             fed.add(index)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from sanic import Request
 
 from mlxnode.messages.control import Usage
+from mlxnode.messages.data import Timing
 from mlxnode.server.errors import ApiError
 from mlxnode.server.http.context import context_of
 
@@ -26,6 +27,10 @@ class Account:
         self.error: str | None = None
         self.asked_engine: float | None = None
         self.first_output: float | None = None
+        self.last_output: float | None = None
+        self.timing: Timing | None = None  # of the engine, for the first output
+        self.answered: float | None = None  # the head of the answer goes out
+        self.finish_reasons: list[str] = []  # of the choices that have one, in their order
 
     @property
     def seconds(self) -> float:
@@ -41,11 +46,16 @@ class Account:
         """``use``, which is called with each output of the engine; the first one is noted."""
 
         def note(tokens: int) -> object:
+            self.last_output = self.seconds
             if self.first_output is None:
-                self.first_output = self.seconds
+                self.first_output = self.last_output
             return use(tokens)
 
         return note
+
+    def begin_answer(self) -> None:
+        """The head of the answer goes out now."""
+        self.answered = self.seconds
 
     def note_error(self, error: ApiError | None) -> None:
         """The client got ``error``, or none."""

@@ -21,6 +21,7 @@ from mlxnode.server.http.tls import Tls
 from mlxnode.server.reading.reader import BodyReader
 from mlxnode.server.registry.registry import Registry
 from mlxnode.server.response_store import ResponseStore
+from mlxnode.server.tracing.span import RequestSpan
 
 
 @dataclass
@@ -40,6 +41,7 @@ class WorkerContext:
     response_store: ResponseStore | None = None
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None
+    write_span: Callable[[RequestSpan], object] | None = None  # None: nobody traces
     is_draining: bool = False
     # Of streams, which end with an error event if the node ends first.
     preparations: set[asyncio.Task[Any]] = field(default_factory=set)

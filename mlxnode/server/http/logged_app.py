@@ -8,6 +8,7 @@ from sanic.http import Http, Stage
 from mlxnode.server.http.accounting import account_of, has_account
 from mlxnode.server.http.context import context_of
 from mlxnode.server.http.request_log import Entry, Outcome
+from mlxnode.server.http.spans import span_of
 
 _REFUSALS = (501, 505)  # of methods and of versions of HTTP
 
@@ -37,9 +38,15 @@ class LoggedApp(Sanic):
 
 
 def _log(request: Request) -> None:
-    log = context_of(request).request_log
+    context = context_of(request)
+    log, write_span = context.request_log, context.write_span
+    if log is None and write_span is None:
+        return
+    entry = entry_of(request)
     if log is not None:
-        log.write(entry_of(request))
+        log.write(entry)
+    if write_span is not None and (span := span_of(request, entry)) is not None:
+        write_span(span)
 
 
 def entry_of(request: Request) -> Entry:

@@ -37,6 +37,7 @@ async def embed(
         embedded = await context.engine.embed(
             model_id, inputs, dimensions, starts, sender=sender
         )
+        account.timing = embedded.timing
         reservation.tokens_used = num_tokens
         charge(request, model_id, num_tokens)
     return np.frombuffer(embedded.vectors, "<f4").reshape(-1, embedded.dimensions)

@@ -104,6 +104,8 @@ async def _generate(
                 await writer.before_end()
                 return json_response(answer)
             finally:
+                account.timing = generation.timing
+                account.finish_reasons = generation.finish_reasons
                 used = generation.charged
                 reservation.tokens_used = used.total
                 if used.total > 0:
