@@ -35,7 +35,7 @@ def span_of(request: Request, entry: Entry) -> RequestSpan | None:
         received_at=account.received_at,
         seconds=seconds,
         attributes=_attributes(request, entry, account) | {"http.request.method": method},
-        parts=list(_parts(account, seconds)),
+        parts=[_within(seconds, part) for part in _parts(account, seconds)],
         carrier=carrier,
         error=_error_of(entry),
     )
@@ -102,6 +102,11 @@ def _parts(account: Account, seconds: float) -> Iterator[Part]:
             yield Part("decode", computed, max(computed, last))
     if account.answered is not None:
         yield Part("write", account.answered, seconds)
+
+
+def _within(seconds: float, part: Part) -> Part:
+    """``part`` within the request: the clocks of two processes measure its times."""
+    return Part(part.name, min(part.begin, seconds), min(part.end, seconds))
 
 
 def _error_of(entry: Entry) -> str | None:
