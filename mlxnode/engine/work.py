@@ -68,8 +68,13 @@ class Runner(Protocol):
         """The requests that the current step works on, or the next one if none has begun."""
         ...
 
-    def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
-        """Queue a request, or return why it is refused."""
+    def add(
+        self, key: RequestKey, message: Generate | Embed, arrived_at: float | None = None
+    ) -> Failed | None:
+        """Queue a request that the engine has received at ``arrived_at`` (None: now).
+
+        Returns why it is refused.
+        """
         ...
 
     def abort(self, key: RequestKey) -> None:

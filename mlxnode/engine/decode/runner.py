@@ -114,11 +114,15 @@ class TextRunner:
         request = self._scheduler.youngest
         return None if request is None else (request.arrived_at, request.key)
 
-    def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
+    def add(
+        self, key: RequestKey, message: Generate | Embed, arrived_at: float | None = None
+    ) -> Failed | None:
         """Queue a request, or return why it is refused."""
         if not isinstance(message, Generate) or not message.prompt or message.max_tokens < 1:
             return Failed(key.uid, "internal", CANNOT_SERVE)
-        return self.add_request(Request.of(key, message, random_seed=random.getrandbits(64)))
+        request = Request.of(key, message, random_seed=random.getrandbits(64))
+        request.arrived_at = request.arrived_at if arrived_at is None else arrived_at
+        return self.add_request(request)
 
     def add_request(self, request: Request) -> Failed | None:
         """Queue a request, or return why it is refused."""
@@ -250,8 +254,8 @@ class TextRunner:
         chosen: list[Request] = []
         while (request := self._scheduler.next_prefill(chosen)) is not None:
             if request.stage is Stage.ADMITTED:
-                self._reuse.start(request, self._scheduler.prompts)
                 self._scheduler.start_prefill(request)
+                self._reuse.start(request, self._scheduler.prompts)
                 self._tokens.count_prompt(request)
             if chosen and not self._prefiller.fit_together([*chosen, request], budget):
                 break

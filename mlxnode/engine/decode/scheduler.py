@@ -206,6 +206,7 @@ class Scheduler:
     def start_prefill(self, request: Request) -> None:
         """The first chunk of the prompt is next."""
         request.stage = Stage.PREFILLING
+        request.start()
 
     def finish_prefill(self, request: Request) -> None:
         """The prompt is complete."""

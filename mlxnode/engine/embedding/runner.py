@@ -10,7 +10,7 @@ import numpy as np
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.embedding.embedder import Embedder
 from mlxnode.engine.embedding.encoders import Encoder
-from mlxnode.engine.embedding.line import EmbedItem
+from mlxnode.engine.embedding.line import EmbedItem, EmbedRequest
 from mlxnode.engine.embedding.queue import EmbeddingQueue
 from mlxnode.engine.embedding.scoring.scorer import Scorer
 from mlxnode.engine.pacing import Throughput
@@ -70,7 +70,9 @@ class EmbeddingRunner:
     def step_seconds(self) -> None:
         return None  # no row is ever decoding
 
-    def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
+    def add(
+        self, key: RequestKey, message: Generate | Embed, arrived_at: float | None = None
+    ) -> Failed | None:
         """Queue a request, or return why it is refused."""
         if not isinstance(message, Embed):
             return Failed(key.uid, "internal", CANNOT_SERVE)
@@ -81,7 +83,8 @@ class EmbeddingRunner:
             )
             return Failed(key.uid, "overloaded", reason)
         owner = Owner.of(key, message)
-        self._queue.add(key, message.inputs, message.dimensions, message.starts, owner)
+        inputs, starts = message.inputs, message.starts
+        self._queue.add(key, inputs, message.dimensions, starts, owner, arrived_at)
         return None
 
     def abort(self, key: RequestKey) -> None:
@@ -102,7 +105,7 @@ class EmbeddingRunner:
         self._num_tokens += sum(len(item.tokens) for item in self._batch)
         completed = self._queue.complete(self._batch, vectors)
         self._batch = []
-        yield [_output(request.key, request.vectors) for request in completed]
+        yield [_output(request) for request in completed]
 
     @property
     def youngest(self) -> None:
@@ -167,9 +170,10 @@ class EmbeddingRunner:
         return limit
 
 
-def _output(key: RequestKey, vectors: Sequence[np.ndarray]) -> Output:
-    matrix = np.stack(vectors).astype("<f4")  # [N, D]
+def _output(request: EmbedRequest) -> Output:
+    pipe_id, uid = request.key
+    matrix = np.stack(request.vectors).astype("<f4")  # [N, D]
     if not np.isfinite(matrix).all():
-        failed = Failed(key.uid, "internal", "the model's vectors are not finite")
-        return Output(key.pipe_id, failed)
-    return Output(key.pipe_id, Embedded(key.uid, matrix.shape[1], matrix.tobytes()))
+        return Output(pipe_id, Failed(uid, "internal", "the model's vectors are not finite"))
+    embedded = Embedded(uid, matrix.shape[1], matrix.tobytes(), request.timing)
+    return Output(pipe_id, embedded)
