@@ -41,6 +41,7 @@ from mlxnode.server.routes import (
     figures,
     info,
     messages,
+    metrics,
     models,
     rerank,
     responses,
@@ -100,6 +101,7 @@ def build_app(name: str, context: WorkerContext) -> LoggedApp:
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     for routes in _ROUTES:
         app.blueprint(routes.blueprint)
+    app.blueprint(metrics.blueprint_of(server.metrics))
     app.ctx.documents = {}  # /openapi.json, by what a key may use
     app.register_middleware(_begin, "request")
     app.register_middleware(_sign, "response")
@@ -192,6 +194,8 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
     response.headers.update(getattr(request.ctx, "headers", {}))
     response.headers.update(context.cors.headers_for(request.headers.get("origin")))
     response.headers["x-request-id"] = response.headers["request-id"] = _id_of(request)
+    if (trace := account_of(request).trace) is not None:
+        response.headers["traceparent"] = trace.traceparent
     response.headers["openai-processing-ms"] = str(round(seconds * 1000))
     response.headers["openai-version"] = OPENAI_VERSION
     is_last = context.is_draining or is_surplus(request) or is_mistaken(request)

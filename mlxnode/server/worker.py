@@ -50,11 +50,13 @@ from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.http.request_figures import pong_of
 from mlxnode.server.http.request_log import RequestLog
 from mlxnode.server.http.tls import Tls
+from mlxnode.server.http.trace import trace_lines
 from mlxnode.server.registry.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 from mlxnode.server.serving import Serving
 
 if TYPE_CHECKING:
+    from mlxnode.server.metrics.metrics import Metrics
     from mlxnode.server.tracing.export import SpanExport
 
 _WIRE_TIMEOUT = 2.0  # seconds that connections wait for an engine, which may be loading
@@ -80,10 +82,23 @@ def run_worker(
     # Without it, transformers warns in each worker that PyTorch, which is not used, is missing.
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     set_up_logging(config.server.log_level)
+    trace_lines()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(control, listener, config, loop, models, access, shared or Shared())
+    shared = shared or Shared()
+    metrics = _metrics(config, shared, index)
+    worker = Worker(control, listener, config, loop, models, access, shared, metrics)
     loop.run_until_complete(worker.run(f"mlxnode-{index}"))
+
+
+def _metrics(config: NodeConfig, shared: Shared, index: int) -> "Metrics | None":
+    """What worker ``index`` counts and renders, if the configuration lets anybody read it."""
+    if config.server.metrics == "off":
+        return None
+    # Imported here: a node without /metrics does without prometheus-client.
+    from mlxnode.server.metrics.metrics import Metrics
+
+    return Metrics(shared.metrics, index)
 
 
 class Worker:
@@ -98,6 +113,7 @@ class Worker:
         models: list[ServedModel],
         access: Access,
         shared: Shared,
+        metrics: "Metrics | None" = None,
     ):
         self._listener = listener
         self._config = config
@@ -141,6 +157,7 @@ class Worker:
             cancel=lambda id: self._control.send(Cancel(id)),
             response_store=self._store,
             request_log=self._request_log,
+            metrics=metrics,
         )
 
     async def run(self, name: str) -> None:

@@ -201,6 +201,7 @@ MAY_IMPORT = {
         "server.json_text",
         "server.seldom",
     ],
+    "server.metrics": ["figures", "process"],
     "server.http": [
         "config",
         "errors",
@@ -210,6 +211,7 @@ MAY_IMPORT = {
         "server.client",
         "server.errors",
         "server.formats",
+        "server.metrics",
         "server.reading",
         "server.registry",
         "server.response_store",
@@ -217,6 +219,8 @@ MAY_IMPORT = {
         "server.tracing",
     ],
     "server.routes": [
+        "config",
+        "figures",
         "models",
         "server.answer",
         "server.constraints",
@@ -238,6 +242,7 @@ MAY_IMPORT = {
         "server.client",
         "server.errors",
         "server.http",
+        "server.metrics",
         "server.registry",
         "server.response_store",
         "server.routes",

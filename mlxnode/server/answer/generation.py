@@ -27,7 +27,7 @@ class Generation:
         self._call = call
         self._request = request
         self._note_tokens = note_tokens
-        self.timing: Timing | None = None  # of the first output; None: the engine told none
+        self.timing: Timing | None = None  # of the sequence that had the first tokens
         self._choices = [
             Choice(request, prompt) for prompt in request.prompts for _ in request.samplings
         ]
@@ -111,6 +111,7 @@ class Generation:
             if choice.finish_reason is not None:
                 continue  # from a step that was in flight when the choice ended here
             fed.add(index)
+            self.timing = self.timing or update.timing
             choice.feed(update)
             if choice.finish_reason is not None:
                 self._call.abort(index)  # has an effect only if the engine still generates

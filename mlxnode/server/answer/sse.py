@@ -48,7 +48,7 @@ async def stream_answer(
             if chunks or not stream.is_written:
                 await stream.write(_framed(chunks, writer))
             elif stream.patience <= 0:
-                await stream.write(writer.keep_alive())
+                await stream.keep_alive(writer.keep_alive())
             chunks = []
             if await generation.wait(stream.patience):
                 chunks = _chunks_of(await generation.receive(), writer)
@@ -79,6 +79,7 @@ class EventStream:
         self._loop = asyncio.get_running_loop()
         self._written_at: float | None = None  # None: not even the head is written
         self.is_ended = False
+        self.num_keep_alives = 0
 
     @property
     def is_written(self) -> bool:
@@ -96,6 +97,11 @@ class EventStream:
         """Write events; the head of the answer comes before the first ones."""
         await self._response.send(data)
         self._written_at = self._loop.time()
+
+    async def keep_alive(self, data: bytes) -> None:
+        """Write what tells the client to wait."""
+        self.num_keep_alives += 1
+        await self.write(data)
 
     async def end(self, last: bytes) -> None:
         """Write the ``last`` events."""
@@ -120,6 +126,11 @@ class StreamStart:
     def seconds_left(self) -> float:
         """The time until the stream has to begin."""
         return max(self._deadline - self._loop.time(), 0.0)
+
+    @property
+    def num_keep_alives(self) -> int:
+        """What the stream has written only to be kept alive."""
+        return 0 if self.stream is None else self.stream.num_keep_alives
 
     async def begin(self) -> EventStream:
         """The stream, which begins now at the latest. Its head comes with its first events."""
@@ -149,7 +160,7 @@ class StreamStart:
             await asyncio.wait({task}, timeout=self.seconds_left)
             while not task.done():
                 stream = await self.begin()
-                await stream.write(keep_alive)
+                await stream.keep_alive(keep_alive)
                 await asyncio.wait({task}, timeout=stream.patience)
             if task.cancelled():
                 raise Unavailable(SHUTTING_DOWN)

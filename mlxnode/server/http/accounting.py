@@ -10,6 +10,7 @@ from mlxnode.messages.data import Timing
 from mlxnode.server.answer.usage import NOTHING, TokenCounts
 from mlxnode.server.errors import ApiError
 from mlxnode.server.http.context import context_of
+from mlxnode.server.http.trace import TraceContext
 
 
 class Account:
@@ -17,7 +18,8 @@ class Account:
 
     ``usage`` is None if the request counts nowhere: it was refused, or failed before its model
     had begun. ``error`` is the code of the error that the client got. Times are in seconds:
-    ``received_at`` since 1970, the others since the head had arrived.
+    ``received_at`` since 1970, ``timing`` as the engine told it, the others since the head had
+    arrived. ``note_gap`` takes the seconds between two tokens of a sequence.
     """
 
     def __init__(self):
@@ -29,12 +31,17 @@ class Account:
         self.asked_engine: float | None = None
         self.first_output: float | None = None
         self.last_output: float | None = None
-        self.timing: Timing | None = None  # of the engine, for the first output
         self.answered: float | None = None  # the head of the answer goes out
         self.finish_reasons: list[str] = []  # of the choices that have one, in their order
         self.num_sequences = 1
         self.is_background = False
         self.count_used: Callable[[], TokenCounts] = lambda: NOTHING  # tokens, so far
+        self.trace: TraceContext | None = None
+        self.timing: Timing | None = None
+        self.num_keep_alives = 0
+        self.note_gap: Callable[[float], object] | None = None
+        self._num_noted = 0  # tokens, at the last output that had some
+        self._noted_at: float | None = None
 
     @property
     def inter_token(self) -> float | None:
@@ -62,6 +69,9 @@ class Account:
             self.last_output = self.seconds
             if self.first_output is None:
                 self.first_output = self.last_output
+            if tokens > self._num_noted:
+                self._note_gaps(self.last_output, tokens - self._num_noted)
+                self._num_noted = tokens
             return use(tokens)
 
         return note
@@ -69,6 +79,17 @@ class Account:
     def begin_answer(self) -> None:
         """The head of the answer goes out now."""
         self.answered = self.seconds
+
+    def _note_gaps(self, now: float, num_new: int) -> None:
+        """Note one gap for each new token but the first ones.
+
+        The tokens of one output came together: they share the time since the last one.
+        """
+        if self._noted_at is not None and self.note_gap is not None:
+            gap = (now - self._noted_at) * min(self.num_sequences, num_new) / num_new
+            for _ in range(num_new):
+                self.note_gap(gap)
+        self._noted_at = now
 
     def note_error(self, error: ApiError | None) -> None:
         """The client got ``error``, or none."""
@@ -99,3 +120,10 @@ def charge(
     first, gap = account.first_output, account.inter_token
     account.usage = Usage(key, model, prompt, cached, completion, first, gap)
     context_of(request).report_usage(account.usage)
+
+
+def note_gaps(request: Request) -> None:
+    """Count the time between the tokens of ``request``, whose model is known."""
+    account, metrics = account_of(request), context_of(request).metrics
+    if metrics is not None and metrics.counts is not None and account.model is not None:
+        account.note_gap = metrics.counts.inter_token(account.model)

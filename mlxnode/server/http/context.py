@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from sanic import Request
@@ -24,6 +24,9 @@ from mlxnode.server.reading.reader import BodyReader
 from mlxnode.server.registry.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 from mlxnode.server.tracing.span import RequestSpan
+
+if TYPE_CHECKING:  # a node without /metrics does without prometheus-client
+    from mlxnode.server.metrics.metrics import Metrics
 
 
 @dataclass
@@ -46,6 +49,7 @@ class WorkerContext:
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None
     write_span: Callable[[RequestSpan], object] | None = None  # None: nobody traces
+    metrics: "Metrics | None" = None  # None: /metrics is off
     is_draining: bool = False
     in_flight: InFlight = field(default_factory=InFlight)
     # Of streams, which end with an error event if the node ends first.

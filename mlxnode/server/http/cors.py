@@ -17,6 +17,7 @@ _EXPOSED = (
     "request-id",
     "retry-after",
     "retry-after-ms",
+    "traceparent",
     "x-mlxnode-ignored",
     "x-mlxnode-max-tokens",
     "x-ratelimit-limit-requests",

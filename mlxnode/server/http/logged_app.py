@@ -6,10 +6,12 @@ from sanic import Request, Sanic
 from sanic.http import Http, Stage
 
 from mlxnode.server.errors import Cancelled
-from mlxnode.server.http.accounting import account_of, has_account
+from mlxnode.server.http.accounting import Account, account_of, has_account
 from mlxnode.server.http.context import context_of
 from mlxnode.server.http.request_log import Entry, Outcome
 from mlxnode.server.http.spans import span_of
+from mlxnode.server.http.trace import TraceContext, current, trace_of
+from mlxnode.server.metrics.ended import Ended
 
 _REFUSALS = (501, 505)  # of methods and of versions of HTTP
 
@@ -19,7 +21,7 @@ class LoggedApp(Sanic):
 
     async def handle_request(self, request: Request) -> None:
         """Answer a request whose head is read."""
-        account_of(request)  # its time begins
+        _begin(request)
         with context_of(request).in_flight.following(request) as flight:
             try:
                 with flight.cancellable():
@@ -34,7 +36,8 @@ class LoggedApp(Sanic):
     ) -> None:
         """Answer with an error, also to a head that cannot be read and thus is no request."""
         is_first = not has_account(request)
-        account_of(request)
+        if is_first:
+            _begin(request)
         try:
             await super().handle_exception(request, exception, run_middleware)
         finally:
@@ -42,16 +45,51 @@ class LoggedApp(Sanic):
                 _log(request)
 
 
+def _begin(request: Request) -> None:
+    """The time of ``request`` begins, and its part of a trace."""
+    account, headers = account_of(request), request.headers
+    account.trace = trace_of(
+        headers.getall("traceparent", []), headers.getall("tracestate", [])
+    )
+    if account.trace is None and context_of(request).config.server.tracing:
+        account.trace = TraceContext.begin()
+    current.set(account.trace)
+
+
 def _log(request: Request) -> None:
     context = context_of(request)
     log, write_span = context.request_log, context.write_span
-    if log is None and write_span is None:
+    counts = None if context.metrics is None else context.metrics.counts
+    if log is None and write_span is None and counts is None:
         return
     entry = entry_of(request)
     if log is not None:
         log.write(entry)
+    if counts is not None:
+        counts.end(_ended_of(entry, account_of(request)))
     if write_span is not None and (span := span_of(request, entry)) is not None:
         write_span(span)
+
+
+def _ended_of(entry: Entry, account: Account) -> Ended:
+    """What is counted of the request that has ``entry`` and ``account``."""
+    usage, timing = account.usage, account.timing
+    return Ended(
+        route=entry.path,
+        method=entry.method,
+        status=entry.status,
+        outcome=entry.outcome,
+        model=entry.model,
+        key=entry.key,
+        error=entry.error,
+        seconds=account.seconds,
+        asked=account.asked_engine,
+        queued=timing and timing.queued,
+        computed=timing and timing.computed,
+        first_token=account.first_output,
+        tokens=usage and (usage.prompt, usage.cached, usage.completion),
+        num_keep_alives=account.num_keep_alives,
+    )
 
 
 def entry_of(request: Request) -> Entry:
@@ -77,6 +115,8 @@ def entry_of(request: Request) -> Entry:
         asked_s=_rounded(account.asked_engine),
         first_token_s=_rounded(account.first_output),
         total_s=_rounded(account.seconds),
+        trace_id=account.trace and account.trace.trace_id,
+        span_id=account.trace and account.trace.span_id,
     )
 
 

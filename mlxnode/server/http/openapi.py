@@ -6,9 +6,9 @@ streams, ``ctx_event``; if errors have an envelope of their own, with ``ctx_erro
 them is one struct, or several of which one is sent; a stream's events have names if there are
 several. Several bodies are ``ctx_bodies``; a body that may be missing is
 ``ctx_optional_body``. ``ctx_query`` is the struct of the query,
-``ctx_parameters`` are headers. The docstring of the handler describes the
-operation. A route with ``ctx_is_alias`` is left out, and so is one with ``ctx_admin``: the keys
-that read the document cannot use it. One with ``ctx_operates`` is for administrators where
+``ctx_parameters`` are headers; ``ctx_media_types`` are those of an answer that is no JSON. The
+docstring of the handler describes the operation. A route with ``ctx_is_alias`` is left out, and
+so is one with ``ctx_admin``: the keys that read the document cannot use it. One with ``ctx_operates`` is for administrators where
 anybody needs a key, and is described for everybody.
 """
 
@@ -216,7 +216,10 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
             answer["headers"] |= _limit_headers()
     if method == "HEAD":
         return answer
-    answer["content"] = {"application/json": {"schema": _any_of(structs_of(route, "answer"))}}
+    schema = _any_of(structs_of(route, "answer"))
+    kinds = getattr(route.ctx, "media_types", None)
+    texts = kinds and {kind: {"schema": _TEXT} for kind in kinds}
+    answer["content"] = texts or {"application/json": {"schema": schema}}
     if structs_of(route, "event"):
         answer["content"]["text/event-stream"] = {"schema": _event(route)}
     if structs_of(route, "event") and bodies_of(route):

@@ -47,6 +47,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     asked_s: float | None  # until the engine was asked; the limits and the prompt are before
     first_token_s: float | None
     total_s: float | None
+    trace_id: str | None = None  # of the traceparent
+    span_id: str | None = None  # of this request
 
 
 class RequestLog:

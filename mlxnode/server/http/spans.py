@@ -10,6 +10,7 @@ from sanic import Request
 
 from mlxnode.server.http.accounting import Account, account_of
 from mlxnode.server.http.request_log import Entry
+from mlxnode.server.http.trace import TraceContext
 from mlxnode.server.tracing.span import Part, RequestSpan
 
 _OPERATIONS = {  # gen_ai.operation.name
@@ -19,15 +20,15 @@ _OPERATIONS = {  # gen_ai.operation.name
     "/v1/completions": "text_completion",
     "/v1/embeddings": "embeddings",
 }
-_ONCE = ("traceparent", "tracestate")
 
 
 def span_of(request: Request, entry: Entry) -> RequestSpan | None:
     """The span of ``request``; None for the probe of a balancer that is in no trace."""
-    carrier, route = _carrier_of(request), request.route
-    if not carrier and route is not None and getattr(route.ctx, "public", False):
+    account, route = account_of(request), request.route
+    trace = account.trace
+    parent = trace and trace.parent_id
+    if not parent and route is not None and getattr(route.ctx, "public", False):
         return None
-    account = account_of(request)
     seconds = account.seconds
     method = entry.method or "_OTHER"
     return RequestSpan(
@@ -36,17 +37,18 @@ def span_of(request: Request, entry: Entry) -> RequestSpan | None:
         seconds=seconds,
         attributes=_attributes(request, entry, account) | {"http.request.method": method},
         parts=[_within(seconds, part) for part in _parts(account, seconds)],
-        carrier=carrier,
+        parent=_parent_of(trace) if trace is not None and parent else None,
+        trace_id=trace and trace.trace_id,
+        span_id=trace and trace.span_id,
         error=_error_of(entry),
     )
 
 
-def _carrier_of(request: Request) -> dict[str, str]:
-    """The headers of the client's span; one that comes twice is none."""
-    sent = {name: request.headers.getall(name, []) for name in _ONCE}
-    if len(sent["traceparent"]) != 1:
-        return {}
-    return {name: ",".join(values) for name, values in sent.items() if values}
+def _parent_of(trace: TraceContext) -> dict[str, str]:
+    """The headers of the client's span."""
+    flags = f"{trace.is_sampled:02x}"
+    headers = {"traceparent": f"00-{trace.trace_id}-{trace.parent_id}-{flags}"}
+    return headers | ({"tracestate": trace.state} if trace.state else {})
 
 
 def _attributes(

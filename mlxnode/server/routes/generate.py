@@ -12,7 +12,7 @@ from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.sse import StreamStart, seldom, stream_answer
 from mlxnode.server.answer.writer import AnswerWriter
 from mlxnode.server.errors import ApiError, InvalidRequest, from_exception
-from mlxnode.server.http.accounting import account_of, charge
+from mlxnode.server.http.accounting import account_of, charge, note_gaps
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of
 from mlxnode.server.http.in_flight import flight_of
@@ -65,6 +65,8 @@ async def generate(
         account_of(http_request).note_error(failure)
         await start.stream.end(writer.early_failure(failure, http_request.ctx.request_id))
         return None
+    finally:
+        account_of(http_request).num_keep_alives = start.num_keep_alives
 
 
 async def _generate(
@@ -92,6 +94,7 @@ async def _generate(
         if request.clamped_to is not None:
             http_request.ctx.headers[_CLAMPED] = str(request.clamped_to)
         account.ask_engine(model_id)
+        note_gaps(http_request)
         with context.engine.generate(
             model_id,
             request.prompts,

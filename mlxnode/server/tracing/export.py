@@ -57,7 +57,7 @@ class SpanExport:
         self._ids.prepare(request.trace_id, request.span_id)
         span = self._tracer.start_span(
             request.name,
-            _propagator.extract(request.carrier, trace.set_span_in_context(_NO_SPAN)),
+            _propagator.extract(request.parent or {}, trace.set_span_in_context(_NO_SPAN)),
             SpanKind.SERVER,
             request.attributes,
             start_time=begin,
@@ -96,8 +96,11 @@ class _Ids(RandomIdGenerator):
     def __init__(self) -> None:
         self._next: tuple[int | None, int | None] = None, None
 
-    def prepare(self, trace_id: int | None, span_id: int | None) -> None:
-        self._next = trace_id, span_id
+    def prepare(self, trace_id: str | None, span_id: str | None) -> None:
+        self._next = (
+            None if trace_id is None else int(trace_id, 16),
+            None if span_id is None else int(span_id, 16),
+        )
 
     def generate_trace_id(self) -> int:
         told, span_id = self._next

@@ -1,7 +1,7 @@
 """One request as a span with its parts, without anything of OpenTelemetry."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -17,8 +17,9 @@ class Part(NamedTuple):
 class RequestSpan:
     """A request that has ended. ``parts`` have their names, and the span's time around them.
 
-    ``carrier`` has the headers ``traceparent`` and ``tracestate`` of the client, as far as it
-    sent them. ``error`` says in a few words why the node failed; None: it did not.
+    ``parent`` has the headers ``traceparent`` and ``tracestate`` of the client's span. The ids
+    are those that the client and the logs were told, in hexadecimal; None: any. ``error`` says
+    in a few words why the node failed; None: it did not.
     """
 
     name: str
@@ -26,7 +27,7 @@ class RequestSpan:
     seconds: float
     attributes: Mapping[str, str | int | Sequence[str]]
     parts: Sequence[Part] = ()
-    carrier: Mapping[str, str] = field(default_factory=dict)
-    span_id: int | None = None  # that the client was told; None: any
-    trace_id: int | None = None  # the same, where the client sent none
+    parent: Mapping[str, str] | None = None  # None: the trace begins here
+    trace_id: str | None = None
+    span_id: str | None = None
     error: str | None = None
