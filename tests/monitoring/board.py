@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from mlxnode.server.metrics.families import COUNTED, TOLD
+
 FOLDER = Path(__file__).parents[2] / "docs" / "monitoring"
 BOARD: dict[str, Any] = json.loads((FOLDER / "grafana.json").read_text())
 RULES: list[dict[str, Any]] = [
@@ -26,6 +28,18 @@ _VARIABLES = {
 }
 _METRIC = re.compile(r"\bmlxnode_\w+")
 _COMPARED = re.compile(r"\s+(?:==|!=|>=|<=|>|<)\s+[\d.]+(?=\s|$)")
+
+
+_SUFFIXES = ("_bucket", "_count", "_sum")
+
+
+def names() -> set[str]:
+    """The names of all metrics, as queries may write them."""
+    found = set()
+    for family in (*COUNTED, *TOLD):
+        suffixes = _SUFFIXES if family.type == "histogram" else ("",)
+        found |= {family.written + suffix for suffix in suffixes}
+    return found
 
 
 def board_queries() -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from monitoring.board import (
     RULES,
     board_queries,
     metrics_of,
+    names,
     without_thresholds,
     without_variables,
 )
@@ -24,16 +25,6 @@ DOCUMENT = FOLDER.parent / "monitoring.md"
 UNITS = {"short", "reqps", "ops", "s", "bytes", "percentunit"}
 KINDS = {"timeseries", "stat", "table"}
 WIDTH = 24  # columns
-SUFFIXES = ("_bucket", "_count", "_sum")
-
-
-def names() -> set[str]:
-    """The names of all metrics, as queries may write them."""
-    found = set()
-    for family in (*COUNTED, *TOLD):
-        suffixes = SUFFIXES if family.type == "histogram" else ("",)
-        found |= {family.written + suffix for suffix in suffixes}
-    return found
 
 
 def test_board_has_what_grafana_asks_for():

@@ -182,6 +182,13 @@ def test_span_is_a_child_of_the_clients_span(worker, client, collector):
     answer = client.post("/v1/chat/completions", json=CHAT, headers=headers)
     whole = collector.trace(answer.headers["x-request-id"])[""]
     assert (whole.trace_id, whole.parent, whole.state) == (TRACE, SPAN, "a=1,b=2")
+    assert answer.headers["traceparent"] == f"00-{TRACE}-{whole.span_id}-01"
+
+
+def test_client_without_a_span_is_told_the_trace(worker, client, collector):
+    answer = client.post("/v1/chat/completions", json=CHAT)
+    whole = collector.trace(answer.headers["x-request-id"])[""]
+    assert answer.headers["traceparent"] == f"00-{whole.trace_id}-{whole.span_id}-01"
 
 
 def test_what_the_client_does_not_sample_is_not_sent(worker, client, collector):
