@@ -204,6 +204,7 @@ class TextRunner:
         self._pacing.observe_step(seconds)
         num_tokens = sum(num_sampled(output) for output in outputs)
         is_drafted = step.drafts is not None
+        self._tokens.count_step(step, outputs)
         self._lookup.budget.observe(len(step.rows), seconds, num_tokens, is_drafted=is_drafted)
         return self._forget_ended(outputs)
 
@@ -335,6 +336,10 @@ class TextRunner:
             prompt_tokens=self._tokens.prompt,
             cached_tokens=self._tokens.cached,
             generated_tokens=self._tokens.generated,
+            steps=self._tokens.steps,
+            step_rows=self._tokens.step_rows,
+            drafted_tokens=self._tokens.drafted,
+            accepted_tokens=self._tokens.accepted,
             prefix_bytes=self._prefixes.nbytes,
             prefix_entries=self._prefixes.num_entries,
         )
