@@ -8,8 +8,9 @@ several. Several bodies are ``ctx_bodies``; a body that may be missing is
 ``ctx_optional_body``. ``ctx_query`` is the struct of the query,
 ``ctx_parameters`` are headers; ``ctx_media_types`` are those of an answer that is no JSON. The
 docstring of the handler describes the operation. A route with ``ctx_is_alias`` is left out, and
-so is one with ``ctx_admin``: the keys that read the document cannot use it. One with ``ctx_operates`` is for administrators where
-anybody needs a key, and is described for everybody.
+so is one with ``ctx_admin``: the keys that read the document cannot use it. One with
+``ctx_operates`` is for administrators where anybody needs a key, and is described for
+everybody.
 """
 
 import re
