@@ -51,6 +51,7 @@ workers = 2
 # The example of the documents, but for what a test has to choose.
 EXAMPLE = (FOLDER / "prometheus.yml").read_text()
 CHAT = {"model": "chat", "temperature": 0, "max_tokens": 200}
+REPEATED = {"logit_bias": {"100": 100}}  # one token again and again, which drafts foresee
 LONG = "Nodes tell what they do. " * 8  # a prefix that is worth keeping
 
 
@@ -101,7 +102,7 @@ class Traffic:
     def _run(self) -> None:
         while not self._ended.wait(0.1):
             with ThreadPoolExecutor(3) as pool:
-                pool.submit(self.ask, LONG)
+                pool.submit(self.ask, LONG, **REPEATED)
                 pool.submit(self.ask, LONG, stream=True)
                 pool.submit(self.ask, "Hello", POOR_KEY)
             self.ask("Hello", model="nothing")
