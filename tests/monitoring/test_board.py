@@ -89,6 +89,7 @@ def test_board_shows_every_metric_or_the_document_says_what_it_is_for():
         "mlxnode_figures_up",  # an alert
         "mlxnode_descriptor_limit",  # never changes
         "mlxnode_memory_wired_limit_bytes",  # never changes
+        "mlxnode_model_pinned",  # changes only when somebody says so
         "mlxnode_model_idle_seconds",  # for those who unload models
     }
 
