@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from mlxnode.engine.figures import FiguresReader
 from mlxnode.engine.idle import IdleTime
+from mlxnode.engine.lanes import Lanes
 from mlxnode.engine.memory.guard import MemoryGuard
 from mlxnode.engine.pipes import FromWorker, Joined, WorkerPipes
 from mlxnode.engine.residency.known import KnownModel
@@ -23,7 +24,7 @@ from mlxnode.engine.residency.release import release_memory
 from mlxnode.engine.residency.residency import Residency
 from mlxnode.engine.stepping import Stepper
 from mlxnode.engine.suspicion import Suspicion
-from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
+from mlxnode.engine.work import CANNOT_SERVE, GIVEN_BACK, Output, RequestKey
 from mlxnode.messages.control import (
     ChildToSupervisor,
     Cleared,
@@ -123,7 +124,8 @@ class Engine:
         while not self._is_stopping:
             self._handle_messages()
             if self._has_work:
-                self._stepper.step(self._runners)
+                # A load takes the place of the background: somebody may wait for it.
+                self._stepper.step(self._runners, runs_background=not self._has_pieces)
                 if self._guard is not None:
                     self._emit(self._guard.check(self._runners))
                 if not self._has_work:
@@ -140,7 +142,7 @@ class Engine:
         self._idle.begin()
 
     @property
-    def _runners(self) -> list[Runner]:
+    def _runners(self) -> list[Lanes]:
         return [] if self._residency is None else self._residency.runners
 
     @property
@@ -178,10 +180,15 @@ class Engine:
             self._end(Output(pipe_id, message))
         self._send(pipe_id, message)
 
+    def give_back(self, key: RequestKey) -> None:
+        """End a request in the background, which its worker sends again."""
+        self._abort(key)
+        self._send(key.pipe_id, Failed(key.uid, "overloaded", GIVEN_BACK))
+
     def run_request(self, key: RequestKey, message: Generate | Embed) -> None:
         """Run a request whose model is loaded, unless it is in quarantine."""
         if self._residency is not None:
-            self._residency.begin(self._requests[key].model, key)
+            self._residency.begin(self._requests[key].model, key, message.background)
             if not self._suspicion.hold(key, message):
                 self._run(key, message)
 

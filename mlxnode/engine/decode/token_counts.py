@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from mlxnode.engine.decode.pending_step import PendingStep
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.work import Output
+from mlxnode.figures import RunnerFigures
 from mlxnode.messages.data import Update
 
 
@@ -32,6 +33,19 @@ class TokenCounts:
         for output in outputs:
             if isinstance(output.message, Update):
                 self.generated += len(output.message.tokens)
+
+    def figures(self, **now: int) -> RunnerFigures:
+        """What was counted, beside the figures of ``now``."""
+        return RunnerFigures(
+            prompt_tokens=self.prompt,
+            cached_tokens=self.cached,
+            generated_tokens=self.generated,
+            steps=self.steps,
+            step_rows=self.step_rows,
+            drafted_tokens=self.drafted,
+            accepted_tokens=self.accepted,
+            **now,
+        )
 
     def count_step(self, step: PendingStep, outputs: Sequence[Output]) -> None:
         """Count a step of the batch, whose ``outputs`` were read."""

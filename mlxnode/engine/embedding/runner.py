@@ -36,8 +36,9 @@ class BatchModel(Protocol):
 class EmbeddingRunner:
     """One embedding model or reranker, and the requests of all workers that wait for it."""
 
-    def __init__(self, model: BatchModel, config: EngineConfig):
+    def __init__(self, model: BatchModel, config: EngineConfig, *, is_background: bool = False):
         self._model = model
+        self._is_background = is_background
         self._config = config
         self._queue = EmbeddingQueue()
         self._batch: list[EmbedItem] = []  # being computed
@@ -57,6 +58,10 @@ class EmbeddingRunner:
         if model.type == "rerank":
             return cls(Scorer.load(model, encoder), config)
         return cls(Embedder.load(model, kernels, encoder), config)
+
+    def behind(self) -> "EmbeddingRunner":
+        """A runner of the same model for the requests in the background."""
+        return EmbeddingRunner(self._model, self._config, is_background=True)
 
     @property
     def has_work(self) -> bool:
@@ -109,7 +114,13 @@ class EmbeddingRunner:
 
     @property
     def youngest(self) -> None:
-        return None  # a request has no memory between two batches
+        return None  # as for ``give_up``
+
+    def halt(self) -> list[Output]:
+        return []  # a batch is complete within its step
+
+    def give_up(self) -> None:
+        pass  # a request has no memory between two batches
 
     def pause(self, is_paused: bool) -> None:
         pass  # one batch at a time is the least that can run
@@ -149,6 +160,7 @@ class EmbeddingRunner:
         return RunnerFigures(
             num_running=len(self._batch),
             num_waiting=self._queue.num_requests,
+            num_background=self._queue.num_requests if self._is_background else 0,
             prompt_tokens=self._num_tokens,
         )
 

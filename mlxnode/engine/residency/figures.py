@@ -8,7 +8,6 @@ import msgspec
 from mlxnode.engine.residency.known import KnownModel, LoadedRunner, WeightsKey
 from mlxnode.figures import ModelFigures, RunnerFigures
 
-
 # What is counted since the start. The rest of the figures is about now.
 _COUNTED = (
     "prompt_tokens",
