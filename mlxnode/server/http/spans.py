@@ -64,6 +64,7 @@ def _attributes(
         "mlxnode.request_id": entry.id,
         "mlxnode.key": entry.key,
         "mlxnode.outcome": entry.outcome,
+        "mlxnode.background": True if account.is_background else None,  # of a batch
     }
     if entry.model is not None:
         known |= {
