@@ -181,6 +181,8 @@ def test_line_of_an_answer_says_who_asked_what_and_how_long_it_took(worker, clie
         "asked_s": 0,
         "first_token_s": 0,
         "total_s": 0,
+        "trace_id": None,
+        "span_id": None,
     }
     assert 0 <= line["asked_s"] <= line["first_token_s"] <= line["total_s"]
     assert line["time"].endswith("Z") and line["time"][:2] == "20"
