@@ -33,8 +33,8 @@ test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; w
 
 # One at a time: each client gets the whole machine. What fails runs once more: these are programs
 # of others, with clocks of their own.
-CLIENTS := $(BIN)/python -m pytest -m clients tests/clients tests/documents
-test-clients: $(VENV)/.installed-dev build/clients/.installed  ## agents and SDKs at work against a node
+CLIENTS := $(BIN)/python -m pytest -m clients tests/clients tests/documents tests/monitoring
+test-clients: $(VENV)/.installed-dev build/clients/.installed build/prometheus/.unpacked  ## agents and SDKs at work against a node
 	$(CLIENTS) || $(CLIENTS) --last-failed
 
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
@@ -97,16 +97,16 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.packages
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.packages-dev
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing,bench]'
 	@mkdir -p build
 	@touch $@
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[dev,fuzz]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing,fuzz]'
 	@touch $@
 
 build/clients/.installed: $(wildcard tests/clients/packages/*) | $(VENV)/.created
@@ -114,6 +114,11 @@ build/clients/.installed: $(wildcard tests/clients/packages/*) | $(VENV)/.create
 	@command -v npm >/dev/null || { echo "The clients need Node and npm."; exit 1; }
 	sh tests/clients/packages/install.sh build/clients $(PYTHON)
 	@touch $@
+
+# Its programs alone: the package would start a server.
+build/prometheus/.unpacked:
+	@command -v promtool >/dev/null || sh .ci/unpack.sh prometheus build/prometheus
+	@mkdir -p build/prometheus && touch $@
 
 $(VENV)/.created:
 	@sh .ci/machine.sh "$(PYTHON)"

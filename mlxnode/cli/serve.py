@@ -53,6 +53,7 @@ def serve(
     any, those on the disk; without any, the demo models.
     """
     from mlxnode.cli.loading import load, resolve, warn
+    from mlxnode.config.tracing import check_tracing
     from mlxnode.errors import ModelError
     from mlxnode.process.logging import set_up_logging
 
@@ -68,6 +69,8 @@ def serve(
     if not node.api.enabled:
         say(f"mlxnode: {loaded.where}: api.enabled = false: nothing to serve")
         return 0
+
+    check_tracing(node.server, loaded.where)
 
     from mlxnode.models.resolve import failure_text
     from mlxnode.process.access import access_of

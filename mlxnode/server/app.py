@@ -187,6 +187,7 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
     context = context_of(request)
     if isinstance(request, TimedRequest):
         request.release_body()
+    account_of(request).begin_answer()
     if (flight := getattr(request.ctx, "flight", None)) is not None and not flight.is_stream:
         flight.end()
     seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())

@@ -57,6 +57,7 @@ from mlxnode.server.serving import Serving
 
 if TYPE_CHECKING:
     from mlxnode.server.metrics.metrics import Metrics
+    from mlxnode.server.tracing.export import SpanExport
 
 _WIRE_TIMEOUT = 2.0  # seconds that connections wait for an engine, which may be loading
 _EXIT_TIMEOUT = 2.0  # seconds from the order to stop until the process exits in any case
@@ -165,6 +166,7 @@ class Worker:
         await self._registry.open_preloaded()
         if self._stopped.is_set():
             return
+        spans = self._open_spans(name) if self._config.server.tracing else None
         garbage.freeze()
         self._serving = await Serving.start(name, self._listener, self._context)
         stop_pulse(self._connection)
@@ -172,9 +174,21 @@ class Worker:
         # A connection that is accepted earlier would get a 503 while other workers can serve.
         self._loop.call_later(_WIRE_TIMEOUT, self._serving.accept)
         await self._stopped.wait()
+        if spans is not None:
+            spans.begin_close()
         self._control.flush(_FLUSH_TIMEOUT)  # the usage of the last requests
         if self._request_log is not None:
             self._request_log.close(_FLUSH_TIMEOUT)
+        if spans is not None:
+            spans.close(_FLUSH_TIMEOUT)
+
+    def _open_spans(self, name: str) -> "SpanExport":
+        """What sends the spans of this worker. Nobody else pays for the import."""
+        from mlxnode.server.tracing.export import SpanExport
+
+        spans = SpanExport(name).open()
+        self._context.write_span = spans.write
+        return spans
 
     def _read_figures(self, *, with_history: bool = False) -> NodeFigures:
         """Ask the supervisor for the figures of the node.

@@ -167,6 +167,7 @@ MAY_IMPORT = {
     ],
     "server.response_store": [],
     "server.seldom": [],
+    "server.tracing": ["server.seldom"],
     "server.client": ["messages", "process", "server.errors", "server.prompt"],
     "server.answer": [
         "messages",
@@ -215,6 +216,7 @@ MAY_IMPORT = {
         "server.registry",
         "server.response_store",
         "server.seldom",
+        "server.tracing",
     ],
     "server.routes": [
         "config",
@@ -245,6 +247,7 @@ MAY_IMPORT = {
         "server.response_store",
         "server.routes",
         "server.seldom",
+        "server.tracing",
     ],
 }
 

@@ -37,6 +37,11 @@ class Generation:
         return all(choice.finish_reason for choice in self._choices)
 
     @property
+    def finish_reasons(self) -> list[str]:
+        """Those of the candidates that have ended, in their order."""
+        return [choice.finish_reason for choice in self._choices if choice.finish_reason]
+
+    @property
     def usage(self) -> TokenCounts:
         return TokenCounts(
             prompt=self._request.num_prompt_tokens,
@@ -102,6 +107,7 @@ class Generation:
         fed = set()
         for index, update in await self._call.receive():
             choice = self._choices[index]
+            self.timing = self.timing or update.timing
             if choice.finish_reason is not None:
                 continue  # from a step that was in flight when the choice ended here
             fed.add(index)

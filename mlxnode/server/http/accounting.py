@@ -31,6 +31,8 @@ class Account:
         self.asked_engine: float | None = None
         self.first_output: float | None = None
         self.last_output: float | None = None
+        self.answered: float | None = None  # the head of the answer goes out
+        self.finish_reasons: list[str] = []  # of the choices that have one, in their order
         self.num_sequences = 1
         self.is_background = False
         self.count_used: Callable[[], TokenCounts] = lambda: NOTHING  # tokens, so far
@@ -73,6 +75,10 @@ class Account:
             return use(tokens)
 
         return note
+
+    def begin_answer(self) -> None:
+        """The head of the answer goes out now."""
+        self.answered = self.seconds
 
     def _note_gaps(self, now: float, num_new: int) -> None:
         """Note one gap for each new token but the first ones.

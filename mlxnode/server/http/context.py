@@ -23,6 +23,7 @@ from mlxnode.server.http.tls import Tls
 from mlxnode.server.reading.reader import BodyReader
 from mlxnode.server.registry.registry import Registry
 from mlxnode.server.response_store import ResponseStore
+from mlxnode.server.tracing.span import RequestSpan
 
 if TYPE_CHECKING:  # a node without /metrics does without prometheus-client
     from mlxnode.server.metrics.metrics import Metrics
@@ -47,6 +48,7 @@ class WorkerContext:
     response_store: ResponseStore | None = None
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None
+    write_span: Callable[[RequestSpan], object] | None = None  # None: nobody traces
     metrics: "Metrics | None" = None  # None: /metrics is off
     is_draining: bool = False
     in_flight: InFlight = field(default_factory=InFlight)

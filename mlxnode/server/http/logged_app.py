@@ -9,6 +9,7 @@ from mlxnode.server.errors import Cancelled
 from mlxnode.server.http.accounting import Account, account_of, has_account
 from mlxnode.server.http.context import context_of
 from mlxnode.server.http.request_log import Entry, Outcome
+from mlxnode.server.http.spans import span_of
 from mlxnode.server.http.trace import TraceContext, current, trace_of
 from mlxnode.server.metrics.ended import Ended
 
@@ -56,14 +57,18 @@ def _begin(request: Request) -> None:
 
 
 def _log(request: Request) -> None:
-    log, metrics = context_of(request).request_log, context_of(request).metrics
-    if log is None and (metrics is None or metrics.counts is None):
+    context = context_of(request)
+    log, write_span = context.request_log, context.write_span
+    counts = None if context.metrics is None else context.metrics.counts
+    if log is None and write_span is None and counts is None:
         return
     entry = entry_of(request)
     if log is not None:
         log.write(entry)
-    if metrics is not None and metrics.counts is not None:
-        metrics.counts.end(_ended_of(entry, account_of(request)))
+    if counts is not None:
+        counts.end(_ended_of(entry, account_of(request)))
+    if write_span is not None and (span := span_of(request, entry)) is not None:
+        write_span(span)
 
 
 def _ended_of(entry: Entry, account: Account) -> Ended:

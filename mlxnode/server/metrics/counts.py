@@ -28,6 +28,8 @@ _MODELS, _PAIRS, _REQUESTS = 60, 300, 3000
 _SIZES = {"counter": 2 << 20, "histogram": 6 << 20}
 
 
+# Codes of errors that are told before there is one.
+_FROM_THE_START = ("rate_limit_exceeded", "invalid_api_key", "server_error")
 _OPEN = ("model", "key", "reason")  # labels without a list of their values
 
 Metric = TypeVar("Metric", Counter, Histogram)
@@ -82,6 +84,10 @@ class Counts:
         self._answer_length = _histograms(families.ANSWER_LENGTH, _MODELS)
         self._prefix_depth = _histograms(families.PREFIX_DEPTH, _MODELS)
         self._prefix_share = _histograms(families.PREFIX_SHARE, _MODELS)
+        # A rate needs the 0 before the first one, and a board has a line before it.
+        self._keep_alives.of().inc(0)
+        for reason in _FROM_THE_START:
+            self._refusals.of(reason).inc(0)
 
     def inter_token(self, model: str) -> Callable[[float], object]:
         """What takes the seconds between two tokens of a sequence of ``model``."""

@@ -75,8 +75,9 @@ def _node(figures: NodeFigures) -> Iterator[Metric]:
     yield _family(families.DRAINING, [((), figures.is_draining)])
     yield _family(families.DESCRIPTOR_LIMIT, [((), figures.descriptor_limit)])
     yield _family(families.IN_FLIGHT, [((), figures.num_requests)])
-    failed = [((id,), 1.0) for id in figures.failed_models]
-    yield _family(families.MODEL_FAILED, failed)
+    models = [] if figures.engine is None else [model.id for model in figures.engine.models]
+    failed = dict.fromkeys(models, 0.0) | dict.fromkeys(figures.failed_models, 1.0)
+    yield _family(families.MODEL_FAILED, [((id,), value) for id, value in failed.items()])
 
 
 def _processes(figures: NodeFigures) -> Iterator[Metric]:

@@ -115,6 +115,7 @@ async def _generate(
                     return json_response(answer)
             finally:
                 account.timing = generation.timing
+                account.finish_reasons = generation.finish_reasons
                 used = generation.charged
                 reservation.tokens_used = used.total
                 if used.total > 0:
