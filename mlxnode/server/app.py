@@ -41,6 +41,7 @@ from mlxnode.server.routes import (
     info,
     messages,
     models,
+    page,
     rerank,
     responses,
     stored_responses,
@@ -52,6 +53,7 @@ logger = logging.getLogger("mlxnode.server")
 
 _ROUTES = (
     info,
+    page,
     models,
     chat,
     completions,
@@ -183,7 +185,10 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
         request.release_body()
     seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())
     response.headers.update(getattr(request.ctx, "headers", {}))
+    own = response.headers.get("vary")
     response.headers.update(context.cors.headers_for(request.headers.get("origin")))
+    if own is not None and response.headers["vary"] != own:
+        response.headers["vary"] = f"{own}, {response.headers['vary']}"
     response.headers["x-request-id"] = response.headers["request-id"] = _id_of(request)
     response.headers["openai-processing-ms"] = str(round(seconds * 1000))
     response.headers["openai-version"] = OPENAI_VERSION
