@@ -127,7 +127,10 @@ class TrafficFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The last ``seconds`` seconds. The keys and models with the most tokens come first.
 
     ``first_token_median`` and ``first_token_p95``: seconds from the head of a request to its
-    first token; None: no text was generated.
+    first token. ``inter_token_median`` and ``inter_token_p95``: seconds between two tokens of a
+    sequence, the mean of each request. None: no text was generated. ``requests_per_second`` is
+    of the last seconds. ``prefix_share``: of the prompt tokens, those from a cache; None: there
+    were none.
     """
 
     seconds: int
@@ -136,6 +139,34 @@ class TrafficFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     models: list[TrafficRow]
     first_token_median: float | None = None
     first_token_p95: float | None = None
+    inter_token_median: float | None = None
+    inter_token_p95: float | None = None
+    requests_per_second: float = 0.0
+    prefix_share: float | None = None
+
+
+class Moment(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The whole node at one moment, one number for each series.
+
+    Rates are of the last seconds: tokens and requests in a second. Times to the first token and
+    between tokens are medians of the last minute, ``prefix_share`` is of the last minute; None:
+    there was no such request. What the engine counts is 0 while there is none.
+    """
+
+    generated_tokens: float = 0.0
+    prompt_tokens: float = 0.0  # computed; those from a cache are not counted
+    requests: float = 0.0  # that ended
+    first_token: float | None = None
+    inter_token: float | None = None
+    in_flight: int = 0  # requests, in the workers
+    running: int = 0  # sequences, in the engine: the rows of all batches
+    waiting: int = 0
+    background: int = 0  # of those that run and wait
+    kv_claimed: int = 0
+    prefix_bytes: int = 0
+    prefix_share: float | None = None
+    buffer_cache: int = 0
+    memory: int = 0  # of the engine: its arrays and buffers, or its process if that is larger
 
 
 class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -157,7 +188,9 @@ class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     failed_models: dict[str, str]
     engine: EngineFigures | None
     traffic: TrafficFigures | None = None
+    now: Moment = Moment()
     num_requests: int = 0
     requests: list[RequestFigures] = []
     fits: dict[str, str] = {}
     aliases: dict[str, str] = {}
+    history: list[Moment] = []

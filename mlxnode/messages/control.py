@@ -218,6 +218,7 @@ class Usage(Message, frozen=True):
     """A request of ``key`` to ``model`` has ended, and has used these numbers of tokens.
 
     ``first_output``: seconds from the head of the request to the engine's first output.
+    ``inter_token``: seconds between two tokens of a sequence, the mean of the request.
     """
 
     key: str  # the id of the key, not the key
@@ -226,6 +227,7 @@ class Usage(Message, frozen=True):
     cached: int  # of the prompt
     completion: int
     first_output: float | None = None
+    inter_token: float | None = None
 
 
 class Busy(Message, frozen=True):

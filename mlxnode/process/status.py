@@ -9,9 +9,12 @@ from concurrent.futures import Future
 
 from mlxnode import __version__
 from mlxnode.figures import EngineFigures, NodeFigures, ProcessFigures
+from mlxnode.messages.control import Pong
 from mlxnode.process.accounts import Accounts
 from mlxnode.process.child import Child
+from mlxnode.process.in_flight import RequestsInFlight
 from mlxnode.process.listener import url_of
+from mlxnode.process.moments import Moments, moment_of
 from mlxnode.process.offer import Offer
 from mlxnode.process.status_socket import StatusSocket
 from mlxnode.process.traffic import Traffic
@@ -38,6 +41,8 @@ class NodeStatus:
         self._offer = offer
         self._traffic = Traffic() if accounts is None else accounts.traffic
         self._children = [offer.engine, *offer.workers]
+        self.requests = RequestsInFlight(offer.workers)
+        self._moments = Moments()
         self._engine_figures: EngineFigures | None = None
         self._started_at = self._taken_at = time.monotonic()
         port = listener.getsockname()[1]
@@ -52,11 +57,12 @@ class NodeStatus:
         """Remove the status socket."""
         self._socket.close()
 
-    def note_engine(self, figures: EngineFigures | None) -> None:
-        """Keep what the engine reports with a ``Pong``; workers report nothing."""
-        if figures is not None:
-            self._engine_figures = figures
-            self._traffic.note_engine(figures)
+    def note_pong(self, child: Child, pong: Pong) -> None:
+        """Keep the figures of the engine, or the requests of a worker."""
+        self.requests.note(child, pong)
+        if pong.figures is not None:
+            self._engine_figures = pong.figures
+            self._traffic.note_engine(pong.figures)
 
     def update(self, now: float, *, is_draining: bool) -> None:
         """Take a snapshot if the last one is old."""
@@ -67,6 +73,9 @@ class NodeStatus:
 
     def _take(self, now: float, is_draining: bool) -> NodeFigures:
         self._taken_at = now
+        traffic, num_requests = self._traffic.figures(), self.requests.count
+        moment = moment_of(self._engine_figures, traffic, num_requests)
+        self._moments.note(now, moment)
         return NodeFigures(
             version=__version__,
             address=self._address,
@@ -77,9 +86,13 @@ class NodeStatus:
             processes=[_figures_of(child, now) for child in self._children],
             failed_models=self._offer.failures.reasons,
             engine=self._engine_figures,
-            traffic=self._traffic.figures(),
+            traffic=traffic,
+            now=moment,
+            num_requests=num_requests,
+            requests=self.requests.oldest,
             fits={id: weighed.short for id, weighed in self._offer.fits.verdicts.items()},
             aliases=dict(self._offer.models.aliases),
+            history=self._moments.kept,
         )
 
 

@@ -1,7 +1,8 @@
 """The status socket: a Unix-domain socket of the supervisor, for its owner's commands.
 
-A client writes one line, ``status`` or ``reload``. It gets one JSON document,
+A client writes one line: ``status``, ``live`` or ``reload``. It gets one JSON document,
 ``figures.NodeFigures`` or ``Reloaded``, perhaps after some spaces, and nothing more.
+``live`` is ``status`` with the history.
 Only the owner of the node can connect: the folder of the socket is the owner's alone.
 """
 
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from mlxnode.errors import ConfigError, NodeError, StatusError, reason_of
 from mlxnode.figures import NodeFigures
 from mlxnode.models.cache_folder import cache_folder
 
-STATUS, RELOAD = b"status\n", b"reload\n"
+STATUS, LIVE, RELOAD = b"status\n", b"live\n", b"reload\n"
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -65,13 +67,13 @@ class Reloaded(msgspec.Struct, frozen=True, omit_defaults=True):
     is_config_error: bool = True
 
 
-def read_status(port: int) -> NodeFigures:
-    """The figures of the node that listens on ``port``.
+def read_status(port: int, *, with_history: bool = False) -> NodeFigures:
+    """The figures of the node that listens on ``port``; without the history unless asked.
 
     Raises:
         StatusError: no node answers there, or it has another version of the figures.
     """
-    return _ask(port, STATUS, NodeFigures)
+    return _ask(port, LIVE if with_history else STATUS, NodeFigures)
 
 
 def ask_reload(port: int) -> list[str]:
@@ -208,8 +210,11 @@ class StatusSocket:
             ).start()
             return
         with connection:
-            if request == STATUS:
-                connection.sendall(msgspec.json.encode(self._figures()))
+            if request in (STATUS, LIVE):
+                figures = self._figures()
+                if request == STATUS:
+                    figures = replace(figures, history=[])
+                connection.sendall(msgspec.json.encode(figures))
             elif request:
                 unknown = _no_answer(f"unknown request {request!r}")
                 connection.sendall(msgspec.json.encode(unknown))

@@ -16,6 +16,7 @@ from mlxnode.errors import StatusError
 from mlxnode.messages.control import (
     Access,
     Busy,
+    Cancel,
     ChildToSupervisor,
     Cleared,
     Connected,
@@ -86,8 +87,7 @@ class Supervisor:
         models, once the others are served.
         """
         self._listener = listener
-        self._on_ready = on_ready
-        self._on_progress = on_progress
+        self._on_ready, self._on_progress = on_ready, on_progress
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._watch, self._weigher = watch, weigher
         self._accounts = Accounts(config)
@@ -115,9 +115,8 @@ class Supervisor:
             self._crashes,
         )
         self._status = NodeStatus(listener, self._offer, watch and watch.ask, self._accounts)
-        self._wiring = Wiring()
+        self._wiring, self._was_ready = Wiring(), False
         self._silence = EngineSilence(self._engine, self._workers)
-        self._was_ready = False
         self._ending = Ending(self._engine, self._workers, config.server.drain_timeout)
         self._liveness = Liveness(self._children, config.server.hang_timeout)
         self._exit_code: int | None = None
@@ -176,10 +175,12 @@ class Supervisor:
         match message:
             case None:
                 self._on_death(child)
-            case Pong(sequence, figures):
+            case Pong():
                 child.mark_heard()
-                self._offer.note_pong(child, sequence)
-                self._status.note_engine(figures)
+                self._offer.note_pong(child, message.sequence)
+                self._status.note_pong(child, message)
+            case Cancel():
+                self._status.requests.cancel(message)
             case Progress(text, model):
                 child.mark_progress(is_told=bool(text or model))
                 self._crashes.note_loading(model)

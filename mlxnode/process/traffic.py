@@ -15,7 +15,7 @@ from mlxnode.messages.control import Usage
 
 WINDOW = 60  # seconds of requests
 RATE_WINDOW = 5.0  # seconds over which the rates of tokens are means
-_MOST_WAITS = 500  # of one second, so that a flood of requests costs no memory
+_MOST_WAITS = 500  # and gaps, of one second, so that a flood of requests costs no memory
 _MOST_ROWS = 100  # the keys and models with the most tokens
 
 
@@ -26,6 +26,7 @@ class _Second(msgspec.Struct, gc=False):
     keys: dict[str, TrafficRow]
     models: dict[str, TrafficRow]
     waits: list[float]  # until the first token of a text
+    gaps: list[float]  # between two tokens, the mean of each text
 
 
 class Traffic:
@@ -44,6 +45,8 @@ class Traffic:
         is_text = usage.completion > 0
         if is_text and usage.first_output is not None and len(second.waits) < _MOST_WAITS:
             second.waits.append(usage.first_output)
+        if usage.inter_token is not None and len(second.gaps) < _MOST_WAITS:
+            second.gaps.append(usage.inter_token)
 
     def note_engine(self, figures: EngineFigures) -> None:
         """The engine has counted its tokens."""
@@ -60,14 +63,29 @@ class Traffic:
         """The traffic until now."""
         self._forget()
         waits = sorted(wait for second in self._seconds for wait in second.waits)
+        gaps = sorted(gap for second in self._seconds for gap in second.gaps)
+        models = _sum(second.models.values() for second in self._seconds)
+        texts = [row for row in models if row.completion_tokens > 0]
+        prompt = sum(row.prompt_tokens for row in texts)
         return TrafficFigures(
             seconds=WINDOW,
             rates=self._rates(),
             keys=_sum(second.keys.values() for second in self._seconds),
-            models=_sum(second.models.values() for second in self._seconds),
+            models=models,
             first_token_median=_percentile(waits, 0.5),
             first_token_p95=_percentile(waits, 0.95),
+            inter_token_median=_percentile(gaps, 0.5),
+            inter_token_p95=_percentile(gaps, 0.95),
+            requests_per_second=self._ended_lately / RATE_WINDOW,
+            prefix_share=sum(row.cached_tokens for row in texts) / prompt if prompt else None,
         )
+
+    @property
+    def _ended_lately(self) -> int:
+        """The requests that ended in the last whole seconds of ``RATE_WINDOW``."""
+        now = int(self._clock())
+        lately = [s for s in self._seconds if now - RATE_WINDOW <= s.at < now]
+        return sum(row.requests for second in lately for row in second.keys.values())
 
     def _rates(self) -> Rates:
         if len(self._counts) < 2:
@@ -95,7 +113,7 @@ class Traffic:
         self._forget()
         at = int(self._clock())
         if not self._seconds or self._seconds[-1].at != at:
-            self._seconds.append(_Second(at, {}, {}, []))
+            self._seconds.append(_Second(at, {}, {}, [], []))
         return self._seconds[-1]
 
     def _forget(self) -> None:

@@ -38,6 +38,7 @@ from mlxnode.server.routes import (
     chat,
     completions,
     embeddings,
+    figures,
     info,
     messages,
     models,
@@ -63,6 +64,7 @@ _ROUTES = (
     embeddings,
     rerank,
     tokens,
+    figures,
     admin,
 )
 
@@ -154,6 +156,8 @@ def _admit(request: Request) -> None:
             raise NotFound()
         if getattr(request.route.ctx, "operates", False):
             for_admin = not context.keyring.is_open
+        elif getattr(request.route.ctx, "any_key", False):
+            for_admin = None
         key = context.keyring.authenticate(sent, for_admin=for_admin)
         request.ctx.api_key, request.ctx.key_id = key, key.id
         fair_threads.client.set(key.id)
@@ -183,6 +187,8 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
     context = context_of(request)
     if isinstance(request, TimedRequest):
         request.release_body()
+    if (flight := getattr(request.ctx, "flight", None)) is not None and not flight.is_stream:
+        flight.end()
     seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())
     response.headers.update(getattr(request.ctx, "headers", {}))
     own = response.headers.get("vary")

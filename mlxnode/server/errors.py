@@ -14,6 +14,7 @@
     ├── UnknownCoding     415  the body has a Content-Encoding that is not supported
     ├── RateLimited       429  the key has used up its requests or tokens
     ├── HeadersTooLarge   431  the URL and the headers are larger than a head may be
+    ├── Cancelled         499  somebody has cancelled the request, not its client by leaving
     ├── EngineFailed      500  the engine failed on this request
     │   └── RequestRefused 500 engines died of this request: it is not tried again
     ├── NotSupported      501  a transfer coding that is unknown, or a request to a proxy
@@ -157,6 +158,16 @@ class RateLimited(ApiError):
         }
         super().__init__(message, code="rate_limit_exceeded", headers=headers)
         self.type = kind
+
+
+class Cancelled(ApiError):
+    """The status is nginx's for a request that its client ends; the SDKs retry a 409."""
+
+    status = 499
+    type = "invalid_request_error"
+
+    def __init__(self):
+        super().__init__("The request was cancelled", code="request_cancelled")
 
 
 class EngineFailed(ApiError):

@@ -56,6 +56,7 @@ class Serving:
     def refuse(self) -> None:
         """Accept no connection and no request from now on."""
         self._context.is_draining = True
+        self._context.figures.close()
         self._acceptor.close()
 
     async def drain(self, timeout: float) -> None:

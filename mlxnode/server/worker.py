@@ -17,6 +17,7 @@ from mlxnode.figures import NodeFigures
 from mlxnode.messages.control import (
     Access,
     Busy,
+    Cancel,
     Connect,
     Connected,
     Drain,
@@ -25,7 +26,6 @@ from mlxnode.messages.control import (
     Fits,
     Models,
     Ping,
-    Pong,
     Ready,
     Reserved,
     Stop,
@@ -45,7 +45,9 @@ from mlxnode.server.errors import Unavailable
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.http.cors import Cors
+from mlxnode.server.http.figures_feed import FiguresFeed
 from mlxnode.server.http.rate_limits import RateLimiter
+from mlxnode.server.http.request_figures import pong_of
 from mlxnode.server.http.request_log import RequestLog
 from mlxnode.server.http.tls import Tls
 from mlxnode.server.registry.registry import Registry
@@ -132,6 +134,8 @@ class Worker:
             tls=Tls(access.certificate),
             read_figures=self._read_figures,
             read_usage=self._read_usage,
+            figures=FiguresFeed(functools.partial(self._read_figures, with_history=True)),
+            cancel=lambda id: self._control.send(Cancel(id)),
             response_store=self._store,
             request_log=self._request_log,
         )
@@ -153,14 +157,14 @@ class Worker:
         if self._request_log is not None:
             self._request_log.close(_FLUSH_TIMEOUT)
 
-    def _read_figures(self) -> NodeFigures:
+    def _read_figures(self, *, with_history: bool = False) -> NodeFigures:
         """Ask the supervisor for the figures of the node.
 
         Raises:
             Unavailable: it does not tell them.
         """
         try:
-            return read_status(self._listener.getsockname()[1])
+            return read_status(self._listener.getsockname()[1], with_history=with_history)
         except (StatusError, OSError) as error:
             raise Unavailable(f"The figures of the node cannot be read: {error}") from error
 
@@ -203,7 +207,9 @@ class Worker:
 
     def _obey(self, message: SupervisorToChild) -> None:
         if isinstance(message, Ping):
-            self._control.send(Pong(message.sequence))
+            self._control.send(pong_of(message.sequence, self._context.in_flight))
+        elif isinstance(message, Cancel):
+            self._context.in_flight.cancel(message.id)
         elif isinstance(message, Reserved):
             self._context.rate_limiter.on_reserved(message)
         elif isinstance(message, Access):

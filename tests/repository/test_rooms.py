@@ -181,6 +181,7 @@ MAY_IMPORT = {
         "server.seldom",
     ],
     "server.formats": [
+        "figures",
         "messages",
         "models",
         "server.answer",
@@ -205,6 +206,7 @@ MAY_IMPORT = {
         "errors",
         "figures",
         "messages",
+        "server.answer",
         "server.client",
         "server.errors",
         "server.formats",

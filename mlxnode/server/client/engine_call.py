@@ -16,6 +16,7 @@ class Sender:
     key: str = ""
     priority: int = 0
     weight: float = 1.0
+    background: bool = False
 
 
 class EngineCall:
@@ -28,6 +29,7 @@ class EngineCall:
         self._uids: list[int] = []
         self._inbox: list[tuple[int, Update]] = []
         self._error: ApiError | None = None
+        self._is_cancelled = False
         self._arrival = asyncio.Event()
 
     async def wait(self, seconds: float) -> bool:
@@ -55,7 +57,7 @@ class EngineCall:
     @property
     def has_failed(self) -> bool:
         """True if the engine refused the request, failed or went away."""
-        return self._error is not None
+        return self._error is not None and not self._is_cancelled
 
     def abort(self, index: int) -> None:
         """Stop one of the sequences, if it is still running."""
@@ -65,6 +67,12 @@ class EngineCall:
         """Stop the sequences that are still running."""
         for uid in self._uids:
             self._abort(uid)
+
+    def cancel(self, error: ApiError) -> None:
+        """Stop all sequences, which somebody does not want any more, with ``error``."""
+        self._is_cancelled = True
+        self.fail(error)
+        self.abort_all()
 
     def add(self, uid: int) -> int:
         """Add a sequence; returns its index."""

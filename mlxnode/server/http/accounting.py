@@ -6,6 +6,7 @@ from collections.abc import Callable
 from sanic import Request
 
 from mlxnode.messages.control import Usage
+from mlxnode.server.answer.usage import NOTHING, TokenCounts
 from mlxnode.server.errors import ApiError
 from mlxnode.server.http.context import context_of
 
@@ -26,6 +27,19 @@ class Account:
         self.error: str | None = None
         self.asked_engine: float | None = None
         self.first_output: float | None = None
+        self.last_output: float | None = None
+        self.num_sequences = 1
+        self.is_background = False
+        self.count_used: Callable[[], TokenCounts] = lambda: NOTHING  # tokens, so far
+
+    @property
+    def inter_token(self) -> float | None:
+        """The mean time between two tokens of a sequence; None: there are no two."""
+        first, last = self.first_output, self.last_output
+        num_gaps = self.count_used().completion / self.num_sequences - 1
+        if first is None or last is None or num_gaps <= 0:
+            return None
+        return (last - first) / num_gaps
 
     @property
     def seconds(self) -> float:
@@ -38,11 +52,12 @@ class Account:
         self.asked_engine = self.seconds
 
     def noting(self, use: Callable[[int], object]) -> Callable[[int], object]:
-        """``use``, which is called with each output of the engine; the first one is noted."""
+        """``use``, which is called with each output of the engine; its time is noted."""
 
         def note(tokens: int) -> object:
+            self.last_output = self.seconds
             if self.first_output is None:
-                self.first_output = self.seconds
+                self.first_output = self.last_output
             return use(tokens)
 
         return note
@@ -73,5 +88,6 @@ def charge(
     account = account_of(request)
     account.model = model
     key = request.ctx.key_id
-    account.usage = Usage(key, model, prompt, cached, completion, account.first_output)
+    first, gap = account.first_output, account.inter_token
+    account.usage = Usage(key, model, prompt, cached, completion, first, gap)
     context_of(request).report_usage(account.usage)

@@ -31,10 +31,11 @@ class Keyring:
         """True if whoever can connect is the administrator: nobody needs a key of any kind."""
         return not self._required and not self.has_admin
 
-    def authenticate(self, sent: list[str], *, for_admin: bool = False) -> ApiKey:
+    def authenticate(self, sent: list[str], *, for_admin: bool | None = False) -> ApiKey:
         """The first accepted key among those that were ``sent``; ANONYMOUS without one.
 
         ``for_admin``: the route is one of the administrator's, where a key is always required.
+        None: the route takes keys of both kinds, and shows each what it may see.
 
         Raises:
             Unauthorized: no accepted key was sent, and a key is required.
@@ -48,7 +49,7 @@ class Keyring:
             for known in self.keys
             if hmac.compare_digest(digest, known.digest)
         ]
-        fitting = [key for key in matches if key.is_admin == for_admin]
+        fitting = [key for key in matches if for_admin in (None, key.is_admin)]
         if fitting:
             return fitting[0]
         if not (self._required or for_admin):

@@ -14,7 +14,9 @@ from mlxnode.messages.control import Usage
 from mlxnode.server.client.engine_client import EngineClient
 from mlxnode.server.http.auth import Keyring
 from mlxnode.server.http.cors import Cors
+from mlxnode.server.http.figures_feed import FiguresFeed
 from mlxnode.server.http.hosts import Hosts
+from mlxnode.server.http.in_flight import InFlight
 from mlxnode.server.http.rate_limits import RateLimiter
 from mlxnode.server.http.request_log import RequestLog
 from mlxnode.server.http.tls import Tls
@@ -37,10 +39,13 @@ class WorkerContext:
     tls: Tls
     read_figures: Callable[[], NodeFigures]  # of the node; raises Unavailable
     read_usage: Callable[..., Sequence[Struct]]  # as ``process.usage_file``; the same
+    figures: FiguresFeed
+    cancel: Callable[[str], object]  # the request of that id, in whatever worker it is
     response_store: ResponseStore | None = None
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None
     is_draining: bool = False
+    in_flight: InFlight = field(default_factory=InFlight)
     # Of streams, which end with an error event if the node ends first.
     preparations: set[asyncio.Task[Any]] = field(default_factory=set)
     body_reader: BodyReader = field(default_factory=BodyReader)

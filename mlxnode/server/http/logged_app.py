@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from sanic import Request, Sanic
 from sanic.http import Http, Stage
 
+from mlxnode.server.errors import Cancelled
 from mlxnode.server.http.accounting import account_of, has_account
 from mlxnode.server.http.context import context_of
 from mlxnode.server.http.request_log import Entry, Outcome
@@ -18,10 +19,14 @@ class LoggedApp(Sanic):
     async def handle_request(self, request: Request) -> None:
         """Answer a request whose head is read."""
         account_of(request)  # its time begins
-        try:
-            await super().handle_request(request)
-        finally:
-            _log(request)
+        with context_of(request).in_flight.following(request) as flight:
+            try:
+                with flight.cancellable():
+                    await super().handle_request(request)
+            except Cancelled as error:
+                await super().handle_exception(request, error)
+            finally:
+                _log(request)
 
     async def handle_exception(
         self, request: Request, exception: BaseException, run_middleware: bool = True

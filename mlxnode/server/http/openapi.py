@@ -46,6 +46,7 @@ ERRORS: dict[type[errors.ApiError], str] = {
     errors.UnknownCoding: "The body has a Content-Encoding that is not supported.",
     errors.RateLimited: "The key has used up its requests or tokens.",
     errors.HeadersTooLarge: "The URL and the headers are too large, or too many.",
+    errors.Cancelled: "Somebody has cancelled the request: the code is request_cancelled.",
     errors.EngineFailed: "The server had an error.",
     errors.NotSupported: "A transfer coding that is unknown, or a request to a proxy.",
     errors.Unavailable: "Not now: shutting down, the engine loading, or the queue full.",
@@ -190,8 +191,11 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
             "content": {"application/json": {"schema": schema}},
         }
         kinds += [errors.NotFound, errors.TooLate, errors.TooLarge, errors.UnknownCoding]
+        kinds.append(errors.Cancelled)
         if context.rate_limiter.enabled:
             kinds.append(errors.RateLimited)
+    elif structs_of(route, "event"):
+        kinds.append(errors.RateLimited)
     elif "<" in route.path:
         kinds.append(errors.NotFound)
     for kind in sorted(kinds, key=lambda kind: kind.status):
@@ -214,9 +218,10 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
         return answer
     answer["content"] = {"application/json": {"schema": _any_of(structs_of(route, "answer"))}}
     if structs_of(route, "event"):
+        answer["content"]["text/event-stream"] = {"schema": _event(route)}
+    if structs_of(route, "event") and bodies_of(route):
         clamped = "The most tokens of the answer, if the context has no room for all requested."
         answer["headers"]["x-mlxnode-max-tokens"] = _header(clamped, _COUNT, required=False)
-        answer["content"]["text/event-stream"] = {"schema": _event(route)}
     return answer
 
 
@@ -227,7 +232,7 @@ def _event(route: Route) -> dict[str, Any]:
         "contentMediaType": "application/json",
         "contentSchema": _any_of([*chunks, *structs_of(route, "error")]),
     }
-    if len(chunks) == 1:
+    if len(chunks) == 1 and chunks[0].__struct_config__.tag is None:
         data = {"type": "string", "anyOf": [{"const": "[DONE]"}, body]}
         return {"type": "object", "required": ["data"], "properties": {"data": data}}
     names = [str(chunk.__struct_config__.tag) for chunk in chunks]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from sanic import Request
 
+from mlxnode.server.answer.usage import TokenCounts
 from mlxnode.server.http.accounting import account_of, charge
 from mlxnode.server.http.context import context_of
 from mlxnode.server.http.priority import sender_of
@@ -28,7 +29,11 @@ async def embed(
     account = account_of(request)
     account.model = model_id
     sender = sender_of(request)
+    account.is_background = sender.background
     num_tokens = sum(map(len, inputs))
+    account.count_used = lambda: TokenCounts(
+        prompt=num_tokens, cached=0, completion=0, reasoning=0
+    )
     async with context.rate_limiter.reserve(
         request.ctx.key_id, model_id, num_tokens
     ) as reservation:

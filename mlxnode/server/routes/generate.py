@@ -15,6 +15,7 @@ from mlxnode.server.errors import ApiError, InvalidRequest, from_exception
 from mlxnode.server.http.accounting import account_of, charge
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of
+from mlxnode.server.http.in_flight import flight_of
 from mlxnode.server.http.priority import sender_of
 
 _CLAMPED = "x-mlxnode-max-tokens"
@@ -46,13 +47,15 @@ async def generate(
     """
     if not is_stream:
         return await _generate(http_request, await preparation, None)
-    context = context_of(http_request)
+    context, flight = context_of(http_request), flight_of(http_request)
     start = StreamStart(http_request, context.config.server.keep_alive_after)
+    flight.is_stream = True
     try:
-        prepared = await start.while_waiting(
-            preparation, writer.early_keep_alive, context.preparations
-        )
-        return await _generate(http_request, prepared, start)
+        with flight.cancellable():
+            prepared = await start.while_waiting(
+                preparation, writer.early_keep_alive, context.preparations
+            )
+            return await _generate(http_request, prepared, start)
     except SanicException:
         raise  # the client has left
     except Exception as error:
@@ -77,6 +80,8 @@ async def _generate(
     account.model = model_id = request.model.served.id
     _check_number(request, context.config.engine.max_queue_size)
     sender = sender_of(http_request)
+    account.is_background = sender.background
+    account.num_sequences = len(request.prompts) * request.num_candidates
     async with context.rate_limiter.reserve(
         http_request.ctx.key_id,
         model_id,
@@ -95,14 +100,16 @@ async def _generate(
             sender,
         ) as call:
             generation = Generation(call, request, account.noting(reservation.use))
+            account.count_used = lambda: generation.usage
             try:
-                if start is not None:
-                    account.note_error(await stream_answer(start, generation, writer))
-                    return None
-                choices = await generation.finish()
-                answer = writer.response(choices, generation.usage)
-                await writer.before_end()
-                return json_response(answer)
+                with flight_of(http_request).computing(call.cancel):
+                    if start is not None:
+                        account.note_error(await stream_answer(start, generation, writer))
+                        return None
+                    choices = await generation.finish()
+                    answer = writer.response(choices, generation.usage)
+                    await writer.before_end()
+                    return json_response(answer)
             finally:
                 used = generation.charged
                 reservation.tokens_used = used.total
