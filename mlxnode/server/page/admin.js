@@ -1,42 +1,36 @@
-// For the administrator: the keys that the node accepts, and what each has used.
+// The keys that the node accepts, and what each has used.
 
-import { $, count, el, fillRows, table } from "./dom.js";
+import { $, on, count, el, fillRows, table } from "./dom.js";
 import { access, call } from "./api.js";
-import { refused } from "./keys.js";
+import { guarded } from "./keys.js";
 
-const day = (back) => new Date(Date.now() - back * 864e5).toISOString().slice(0, 10);
+const day = back => new Date(Date.now() - back * 864e5).toISOString().slice(0, 10);
 
-export function startAdmin() {
-  $("key-table").append(table("Keys", ["Key", "Kind", "Models"], "known-keys"));
-  $("from").value = day(29);
-  $("to").value = day(0);
-  $("usage").addEventListener("submit", (event) => {
-    event.preventDefault();
-    showAdmin();
-  });
-}
+$("key-table").append(table("Keys", ["Key", "Kind", "Models"], "known-keys"));
+$("from").value = day(29);
+$("to").value = day(0);
+on("usage", "submit", event => {
+	event.preventDefault();
+	showAdmin();
+});
 
 export async function showAdmin() {
-  if (!access.admin) return;
-  $("admin-wrong").textContent = "";
-  try {
-    const keys = await call("admin/keys", { as: "admin" });
-    const models = (one) => (one.is_admin ? "–" : one.models ? one.models.join(", ") : "all");
-    fillRows($("known-keys"), keys.data, (one) => `${one.id} ${one.is_admin}`, (one) => [one.id, one.is_admin ? "admin key" : "API key", models(one)]);
-    const asked = new URLSearchParams({ from: $("from").value, to: $("to").value });
-    if ($("by").value) asked.set("by", $("by").value);
-    showUsage((await call(`admin/usage?${asked}`, { as: "admin" })).data);
-  } catch (error) {
-    $("admin-wrong").textContent = error.message;
-    refused(error);
-  }
+	if (!access.admin) return;
+	await guarded("admin-wrong", async () => {
+		const keys = await call("admin/keys", { as: "admin" });
+		const models = one => (one.is_admin ? "–" : one.models ? one.models.join(", ") : "all");
+		fillRows($("known-keys"), keys.data, one => `${one.id} ${one.is_admin}`, one => [one.id, one.is_admin ? "admin key" : "API key", models(one)]);
+		const asked = new URLSearchParams({ from: $("from").value, to: $("to").value });
+		if ($("by").value) asked.set("by", $("by").value);
+		showUsage((await call(`admin/usage?${asked}`, { as: "admin" })).data);
+	});
 }
 
 function showUsage(rows) {
-  if (!rows.length) return $("usage-table").replaceChildren(el("p.note", {}, "Nothing was used on these days."));
-  const names = Object.keys(rows[0]);
-  const title = (name) => name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
-  $("usage-table").replaceChildren(table("Usage", names.map(title), "usage-rows"));
-  const cells = (row) => names.map((name) => (typeof row[name] === "number" ? count(row[name]) : row[name]));
-  fillRows($("usage-rows"), rows.map((row, i) => ({ ...row, i })), (row) => row.i, cells);
+	if (!rows.length) return $("usage-table").replaceChildren(el("p.note", {}, "Nothing was used on these days."));
+	const names = Object.keys(rows[0]);
+	const title = name => name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
+	$("usage-table").replaceChildren(table("Usage", names.map(title), "usage-rows"));
+	const cells = row => names.map(name => (typeof row[name] === "number" ? count(row[name]) : row[name]));
+	fillRows($("usage-rows"), rows.map((row, i) => ({ ...row, i })), row => row.i, cells);
 }
