@@ -102,6 +102,7 @@ export async function tryKeys(keys) {
 			else wrong.admin = error.message;
 		}
 	}
+	if (!can.chat && !can.admin && !wrong.admin) wrong.api ??= "This node needs a key.";
 	can.operate = can.admin || (can.keyless && !node.has_admin_key);
 	return { can, wrong };
 }

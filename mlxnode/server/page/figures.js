@@ -66,8 +66,7 @@ function draw({ value, line }, numbers, label, format) {
 }
 
 function showRequests({ requests, num_requests: all }) {
-	const more = all > requests.length ? `, of which the oldest ${count(requests.length)} are shown` : "";
-	setText($("requests-note"), all ? `${count(all)} in flight${more}` : "None.");
+	setText($("requests-note"), all ? `${count(all)} in flight${all > requests.length ? ", the oldest are shown" : ""}` : "None.");
 	const cells = it => [it.request_id, it.key, it.model, it.path, it.is_background ? `${it.state}, background` : it.state, seconds(it.seconds), `${count(it.prompt_tokens)}${it.cached_tokens ? ` (${count(it.cached_tokens)} cached)` : ""}`, count(it.completion_tokens)];
 	fillRows($("request-rows"), requests, it => it.id, cells, it =>
 		button("Cancel", it.request_id, event => cancel(it, event.target)));
