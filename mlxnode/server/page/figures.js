@@ -75,7 +75,7 @@ function showRequests({ requests, num_requests: all }) {
 async function cancel(it, pressed) {
 	pressed.disabled = true;
 	const path = `v1/requests/${encodeURIComponent(it.id)}/cancel`;
-	const isDone = await guarded("requests-wrong", () => call(path, { as: "any", method: "POST" }));
+	const isDone = await guarded("requests-wrong", () => call(path, { as: "any", body: {} }));
 	if (isDone) say(`${it.request_id} is cancelled.`);
 	pressed.disabled = isDone;
 }
