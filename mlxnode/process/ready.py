@@ -30,11 +30,21 @@ def ready_text(
     """
     models = [model for model in models if model.id not in failed]
     lines = [f"mlxnode {__version__} is ready at {url}/v1"]
+    if loaded.config.server.page:
+        lines.append(f"  page for browsers: {_page_url(url)}")
     lines += _model_lines(models)
     lines += _shortened([f"  {id} FAILED: {reason}" for id, reason in failed.items()])
     if models:
         lines += _trial(url, _model_to_try(models), loaded, program)
     return "\n".join(lines)
+
+
+def _page_url(url: str) -> str:
+    """The address of the page, as a browser of this machine reaches it."""
+    parts = urlsplit(url)
+    host = "localhost" if parts.hostname in ("0.0.0.0", "::") else None
+    netloc = parts.netloc if host is None else f"{host}:{parts.port}"
+    return parts._replace(netloc=netloc, path="/").geturl()
 
 
 def _model_lines(models: Sequence[ServedModel]) -> list[str]:

@@ -43,6 +43,7 @@ from mlxnode.server.routes import (
     messages,
     metrics,
     models,
+    page,
     rerank,
     responses,
     stored_responses,
@@ -54,6 +55,7 @@ logger = logging.getLogger("mlxnode.server")
 
 _ROUTES = (
     info,
+    page,
     models,
     chat,
     completions,
@@ -192,7 +194,10 @@ async def _sign(request: Request, response: BaseHTTPResponse) -> None:
         flight.end()
     seconds = time.monotonic() - getattr(request.ctx, "started", time.monotonic())
     response.headers.update(getattr(request.ctx, "headers", {}))
+    own = response.headers.get("vary")
     response.headers.update(context.cors.headers_for(request.headers.get("origin")))
+    if own is not None and response.headers["vary"] != own:
+        response.headers["vary"] = f"{own}, {response.headers['vary']}"
     response.headers["x-request-id"] = response.headers["request-id"] = _id_of(request)
     if (trace := account_of(request).trace) is not None:
         response.headers["traceparent"] = trace.traceparent

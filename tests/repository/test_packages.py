@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+SUFFIXES = (".py", ".metal", ".toml", ".typed", ".css", ".html", ".js", ".svg")
 
 
 def packages_of(folder: Path) -> set[str]:
@@ -62,7 +63,7 @@ def test_wheel_has_every_source_file(wheel):
         for top in ("mlxnode", "kernels")
         for folder, _, names in os.walk(ROOT / top)
         for name in names
-        if Path(name).suffix in (".py", ".metal", ".toml", ".typed")
+        if Path(name).suffix in SUFFIXES
     }
     expected = {f"mlxnode/{name}" if name[0] == "k" else name for name in expected}
     assert {"mlxnode/py.typed", "mlxnode/kernels/sample.metal"} <= expected

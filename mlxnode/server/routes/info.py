@@ -7,6 +7,7 @@ from mlxnode.server.formats.info import Health, Root
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.openapi import describe
+from mlxnode.server.routes.page import page_for
 
 blueprint = Blueprint("info")
 
@@ -16,8 +17,15 @@ _MAX_DOCUMENTS = 32  # of some 300 KB; keys and models change
 
 @blueprint.route("/", methods=_READ, ctx_public=True, ctx_answer=Root)
 async def root(request: Request) -> HTTPResponse:
-    """What this is; needs no key. Clients ask for it to see whether somebody answers."""
-    return json_response(Root())
+    """What this is; needs no key. Browsers get a page for people."""
+    if (page := page_for(request)) is not None:
+        return page
+    context = context_of(request)
+    answer = Root(
+        key_required=context.config.api.require_auth,
+        has_admin_key=context.keyring.has_admin,
+    )
+    return json_response(answer, headers={"vary": "Accept"})
 
 
 @blueprint.route("/openapi.json", methods=_READ)
