@@ -5,8 +5,8 @@ from the msgspec structs. A route names them with ``ctx_body``, ``ctx_answer`` a
 streams, ``ctx_event``; if errors have an envelope of their own, with ``ctx_error``. Each of
 them is one struct, or several of which one is sent; a stream's events have names if there are
 several. Several bodies are ``ctx_bodies``; a body that may be missing is
-``ctx_optional_body``, and one that names no model ``ctx_plain_body``. ``ctx_form`` is the
-schema of a form with a file, ``ctx_file`` the type of an answer that is one. ``ctx_query`` is
+``ctx_optional_body``, and one that names no model ``ctx_plain_body``. ``ctx_form`` is
+a form with a file, ``ctx_file`` the type of an answer that is one. ``ctx_query`` is
 the struct of the query, ``ctx_parameters`` are headers. The docstring of the handler describes
 the operation. A route with ``ctx_is_alias`` is left out, and so is one with ``ctx_admin``: the
 keys that read the document cannot use it. One with ``ctx_operates`` is for administrators where
@@ -180,7 +180,7 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
     elif context.config.api.require_auth:
         kinds += [errors.Unauthorized, errors.Forbidden]
     if (form := getattr(route.ctx, "form", None)) is not None:
-        content = {"multipart/form-data": {"schema": form}}
+        content = {"multipart/form-data": {"schema": form.schema}}
         operation["requestBody"] = {"required": True, "content": content}
         kinds += [errors.StorageFull, *_OF_BODIES]
     elif (plain := _plain_body(route)) is not None:

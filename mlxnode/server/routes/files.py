@@ -10,7 +10,7 @@ from mlxnode.batches.files import Upload
 from mlxnode.batches.rows import StoredFile
 from mlxnode.server.errors import Forbidden, InvalidRequest, NotFound, UnknownCoding
 from mlxnode.server.formats.files.answers import DeletedFile, File, FileList
-from mlxnode.server.formats.files.form import FIELDS, SCHEMA, read_form
+from mlxnode.server.formats.files.form import FIELDS, FileForm, read_form
 from mlxnode.server.formats.files.queries import FilesQuery
 from mlxnode.server.http.auth import sent_keys
 from mlxnode.server.http.batch_store import RequestStore, batch_store
@@ -29,7 +29,7 @@ _EXPIRES = "expires_after"
 _READ = ["GET", "HEAD"]
 
 
-@blueprint.post("/v1/files", stream=True, ctx_form=SCHEMA, ctx_answer=File)
+@blueprint.post("/v1/files", stream=True, ctx_form=FileForm, ctx_answer=File)
 async def create_file(request: Request) -> HTTPResponse:
     """Upload a file: a form with ``file`` and ``purpose``, which is streamed to the disk."""
     kept = batch_store(request)
@@ -143,9 +143,9 @@ async def _receive(request: Request, kept: RequestStore, upload: Upload) -> Stor
         )
     if form.ignored:
         name_ignored(request, form.ignored)
-    purpose, seconds = read_form(form.fields)
+    read = read_form(form.fields)
     return await kept.run(
-        kept.store.keep, upload, filename=filename, purpose=purpose, seconds=seconds
+        kept.store.keep, upload, filename=filename, purpose=read.purpose, seconds=read.seconds
     )
 
 

@@ -1,7 +1,8 @@
 """The form that uploads a file: its fields beside the file."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from mlxnode.server.errors import InvalidRequest
 
@@ -22,9 +23,11 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-class FileForm(NamedTuple):
+@dataclass(frozen=True)
+class FileForm:
     """``seconds`` is the time until the file expires; None: the node's own."""
 
+    schema: ClassVar = SCHEMA
     purpose: str
     seconds: int | None
 
