@@ -35,10 +35,12 @@ from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.routes import (
     admin,
+    batches,
     chat,
     completions,
     embeddings,
     figures,
+    files,
     info,
     messages,
     metrics,
@@ -66,6 +68,8 @@ _ROUTES = (
     rerank,
     tokens,
     figures,
+    files,
+    batches,
     admin,
 )
 

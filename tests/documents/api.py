@@ -106,6 +106,7 @@ def _endpoints(document: dict[str, Any]) -> Iterator[str]:
         yield f"\n## `{method} {path}`\n\n{operation['summary']}\n"
         common = document["paths"][path].get("parameters", [])
         yield _parameters([*common, *operation.get("parameters", [])])
+        yield _form(operation)
         for body, schema in _bodies(document, operation):
             name = f"{method} {path}"
             if body.__name__ in shown:
@@ -135,7 +136,10 @@ def _bodies(
     """The bodies of an operation: the classes and their schemas."""
     if "requestBody" not in operation:
         return
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    content = operation["requestBody"]["content"]
+    if "application/json" not in content:  # a form
+        return
+    schema = content["application/json"]["schema"]
     for one in schema.get("anyOf", [schema]):
         name = one["$ref"].rpartition("/")[2]
         yield _classes()[name.removeprefix("Request")], document["components"]["schemas"][name]
@@ -196,6 +200,23 @@ def _body(document: dict[str, Any], body: type[Body], schema: dict[str, Any]) ->
     return "".join(parts)
 
 
+def _form(operation: dict[str, Any]) -> str:
+    """The fields of a form, which no body has."""
+    content = operation.get("requestBody", {}).get("content", {})
+    if "multipart/form-data" not in content:
+        return ""
+    schema = content["multipart/form-data"]["schema"]
+    rows = [
+        f"| `{name}` | {kind_of(field)}{', required' if name in schema['required'] else ''} | "
+        f"{MEANINGS[name]} |\n"
+        for name, field in schema["properties"].items()
+    ]
+    return (
+        "\nThe body is a form (multipart/form-data).\n\n| field | type | |\n|---|---|---|\n"
+        + "".join(rows)
+    )
+
+
 def _takes_all(body: type[Body], name: str) -> bool:
     return ANY in body.neutral[name]
 
@@ -212,7 +233,7 @@ def _refused(name: str, accepted: tuple[Any, ...]) -> str:
 
 def _answer(document: dict[str, Any], operation: dict[str, Any]) -> str:
     found = operation["responses"]["200"].get("content", {})
-    lines = []
+    lines = [f"**Answer** `{kind}`." for kind in found if kind == "application/octet-stream"]
     for name in _structs(found.get("application/json")):
         fields = document["components"]["schemas"][name]["properties"]
         lines.append(f"**Answer** `{name}`: {_names(fields)}.")

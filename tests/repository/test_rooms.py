@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "config": ["errors"],
     "models": ["config", "errors", "tokenizing"],
     "process": ["config", "errors", "figures", "messages", "models"],
+    "batches": ["config", "errors", "process"],
     "doctor": [
         "config",
         "engine.cpu",
@@ -183,6 +184,7 @@ MAY_IMPORT = {
     ],
     "server.formats": [
         "figures",
+        "batches",
         "messages",
         "models",
         "server.answer",
@@ -204,6 +206,7 @@ MAY_IMPORT = {
     ],
     "server.metrics": ["figures", "process"],
     "server.http": [
+        "batches",
         "config",
         "errors",
         "figures",
@@ -222,6 +225,7 @@ MAY_IMPORT = {
     "server.routes": [
         "config",
         "figures",
+        "batches",
         "models",
         "server.answer",
         "server.constraints",
@@ -234,6 +238,7 @@ MAY_IMPORT = {
         "tokenizing",
     ],
     "server": [
+        "batches",
         "config",
         "errors",
         "fair_threads",

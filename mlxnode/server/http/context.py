@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from sanic import Request
 
+from mlxnode.batches.store import BatchStore
 from mlxnode.config.tables import NodeConfig
 from mlxnode.figures import NodeFigures
 from mlxnode.messages.control import Usage
@@ -46,6 +47,8 @@ class WorkerContext:
     figures: FiguresFeed
     cancel: Callable[[str], object]  # the request of that id, in whatever worker it is
     response_store: ResponseStore | None = None
+    batches: BatchStore | None = None  # None: the node has neither files nor batches
+    wake_batches: Callable[[], object] = lambda: None  # there may be work for them
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None
     write_span: Callable[[RequestSpan], object] | None = None  # None: nobody traces
