@@ -30,10 +30,12 @@ from mlxnode.messages.control import (
     StepFailed,
     Usage,
     Used,
+    Wake,
 )
 from mlxnode.models.fit import Weighed
 from mlxnode.models.served import ServedModel
 from mlxnode.process.accounts import Accounts
+from mlxnode.process.batch_process import BatchProcess
 from mlxnode.process.changes import NodeModels
 from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.crashes import MAX_LOAD_CRASHES, EngineCrashes
@@ -42,7 +44,7 @@ from mlxnode.process.ending import Ending
 from mlxnode.process.fits import FitWeigher
 from mlxnode.process.liveness import Liveness
 from mlxnode.process.offer import Offer
-from mlxnode.process.shared import SharedFolders
+from mlxnode.process.shared import SharedPlaces
 from mlxnode.process.signals import catch_signals, has_terminal
 from mlxnode.process.silence import EngineSilence
 from mlxnode.process.sleep import SleepBlocker
@@ -91,15 +93,14 @@ class Supervisor:
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._watch, self._weigher = watch, weigher
         self._accounts = Accounts(config)
-        self._folders = SharedFolders(config.server)
-        shared = self._folders.for_workers
+        self._places = SharedPlaces(config.server)
         self._crashes = EngineCrashes()
         self._engine = Child("engine", engine_entry, (), self._events.put)
         self._workers = [
             Child(
                 f"worker {i}",
                 worker_entry,
-                (i, listener, config, models, access, shared),
+                (i, listener, config, models, access, self._places.for_workers),
                 self._events.put,
             )
             for i in range(config.server.num_workers)
@@ -114,7 +115,10 @@ class Supervisor:
             self._workers,
             self._crashes,
         )
-        self._status = NodeStatus(listener, self._offer, watch and watch.ask, self._accounts)
+        self._batches = BatchProcess(config, self._events.put)
+        self._status = NodeStatus(
+            listener, self._offer, watch and watch.ask, self._accounts, self._batches
+        )
         self._wiring = Wiring()
         self._silence = EngineSilence(self._engine, self._workers)
         self._was_ready = False
@@ -134,7 +138,7 @@ class Supervisor:
             self._weigher.start(lambda model, weighed: self._events.put((model, weighed)))
         self._crashes.record.open()
         try:
-            if self._open_folders():
+            if self._open_places():
                 for child in self._children:
                     self._start(child)
             while self._exit_code is None:
@@ -149,7 +153,7 @@ class Supervisor:
             self._kill_all()
             self._accounts.close()
             self._crashes.record.close()
-            self._folders.close()
+            self._places.close()
         return self._exit_code
 
     @property
@@ -169,6 +173,8 @@ class Supervisor:
             self._on_reload(event)
         elif isinstance(event, tuple):
             self._offer.note_fit(*event)
+        elif event.is_current and event.child is self._batches.child:
+            self._batches.take(event.message)
         elif event.is_current:
             self._on_child_event(event.child, event.message)
 
@@ -201,15 +207,19 @@ class Supervisor:
                 self._fail(text)
             case Reserve() | Used() | Settle() | Usage():
                 self._accounts.take(child, message)
+            case Wake():
+                self._batches.wake()
             case Busy(is_busy):
                 (self._busy.add if is_busy else self._busy.discard)(child)
 
-    def _open_folders(self) -> bool:
+    def _open_places(self) -> bool:
         try:
-            self._folders.open()
+            self._places.open()
         except OSError as error:
             self._fail(f"server.response_store: {error}")
             return False
+        self._offer.renew(self._places.for_workers)
+        self._batches.open(self._places.inner_path)
         return True
 
     def _start(self, child: Child) -> None:
@@ -243,6 +253,7 @@ class Supervisor:
             return
         log.info("%s: draining", number.name)
         self._listener.close()
+        self._batches.end()
         self._ending.begin()
         self._end_engine_after_workers()
 
@@ -341,9 +352,11 @@ class Supervisor:
             if child.restart_at is not None and now >= child.restart_at:
                 self._start(child)
         self._liveness.update(now)
+        self._batches.update(now)
         self._ending.update(now)
 
     def _kill_all(self) -> None:
+        self._batches.kill()
         for child in self._children:
             child.kill()
             child.reap()

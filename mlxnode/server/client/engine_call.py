@@ -16,6 +16,7 @@ class Sender:
     key: str = ""
     priority: int = 0
     weight: float = 1.0
+    background: bool = False
 
 
 class EngineCall:

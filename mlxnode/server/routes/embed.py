@@ -30,7 +30,7 @@ async def embed(
     sender = sender_of(request)
     num_tokens = sum(map(len, inputs))
     async with context.rate_limiter.reserve(
-        request.ctx.key_id, model_id, num_tokens
+        request.ctx.key_id, model_id, num_tokens, is_limited=not sender.background
     ) as reservation:
         request.ctx.headers |= reservation.headers
         account.ask_engine(model_id)
