@@ -12,6 +12,10 @@ from mlxnode.process.private_folder import PrivateFolder
 log = logging.getLogger("mlxnode.supervisor")
 
 
+class PlaceError(Exception):
+    """A place that the node cannot serve without."""
+
+
 @dataclass(frozen=True)
 class Shared:
     """What each worker gets. A folder is None if nothing is kept there.
@@ -47,14 +51,17 @@ class SharedPlaces:
             inner=self._inner and self._inner.listener,
         )
 
-    def open(self) -> None:
+    def open(self) -> Shared:
         """Make all. A node serves without counts and batches as well: that is only logged.
 
         Raises:
-            OSError: the folder of stored answers cannot be made.
+            PlaceError: the folder of stored answers cannot be made.
         """
         if self._responses is not None:
-            self._responses.open()
+            try:
+                self._responses.open()
+            except OSError as error:
+                raise PlaceError(f"server.response_store: {error}") from error
         if self._metrics is not None:
             try:
                 self._metrics.open()
@@ -65,6 +72,7 @@ class SharedPlaces:
                 self._inner.open()
             except OSError as error:
                 log.warning("batches will not run: %s: %s", self._inner.path, error)
+        return self.for_workers
 
     def close(self) -> None:
         """Remove the folders and the socket."""

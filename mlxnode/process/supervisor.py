@@ -15,6 +15,7 @@ from mlxnode.config.tables import NodeConfig
 from mlxnode.errors import StatusError
 from mlxnode.messages.control import (
     Access,
+    Booking,
     Busy,
     ChildToSupervisor,
     Cleared,
@@ -25,11 +26,7 @@ from mlxnode.messages.control import (
     Pong,
     Progress,
     Ready,
-    Reserve,
-    Settle,
     StepFailed,
-    Usage,
-    Used,
     Wake,
 )
 from mlxnode.models.fit import Weighed
@@ -44,10 +41,10 @@ from mlxnode.process.ending import Ending
 from mlxnode.process.fits import FitWeigher
 from mlxnode.process.liveness import Liveness
 from mlxnode.process.offer import Offer
-from mlxnode.process.shared import SharedPlaces
+from mlxnode.process.shared import PlaceError, SharedPlaces
 from mlxnode.process.signals import catch_signals, has_terminal
 from mlxnode.process.silence import EngineSilence
-from mlxnode.process.sleep import SleepBlocker
+from mlxnode.process.sleep import WakeWhileBusy
 from mlxnode.process.status import NodeStatus
 from mlxnode.process.watch import ConfigWatch, Reload
 from mlxnode.process.wiring import Wiring
@@ -105,8 +102,7 @@ class Supervisor:
             )
             for i in range(config.server.num_workers)
         ]
-        self._busy: set[Child] = set()  # the workers with running requests
-        self._sleep_blocker = SleepBlocker() if config.server.prevent_sleep else None
+        self._awake = WakeWhileBusy(is_enabled=config.server.prevent_sleep)
         self._has_terminal = has_terminal()  # now: later, the terminal may be closed
         self._offer = Offer(
             config,
@@ -138,15 +134,18 @@ class Supervisor:
             self._weigher.start(lambda model, weighed: self._events.put((model, weighed)))
         self._crashes.record.open()
         try:
-            if self._open_places():
-                for child in self._children:
-                    self._start(child)
+            self._offer.renew(self._places.open())
+            self._batches.open(self._places.inner_path)
+            for child in self._children:
+                self._start(child)
             while self._exit_code is None:
                 self._handle_next()
                 self._tick(time.monotonic())
+        except PlaceError as error:
+            log.error("%s", error)
+            return 1
         finally:
-            if self._sleep_blocker is not None:
-                self._sleep_blocker.release()
+            self._awake.release()
             self._status.close()
             if self._weigher is not None:
                 self._weigher.close()
@@ -205,22 +204,12 @@ class Supervisor:
                 self._crashes.take(message)
             case Fatal(text):
                 self._fail(text)
-            case Reserve() | Used() | Settle() | Usage():
+            case _ if isinstance(message, Booking):
                 self._accounts.take(child, message)
             case Wake():
                 self._batches.wake()
             case Busy(is_busy):
-                (self._busy.add if is_busy else self._busy.discard)(child)
-
-    def _open_places(self) -> bool:
-        try:
-            self._places.open()
-        except OSError as error:
-            self._fail(f"server.response_store: {error}")
-            return False
-        self._offer.renew(self._places.for_workers)
-        self._batches.open(self._places.inner_path)
-        return True
+                self._awake.note(child, is_busy=is_busy)
 
     def _start(self, child: Child) -> None:
         if child is self._engine:
@@ -259,10 +248,9 @@ class Supervisor:
 
     def _on_death(self, child: Child) -> None:
         how = child.reap()
-        self._busy.discard(child)
+        self._awake.note(child, is_busy=False)
         self._wiring.drop(child)
-        if child is not self._engine:
-            self._accounts.forget(child)
+        self._accounts.forget(child)
         if self._ending.has_begun:
             log.debug("%s", how)
             self._end_engine_after_workers()
@@ -304,8 +292,7 @@ class Supervisor:
         if self._ending.has_begun:
             reload.refuse(StatusError("the node is ending"))
             return
-        keys = {key.id for key in reload.loaded.api_keys}
-        self._accounts.ledger.replace(reload.loaded.config.api, keys)
+        self._accounts.replace(reload.loaded)
         self._offer.replace(reload)
         self._weigh()
 
@@ -343,8 +330,7 @@ class Supervisor:
     # --- time -----------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
-        if self._sleep_blocker is not None:
-            self._sleep_blocker.update(bool(self._busy), now)
+        self._awake.update(now)
         self._status.update(now, is_draining=self._ending.has_begun)
         self._silence.update(now)
         self._offer.update(now)
