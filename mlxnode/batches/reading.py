@@ -9,18 +9,12 @@ from typing import BinaryIO, NamedTuple
 
 import msgspec
 
+from mlxnode.batches.rows import Problem
+
 MAX_PROBLEMS = 100  # that are told; a client corrects its program, not each line
 _ENVELOPE_BYTES = 65_536  # of a line, around its body
 _METHOD = "POST"
-
-
-class Problem(NamedTuple):
-    """Why a file is refused. ``line`` is counted from 1; None: it is the whole file."""
-
-    code: str
-    message: str
-    line: int | None = None
-    param: str | None = None
+_MARK = b"\xef\xbb\xbf"  # of UTF-8, at the start of files that Windows writes
 
 
 class Line(NamedTuple):
@@ -114,7 +108,9 @@ def parse_line(data: bytes, endpoint: str, max_bytes: int | None = None) -> Requ
     custom_id = _text_of(fields, "custom_id")
     method, url = _text_of(fields, "method"), _text_of(fields, "url")
     if method != _METHOD:
-        raise _Refused("invalid_method", f"method must be POST, got {_quoted(method)}", "method")
+        raise _Refused(
+            "invalid_method", f"method must be POST, got {_quoted(method)}", "method"
+        )
     if url != endpoint:
         raise _Refused(
             "mismatched_url",
@@ -131,21 +127,22 @@ def parse_line(data: bytes, endpoint: str, max_bytes: int | None = None) -> Requ
 
 
 def _lines_of(file: BinaryIO, limit: int) -> Iterator[tuple[int, int, bytes]]:
-    """The lines that are not blank: (number, offset, bytes); of a longer one, too many bytes."""
-    number = offset = 0
-    for data in iter(functools.partial(file.readline, limit + 2), b""):
-        number += 1
-        start, offset = offset, offset + len(data)
-        if number == 1 and data.startswith(b"\xef\xbb\xbf"):  # a mark of UTF-8, from Windows
-            data, start = data[3:], 3
-        yield_it = bool(data.strip())
-        while not data.endswith(b"\n") and len(data) == limit + 2:  # skip the rest of it
-            rest = file.readline(limit)
-            offset += len(rest)
-            if rest.endswith(b"\n") or not rest:
-                break
-        if yield_it:
-            yield number, start, data
+    """The lines that are not blank: (number, offset, bytes).
+
+    Of a line with more than ``limit`` bytes there are some more than that, and not its end.
+    """
+    offset = 0
+    most = limit + 2
+    for number, data in enumerate(iter(functools.partial(file.readline, most), b""), start=1):
+        start, line = offset, data
+        offset += len(data)
+        while len(data) == most and not data.endswith(b"\n"):  # the rest is not kept
+            data = file.readline(most)
+            offset += len(data)
+        if number == 1 and line.startswith(_MARK):
+            start, line = len(_MARK), line[len(_MARK) :]
+        if line.strip():
+            yield number, start, line
 
 
 def _note_id(custom_id: str, seen: set[bytes]) -> None:

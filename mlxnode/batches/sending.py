@@ -11,6 +11,7 @@ import httpx2 as httpx
 import msgspec
 
 from mlxnode.batches.reading import Request
+from mlxnode.batches.rows import Result, Tokens
 from mlxnode.process.inner_socket import KEY_HEADER
 
 FIRST_PAUSE = 0.25  # seconds until a request is sent again, doubled each time
@@ -20,21 +21,16 @@ _CONNECT_TIMEOUT = 10.0  # seconds
 _TRY_AGAIN = {429, 503}
 
 
-class Tokens(NamedTuple):
-    """What an answer says that it has used; the cached tokens are a part of the prompt's."""
-
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
-    reasoning: int = 0
-
-
 class Outcome(NamedTuple):
     """The line of the output file, or of the error file if it has failed; without its end."""
 
     data: bytes
     has_failed: bool
     tokens: Tokens = Tokens()
+
+    def of(self, line: int) -> Result:
+        """The result of the line of this number."""
+        return Result(line, self.data, self.has_failed, self.tokens)
 
 
 class _Response(msgspec.Struct):

@@ -14,12 +14,12 @@ class Pending:
     """The lines of one batch that have not begun, by model."""
 
     key: str  # whose batch it is
-    created_at: float
+    number: int  # of the batch: a later one has a larger number
     lines: dict[str, deque[Line]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, key: str, created_at: float, lines: Iterable[Line]) -> "Pending":
-        pending = cls(key, created_at)
+    def of(cls, key: str, number: int, lines: Iterable[Line]) -> "Pending":
+        pending = cls(key, number)
         for line in lines:
             pending.lines.setdefault(line.model, deque()).append(line)
         return pending
@@ -39,11 +39,9 @@ class Pending:
             del self.lines[model]
         return line
 
-    def clear(self) -> list[Line]:
-        """Remove all lines; returns them in the order of the file."""
-        left = sorted(line for lines in self.lines.values() for line in lines)
-        self.lines = {}
-        return left
+    def put_back(self, line: Line) -> None:
+        """Add a line that was taken; it comes after the others."""
+        self.lines.setdefault(line.model, deque()).append(line)
 
 
 class Turns:
@@ -70,7 +68,7 @@ class Turns:
         model = self._choose_model(waiting, now)
         fitting = [batch for batch in waiting if model in batch.lines]
         chosen = min(
-            fitting, key=lambda batch: (self._last_turn.get(batch.key, 0), batch.created_at)
+            fitting, key=lambda batch: (self._last_turn.get(batch.key, 0), batch.number)
         )
         return chosen, model
 
@@ -84,7 +82,7 @@ class Turns:
         is_over = now - self._model_since >= MODEL_SECONDS
         if self._model in models and not (is_over and len(models) > 1):
             return self._model
-        oldest = min(waiting, key=lambda batch: batch.created_at)
+        oldest = min(waiting, key=lambda batch: batch.number)
         later = [model for model in models if model > self._model]
         is_first = self._model_since == 0.0
         self._model = next(iter(oldest.lines)) if is_first else (later or models)[0]

@@ -1,23 +1,38 @@
 """The process that runs batches: it exists while there are batches to run.
 
-The node serves without it, so no death of it ends the node. A worker says that there may be work
-(``Wake``), and so does the start of the node. The process says whether it has work (``Busy``):
-if it has none, it is told to stop.
+The node serves without it, so no death of it ends the node. A worker says that there may be
+work (``Wake``); the start of a node that has files starts it as well. The process says whether it
+has work (``Busy``): if it has none, it is told to stop.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mlxnode.config.tables import NodeConfig
+from mlxnode.config.tables import BatchesConfig, NodeConfig
+from mlxnode.errors import UsageError
 from mlxnode.messages.control import Busy, ChildToSupervisor, Pong, Progress, Ready, Stop, Wake
 from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.liveness import Liveness
+from mlxnode.process.usage_file import state_folder
 
 log = logging.getLogger("mlxnode.supervisor")
 
 BATCHES = "mlxnode.batches.entry:run_batches"
+
+
+def batches_folder(config: BatchesConfig) -> Path:
+    """The folder of files and batches: as configured, else in mlxnode's state folder.
+
+    Raises:
+        UsageError: the user has no home folder.
+    """
+    try:
+        if config.folder is not None:
+            return Path(config.folder).expanduser()
+        return state_folder() / "batches"
+    except RuntimeError as error:
+        raise UsageError(f"server.batches.folder: {error}") from error
 
 
 class BatchProcess:
@@ -43,7 +58,12 @@ class BatchProcess:
             return
         self.child.arguments = (self._config, socket_path)
         self._is_open = True
-        self.wake()
+        try:
+            has_some = any(batches_folder(self._config.server.batches).iterdir())
+        except (OSError, UsageError):
+            has_some = False
+        if has_some:
+            self.wake()
 
     def wake(self) -> None:
         """There may be work."""

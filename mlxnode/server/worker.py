@@ -144,9 +144,7 @@ class Worker:
         if self._stopped.is_set():
             return
         garbage.freeze()
-        self._serving = await Serving.start(
-            name, self._listener, self._context, self._inner
-        )
+        self._serving = await Serving.start(name, self._listener, self._context, self._inner)
         stop_pulse(self._connection)
         self._control.send(Ready(self._registry.opener.failed))
         # A connection that is accepted earlier would get a 503 while other workers can serve.

@@ -63,7 +63,6 @@ class Keyring:
             )
         raise _unauthorized(sent)
 
-
     def known(self, id: str) -> ApiKey:
         """The key of that id, which a process of this node says that a request is of.
 
