@@ -82,8 +82,8 @@ class Runner:
                     await asyncio.wait_for(self._woken.wait(), LOOK_INTERVAL)
         finally:
             self._is_ending = True
-            for job in self._jobs.values():
-                await job.stop()
+            for id in list(self._jobs):
+                await self._drop(id)
             with contextlib.suppress(TimeoutError):  # what has come is written
                 await asyncio.wait_for(self._writer.idle(), 1.0)
             writing.cancel()
@@ -100,11 +100,14 @@ class Runner:
             self._busy_at = now
         elif now - self._busy_at >= IDLE_SECONDS:
             self._say_busy(False)
+        going_on = []
         for batch in batches:
             if (status := self._end_of(batch)) is not None:
                 await self._end(batch, status)
-        await self._activate([batch for batch in batches if batch.status == "in_progress"])
-        unchecked = [batch for batch in batches if batch.status == "validating"]
+            else:
+                going_on.append(batch)
+        await self._activate([batch for batch in going_on if batch.status == "in_progress"])
+        unchecked = [batch for batch in going_on if batch.status == "validating"]
         if unchecked and self._checking is None:
             self._checked_id = unchecked[0].id
             self._checking = asyncio.create_task(self._check(unchecked[0]))

@@ -1,8 +1,8 @@
 """The process that runs batches: it exists while there are batches to run.
 
 The node serves without it, so no death of it ends the node. A worker says that there may be
-work (``Wake``); the start of a node that has files starts it as well. The process says whether it
-has work (``Busy``): if it has none, it is told to stop.
+work (``Wake``); the start of a node that has files starts it as well. The process says whether
+it has work (``Busy``): if it has none, it is told to stop.
 """
 
 import logging

@@ -42,7 +42,7 @@ def test_read_input_finds_each_request_where_it_stands(read):
     assert [(one.number, one.model) for one in found.lines] == [(1, "m"), (4, "n")]
     assert [one.custom_id for one in requests] == ["a", "ü"]
     assert [one.is_stream for one in requests] == [False, True]
-    assert json.loads(requests[1].body) == second["body"]
+    assert json.loads(bytes(requests[1].body)) == second["body"]
 
 
 @pytest.mark.parametrize(
