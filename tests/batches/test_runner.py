@@ -154,7 +154,7 @@ async def test_runner_cancels_lines_in_flight_and_keeps_what_is_done(store):
 
     async def hold_later_lines(custom_id: str) -> None:
         if custom_id != "r0":
-            server.gate.clear()
+            await asyncio.Event().wait()
 
     server.on_ask = hold_later_lines
     async with running(store, server) as runner:

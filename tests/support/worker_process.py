@@ -64,6 +64,7 @@ class WorkerProcess:
         store_folder: Path | None = None,
         certificate: Certificate | None = None,
         run: Callable[..., None] = run_worker,
+        inner: socket.socket | None = None,
     ):
         tokenizer = Tokenizer.from_file(str(models[0].folder / "tokenizer.json"))
         self.engine = FakeEngine(tokenizer, [model.id for model in models])
@@ -83,7 +84,7 @@ class WorkerProcess:
             cors_origins=config.api.cors_origins if config.api.cors_enabled else [],
         )
         ours, theirs = context.Pipe(duplex=True)
-        shared = Shared(responses=store_folder)
+        shared = Shared(responses=store_folder, inner=inner)
         self.process = context.Process(
             target=run,
             args=(
@@ -197,13 +198,14 @@ def started_worker(
     store_folder: Path | None = None,
     certificate: Certificate | None = None,
     run: Callable[..., None] = run_worker,
+    inner: socket.socket | None = None,
 ) -> Iterator[WorkerProcess]:
     api = {"allowed_hosts": ["x"]} | api  # as bare requests call the worker
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
     narrow = ApiKey("narrow", digest_of(NARROW_KEY), frozenset({"org/tiny-text"}))
     admin = ApiKey("admin", digest_of(ADMIN_KEY), is_admin=True)
     keys = [ApiKey.unnamed(KEY), ApiKey.unnamed("sk-another-key-0123456789"), narrow, admin]
-    worker = WorkerProcess(config, models, keys, store_folder, certificate, run)
+    worker = WorkerProcess(config, models, keys, store_folder, certificate, run, inner)
     try:
         worker.started = until and worker.wait_for(until)
         yield worker
