@@ -146,35 +146,46 @@ def test_batch_of_a_running_node_is_cancelled(tmp_path, store):
     assert {line["error"]["code"] for line in errors.values()} == {"batch_cancelled"}
 
 
-@pytest.mark.long
-def test_batch_outlives_each_process_and_the_node(tmp_path, store):
-    num = 160
-    id = add(store, CHAT_URL, [chat(f"Count to {i}", max_tokens=8) for i in range(num)])
+def wait_for_more(store: BatchStore, id: str) -> None:
+    """Until more lines have a result than now."""
+    before = find(store, id).completed
+    wait_for(lambda: find(store, id).completed > before)
 
-    def wait_for_more() -> None:
-        before = find(store, id).completed
-        wait_for(lambda: find(store, id).completed > before)
 
+def test_drain_leaves_a_batch_for_the_next_start(tmp_path, store):
+    id = add(store, CHAT_URL, [chat(f"Count to {i}", max_tokens=300) for i in range(60)])
     with NodeProcess(tmp_path) as node:
         node.wait_ready()
-        for name in ("batches", "engine", "worker"):
-            wait_for_more()
-            pid = {
-                "batches": pid_of_batches,
-                "engine": NodeProcess.engine_pid,
-                "worker": lambda node: node.worker_pids()[0],
-            }[name](node)
+        node.wait_for_log("60 requests")
+        began = time.monotonic()
+        node.process.send_signal(signal.SIGTERM)
+        assert node.process.wait(30) == 0
+        assert time.monotonic() - began < 15  # of 30 s that requests of clients would have
+    batch = find(store, id)
+    assert batch.status == "in_progress" and batch.completed < 60
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_batch_outlives_each_process_and_the_node(tmp_path, store):
+    num = 120
+    id = add(store, CHAT_URL, [chat(f"Count to {i}", max_tokens=8) for i in range(num)])
+    with NodeProcess(tmp_path) as node:
+        node.wait_ready()
+        pids: list[Callable[[], int]] = [
+            lambda: pid_of_batches(node),
+            node.engine_pid,
+            lambda: node.worker_pids()[0],
+        ]
+        for pid_of in pids:
+            wait_for_more(store, id)
+            pid = pid_of()
             os.kill(pid, signal.SIGKILL)
             node.wait_for_log(rf"\(pid {pid}\) ended: SIGKILL")
-        wait_for_more()
+        wait_for_more(store, id)
         node.process.kill()
         node.process.wait()
         wait_for(lambda: not is_running(pid_of_batches(node)))
-    with NodeProcess(tmp_path) as node:
-        node.wait_ready()
-        wait_for_more()
-        node.process.send_signal(signal.SIGTERM)  # which does not wait for the batch
-        assert node.process.wait(20) == 0
     assert find(store, id).is_open
     with NodeProcess(tmp_path) as node:
         node.wait_ready()

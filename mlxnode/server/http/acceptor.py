@@ -95,6 +95,10 @@ class Connection(HalfClosable):
         await super().send(data)
         self._written += len(data)
 
+    def _can_half_close(self) -> bool:
+        """A process of this node never ends its side alone: its end ends the request."""
+        return not self.is_inner and super()._can_half_close()
+
     def check_timeouts(self) -> None:
         """End the connection if its client is late; look again after a while."""
         if self.transport is None or self.conn_info is None or self.conn_info.lost:
