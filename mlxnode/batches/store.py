@@ -19,6 +19,7 @@ from mlxnode.batches.rows import (
     Problem,
     Result,
     StoredBatch,
+    StoredFile,
     TooManyOpen,
 )
 
@@ -53,6 +54,14 @@ class BatchStore:
     def close(self) -> None:
         """Close the database; the next call opens it again."""
         self._database.close()
+
+    def keep(
+        self, upload: Upload, *, filename: str, purpose: str, seconds: int | None
+    ) -> StoredFile:
+        """Make a file of a complete upload; it expires after ``seconds``, or ``keep_days``."""
+        expires_at = int(self._clock()) + (seconds or self._keep_seconds)
+        [file] = self.files.keep([Kept(upload, filename, purpose, expires_at)])
+        return file
 
     # --- for clients ------------------------------------------------------------------
 

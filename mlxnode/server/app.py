@@ -37,9 +37,11 @@ from mlxnode.server.http.router import LenientRouter
 from mlxnode.server.http.timed_request import TimedRequest
 from mlxnode.server.routes import (
     admin,
+    batches,
     chat,
     completions,
     embeddings,
+    files,
     info,
     messages,
     models,
@@ -63,6 +65,8 @@ _ROUTES = (
     embeddings,
     rerank,
     tokens,
+    files,
+    batches,
     admin,
 )
 

@@ -20,8 +20,9 @@
     ├── Unavailable       503  not now: draining, engine loading or gone, queue full, too many
     │   │                          connections, no memory or file descriptor left
     │   └── ModelFailed   503  this model could not be loaded; the node serves the others
-    └── VersionNotSupported
-                          505  neither HTTP/1.1 nor HTTP/1.0
+    ├── VersionNotSupported
+    │                     505  neither HTTP/1.1 nor HTTP/1.0
+    └── StorageFull       507  the disk has no room for a file
 """
 
 import errno
@@ -143,6 +144,15 @@ class NotSupported(ApiError):
 class VersionNotSupported(ApiError):
     status = 505
     type = "invalid_request_error"
+
+
+class StorageFull(ApiError):
+    """The SDKs do not retry: somebody has to make room first."""
+
+    status = 507
+
+    def __init__(self, message: str, *, code: str):
+        super().__init__(message, code=code, headers={"x-should-retry": "false"})
 
 
 class RateLimited(ApiError):

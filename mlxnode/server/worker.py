@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import socket
 import threading
@@ -11,7 +12,9 @@ from typing import Any
 
 import uvloop
 
-from mlxnode.config.tables import ModelType, NodeConfig
+from mlxnode.batches.database import batches_folder
+from mlxnode.batches.store import BatchStore
+from mlxnode.config.tables import BatchesConfig, ModelType, NodeConfig
 from mlxnode.errors import StatusError, UsageError
 from mlxnode.figures import NodeFigures
 from mlxnode.messages.control import (
@@ -30,6 +33,7 @@ from mlxnode.messages.control import (
     Reserved,
     Stop,
     SupervisorToChild,
+    Wake,
 )
 from mlxnode.models.served import ServedModel
 from mlxnode.process import garbage
@@ -51,6 +55,8 @@ from mlxnode.server.http.tls import Tls
 from mlxnode.server.registry.registry import Registry
 from mlxnode.server.response_store import ResponseStore
 from mlxnode.server.serving import Serving
+
+logger = logging.getLogger("mlxnode.server")
 
 _WIRE_TIMEOUT = 2.0  # seconds that connections wait for an engine, which may be loading
 _EXIT_TIMEOUT = 2.0  # seconds from the order to stop until the process exits in any case
@@ -135,6 +141,8 @@ class Worker:
             read_usage=self._read_usage,
             response_store=self._store,
             request_log=self._request_log,
+            batches=_batch_store(server.batches),
+            wake_batches=lambda: self._control.send(Wake()),
         )
 
     async def run(self, name: str) -> None:
@@ -249,3 +257,13 @@ class Worker:
         if self._serving is not None:
             await self._serving.drain(timeout)
         self._stopped.set()
+
+
+def _batch_store(config: BatchesConfig) -> BatchStore | None:
+    """The store of files and batches, which opens its folder when it is used first."""
+    try:
+        folder = batches_folder(config) if config.enabled else None
+    except UsageError as error:
+        logger.warning("there are neither files nor batches: %s", error)
+        return None
+    return None if folder is None else BatchStore(folder, keep_days=config.keep_days)

@@ -181,6 +181,7 @@ MAY_IMPORT = {
         "server.seldom",
     ],
     "server.formats": [
+        "batches",
         "messages",
         "models",
         "server.answer",
@@ -201,6 +202,7 @@ MAY_IMPORT = {
         "server.seldom",
     ],
     "server.http": [
+        "batches",
         "config",
         "errors",
         "figures",
@@ -214,6 +216,7 @@ MAY_IMPORT = {
         "server.seldom",
     ],
     "server.routes": [
+        "batches",
         "models",
         "server.answer",
         "server.constraints",
@@ -225,6 +228,7 @@ MAY_IMPORT = {
         "tokenizing",
     ],
     "server": [
+        "batches",
         "config",
         "errors",
         "fair_threads",

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 from sanic import Request
 
+from mlxnode.batches.store import BatchStore
 from mlxnode.config.tables import NodeConfig
 from mlxnode.figures import NodeFigures
 from mlxnode.messages.control import Usage
@@ -38,6 +39,8 @@ class WorkerContext:
     read_figures: Callable[[], NodeFigures]  # of the node; raises Unavailable
     read_usage: Callable[..., Sequence[Struct]]  # as ``process.usage_file``; the same
     response_store: ResponseStore | None = None
+    batches: BatchStore | None = None  # None: the node has neither files nor batches
+    wake_batches: Callable[[], object] = lambda: None  # there may be work for them
     hosts: Hosts | None = None  # None: a key is required, and any Host is served
     request_log: RequestLog | None = None
     is_draining: bool = False

@@ -5,10 +5,11 @@ from the msgspec structs. A route names them with ``ctx_body``, ``ctx_answer`` a
 streams, ``ctx_event``; if errors have an envelope of their own, with ``ctx_error``. Each of
 them is one struct, or several of which one is sent; a stream's events have names if there are
 several. Several bodies are ``ctx_bodies``; a body that may be missing is
-``ctx_optional_body``. ``ctx_query`` is the struct of the query,
-``ctx_parameters`` are headers. The docstring of the handler describes the
-operation. A route with ``ctx_is_alias`` is left out, and so is one with ``ctx_admin``: the keys
-that read the document cannot use it. One with ``ctx_operates`` is for administrators where
+``ctx_optional_body``, and one that names no model ``ctx_plain_body``. ``ctx_form`` is
+a form with a file, ``ctx_file`` the type of an answer that is one. ``ctx_query`` is
+the struct of the query, ``ctx_parameters`` are headers. The docstring of the handler describes
+the operation. A route with ``ctx_is_alias`` is left out, and so is one with ``ctx_admin``: the
+keys that read the document cannot use it. One with ``ctx_operates`` is for administrators where
 anybody needs a key, and is described for everybody.
 """
 
@@ -23,6 +24,7 @@ from sanic_routing import Route
 import mlxnode
 from mlxnode.server import errors
 from mlxnode.server.errors import ErrorEnvelope
+from mlxnode.server.formats.body import Body
 from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.http.openapi_schemas import (
     REQUEST,
@@ -49,8 +51,10 @@ ERRORS: dict[type[errors.ApiError], str] = {
     errors.EngineFailed: "The server had an error.",
     errors.NotSupported: "A transfer coding that is unknown, or a request to a proxy.",
     errors.Unavailable: "Not now: shutting down, the engine loading, or the queue full.",
+    errors.StorageFull: "The disk of the server has no room for the file.",
     errors.VersionNotSupported: "Neither HTTP/1.1 nor HTTP/1.0.",
 }
+_OF_BODIES = [errors.NotFound, errors.TooLate, errors.TooLarge, errors.UnknownCoding]
 _KEYS = {  # one of them is enough
     "bearer": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
@@ -175,13 +179,19 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
         operation["security"] = []
     elif context.config.api.require_auth:
         kinds += [errors.Unauthorized, errors.Forbidden]
-    if (optional := getattr(route.ctx, "optional_body", None)) is not None:
-        reference = {"$ref": f"{SCHEMAS}{REQUEST}{optional.__name__}"}
+    if (form := getattr(route.ctx, "form", None)) is not None:
+        content = {"multipart/form-data": {"schema": form.schema}}
+        operation["requestBody"] = {"required": True, "content": content}
+        kinds += [errors.StorageFull, *_OF_BODIES]
+    elif (plain := _plain_body(route)) is not None:
+        reference = {"$ref": f"{SCHEMAS}{REQUEST}{plain.__name__}"}
         operation["requestBody"] = {
-            "required": False,
+            "required": not hasattr(route.ctx, "optional_body"),
             "content": {"application/json": {"schema": reference}},
         }
-        kinds += [errors.NotFound, errors.TooLate, errors.TooLarge, errors.UnknownCoding]
+        kinds += _OF_BODIES
+        if hasattr(route.ctx, "stores"):
+            kinds.append(errors.StorageFull)
     elif bodies := bodies_of(route):
         references = [{"$ref": f"{SCHEMAS}{REQUEST}{body.__name__}"} for body in bodies]
         schema = references[0] if len(references) == 1 else {"anyOf": references}
@@ -189,7 +199,7 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
             "required": True,
             "content": {"application/json": {"schema": schema}},
         }
-        kinds += [errors.NotFound, errors.TooLate, errors.TooLarge, errors.UnknownCoding]
+        kinds += _OF_BODIES
         if context.rate_limiter.enabled:
             kinds.append(errors.RateLimited)
     elif "<" in route.path:
@@ -198,6 +208,11 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
         reference = {"$ref": f"#/components/responses/{_response_name(kind, route)}"}
         operation["responses"][str(kind.status)] = reference
     return operation
+
+
+def _plain_body(route: Route) -> type[Body] | None:
+    """The body of a request that names no model."""
+    return getattr(route.ctx, "optional_body", None) or getattr(route.ctx, "plain_body", None)
 
 
 def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]:
@@ -211,6 +226,9 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
         if context.rate_limiter.enabled:
             answer["headers"] |= _limit_headers()
     if method == "HEAD":
+        return answer
+    if (kind := getattr(route.ctx, "file", None)) is not None:
+        answer["content"] = {kind: {"schema": {"type": "string", "format": "binary"}}}
         return answer
     answer["content"] = {"application/json": {"schema": _any_of(structs_of(route, "answer"))}}
     if structs_of(route, "event"):

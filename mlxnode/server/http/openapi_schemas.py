@@ -44,7 +44,12 @@ def request_schemas(
 ) -> dict[str, Any]:
     """The bodies by name, each with the names of the models that its endpoint serves."""
     bodies = {body: types for route in routes for body, types in bodies_of(route).items()}
-    optional = {body for route in routes if (body := getattr(route.ctx, "optional_body", None))}
+    optional = {
+        body
+        for route in routes
+        for name in ("optional_body", "plain_body")
+        if (body := getattr(route.ctx, name, None))
+    }
     _, found = models_json_schema(
         [(body, "validation") for body in (*bodies, *optional)],
         ref_template=f"{SCHEMAS}{REQUEST}{{model}}",

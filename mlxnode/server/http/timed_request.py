@@ -1,6 +1,7 @@
 """Sanic's request, with limits on what its body takes of time and of the worker's memory."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from sanic import Request
@@ -63,6 +64,37 @@ class TimedRequest(Request):
             await self._hold(limit)
             self.body = await decode_body(self.body, codings, limit)
         self._connection.keep_share(len(self.body))
+
+    async def stream_body(self, memory: int) -> AsyncIterator[bytes]:
+        """The body in pieces, of a route that does not hold it; ``memory``: bytes it takes.
+
+        It has to come as fast as the largest of other bodies would.
+
+        Raises:
+            TooLarge: it has more than ``ctx.max_body_bytes`` bytes.
+            RequestTimeout: it came too slowly.
+            Unavailable: there was no room for ``memory`` bytes in time.
+        """
+        config, http = self.app.config, self._http
+        limit = http.request_max_size = self.ctx.max_body_bytes
+        await self._hold(memory)
+        received, begun = 0, asyncio.get_running_loop().time()
+        is_complete = False
+        while not is_complete:
+            pace = config.REQUEST_TIMEOUT * (1 + received / config.REQUEST_MAX_SIZE)
+            try:
+                async with asyncio.timeout_at(begun + pace):
+                    piece = await http.read()
+            except TimeoutError:
+                raise RequestTimeout("The request's body took too long to arrive") from None
+            except PayloadTooLarge:
+                raise TooLarge.of_body(limit) from None
+            is_complete = piece is None
+            if piece:
+                received += len(piece)
+                yield piece
+        if http.protocol.transport is not None:
+            http.protocol.transport.resume_reading()
 
     def release_body(self) -> None:
         """Forget the body, which nobody reads any more: others can use its memory."""
