@@ -18,6 +18,7 @@ from mlx_lm.generate import BatchGenerator
 from mlx_lm.models import llama
 
 from mlxnode.config.tables import EngineConfig
+from mlxnode.engine.decode.parts import TextParts
 from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.work import RequestKey
@@ -102,7 +103,7 @@ def _block(step: Step) -> tuple[float, float]:
 def _runner(model: nn.Module, prompts: list[list[int]]) -> Step:
     config = EngineConfig(max_batch_size=len(prompts), num_speculative_tokens=0)
     kernels = backend.choose("auto")
-    runner = TextRunner(model, config, MemoryBudget(10**11), no_grammars, kernels)
+    runner = TextRunner(TextParts(model, config, MemoryBudget(10**11), no_grammars, kernels))
     for uid, prompt in enumerate(prompts):
         message = Generate(
             uid=uid,

@@ -18,6 +18,7 @@ from models import export
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine import cpu
 from mlxnode.engine.decode.grammar import GrammarCompiler
+from mlxnode.engine.decode.parts import TextParts
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.decode.sampling import columns_of
@@ -79,9 +80,8 @@ def generate(i: int) -> Generate:
 
 def filled_runner(model: nn.Module, batch: int) -> TextRunner:
     """A runner whose batch is complete: prompts of mixed lengths, parameters of their own."""
-    runner = TextRunner(
-        model, EngineConfig(), MemoryBudget(10**11), no_grammars, backend.choose("auto")
-    )
+    budget, kernels = MemoryBudget(10**11), backend.choose("auto")
+    runner = TextRunner(TextParts(model, EngineConfig(), budget, no_grammars, kernels))
     for i in range(batch):
         runner.add(RequestKey(0, i), generate(i))
     while runner.num_running < batch:

@@ -93,6 +93,7 @@ def _measure(case: Case) -> dict[str, Any]:
 
 def _generate(model: Any, config: Any) -> None:
     from mlxnode.engine.decode.grammar import GrammarCompiler
+    from mlxnode.engine.decode.parts import TextParts
     from mlxnode.engine.decode.runner import TextRunner
     from mlxnode.engine.kvcache.budget import MemoryBudget
     from mlxnode.engine.loader import load_generation_model
@@ -103,7 +104,7 @@ def _generate(model: Any, config: Any) -> None:
         raise NotImplementedError
 
     loaded = load_generation_model(model)
-    runner = TextRunner(loaded, config, MemoryBudget(10**12), no_grammar)
+    runner = TextRunner(TextParts(loaded, config, MemoryBudget(10**12), no_grammar))
     num_tokens = 8
     for uid in range(config.max_batch_size):
         prompt = [(uid * 7 + i * i) % 250 for i in range(model.context_length - num_tokens)]

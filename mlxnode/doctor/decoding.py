@@ -15,6 +15,7 @@ from mlx_lm.models import llama
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine import cpu
 from mlxnode.engine.decode.grammar import GrammarCompiler
+from mlxnode.engine.decode.parts import TextParts
 from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.work import RequestKey
@@ -93,9 +94,8 @@ def is_on_gpu() -> bool:
 def measure_decoding(model: nn.Module, rows: int, vocabulary: int, prompt: int) -> Decoding:
     """Prefill ``rows`` prompts of that many tokens, then decode for some seconds."""
     config = EngineConfig(max_batch_size=rows, num_speculative_tokens=0)
-    runner = TextRunner(
-        model, config, MemoryBudget(10**12), _no_grammars, backend.choose("auto")
-    )
+    budget, kernels = MemoryBudget(10**12), backend.choose("auto")
+    runner = TextRunner(TextParts(model, config, budget, _no_grammars, kernels))
     random = np.random.default_rng(rows)
     for i in range(rows):
         message = Generate(

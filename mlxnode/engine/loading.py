@@ -42,6 +42,9 @@ class _Orders:
     def run_request(self, key: RequestKey, message: Work) -> None:
         raise RuntimeError("there are no requests")
 
+    def give_back(self, key: RequestKey) -> None:
+        raise RuntimeError("there are no requests")
+
     def answer(self, pipe_id: int, message: Done | Failed) -> None:
         log.debug("model %d: %s", message.uid, message)
 

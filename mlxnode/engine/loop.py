@@ -12,16 +12,19 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 from mlxnode.engine.figures import FiguresReader
 from mlxnode.engine.idle import IdleTime
+from mlxnode.engine.lanes import Lanes
 from mlxnode.engine.memory.guard import MemoryGuard
 from mlxnode.engine.pipes import FromWorker, Joined, WorkerPipes
 from mlxnode.engine.residency.known import KnownModel
 from mlxnode.engine.residency.release import release_memory
 from mlxnode.engine.residency.residency import Residency
+from mlxnode.engine.stepping import Stepper
 from mlxnode.engine.suspicion import Suspicion
-from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
+from mlxnode.engine.work import CANNOT_SERVE, GIVEN_BACK, Output, RequestKey
 from mlxnode.messages.control import (
     ChildToSupervisor,
     Cleared,
@@ -33,7 +36,6 @@ from mlxnode.messages.control import (
     Pong,
     Progress,
     Ready,
-    StepFailed,
     Stop,
     SupervisorToChild,
     Suspects,
@@ -62,12 +64,16 @@ SAVE_SECONDS = 2.0  # for prefixes, at the end; the supervisor waits little long
 LOAD_SECONDS = 0.05  # between two steps, for models that are loaded meanwhile
 # For a message to the supervisor that must not be lost if this process dies.
 FLUSH_SECONDS = 1.0
-# More failed steps in a row are no accident of the data of one request: the process ends, and
-# the supervisor starts a new one.
-MAX_FAILED_STEPS = 3
 
 
 _Event = SupervisorToChild | FromWorker | Joined
+
+
+class Accepted(NamedTuple):
+    """A request that has not ended, also one that waits for its model."""
+
+    model: KnownModel
+    arrived_at: float
 
 
 class Engine:
@@ -89,13 +95,13 @@ class Engine:
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._workers = WorkerPipes(self._inbox.put)
         self._residency: Residency | None = None  # None: the node starts
-        self._requests: dict[RequestKey, KnownModel] = {}  # those that wait for it, too
+        self._requests: dict[RequestKey, Accepted] = {}
         self._guard: MemoryGuard | None = None
         self._figures: FiguresReader | None = None
-        self._num_failed_steps = 0
         self._has_pieces = False  # of a model that is loaded or unloaded between the steps
         self._is_stopping = False
         self._idle = IdleTime(release_memory, self._do_idle_work)
+        self._stepper = Stepper(self._suspicion, self.report, self._emit)
         self._supervisor = Pipe(
             control,
             SupervisorToChild,
@@ -118,7 +124,8 @@ class Engine:
         while not self._is_stopping:
             self._handle_messages()
             if self._has_work:
-                self._step()
+                # A load takes the place of the background: somebody may wait for it.
+                self._stepper.step(self._runners, runs_background=not self._has_pieces)
                 if self._guard is not None:
                     self._emit(self._guard.check(self._runners))
                 if not self._has_work:
@@ -135,7 +142,7 @@ class Engine:
         self._idle.begin()
 
     @property
-    def _runners(self) -> list[Runner]:
+    def _runners(self) -> list[Lanes]:
         return [] if self._residency is None else self._residency.runners
 
     @property
@@ -173,10 +180,15 @@ class Engine:
             self._end(Output(pipe_id, message))
         self._send(pipe_id, message)
 
+    def give_back(self, key: RequestKey) -> None:
+        """End a request in the background, which its worker sends again."""
+        self._abort(key)
+        self._send(key.pipe_id, Failed(key.uid, "overloaded", GIVEN_BACK))
+
     def run_request(self, key: RequestKey, message: Generate | Embed) -> None:
         """Run a request whose model is loaded, unless it is in quarantine."""
         if self._residency is not None:
-            self._residency.begin(self._requests[key], key)
+            self._residency.begin(self._requests[key].model, key, message.background)
             if not self._suspicion.hold(key, message):
                 self._run(key, message)
 
@@ -256,28 +268,30 @@ class Engine:
         elif (refusal := self._suspicion.refusal(key, message)) is not None:
             self._send(key.pipe_id, refusal)
         else:
-            self._requests[key] = model
+            self._requests[key] = Accepted(model, time.monotonic())
             if model.accepts:
                 self.run_request(key, message)
             elif (refusal := self._residency.wait(model, key, message)) is not None:
                 self.answer(key.pipe_id, refusal)
 
     def _run(self, key: RequestKey, message: Generate | Embed) -> None:
-        loaded = self._requests[key].loaded
+        model, arrived_at = self._requests[key]
+        loaded = model.loaded
         if loaded is None:
             raise RuntimeError(f"{message.model} was unloaded before its requests had ended")
         runner = loaded.runner
         self._suspicion.note([*runner.active, key])  # its grammar is compiled already
-        if (refusal := runner.add(key, message)) is not None:
+        if (refusal := runner.add(key, message, arrived_at)) is not None:
             self._end(Output(key.pipe_id, refusal))
             self._send(key.pipe_id, refusal)
 
     def _abort(self, key: RequestKey) -> None:
         if self._residency is None:
             return
-        if (model := self._requests.pop(key, None)) is None:
+        if (accepted := self._requests.pop(key, None)) is None:
             self._residency.withdraw(key)
             return
+        model = accepted.model
         if model.loaded is not None:
             model.loaded.runner.abort(key)
         self._residency.end(model, key)
@@ -286,9 +300,9 @@ class Engine:
 
     def _end(self, output: Output) -> None:
         """Forget a request after its last output."""
-        model = self._requests.pop(output.key, None)
-        if model is not None and self._residency is not None:
-            self._residency.end(model, output.key)
+        accepted = self._requests.pop(output.key, None)
+        if accepted is not None and self._residency is not None:
+            self._residency.end(accepted.model, output.key)
         watched = self._suspicion.forget(output.key)
         if watched is not None and not isinstance(output.message, Failed):
             self._supervisor.send(Cleared(watched))
@@ -304,31 +318,7 @@ class Engine:
         if self._residency is not None:
             self._residency.withdraw_all(pipe_id)
 
-    # --- steps ----------------------------------------------------------------------
-
-    def _step(self) -> None:
-        """One step of each model that has work, in turn."""
-        for runner in self._runners:
-            if not runner.has_work:
-                continue
-            others = [other for other in self._runners if other is not runner]
-            self._suspicion.note(runner.active)
-            try:
-                for outputs in runner.step(others):
-                    self._suspicion.note(runner.active)
-                    self._emit(outputs)
-            except Exception as error:
-                self._num_failed_steps += 1
-                self._supervisor.send(StepFailed(self._suspicion.noted))
-                self._suspicion.note(())  # reported; it need not be blamed for the end as well
-                log.exception("a step failed; its requests end with an error")
-                for key in runner.fail():
-                    failed = Failed(key.uid, "internal", f"the step failed: {error}")
-                    self._emit([Output(key.pipe_id, failed)])
-                if self._num_failed_steps >= MAX_FAILED_STEPS:
-                    raise
-            else:
-                self._num_failed_steps = 0
+    # --- outputs --------------------------------------------------------------------
 
     def _emit(self, outputs: list[Output]) -> None:
         """Send outputs. All updates for a worker go into one message."""

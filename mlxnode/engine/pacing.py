@@ -36,15 +36,18 @@ class PrefillPacing:
     MAX_SHARE = 8
     WEIGHT = 4
     ALONE = 20  # stalls, if no row runs: efficient, and an abort is still handled soon
+    ALONE_BEHIND = 8  # in the background: whoever comes in the foreground waits for the chunk
 
-    def __init__(self, stall_seconds: float):
+    def __init__(self, stall_seconds: float, alone: int = ALONE):
+        """``alone``: the stalls that a chunk may take if no row runs."""
         self._stall_seconds = stall_seconds
+        self._alone = alone
         self._throughput = Throughput()
         self.step_seconds = 0.0  # of a decode step
 
     def chunk_size(self, *, num_running: int, num_prompts: int = 1) -> int:
         """The number of prompt tokens to process before the next decode step."""
-        seconds = self.ALONE * self._stall_seconds
+        seconds = self._alone * self._stall_seconds
         if num_running:
             share = min(max(self.WEIGHT * (num_prompts - 1) / num_running, 1), self.MAX_SHARE)
             seconds = share * max(self._stall_seconds, self.OF_A_STEP * self.step_seconds)

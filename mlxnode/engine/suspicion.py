@@ -19,7 +19,7 @@ _POISONOUS = (
 )
 
 # Who sends a request, and how urgent it is, changes nothing in what it does to the engine.
-_SENDER = {"uid": 0, "key": "", "weight": 1.0, "priority": 0, "call": 0}
+_SENDER = {"uid": 0, "key": "", "weight": 1.0, "priority": 0, "call": 0, "background": False}
 
 
 def fingerprint_of(message: Generate | Embed) -> bytes:

@@ -7,6 +7,8 @@ from mlxnode.figures import RunnerFigures
 from mlxnode.messages.data import Embed, Embedded, Failed, Generate, Update
 
 CANNOT_SERVE = "the engine cannot serve this request"
+# Only requests in the background get it.
+GIVEN_BACK = "the model makes room for another one; try again later"
 
 
 class RequestKey(NamedTuple):
@@ -50,6 +52,14 @@ class Output(NamedTuple):
         return not isinstance(self.message, Update) or self.message.finish is not None
 
 
+class Youngest(NamedTuple):
+    """The request of a runner that ends first when memory is short: the largest of all."""
+
+    is_background: bool
+    arrived_at: float
+    key: RequestKey
+
+
 class Runner(Protocol):
     """One model with its requests: those that wait and those that run."""
 
@@ -68,8 +78,13 @@ class Runner(Protocol):
         """The requests that the current step works on, or the next one if none has begun."""
         ...
 
-    def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
-        """Queue a request, or return why it is refused."""
+    def add(
+        self, key: RequestKey, message: Generate | Embed, arrived_at: float | None = None
+    ) -> Failed | None:
+        """Queue a request that the engine has received at ``arrived_at`` (None: now).
+
+        Returns why it is refused.
+        """
         ...
 
     def abort(self, key: RequestKey) -> None:
@@ -81,8 +96,8 @@ class Runner(Protocol):
         ...
 
     @property
-    def youngest(self) -> tuple[float, RequestKey] | None:
-        """The request that was started last and can be aborted: its arrival, and its key."""
+    def youngest(self) -> Youngest | None:
+        """The request that was started last and can be aborted."""
         ...
 
     def reserve_activations(self, available: int, context_length: int) -> int:
@@ -118,6 +133,14 @@ class Runner(Protocol):
 
         ``others`` are the other runners of the engine: they share the device.
         """
+        ...
+
+    def halt(self) -> list[Output]:
+        """Stand still until the next step; returns what was computed and not told."""
+        ...
+
+    def give_up(self) -> None:
+        """Give up the memory of all requests, which go on later. Only after ``halt``."""
         ...
 
     def do_idle_work(self) -> bool:

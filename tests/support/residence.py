@@ -4,9 +4,11 @@ from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.residency.known import KnownModel
 from mlxnode.engine.residency.residency import Residency
 from mlxnode.engine.residency.waiting import Work
-from mlxnode.engine.work import RequestKey
+from mlxnode.engine.stepping import Stepper
+from mlxnode.engine.suspicion import Suspicion
+from mlxnode.engine.work import GIVEN_BACK, Output, RequestKey
 from mlxnode.kernels.backend import OPS
-from mlxnode.messages.control import ChildToSupervisor
+from mlxnode.messages.control import ChildToSupervisor, StepFailed
 from mlxnode.messages.data import Done, Embedded, Failed, Load, ModelStates, Unload, Update
 from mlxnode.models.served import ServedModel
 
@@ -33,6 +35,7 @@ class Residence:
         config = EngineConfig(**engine)
         self.residency = Residency(config, OPS, self, self.lines.append)
         self.residency.start(models)
+        self._stepper = Stepper(Suspicion(None), self._fail, self._emit)
 
     # --- what tests do --------------------------------------------------------------
 
@@ -61,12 +64,9 @@ class Residence:
 
     def round(self) -> bool:
         """One step of each runner and one piece; False if there was nothing to do."""
-        runners = [runner for runner in self.residency.runners if runner.has_work]
-        for runner in runners:
-            for outputs in runner.step():
-                for output in outputs:
-                    self._take(output.key, output.message)
-        return self.residency.advance() or bool(runners)
+        had_work = any(lanes.has_work for lanes in self.residency.runners)
+        self._stepper.step(self.residency.runners)
+        return self.residency.advance() or had_work
 
     def settle(self) -> None:
         """Work until nothing is left to do."""
@@ -94,10 +94,14 @@ class Residence:
 
     def run_request(self, key: RequestKey, message: Work) -> None:
         model = self._requests[key]
-        self.residency.begin(model, key)
+        self.residency.begin(model, key, message.background)
         assert model.loaded is not None
         if (refusal := model.loaded.runner.add(key, message)) is not None:
             self.answer(key.pipe_id, refusal)
+
+    def give_back(self, key: RequestKey) -> None:
+        self.abort(key.uid)
+        self.answers[key.uid] = Failed(key.uid, "overloaded", GIVEN_BACK)
 
     def answer(self, pipe_id: int, message: Done | Failed) -> None:
         self._take(RequestKey(pipe_id, message.uid), message)
@@ -116,6 +120,13 @@ class Residence:
 
     def on_memory(self, weights: int, /) -> None:
         self.weights.append(weights)
+
+    def _fail(self, failed: StepFailed) -> None:
+        raise AssertionError("a step failed")
+
+    def _emit(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            self._take(output.key, output.message)
 
     def _take(self, key: RequestKey, message: Update | Embedded | Done | Failed) -> None:
         self.events.append(key.uid)

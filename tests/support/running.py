@@ -4,6 +4,7 @@ from mlx import nn
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.decode.grammar import GrammarCompiler
+from mlxnode.engine.decode.parts import TextParts
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.kvcache.budget import MemoryBudget
@@ -21,9 +22,8 @@ def make_runner(
         return GrammarCompiler(model.folder, vocabulary_size, stop_ids)
 
     config = {"num_speculative_tokens": 0} | config
-    return TextRunner(
-        model, EngineConfig(**config), MemoryBudget(budget), make_compiler, kernels
-    )
+    memory = MemoryBudget(budget)
+    return TextRunner(TextParts(model, EngineConfig(**config), memory, make_compiler, kernels))
 
 
 def make(

@@ -14,7 +14,7 @@ from mlxnode.engine.kvcache.budget import CacheSizes, MemoryBudget
 from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.kvcache.slots import num_positions, num_slots
 from mlxnode.engine.kvcache.snapshot import Elsewhere, Snapshot
-from mlxnode.engine.work import RequestKey
+from mlxnode.engine.work import RequestKey, Youngest
 from mlxnode.messages.data import Generate, Sampling
 
 
@@ -90,9 +90,9 @@ class SimulatedRunner:
         return self.scheduler.has_work
 
     @property
-    def youngest(self) -> tuple[float, RequestKey] | None:
+    def youngest(self) -> Youngest | None:
         request = self.scheduler.youngest
-        return None if request is None else (request.arrived_at, request.key)
+        return None if request is None else Youngest(False, request.arrived_at, request.key)
 
     def pause(self, is_paused: bool) -> None:
         self.scheduler.is_paused = is_paused

@@ -41,6 +41,7 @@ class PendingStep:
 def _accept(request: Request, tokens: Sequence[Token], draft: Sequence[int]) -> Output:
     """Append the first token, and each token that follows a correct draft token."""
     accepted = []
+    timing = request.take_timing()
     for i, token in enumerate(tokens):
         grammar = request.grammar
         if token.logprob is not None and math.isnan(token.logprob):
@@ -66,6 +67,7 @@ def _accept(request: Request, tokens: Sequence[Token], draft: Sequence[int]) -> 
         finish=request.finish_reason,
         prompt=scores,
         num_cached=request.num_cached,
+        timing=timing,
     )
     return Output(request.key.pipe_id, update)
 

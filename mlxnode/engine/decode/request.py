@@ -16,7 +16,7 @@ from mlxnode.engine.decode.thinking import Thinking
 from mlxnode.engine.kvcache.entries import RunningEntry
 from mlxnode.engine.kvcache.prompt_cache import PromptCache
 from mlxnode.engine.work import Owner, RequestKey
-from mlxnode.messages.data import FinishReason, Generate, Sampling, Token
+from mlxnode.messages.data import FinishReason, Generate, Sampling, Timing, Token
 
 _WORTH_WAITING = 64  # tokens of a prefix that another request is prefilling
 
@@ -46,6 +46,7 @@ class Request:
     borders: list[int] = field(default_factory=list)  # where other prompts may part from it
 
     arrived_at: float = field(default_factory=time.monotonic)
+    started_at: float | None = None  # its prefill, the first time
     stage: Stage = Stage.WAITING
     num_reserved: int = 0  # tokens for which an admitted request has memory
     num_prefilled: int = 0  # tokens of the context in the KV cache
@@ -116,6 +117,18 @@ class Request:
         self.logits = self.drafter = None
         if self.scores is not None:
             self.scores = []
+
+    def start(self) -> None:
+        """The computation begins, or begins again after the row was lost."""
+        if self.started_at is None:
+            self.started_at = time.monotonic()
+
+    def take_timing(self) -> Timing | None:
+        """The seconds until the first token, which is read now; None for later tokens."""
+        if self.tokens or self.started_at is None:
+            return None
+        computed = time.monotonic() - self.started_at
+        return Timing(self.started_at - self.arrived_at, computed)
 
     @property
     def own_cache(self) -> PromptCache:

@@ -6,89 +6,57 @@ it reads the tokens of the previous one, so the work of the host is hidden behin
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
-from mlx import nn
 
-from mlxnode.config.tables import EngineConfig
-from mlxnode.engine.decode.activations import PassMemory
 from mlxnode.engine.decode.batch import Batch
-from mlxnode.engine.decode.grammars import Grammars, MakeCompiler
+from mlxnode.engine.decode.parts import TextParts
 from mlxnode.engine.decode.pending_step import PendingStep
-from mlxnode.engine.decode.prefill import MAX_CHUNK, Prefiller
 from mlxnode.engine.decode.prefix_reuse import PrefixReuse
 from mlxnode.engine.decode.prompt_lookup import PromptLookup
 from mlxnode.engine.decode.request import Request, Stage
-from mlxnode.engine.decode.sampling import Sampler, adjustments_of, columns_of
+from mlxnode.engine.decode.sampling import adjustments_of, columns_of
 from mlxnode.engine.decode.scheduler import Scheduler
 from mlxnode.engine.decode.token_counts import TokenCounts, num_sampled
-from mlxnode.engine.kvcache.budget import MemoryBudget, measure_caches
-from mlxnode.engine.kvcache.disk import PrefixStore
-from mlxnode.engine.kvcache.prefix import PrefixCache
-from mlxnode.engine.kvcache.prompt_cache import new_prompt_cache
 from mlxnode.engine.pacing import PrefillPacing
-from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner
+from mlxnode.engine.work import CANNOT_SERVE, Output, RequestKey, Runner, Youngest
 from mlxnode.figures import RunnerFigures
-from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.messages.data import Embed, Failed, Generate
 
 
 class TextRunner:
-    """The requests of one model that generates text, and its batch."""
+    """Requests of one model that generates text, and their batch.
 
-    def __init__(
-        self,
-        model: nn.Module,
-        config: EngineConfig,
-        budget: MemoryBudget,
-        make_compiler: MakeCompiler,
-        kernels: Kernels = OPS,
-        store: PrefixStore | None = None,
-    ):
-        """``store`` keeps prefixes on disk."""
-        self._model = model
-        self._grammars = Grammars(model, make_compiler)
-        self._sampler = Sampler(kernels)
-        if kernels.warm is not None:
-            # Only the dtype of the logits is needed, so nothing is computed.
-            kernels.warm(sampling=[model(mx.zeros((1, 1), mx.int32)).dtype])
-        self._pacing = PrefillPacing(config.prefill_stall_ms / 1000)
+    A model has two: one for all others, and one for the background (``engine/lanes.py``).
+    """
+
+    def __init__(self, parts: TextParts, *, is_background: bool = False):
+        """``is_background``: its requests give way to all that are not in the background."""
+        self._parts, self._is_background = parts, is_background
+        config = parts.config
+        alone = PrefillPacing.ALONE_BEHIND if is_background else PrefillPacing.ALONE
+        self._pacing = PrefillPacing(config.prefill_stall_ms / 1000, alone)
         self._lookup = PromptLookup(config.num_speculative_tokens)
-        self._prefixes = PrefixCache(
-            lambda: budget.share(config.prefix_cache_gb),
-            budget,
-            store,
-            lambda: budget.share(config.snapshot_cache_gb),
-        )
-        sizes = measure_caches(
-            model, config.kv_cache_bits, surplus=config.num_speculative_tokens, chunk=MAX_CHUNK
-        )
-        self._batch = Batch(model, self._sampler, config.num_speculative_tokens)
+        self._prefixes, self._prefiller = parts.prefixes, parts.prefiller
+        self.measure_passes = parts.passes.measure
+        self._batch = Batch(parts.model, parts.sampler, config.num_speculative_tokens)
         self._scheduler = Scheduler(
             config.max_batch_size,
             config.max_queue_size,
-            budget,
-            sizes,
+            parts.budget,
+            parts.sizes,
             held=lambda: self._batch.capacity,
+            is_background=is_background,
         )
-        self._prefiller = Prefiller(
-            model,
-            kernels,
-            lambda rows, length: self._scheduler.has_room_for(sizes.together(rows, length)),
-        )
-        self._passes = PassMemory(model, config)
-        self.measure_passes = self._passes.measure
         self._requests: dict[RequestKey, Request] = {}
         self._compiling: list[Request] = []  # their grammars, in other threads
-        self._reuse = PrefixReuse(
-            self._prefixes,
-            self._batch,
-            sizes,
-            new_cache=lambda: new_prompt_cache(model, config.kv_cache_bits),
-        )
+        self._reuse = PrefixReuse(parts.prefixes, self._batch, parts.sizes, parts.new_cache)
         self._tokens = TokenCounts()
         self._read_at = 0.0  # when the last tokens were read
+        self._is_halted = False
+        if is_background:
+            parts.budget.yielding.append(self.give_up)
 
     # --- requests -------------------------------------------------------------------
 
@@ -110,27 +78,34 @@ class TextRunner:
         return self._pacing.step_seconds if len(self._batch) else None
 
     @property
-    def youngest(self) -> tuple[float, RequestKey] | None:
+    def youngest(self) -> Youngest | None:
         request = self._scheduler.youngest
-        return None if request is None else (request.arrived_at, request.key)
+        if request is None:
+            return None
+        return Youngest(self._is_background, request.arrived_at, request.key)
 
-    def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
+    def add(
+        self, key: RequestKey, message: Generate | Embed, arrived_at: float | None = None
+    ) -> Failed | None:
         """Queue a request, or return why it is refused."""
         if not isinstance(message, Generate) or not message.prompt or message.max_tokens < 1:
             return Failed(key.uid, "internal", CANNOT_SERVE)
-        return self.add_request(Request.of(key, message, random_seed=random.getrandbits(64)))
+        request = Request.of(key, message, random_seed=random.getrandbits(64))
+        request.arrived_at = request.arrived_at if arrived_at is None else arrived_at
+        return self.add_request(request)
 
     def add_request(self, request: Request) -> Failed | None:
         """Queue a request, or return why it is refused."""
         self._scheduler.shorten(request)
         refusal = self._scheduler.refusal(request)
         if refusal is None:
-            self._grammars.compile(request)
+            self._parts.grammars.compile(request)
             if request.compiling is not None:
                 self._compiling.append(request)
             self._requests[request.key] = request
             self._scheduler.add(request)
-            self._scheduler.admit()
+            if not self._is_background:  # they are admitted only when it is their turn
+                self._scheduler.admit()
         return refusal
 
     def abort(self, key: RequestKey) -> None:
@@ -141,6 +116,8 @@ class TextRunner:
         request.is_aborted = True
         if request.stage is not Stage.RUNNING:
             self._finish(request)
+        elif self._is_halted:
+            self._update_rows([])  # the next step may be far
 
     def fail(self) -> list[RequestKey]:
         """Drop all requests after a step that raised; return those that have not ended."""
@@ -155,6 +132,7 @@ class TextRunner:
 
     def step(self, others: Sequence[Runner] = ()) -> Iterator[list[Output]]:
         """Prefill, then decode one step. Yields outputs as soon as they are known."""
+        self._is_halted = False
         if self._scheduler.must_displace():
             yield self._read()  # a request without its last tokens could not go on later
             while displaced := self._scheduler.displace():
@@ -162,7 +140,8 @@ class TextRunner:
         if self._scheduler.num_prefilling:
             yield self._read()  # tokens do not wait for the prompts of others
             self._prefill()
-        started = self._grammars.start(self._scheduler.prefilled, wait=not len(self._batch))
+        prompts, is_idle = self._scheduler.prefilled, not len(self._batch)
+        started = self._parts.grammars.start(prompts, wait=is_idle)
         for request in started.failed:
             self._finish(request)
         yield self._forget_ended(started.outputs)
@@ -188,6 +167,26 @@ class TextRunner:
         if any(other.has_work and other.step_seconds is None for other in others):
             yield self._read()  # nor for a batch of texts to embed
 
+    def halt(self) -> list[Output]:
+        """Stand still until the next step: read the last tokens. Rows keep their KV caches."""
+        if self._is_halted:
+            return []
+        outputs = self._read()
+        self._update_rows([])
+        self._is_halted = True
+        return outputs
+
+    def give_up(self, missing: Callable[[], int] | None = None) -> None:
+        """Give up rows, one after the other, as long as bytes are ``missing``; None: all.
+
+        Only a runner that is halted gives up rows: no step is under way.
+        """
+        while self._is_halted and (missing is None or missing() > 0):
+            if not (displaced := self._scheduler.give_up()):
+                return
+            self._set_aside(displaced)
+            self._scheduler.settle()
+
     def _read(self) -> list[Output]:
         """Wait for the sampled tokens, if there are any, and measure their step."""
         step = self._batch.pending
@@ -200,6 +199,7 @@ class TextRunner:
         self._pacing.observe_step(seconds)
         num_tokens = sum(num_sampled(output) for output in outputs)
         is_drafted = step.drafts is not None
+        self._tokens.count_step(step, outputs)
         self._lookup.budget.observe(len(step.rows), seconds, num_tokens, is_drafted=is_drafted)
         return self._forget_ended(outputs)
 
@@ -250,8 +250,8 @@ class TextRunner:
         chosen: list[Request] = []
         while (request := self._scheduler.next_prefill(chosen)) is not None:
             if request.stage is Stage.ADMITTED:
-                self._reuse.start(request, self._scheduler.prompts)
                 self._scheduler.start_prefill(request)
+                self._reuse.start(request, self._scheduler.prompts)
                 self._tokens.count_prompt(request)
             if chosen and not self._prefiller.fit_together([*chosen, request], budget):
                 break
@@ -272,7 +272,8 @@ class TextRunner:
         if not rows:
             return [], []
         logits = mx.concatenate([request.prompt_logits for request in rows])
-        sampled = self._sampler.launch(rows, logits, columns_of(rows), adjustments_of(rows))
+        columns, adjustments = columns_of(rows), adjustments_of(rows)
+        sampled = self._parts.sampler.launch(rows, logits, columns, adjustments)
         outputs = self._forget_ended(PendingStep(rows, sampled).read())
         for request in rows:
             request.logits = None
@@ -311,38 +312,31 @@ class TextRunner:
         self._scheduler.is_paused = is_paused
 
     def drop_caches(self) -> None:
-        """Drop the cached prefixes of requests that have ended."""
         self._prefixes.clear()
 
     def reserve_activations(self, available: int, context_length: int) -> int:
-        """The bytes to keep free for passes; prompt chunks are then short enough for them."""
-        size = self._passes.reserve(available, context_length)
-        self._prefiller.max_chunk = self._passes.max_chunk
-        return size
+        return self._parts.reserve_activations(available, context_length)
 
     @property
     def kv_needed(self) -> int:
         return self._scheduler.kv_needed
 
     def figures(self) -> RunnerFigures:
-        return RunnerFigures(
+        return self._tokens.figures(
             num_running=len(self._batch),
             num_waiting=self._scheduler.num_waiting + self._scheduler.num_prefilling,
-            prompt_tokens=self._tokens.prompt,
-            cached_tokens=self._tokens.cached,
-            generated_tokens=self._tokens.generated,
+            num_background=len(self._requests) if self._is_background else 0,
             prefix_bytes=self._prefixes.nbytes,
             prefix_entries=self._prefixes.num_entries,
         )
 
     def do_idle_work(self) -> bool:
-        """Write one prefix to disk; False if all are written."""
-        if is_needed := self._prefixes.has_unsaved:
-            self._prefixes.save_next()
-        return is_needed
+        return self._parts.do_idle_work()
 
     def close(self) -> None:
-        self._grammars.close()
         self._scheduler.close()
         self._batch.clear()
-        self._prefixes.close()
+        if self._is_background:
+            self._parts.budget.yielding.remove(self.give_up)
+        else:
+            self._parts.close()

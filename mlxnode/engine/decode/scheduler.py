@@ -33,6 +33,9 @@ class Scheduler:
 
     While ``is_paused`` is True, a request is admitted only if no other is: the queue then
     empties slowly rather than never.
+
+    ``is_background``: its claims take no memory from other requests, and the claims of others
+    take its memory.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Scheduler:
         held: Callable[[], tuple[int, int]] = lambda: (0, 0),
         *,
         answer_step: int = ANSWER_STEP,
+        is_background: bool = False,
     ):
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
@@ -51,6 +55,7 @@ class Scheduler:
         self._sizes = sizes
         self._held = held
         self._answer_step = answer_step
+        self._is_background = is_background
         self.is_paused = False
         self._waiting = WaitingRequests()
         self._admitted: dict[RequestKey, Request] = {}  # all stages from ADMITTED to RUNNING
@@ -160,6 +165,17 @@ class Scheduler:
             del self._admitted[other.key]
         return displaced
 
+    def give_up(self) -> list[Request]:
+        """Take the row of one request, whoever it is for; none if there is no row.
+
+        It waits again. ``Request.set_aside`` follows.
+        """
+        displaced = list(islice(expendable([*self._admitted.values()]), 1))
+        for other in displaced:
+            del self._admitted[other.key]
+            self._waiting.put_back(other)
+        return displaced
+
     @property
     def _is_row_owed(self) -> bool:
         """True if a waiting request has a right to the row of another one."""
@@ -206,6 +222,7 @@ class Scheduler:
     def start_prefill(self, request: Request) -> None:
         """The first chunk of the prompt is next."""
         request.stage = Stage.PREFILLING
+        request.start()
 
     def finish_prefill(self, request: Request) -> None:
         """The prompt is complete."""
@@ -223,16 +240,15 @@ class Scheduler:
 
     @property
     def kv_needed(self) -> int:
-        """The bytes with which all requests can end: those of now, or of the longest alone."""
+        """The bytes with which all requests can end: those of now, or of the longest alone.
+
+        In the background, it is always the longest alone: the others can wait.
+        """
         alone = [
             self._alone(len(request.prompt), request.max_tokens)
             for request in (*self._waiting, *self._admitted.values())
         ]
-        return max([self._budget.claimed_by(self), *alone])
-
-    def has_room_for(self, size: int) -> bool:
-        """True if ``size`` bytes that no request has claimed are free now."""
-        return size <= self._budget.free
+        return max([0 if self._is_background else self._budget.claimed_by(self), *alone])
 
     def settle(self) -> None:
         """Release what the batch holds no more."""
@@ -297,7 +313,8 @@ class Scheduler:
         return self._claim([*others, request])
 
     def _claim(self, requests: list[Request]) -> bool:
-        return self._budget.claim(self, self._needed(requests, self._held()))
+        size = self._needed(requests, self._held())
+        return self._budget.claim(self, size, displaces=not self._is_background)
 
     def _alone(self, prompt: int, answer: int) -> int:
         """The bytes of a request without others, from the tokens of its prompt and answer."""

@@ -10,6 +10,7 @@ from mlx import nn
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.decode.grammars import MakeCompiler
+from mlxnode.engine.decode.parts import TextParts
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.kvcache.budget import UNBOUNDED, MemoryBudget
@@ -42,7 +43,9 @@ def try_batch_in_pieces(
     # Drafts would need a text that repeats; the prefixes end with this runner.
     config = config.model_copy(update={"num_speculative_tokens": 0})
     try:
-        runner = TextRunner(model, config, MemoryBudget(UNBOUNDED), make_compiler, kernels)
+        runner = TextRunner(
+            TextParts(model, config, MemoryBudget(UNBOUNDED), make_compiler, kernels)
+        )
         yield
         failures = yield from _run(runner)
     except (BackendError, ModelError):

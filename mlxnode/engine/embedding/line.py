@@ -7,12 +7,14 @@ thousand, and no input waits for ever.
 """
 
 import heapq
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mlxnode.engine.work import Owner, RequestKey
+from mlxnode.messages.data import Timing
 
 _SHORT = 16  # tokens; in a batch of shorter inputs, padding costs less than another batch
 _MANY = 4096  # inputs
@@ -26,6 +28,8 @@ class EmbedRequest:
     owner: Owner
     dimensions: int | None
     num_inputs: int
+    arrived_at: float = field(default_factory=time.monotonic)
+    started_at: float | None = None  # its first input is in a batch
     is_dropped: bool = False
     num_waiting: int = 0  # inputs that are not in a batch yet
     tokens_waiting: int = 0
@@ -39,6 +43,14 @@ class EmbedRequest:
     def vectors(self) -> list[np.ndarray]:
         """The computed vectors, in the order of the inputs."""
         return [self._vectors[index] for index in sorted(self._vectors)]
+
+    @property
+    def timing(self) -> Timing | None:
+        """The seconds until it was started, and from then until now."""
+        if self.started_at is None:
+            return None
+        computed = time.monotonic() - self.started_at
+        return Timing(self.started_at - self.arrived_at, computed)
 
     def take(self, index: int, vector: np.ndarray) -> None:
         """Keep the vector of the input at ``index``."""
@@ -171,7 +183,10 @@ class ItemLine:
         return bucket[0]
 
     def _take(self, items: Sequence[EmbedItem]) -> None:
+        now = time.monotonic()
         for item in items:
+            if item.request.started_at is None:
+                item.request.started_at = now
             item.request.num_waiting -= 1
             item.request.tokens_waiting -= len(item.tokens)
             self._num_taken += len(item.tokens)

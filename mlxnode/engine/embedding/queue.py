@@ -57,6 +57,7 @@ class EmbeddingQueue:
         dimensions: int | None = None,
         starts: Sequence[int] = (),
         owner: Owner = NOBODY,
+        arrived_at: float | None = None,
     ) -> None:
         """Queue a request of at least one input; ``starts``: of their second texts, if any.
 
@@ -70,6 +71,8 @@ class EmbeddingQueue:
         if starts and len(starts) != len(inputs):
             raise ValueError(f"request {key!r}: {len(starts)} starts, {len(inputs)} inputs")
         request = EmbedRequest(key, owner, dimensions, len(inputs))
+        if arrived_at is not None:
+            request.arrived_at = arrived_at
         self._requests[key] = request
         self._per_key[owner.key] += 1
         self._lines.setdefault((owner.priority, owner.key), ItemLine()).add(

@@ -10,7 +10,7 @@ import numpy as np
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.embedding.embedder import Embedder
 from mlxnode.engine.embedding.encoders import Encoder
-from mlxnode.engine.embedding.line import EmbedItem
+from mlxnode.engine.embedding.line import EmbedItem, EmbedRequest
 from mlxnode.engine.embedding.queue import EmbeddingQueue
 from mlxnode.engine.embedding.scoring.scorer import Scorer
 from mlxnode.engine.pacing import Throughput
@@ -36,8 +36,9 @@ class BatchModel(Protocol):
 class EmbeddingRunner:
     """One embedding model or reranker, and the requests of all workers that wait for it."""
 
-    def __init__(self, model: BatchModel, config: EngineConfig):
+    def __init__(self, model: BatchModel, config: EngineConfig, *, is_background: bool = False):
         self._model = model
+        self._is_background = is_background
         self._config = config
         self._queue = EmbeddingQueue()
         self._batch: list[EmbedItem] = []  # being computed
@@ -58,6 +59,10 @@ class EmbeddingRunner:
             return cls(Scorer.load(model, encoder), config)
         return cls(Embedder.load(model, kernels, encoder), config)
 
+    def behind(self) -> "EmbeddingRunner":
+        """A runner of the same model for the requests in the background."""
+        return EmbeddingRunner(self._model, self._config, is_background=True)
+
     @property
     def has_work(self) -> bool:
         return len(self._queue) > 0
@@ -70,7 +75,9 @@ class EmbeddingRunner:
     def step_seconds(self) -> None:
         return None  # no row is ever decoding
 
-    def add(self, key: RequestKey, message: Generate | Embed) -> Failed | None:
+    def add(
+        self, key: RequestKey, message: Generate | Embed, arrived_at: float | None = None
+    ) -> Failed | None:
         """Queue a request, or return why it is refused."""
         if not isinstance(message, Embed):
             return Failed(key.uid, "internal", CANNOT_SERVE)
@@ -81,7 +88,8 @@ class EmbeddingRunner:
             )
             return Failed(key.uid, "overloaded", reason)
         owner = Owner.of(key, message)
-        self._queue.add(key, message.inputs, message.dimensions, message.starts, owner)
+        inputs, starts = message.inputs, message.starts
+        self._queue.add(key, inputs, message.dimensions, starts, owner, arrived_at)
         return None
 
     def abort(self, key: RequestKey) -> None:
@@ -102,11 +110,17 @@ class EmbeddingRunner:
         self._num_tokens += sum(len(item.tokens) for item in self._batch)
         completed = self._queue.complete(self._batch, vectors)
         self._batch = []
-        yield [_output(request.key, request.vectors) for request in completed]
+        yield [_output(request) for request in completed]
 
     @property
     def youngest(self) -> None:
-        return None  # a request has no memory between two batches
+        return None  # as for ``give_up``
+
+    def halt(self) -> list[Output]:
+        return []  # a batch is complete within its step
+
+    def give_up(self) -> None:
+        pass  # a request has no memory between two batches
 
     def pause(self, is_paused: bool) -> None:
         pass  # one batch at a time is the least that can run
@@ -146,6 +160,7 @@ class EmbeddingRunner:
         return RunnerFigures(
             num_running=len(self._batch),
             num_waiting=self._queue.num_requests,
+            num_background=self._queue.num_requests if self._is_background else 0,
             prompt_tokens=self._num_tokens,
         )
 
@@ -167,9 +182,10 @@ class EmbeddingRunner:
         return limit
 
 
-def _output(key: RequestKey, vectors: Sequence[np.ndarray]) -> Output:
-    matrix = np.stack(vectors).astype("<f4")  # [N, D]
+def _output(request: EmbedRequest) -> Output:
+    pipe_id, uid = request.key
+    matrix = np.stack(request.vectors).astype("<f4")  # [N, D]
     if not np.isfinite(matrix).all():
-        failed = Failed(key.uid, "internal", "the model's vectors are not finite")
-        return Output(key.pipe_id, failed)
-    return Output(key.pipe_id, Embedded(key.uid, matrix.shape[1], matrix.tobytes()))
+        return Output(pipe_id, Failed(uid, "internal", "the model's vectors are not finite"))
+    embedded = Embedded(uid, matrix.shape[1], matrix.tobytes(), request.timing)
+    return Output(pipe_id, embedded)

@@ -28,12 +28,15 @@ class MemoryBudget:
     """Bytes of KV cache, shared by all models of the engine.
 
     ``evictors`` release at least the given number of bytes from caches, if they hold so much;
-    they are called when a claim does not fit, and when the total becomes smaller.
+    they are called when a claim does not fit, and when the total becomes smaller. ``yielding``
+    are requests in the background: they give up memory, as long as bytes are missing, for
+    claims that take it from them, and when the total becomes smaller.
     """
 
     def __init__(self, total: int = 0):
         self.total = total
         self.evictors: list[Callable[[int], None]] = []
+        self.yielding: list[Callable[[Callable[[], int]], None]] = []
         self._claims: dict[object, int] = {}
 
     @property
@@ -53,9 +56,7 @@ class MemoryBudget:
     def resize(self, total: int) -> None:
         """Set the total. What is claimed stays valid; only caches are evicted for it."""
         self.total = total
-        for evict in self.evictors:
-            if (missing := self.claimed - self.total) > 0:
-                evict(missing)
+        self._release(lambda: self.claimed - self.total, displaces=True)
 
     def claimed_by(self, owner: object) -> int:
         """The bytes of ``owner``."""
@@ -65,22 +66,34 @@ class MemoryBudget:
         """Forget ``owner``, which holds no memory any more."""
         self._claims.pop(owner, None)
 
-    def claim(self, owner: object, size: int, *, evicts: bool = True) -> bool:
+    def claim(
+        self, owner: object, size: int, *, evicts: bool = True, displaces: bool = False
+    ) -> bool:
         """Set the bytes of ``owner`` to ``size``; False, and no change, if they do not fit.
 
-        A claim that does not grow always fits.
+        A claim that does not grow always fits. If it ``evicts``, it makes caches smaller; if
+        it ``displaces`` as well, it takes the memory of requests in the background.
         """
         if size <= self._claims.get(owner, 0):
             self._claims[owner] = size
             return True
         if evicts:
-            for evict in self.evictors:
-                if (missing := self._others(owner) + size - self.total) > 0:
-                    evict(missing)
+            self._release(lambda: self._others(owner) + size - self.total, displaces=displaces)
         if self._others(owner) + size > self.total:
             return False
         self._claims[owner] = size
         return True
+
+    def _release(self, missing: Callable[[], int], *, displaces: bool) -> None:
+        def after_eviction() -> int:
+            for evict in self.evictors:
+                if (size := missing()) > 0:
+                    evict(size)
+            return missing()
+
+        if after_eviction() > 0 and displaces:
+            for give_up in self.yielding:
+                give_up(after_eviction)  # rows that are given up become cached prefixes
 
     def _others(self, owner: object) -> int:
         return sum(size for holder, size in self._claims.items() if holder is not owner)

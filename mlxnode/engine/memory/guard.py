@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import mlx.core as mx
 
 from mlxnode import footprint
 from mlxnode.engine.memory.pressure import Pressure, Stage
-from mlxnode.engine.work import Output, Runner, in_units
+from mlxnode.engine.work import Output, RequestKey, Youngest, in_units
 from mlxnode.messages.data import Failed
 
 log = logging.getLogger("mlxnode.engine")
@@ -28,6 +29,19 @@ class MemoryMeter:
         """The larger of MLX's buffers, freed ones included, and the growth of the process."""
         buffers = mx.get_active_memory() + mx.get_cache_memory()
         return max(buffers, footprint.footprint() - self._libraries)
+
+
+class Relieved(Protocol):
+    """The requests of one model, which the guard makes smaller."""
+
+    @property
+    def youngest(self) -> Youngest | None: ...
+
+    def pause(self, is_paused: bool) -> None: ...
+
+    def drop_caches(self) -> None: ...
+
+    def abort(self, key: RequestKey) -> None: ...
 
 
 class MemoryGuard:
@@ -58,7 +72,7 @@ class MemoryGuard:
     def stage(self) -> Stage:
         return self._pressure.stage
 
-    def check(self, runners: Sequence[Runner]) -> list[Output]:
+    def check(self, runners: Sequence[Relieved]) -> list[Output]:
         """Relieve the memory if that is necessary; returns the errors of aborted requests."""
         now = self._clock()
         if now < self._check_at:
@@ -82,13 +96,11 @@ class MemoryGuard:
             self._release()
         return self._abort_youngest(runners, used) if stage is Stage.ABORTING else []
 
-    def _abort_youngest(self, runners: Sequence[Runner], used: int) -> list[Output]:
-        candidates = [
-            (*youngest, runner) for runner in runners if (youngest := runner.youngest)
-        ]
+    def _abort_youngest(self, runners: Sequence[Relieved], used: int) -> list[Output]:
+        candidates = [(youngest, runner) for runner in runners if (youngest := runner.youngest)]
         if not candidates:
             return []
-        _, key, runner = max(candidates, key=lambda candidate: candidate[0])
+        (_, _, key), runner = max(candidates, key=lambda candidate: candidate[0])
         runner.abort(key)
         text = (
             f"the node is short of memory: {in_units(used)} of "

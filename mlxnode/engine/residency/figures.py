@@ -1,40 +1,43 @@
 """The figures of the known models. Their tokens are counted over unloads and loads."""
 
 import time
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter, defaultdict
 
 import msgspec
 
 from mlxnode.engine.residency.known import KnownModel, LoadedRunner, WeightsKey
 from mlxnode.figures import ModelFigures, RunnerFigures
 
-
-@dataclass
-class _Tokens:
-    prompt: int = 0
-    cached: int = 0
-    generated: int = 0
+# What is counted since the start. The rest of the figures is about now.
+_COUNTED = (
+    "prompt_tokens",
+    "cached_tokens",
+    "generated_tokens",
+    "steps",
+    "step_rows",
+    "drafted_tokens",
+    "accepted_tokens",
+)
 
 
 class TokensOfModels:
     """What runners that are gone have done, by their weights: a count never goes down."""
 
     def __init__(self) -> None:
-        self._done: defaultdict[WeightsKey, _Tokens] = defaultdict(_Tokens)
+        self._done: defaultdict[WeightsKey, Counter[str]] = defaultdict(Counter)
 
     def keep(self, loaded: LoadedRunner) -> None:
         """Add what ``loaded`` has done; it leaves."""
-        work, done = loaded.runner.figures(), self._done[loaded.key]
-        done.prompt += work.prompt_tokens
-        done.cached += work.cached_tokens
-        done.generated += work.generated_tokens
+        self._done[loaded.key] = self._all_of(loaded.key, loaded.runner.figures())
+
+    def _all_of(self, key: WeightsKey, work: RunnerFigures) -> Counter[str]:
+        done = self._done[key]
+        return Counter({name: done[name] + getattr(work, name) for name in _COUNTED})
 
     def figures_of(
         self, model: KnownModel, loaded: LoadedRunner | None, weight_bytes: int
     ) -> ModelFigures:
         """The figures of ``model``; ``loaded`` is the runner with its weights, if any."""
-        done = self._done[model.key]
         work = RunnerFigures() if loaded is None else loaded.runner.figures()
         return ModelFigures(
             id=model.id,
@@ -42,9 +45,7 @@ class TokensOfModels:
             work=msgspec.structs.replace(
                 work,
                 num_waiting=work.num_waiting + len(model.waiting),
-                prompt_tokens=work.prompt_tokens + done.prompt,
-                cached_tokens=work.cached_tokens + done.cached,
-                generated_tokens=work.generated_tokens + done.generated,
+                **self._all_of(model.key, work),
             ),
             state=model.state,
             is_pinned=model.is_pinned,

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mlxnode.engine.lanes import Lanes
 from mlxnode.engine.residency.waiting import WaitingForModel
-from mlxnode.engine.work import RequestKey, Runner
+from mlxnode.engine.work import RequestKey
 from mlxnode.figures import ModelState
 from mlxnode.models.fit import MemoryNeeds
 from mlxnode.models.served import ServedModel
 
 RETRY_AFTER = 60.0  # seconds after a failed load, a request tries it again
+# Seconds without requests in the foreground, until a load that only the background waits for
+# may unload a model: long enough that a conversation does not find its model gone.
+BACKGROUND_IDLE = 60.0
 
 # What decides nothing in how a model is loaded.
 _AT_RUN_TIME: dict[str, Any] = {
@@ -65,7 +69,7 @@ class LoadedRunner:
     """
 
     key: WeightsKey
-    runner: Runner
+    runner: Lanes
     weights: dict[int, int] = field(repr=False)
     context_length: int  # of the longest model
     activations: int = 0
@@ -78,8 +82,18 @@ class LoadedRunner:
 
     @property
     def is_busy(self) -> bool:
+        """True if requests in its foreground have not ended: the others can be given back."""
+        return any(model.requests - model.background for model in self.models)
+
+    @property
+    def is_in_use(self) -> bool:
         """True if requests of it have not ended."""
         return any(model.requests for model in self.models)
+
+    @property
+    def gives_back(self) -> bool:
+        """True if it makes room for another model."""
+        return self.is_leaving or self.is_closed
 
     @property
     def is_going(self) -> bool:
@@ -92,8 +106,13 @@ class LoadedRunner:
 
     @property
     def used_at(self) -> float:
-        """When a request came last, on the clock of the residency."""
+        """When a request in the foreground came last, on the clock of the residency."""
         return max((model.used_at for model in self.models), default=0.0)
+
+    def is_free_at(self, now: float) -> bool:
+        """True if a load that only the background waits for may take its memory."""
+        last = max((model.foreground_at for model in self.models), default=0.0)
+        return not self.is_pinned and not self.is_in_use and now - last >= BACKGROUND_IDLE
 
 
 @dataclass(eq=False)
@@ -112,7 +131,10 @@ class KnownModel:
     ended_at: float | None = None  # the last request
     failure: str | None = None  # why it could not be loaded
     retry_at: float = math.inf  # when a request may try a failed model again
+    foreground_at: float = field(default_factory=time.monotonic)  # used there, or loaded
+    postponed_until: float = 0.0  # a load that only the background waits for
     requests: set[RequestKey] = field(default_factory=set)
+    background: set[RequestKey] = field(default_factory=set)  # of these
     waiting: WaitingForModel = field(default_factory=WaitingForModel)
     loads: set[RequestKey] = field(default_factory=set)  # ``Load`` messages without answer
     unloads: set[RequestKey] = field(default_factory=set)  # ``Unload`` messages
@@ -135,6 +157,16 @@ class KnownModel:
     def is_asked_for(self) -> bool:
         """True if it is to be loaded."""
         return bool(self.is_wanted or self.loads or self.waiting)
+
+    @property
+    def is_for_background(self) -> bool:
+        """True if nobody waits for its load but requests in the background."""
+        is_asked = bool(self.is_wanted or self.loads)
+        return not is_asked and self.waiting.num_background == len(self.waiting) > 0
+
+    def is_postponed(self, now: float) -> bool:
+        """True if its load is tried again later."""
+        return self.is_for_background and now < self.postponed_until
 
     @property
     def may_displace(self) -> bool:
@@ -160,6 +192,8 @@ class KnownModel:
         """When it is unloaded unless it is used, or is tried again; infinity: never."""
         if self.failure is not None:
             return self.retry_at
+        if self.is_postponed(time.monotonic()):
+            return self.postponed_until
         is_idle = self.state == "loaded" and not self.requests and not self.is_asked_for
         if is_idle and not self.is_pinned and self.served.idle_unload is not None:
             return self.last_at + self.served.idle_unload

@@ -1,6 +1,7 @@
 """Loads one model: makes room for it, then reads it in pieces."""
 
 import logging
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 
@@ -22,7 +23,10 @@ log = logging.getLogger("mlxnode.engine")
 
 
 class NotNow(Exception):
-    """A model that nobody waits for does not fit beside the others; alone, it would."""
+    """A model does not fit beside the others; alone, it would.
+
+    Nobody waits for it, or only requests in the background do.
+    """
 
 
 class ModelLoading:
@@ -165,11 +169,17 @@ class ModelLoading:
             raise ModelError(requirement.text(free, present))
         if not self.model.may_displace:
             raise NotNow(requirement.text(self._memory.free(loaded)))
+        if self.model.is_for_background:
+            now = time.monotonic()
+            order = [each for each in order if each.is_free_at(now)]
+            if (going := fewest_to_unload(order, fits_without)) is None:
+                raise NotNow(requirement.text(self._memory.free(loaded)))
+            return going, ()
         idle = [each for each in order if not each.is_busy]
         if (going := fewest_to_unload(idle, fits_without)) is not None:
             return going, ()
         going = fewest_to_unload(order, lambda those: fits_without(those, drained=True)) or []
-        return going, [each for each in loaded if each not in going and each.is_busy]
+        return going, [each for each in loaded if each not in going and each.is_in_use]
 
     def _make_go(self, going: Sequence[LoadedRunner], closed: Sequence[LoadedRunner]) -> None:
         for loaded in self._memory.loaded:

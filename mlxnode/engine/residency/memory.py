@@ -119,6 +119,11 @@ class ModelMemory:
             counted |= new
         return own
 
+    @property
+    def has_foreground(self) -> bool:
+        """True if requests in the foreground are computed now."""
+        return any(loaded.runner.foreground.has_work for loaded in self.loaded)
+
     def find(self, key: WeightsKey) -> LoadedRunner | None:
         """The runner with these weights, if it is loaded."""
         return next((loaded for loaded in self.loaded if loaded.key == key), None)

@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.decode.grammar import GrammarCompiler
+from mlxnode.engine.decode.parts import TextParts
 from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.decode.trial import try_batch_in_pieces
 from mlxnode.engine.embedding.encoders import open_encoder
@@ -20,9 +21,9 @@ from mlxnode.engine.embedding.runner import EmbeddingRunner
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.kvcache.disk import PrefixStore
 from mlxnode.engine.kvcache.origin import fingerprint, origin_of
+from mlxnode.engine.lanes import Lanes
 from mlxnode.engine.loader import open_in_pieces
 from mlxnode.engine.loader.bases import BaseWeights
-from mlxnode.engine.work import Runner
 from mlxnode.kernels.backend import Kernels
 from mlxnode.models.cache_folder import cache_folder
 from mlxnode.models.served import ServedModel
@@ -36,7 +37,7 @@ _MAX_SLICE = 512 * 2**20
 class NewRunner(NamedTuple):
     """A runner, and the arrays of its weights."""
 
-    runner: Runner
+    runner: Lanes
     arrays: list[mx.array]
 
 
@@ -66,8 +67,9 @@ def load_in_pieces(
     yield from try_batch_in_pieces(opened, config, make_compiler, kernels)
     yield
     store = _prefix_store(model, config)
-    runner = TextRunner(opened, config, budget, make_compiler, kernels, store)
-    return NewRunner(runner, arrays)
+    parts = TextParts(opened, config, budget, make_compiler, kernels, store)
+    lanes = Lanes(TextRunner(parts), TextRunner(parts, is_background=True))
+    return NewRunner(lanes, arrays)
 
 
 def _load_encoder(
@@ -77,7 +79,8 @@ def _load_encoder(
     yield
     arrays = _arrays_of(encoder.parameters())
     yield from evaluate_in_slices(arrays, in_turn=_is_made(model))
-    return NewRunner(EmbeddingRunner.load(model, config, kernels, encoder), arrays)
+    runner = EmbeddingRunner.load(model, config, kernels, encoder)
+    return NewRunner(Lanes(runner, runner.behind()), arrays)
 
 
 def _is_made(model: ServedModel) -> bool:

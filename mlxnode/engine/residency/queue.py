@@ -1,6 +1,7 @@
 """The models that are to be loaded, one after the other, in the order of asking."""
 
 import logging
+import time
 from collections.abc import Callable
 
 from mlxnode.config.tables import EngineConfig
@@ -12,6 +13,10 @@ from mlxnode.errors import panics_caught, reason_of
 from mlxnode.kernels.backend import BackendError, Kernels
 
 log = logging.getLogger("mlxnode.engine")
+
+
+# Seconds after which a load that only the background waits for looks for room again.
+POSTPONED = 5.0
 
 
 class LoadQueue:
@@ -64,6 +69,8 @@ class LoadQueue:
         loading = self._loading = self._loading or self._next()
         if loading is None or (loading.is_waiting and not loading.is_stale):
             return False
+        if loading.model.is_for_background and self._is_foreground_alone:
+            return False
         self._transitions.host.begin_piece()
         match self._advance(loading):
             case LoadedRunner() as loaded:
@@ -90,7 +97,12 @@ class LoadQueue:
 
     def _next(self) -> ModelLoading | None:
         self._models = [model for model in self._models if model.is_asked_for]
-        for model in list(self._models):
+        now = time.monotonic()
+        for model in sorted(self._models, key=lambda model: model.is_for_background):
+            if model.is_postponed(now):
+                continue
+            if model.is_for_background and self._memory.has_foreground:
+                break
             loaded = self._memory.find(model.key)
             if loaded is not None and loaded.is_going:
                 continue  # it is loaded again when it has left
@@ -103,6 +115,15 @@ class LoadQueue:
                 model, self._catalog, self._memory, self._config, self._kernels, self._say
             )
         return None
+
+    @property
+    def _is_foreground_alone(self) -> bool:
+        """True if a load for the background waits: it would take time from the foreground.
+
+        It goes on if another load waits for its end.
+        """
+        is_awaited = any(not model.is_for_background for model in self._models)
+        return self._memory.has_foreground and not is_awaited
 
     def _can_share(self, model: KnownModel, loaded: LoadedRunner) -> bool:
         """True if both have the same kind of KV caches; otherwise, the load says why not."""
@@ -118,6 +139,11 @@ class LoadQueue:
         self._give_up()
 
     def _postpone(self, model: KnownModel, reason: str) -> None:
+        if model.is_for_background:
+            model.postponed_until = time.monotonic() + POSTPONED
+            self._models.append(model)
+            self._give_up()
+            return
         self._say(f"{model.id} is loaded when it is asked for: beside the others, it {reason}")
         model.is_wanted = False
         self._give_up()

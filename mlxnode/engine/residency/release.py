@@ -3,7 +3,7 @@
 import mlx.core as mx
 
 from mlxnode.engine import cpu
-from mlxnode.engine.work import Runner
+from mlxnode.engine.lanes import Lanes
 from mlxnode.process import garbage
 
 
@@ -13,7 +13,7 @@ def release_memory() -> None:
     mx.clear_cache()
 
 
-def end_runner(runner: Runner) -> None:
+def end_runner(runner: Lanes) -> None:
     """Close ``runner``, which the caller has forgotten but for its argument.
 
     ``collect`` follows, once no name is left.

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.kvcache.origin import remove_stale
+from mlxnode.engine.lanes import Lanes
 from mlxnode.engine.residency.catalog import Catalog
 from mlxnode.engine.residency.known import KnownModel
 from mlxnode.engine.residency.memory import ModelMemory
 from mlxnode.engine.residency.queue import LoadQueue
 from mlxnode.engine.residency.transitions import Host, Transitions
 from mlxnode.engine.residency.waiting import Work
-from mlxnode.engine.work import CANNOT_SERVE, RequestKey, Runner
+from mlxnode.engine.work import CANNOT_SERVE, RequestKey
 from mlxnode.figures import ModelFigures
 from mlxnode.kernels.backend import Kernels
 from mlxnode.messages.data import Done, Failed, Load, ModelStates, Unload
@@ -44,7 +45,7 @@ class Residency:
     # --- what is there --------------------------------------------------------------
 
     @property
-    def runners(self) -> list[Runner]:
+    def runners(self) -> list[Lanes]:
         """The runners that are loaded now."""
         return [loaded.runner for loaded in self.memory.loaded]
 
@@ -102,10 +103,13 @@ class Residency:
 
     # --- requests -------------------------------------------------------------------
 
-    def begin(self, model: KnownModel, key: RequestKey) -> None:
+    def begin(self, model: KnownModel, key: RequestKey, is_background: bool = False) -> None:
         """A request of a loaded model begins."""
         model.requests.add(key)
-        model.used_at = time.monotonic()
+        if is_background:
+            model.background.add(key)
+        else:
+            model.used_at = model.foreground_at = time.monotonic()
 
     def end(self, model: KnownModel, key: RequestKey) -> None:
         """A request has ended in any way, also one that waits for its model."""
@@ -113,20 +117,25 @@ class Residency:
             return
         model.requests.discard(key)
         model.ended_at = time.monotonic()
+        if key not in model.background:
+            model.foreground_at = model.ended_at
+        model.background.discard(key)
         self._queue.note_change()
 
     def wait(self, model: KnownModel, key: RequestKey, message: Work) -> Failed | None:
         """A request waits until ``model`` is loaded; returns why it does not."""
         if model.failure is not None and not model.loads:
             return Failed(key.uid, "model", model.failure)
-        if model.waiting.is_full_for(message.key, self._config.max_queue_size):
+        size, is_background = self._config.max_queue_size, message.background
+        if model.waiting.is_full_for(message.key, size, is_background=is_background):
             reason = (
                 f"{len(model.waiting)} requests are already waiting until it is loaded, "
                 "and this client has its share of them (engine.max_queue_size); try again later"
             )
             return Failed(key.uid, "overloaded", reason)
         model.waiting.add(key, message)
-        model.used_at = time.monotonic()
+        if not message.background:
+            model.used_at = time.monotonic()
         self._ask(model)
         self._transitions.tell()
         return None
@@ -196,6 +205,7 @@ class Residency:
     def advance(self) -> bool:
         """Do one piece of work; False if there is none before the next message or step."""
         self._look_at_clock()
+        self._give_back()
         did = self._unload_one() or self._queue.load_piece()
         self._transitions.tell()
         return did
@@ -214,6 +224,14 @@ class Residency:
             else:
                 log.info("%s had no request for %.0f s", model.id, now - model.last_at)
                 model.is_leaving = True
+
+    def _give_back(self) -> None:
+        """Nobody who waits for a load or an unload waits for the background of a model."""
+        for model in self._catalog:
+            loaded = model.loaded
+            if model.background and loaded and (model.is_leaving or loaded.gives_back):
+                for key in list(model.background):
+                    self._host.give_back(key)
 
     def _unload_one(self) -> bool:
         for model in self._catalog:

@@ -25,6 +25,10 @@ class Host(Protocol):
         """Run this request, which has waited: its model is loaded."""
         ...
 
+    def give_back(self, key: RequestKey) -> None:
+        """End this request, which is in the background: its model makes room."""
+        ...
+
     def answer(self, pipe_id: int, message: Done | Failed) -> None:
         """Send the last message of a uid; a request that waited has ended."""
         ...
@@ -113,7 +117,7 @@ class Transitions:
         model.loaded, model.failure = loaded, None
         model.is_wanted = model.is_leaving = False
         model.num_loads += 1
-        model.used_at = time.monotonic()
+        model.used_at = model.foreground_at = time.monotonic()
         self.host.report(Loaded(model.id))
         self.answer_all(model.loads, None)
         self.run_waiting(model)

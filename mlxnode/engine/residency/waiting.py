@@ -14,7 +14,8 @@ class WaitingForModel:
 
     def __init__(self) -> None:
         self._requests: dict[RequestKey, Work] = {}
-        self._per_key: Counter[str] = Counter()
+        self._per_key: Counter[tuple[bool, str]] = Counter()  # in the background, and the key
+        self._num_in: Counter[bool] = Counter()  # in the foreground, in the background
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -22,25 +23,34 @@ class WaitingForModel:
     def __iter__(self) -> Iterator[RequestKey]:
         return iter(self._requests)
 
-    def is_full_for(self, key: str, size: int) -> bool:
+    @property
+    def num_background(self) -> int:
+        """Those of them that are in the background."""
+        return self._num_in[True]
+
+    def is_full_for(self, key: str, size: int, *, is_background: bool = False) -> bool:
         """True if ``key`` has its share of ``size`` places.
 
-        Who waits with less than an even share finds a place beyond the size.
+        Who waits with less than an even share finds a place beyond the size. The background
+        has places of its own.
         """
-        num_keys = len(self._per_key) + (key not in self._per_key)
-        return len(self) >= size and self._per_key[key] >= size // num_keys
+        side, line = is_background, (is_background, key)
+        num_keys = sum(each[0] == side for each in self._per_key) + (line not in self._per_key)
+        return self._num_in[side] >= size and self._per_key[line] >= size // num_keys
 
     def add(self, key: RequestKey, message: Work) -> None:
         """One more request waits."""
         self._requests[key] = message
-        self._per_key[message.key] += 1
+        self._per_key[message.background, message.key] += 1
+        self._num_in[message.background] += 1
 
     def remove(self, key: RequestKey) -> bool:
         """The request waits no more; False if it did not wait."""
         message = self._requests.pop(key, None)
         if message is None:
             return False
-        self._per_key[message.key] -= 1
+        self._per_key[message.background, message.key] -= 1
+        self._num_in[message.background] -= 1
         self._per_key += Counter()  # keys without requests are forgotten
         return True
 
@@ -48,4 +58,5 @@ class WaitingForModel:
         """The requests; none waits any more."""
         taken, self._requests = self._requests, {}
         self._per_key.clear()
+        self._num_in.clear()
         return taken

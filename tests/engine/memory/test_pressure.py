@@ -8,7 +8,7 @@ from support.simulation import Device
 
 from mlxnode.engine.memory.guard import INTERVAL, MemoryGuard
 from mlxnode.engine.memory.pressure import CALM, HIGH, LOW, PATIENCE, Pressure, Stage
-from mlxnode.engine.work import RequestKey, in_units
+from mlxnode.engine.work import RequestKey, Youngest, in_units
 
 LIMIT = 1000
 
@@ -28,7 +28,7 @@ class FakeRunner:
     def youngest(self):
         if not self.arrivals:
             return None
-        return self.arrivals[-1], RequestKey(1, int(self.arrivals[-1]))
+        return Youngest(False, self.arrivals[-1], RequestKey(1, int(self.arrivals[-1])))
 
     def pause(self, is_paused: bool) -> None:
         self.is_paused = is_paused
