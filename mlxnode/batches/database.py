@@ -8,9 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlxnode.config.tables import BatchesConfig
-from mlxnode.errors import UsageError
-from mlxnode.process.usage_file import state_folder
+from mlxnode.process.batch_process import batches_folder as batches_folder
 
 _FILE, _LOCK = "batches.sqlite", "store.lock"
 _VERSION = 1  # of the tables
@@ -70,20 +68,6 @@ CREATE TABLE results (
     PRIMARY KEY (batch, line)
 );
 """
-
-
-def batches_folder(config: BatchesConfig) -> Path:
-    """The folder of files and batches: as configured, else in mlxnode's state folder.
-
-    Raises:
-        UsageError: the user has no home folder.
-    """
-    try:
-        if config.folder is not None:
-            return Path(config.folder).expanduser()
-        return state_folder() / "batches"
-    except RuntimeError as error:
-        raise UsageError(f"server.batches.folder: {error}") from error
 
 
 class Database:

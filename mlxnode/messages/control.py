@@ -250,4 +250,5 @@ class Cleared(Message, frozen=True):
 
 _Life = Pong | Progress | Ready | Loaded | LoadFailed | Connected | Fatal
 _Steps = StepFailed | Cleared
-ChildToSupervisor = _Life | _Steps | Reserve | Used | Settle | Usage | Busy | Cancel | Wake
+Booking = Reserve | Used | Settle | Usage  # what requests cost
+ChildToSupervisor = _Life | _Steps | Booking | Busy | Cancel | Wake

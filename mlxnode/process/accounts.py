@@ -1,7 +1,8 @@
 """What requests cost: against the rate limits, and in the usage of the keys."""
 
+from mlxnode.config.file import LoadedConfig
 from mlxnode.config.tables import NodeConfig
-from mlxnode.messages.control import Reserve, Settle, Usage, Used
+from mlxnode.messages.control import Booking, Reserve, Settle, Usage, Used
 from mlxnode.process.child import Child
 from mlxnode.process.ledger import Ledger
 from mlxnode.process.traffic import Traffic
@@ -24,7 +25,7 @@ class Accounts:
         """Write the usage that is not written yet."""
         self._usage.close()
 
-    def take(self, worker: Child, message: Reserve | Used | Settle | Usage) -> None:
+    def take(self, worker: Child, message: Booking) -> None:
         """Book ``message``; the worker gets the answer to a ``Reserve``."""
         holder = _holder(worker)
         match message:
@@ -38,6 +39,10 @@ class Accounts:
             case Usage():
                 self._usage.add(message)
                 self.traffic.add(message)
+
+    def replace(self, loaded: LoadedConfig) -> None:
+        """Use the limits of another configuration."""
+        self.ledger.replace(loaded.config.api, {key.id for key in loaded.api_keys})
 
     def forget(self, worker: Child) -> None:
         """Drop the reservations of a worker that has died."""

@@ -67,15 +67,20 @@ class Offer:
         self.failures.replace(self.config.api.models, reload.models.failed, changed)
         self.set_fits(self._fits_of(self.models.models, without=changed))
         access = access_of(reload.loaded)
-        new = {type(access): access, NodeConfig: self.config, list: self.models.models}
+        self.renew(access, self.config, self.models.models)
         for worker in self.workers:
-            worker.arguments = tuple(new.get(type(old), old) for old in worker.arguments)
             worker.send(access)
         self._reloads.append(reload)
         self._is_at_workers = False
         now = time.monotonic()
         self._send(now, [self.engine], self._models_for(self.engine_models))
         self.update(now)
+
+    def renew(self, *arguments: object) -> None:
+        """Give each of ``arguments`` to workers that are started from now on, by its type."""
+        new = {type(argument): argument for argument in arguments}
+        for worker in self.workers:
+            worker.arguments = tuple(new.get(type(old), old) for old in worker.arguments)
 
     def set_fits(self, fits: Fits) -> None:
         """Tell all workers which models fit."""

@@ -38,12 +38,13 @@ class PrivateFolder:
         """Remove the folders of nodes that do not run any more."""
         for folder in self._parent.iterdir():
             found = _NAME.fullmatch(folder.name)
-            if found and not _is_running(int(found[1])):
+            if found and not is_running(int(found[1])):
                 log.info("removing %s, which a killed node has left", folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """True if there is a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Hashable
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -65,6 +66,28 @@ class SleepBlocker:
             log.warning("%s cannot be started: %s", command, error.strerror)
         else:
             log.debug("%s started (pid %d)", command, self._process.pid)
+
+
+class WakeWhileBusy:
+    """Which workers have running requests, and the machine that stays awake for them."""
+
+    def __init__(self, *, is_enabled: bool):
+        self._workers: set[Hashable] = set()
+        self._blocker = SleepBlocker() if is_enabled else None
+
+    def note(self, worker: Hashable, *, is_busy: bool) -> None:
+        """The worker has requests from now on, or none any more."""
+        (self._workers.add if is_busy else self._workers.discard)(worker)
+
+    def update(self, now: float) -> None:
+        """To be called often; ``now`` is the caller's clock."""
+        if self._blocker is not None:
+            self._blocker.update(bool(self._workers), now)
+
+    def release(self) -> None:
+        """Let the machine sleep again."""
+        if self._blocker is not None:
+            self._blocker.release()
 
 
 def _find_command() -> str | None:

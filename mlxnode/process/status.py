@@ -11,6 +11,7 @@ from mlxnode import __version__
 from mlxnode.figures import EngineFigures, NodeFigures, ProcessFigures
 from mlxnode.messages.control import Pong
 from mlxnode.process.accounts import Accounts
+from mlxnode.process.batch_process import BatchProcess
 from mlxnode.process.child import Child
 from mlxnode.process.in_flight import RequestsInFlight
 from mlxnode.process.listener import url_of
@@ -35,12 +36,17 @@ class NodeStatus:
         offer: Offer,
         reload: Callable[[], Future[list[str]]] | None = None,
         accounts: Accounts | None = None,
+        batches: BatchProcess | None = None,
     ):
-        """``reload`` reads the configuration again, for a client of the status socket."""
+        """``reload`` reads the configuration again, for a client of the status socket.
+
+        ``batches`` is a process that exists at times.
+        """
         self._address = url_of(listener).removeprefix("http://")
         self._offer = offer
         self._traffic = Traffic() if accounts is None else accounts.traffic
-        self._children = [offer.engine, *offer.workers]
+        self._always = [offer.engine, *offer.workers]
+        self._batches = batches
         self.requests = RequestsInFlight(offer.workers)
         self._moments = Moments()
         self._engine_figures: EngineFigures | None = None
@@ -70,6 +76,10 @@ class NodeStatus:
             self._engine_figures = None
         if now - self._taken_at >= _INTERVAL:
             self._snapshot = self._take(now, is_draining)
+
+    @property
+    def _children(self) -> list[Child]:
+        return self._always + (self._batches.children if self._batches else [])
 
     def _take(self, now: float, is_draining: bool) -> NodeFigures:
         self._taken_at = now

@@ -41,9 +41,14 @@ _PAUSE = 1.0  # seconds after an accept that failed, while the system has no des
 
 def status_path(port: int) -> Path:
     """The socket of the node that listens on ``port``."""
+    return socket_path(f"{port}.sock")
+
+
+def socket_path(name: str) -> Path:
+    """A socket in a folder of this user's alone, as near to the cache as the system allows."""
     own = f"mlxnode-{os.getuid()}"
     folders = (cache_folder() / "run", _temporary_folder() / own, Path("/tmp") / own)
-    paths = [folder / f"{port}.sock" for folder in folders]
+    paths = [folder / name for folder in folders]
     return next((p for p in paths if len(os.fsencode(p)) <= _MAX_PATH), paths[-1])
 
 
@@ -135,7 +140,7 @@ class StatusSocket:
     def open(self) -> None:
         """Listen. A node serves without the socket as well, so an error is only logged."""
         try:
-            _make_private(self._path.parent)
+            make_private(self._path.parent)
             self._remove_stale()
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._socket.bind(str(self._path))
@@ -276,7 +281,7 @@ def _connect(path: Path) -> socket.socket:
     return client
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make the folder, for this user alone.
 
     Raises:

@@ -15,6 +15,7 @@ from mlxnode.config.tables import NodeConfig
 from mlxnode.errors import StatusError
 from mlxnode.messages.control import (
     Access,
+    Booking,
     Busy,
     Cancel,
     ChildToSupervisor,
@@ -26,15 +27,13 @@ from mlxnode.messages.control import (
     Pong,
     Progress,
     Ready,
-    Reserve,
-    Settle,
     StepFailed,
-    Usage,
-    Used,
+    Wake,
 )
 from mlxnode.models.fit import Weighed
 from mlxnode.models.served import ServedModel
 from mlxnode.process.accounts import Accounts
+from mlxnode.process.batch_process import BatchProcess
 from mlxnode.process.changes import NodeModels
 from mlxnode.process.child import Child, ChildEvent
 from mlxnode.process.crashes import MAX_LOAD_CRASHES, EngineCrashes
@@ -43,10 +42,10 @@ from mlxnode.process.ending import Ending
 from mlxnode.process.fits import FitWeigher
 from mlxnode.process.liveness import Liveness
 from mlxnode.process.offer import Offer
-from mlxnode.process.shared import SharedFolders
+from mlxnode.process.shared import PlaceError, SharedPlaces
 from mlxnode.process.signals import catch_signals, has_terminal
 from mlxnode.process.silence import EngineSilence
-from mlxnode.process.sleep import SleepBlocker
+from mlxnode.process.sleep import WakeWhileBusy
 from mlxnode.process.status import NodeStatus
 from mlxnode.process.watch import ConfigWatch, Reload
 from mlxnode.process.wiring import Wiring
@@ -91,21 +90,19 @@ class Supervisor:
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._watch, self._weigher = watch, weigher
         self._accounts = Accounts(config)
-        self._folders = SharedFolders(config.server)
-        shared = self._folders.for_workers
+        self._places = SharedPlaces(config.server)
         self._crashes = EngineCrashes()
         self._engine = Child("engine", engine_entry, (), self._events.put)
         self._workers = [
             Child(
                 f"worker {i}",
                 worker_entry,
-                (i, listener, config, models, access, shared),
+                (i, listener, config, models, access, self._places.for_workers),
                 self._events.put,
             )
             for i in range(config.server.num_workers)
         ]
-        self._busy: set[Child] = set()  # the workers with running requests
-        self._sleep_blocker = SleepBlocker() if config.server.prevent_sleep else None
+        self._awake = WakeWhileBusy(is_enabled=config.server.prevent_sleep)
         self._has_terminal = has_terminal()  # now: later, the terminal may be closed
         self._offer = Offer(
             config,
@@ -114,7 +111,10 @@ class Supervisor:
             self._workers,
             self._crashes,
         )
-        self._status = NodeStatus(listener, self._offer, watch and watch.ask, self._accounts)
+        self._batches = BatchProcess(config, self._events.put)
+        self._status = NodeStatus(
+            listener, self._offer, watch and watch.ask, self._accounts, self._batches
+        )
         self._wiring, self._was_ready = Wiring(), False
         self._silence = EngineSilence(self._engine, self._workers)
         self._ending = Ending(self._engine, self._workers, config.server.drain_timeout)
@@ -133,22 +133,25 @@ class Supervisor:
             self._weigher.start(lambda model, weighed: self._events.put((model, weighed)))
         self._crashes.record.open()
         try:
-            if self._open_folders():
-                for child in self._children:
-                    self._start(child)
+            self._offer.renew(self._places.open())
+            self._batches.open(self._places.inner_path)
+            for child in self._children:
+                self._start(child)
             while self._exit_code is None:
                 self._handle_next()
                 self._tick(time.monotonic())
+        except PlaceError as error:
+            log.error("%s", error)
+            return 1
         finally:
-            if self._sleep_blocker is not None:
-                self._sleep_blocker.release()
+            self._awake.release()
             self._status.close()
             if self._weigher is not None:
                 self._weigher.close()
             self._kill_all()
             self._accounts.close()
             self._crashes.record.close()
-            self._folders.close()
+            self._places.close()
         return self._exit_code
 
     @property
@@ -168,6 +171,8 @@ class Supervisor:
             self._on_reload(event)
         elif isinstance(event, tuple):
             self._offer.note_fit(*event)
+        elif event.is_current and event.child is self._batches.child:
+            self._batches.take(event.message)
         elif event.is_current:
             self._on_child_event(event.child, event.message)
 
@@ -200,18 +205,12 @@ class Supervisor:
                 self._crashes.take(message)
             case Fatal(text):
                 self._fail(text)
-            case Reserve() | Used() | Settle() | Usage():
+            case _ if isinstance(message, Booking):
                 self._accounts.take(child, message)
+            case Wake():
+                self._batches.wake()
             case Busy(is_busy):
-                (self._busy.add if is_busy else self._busy.discard)(child)
-
-    def _open_folders(self) -> bool:
-        try:
-            self._folders.open()
-        except OSError as error:
-            self._fail(f"server.response_store: {error}")
-            return False
-        return True
+                self._awake.note(child, is_busy=is_busy)
 
     def _start(self, child: Child) -> None:
         if child is self._engine:
@@ -244,15 +243,15 @@ class Supervisor:
             return
         log.info("%s: draining", number.name)
         self._listener.close()
+        self._batches.end()
         self._ending.begin()
         self._end_engine_after_workers()
 
     def _on_death(self, child: Child) -> None:
         how = child.reap()
-        self._busy.discard(child)
+        self._awake.note(child, is_busy=False)
         self._wiring.drop(child)
-        if child is not self._engine:
-            self._accounts.forget(child)
+        self._accounts.forget(child)
         if self._ending.has_begun:
             log.debug("%s", how)
             self._end_engine_after_workers()
@@ -294,8 +293,7 @@ class Supervisor:
         if self._ending.has_begun:
             reload.refuse(StatusError("the node is ending"))
             return
-        keys = {key.id for key in reload.loaded.api_keys}
-        self._accounts.ledger.replace(reload.loaded.config.api, keys)
+        self._accounts.replace(reload.loaded)
         self._offer.replace(reload)
         self._weigh()
 
@@ -333,8 +331,7 @@ class Supervisor:
     # --- time -----------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
-        if self._sleep_blocker is not None:
-            self._sleep_blocker.update(bool(self._busy), now)
+        self._awake.update(now)
         self._status.update(now, is_draining=self._ending.has_begun)
         self._silence.update(now)
         self._offer.update(now)
@@ -342,9 +339,11 @@ class Supervisor:
             if child.restart_at is not None and now >= child.restart_at:
                 self._start(child)
         self._liveness.update(now)
+        self._batches.update(now)
         self._ending.update(now)
 
     def _kill_all(self) -> None:
+        self._batches.kill()
         for child in self._children:
             child.kill()
             child.reap()

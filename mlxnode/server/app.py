@@ -14,6 +14,8 @@ from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 
 from mlxnode import fair_threads
+from mlxnode.config.keys import ApiKey
+from mlxnode.process.inner_socket import KEY_HEADER
 from mlxnode.server.errors import (
     SHUTTING_DOWN,
     ApiError,
@@ -22,7 +24,7 @@ from mlxnode.server.errors import (
     Unavailable,
     from_exception,
 )
-from mlxnode.server.http.acceptor import is_mistaken, is_surplus
+from mlxnode.server.http.acceptor import is_inner, is_mistaken, is_surplus
 from mlxnode.server.http.accounting import account_of
 from mlxnode.server.http.auth import ANONYMOUS, sent_keys
 from mlxnode.server.http.body_limit import limit_of
@@ -149,9 +151,7 @@ def _admit(request: Request) -> None:
         request.ctx.headers = {}
     if context.is_draining:
         raise Unavailable(SHUTTING_DOWN)
-    sent = sent_keys(request.headers)
-    if context.hosts is not None and context.keyring.authenticate(sent) is ANONYMOUS:
-        context.hosts.check(request.headers.getall("host", []), request.raw_url)
+    _check_host(request)
     # Whoever asks whether the node is alive gets an answer, however many connections it has.
     is_public = request.route is not None and getattr(request.route.ctx, "public", False)
     if is_surplus(request) and not is_public:
@@ -164,13 +164,34 @@ def _admit(request: Request) -> None:
             for_admin = not context.keyring.is_open
         elif getattr(request.route.ctx, "any_key", False):
             for_admin = None
-        key = context.keyring.authenticate(sent, for_admin=for_admin)
+        key = _key_of(request, for_admin=for_admin)
         request.ctx.api_key, request.ctx.key_id = key, key.id
-        fair_threads.client.set(key.id)
+        fair_threads.client.set(f"batches of {key.id}" if is_inner(request) else key.id)
         request.ctx.registry = context.registry.restricted_to(key.models)
     if request.route is not None and request.method == "POST":  # other bodies are not read
         _admit_body(request)
     request.ctx.is_admitted = True
+
+
+def _check_host(request: Request) -> None:
+    """Raises Forbidden if a browser may have been led here, where no key is required."""
+    context = context_of(request)
+    if context.hosts is None or is_inner(request):
+        return
+    if context.keyring.authenticate(sent_keys(request.headers)) is ANONYMOUS:
+        context.hosts.check(request.headers.getall("host", []), request.raw_url)
+
+
+def _key_of(request: Request, *, for_admin: bool) -> ApiKey:
+    """The key that ``request`` sends; on the inner socket, the one that it names.
+
+    Raises:
+        ApiError: there is no such key, or it is for other routes.
+    """
+    keyring = context_of(request).keyring
+    if is_inner(request) and not for_admin:
+        return keyring.known(request.headers.get(KEY_HEADER, ""))
+    return keyring.authenticate(sent_keys(request.headers), for_admin=for_admin)
 
 
 def _admit_body(request: Request) -> None:

@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Sequence
 
 from sanic.server import AsyncioServer
 
 from mlxnode.config.file import parse_address
 from mlxnode.process.descriptors import descriptor_limit, num_open_descriptors
+from mlxnode.process.inner_socket import max_in_flight
 from mlxnode.server.app import build_app
 from mlxnode.server.errors import SHUTTING_DOWN, Unavailable
-from mlxnode.server.http.acceptor import SURPLUS, Acceptor
+from mlxnode.server.http.acceptor import SURPLUS, Acceptor, Connection
 from mlxnode.server.http.context import WorkerContext
 from mlxnode.server.http.hosts import Hosts, own_names
+from mlxnode.server.http.tls import Tls
 
 logger = logging.getLogger("mlxnode.server")
 
@@ -24,16 +27,23 @@ _CUT_TIMEOUT = 0.5  # seconds that a client has to take the end of its answer
 class Serving:
     """Serves HTTP until it has drained."""
 
-    def __init__(self, context: WorkerContext, acceptor: Acceptor):
+    def __init__(self, context: WorkerContext, acceptors: Sequence[Acceptor]):
         self._context = context
-        self._acceptor = acceptor
+        self._acceptors = acceptors
         self._accepts = False
 
     @classmethod
     async def start(
-        cls, name: str, listener: socket.socket, context: WorkerContext
+        cls,
+        name: str,
+        listener: socket.socket,
+        context: WorkerContext,
+        inner: socket.socket | None = None,
     ) -> "Serving":
-        """Prepare the application for connections on ``listener``."""
+        """Prepare the application for connections on ``listener``, and on ``inner``.
+
+        ``inner`` is the inner socket, whose connections are the node's own.
+        """
         api = context.config.api
         if not api.require_auth:
             own = await asyncio.to_thread(own_names)
@@ -43,21 +53,32 @@ class Serving:
         # It finishes the routes, and never creates its own server.
         await AsyncioServer(app, asyncio.get_running_loop(), None, set()).startup()
         server = context.config.server
-        limit = connection_limit(server.max_connections)
+        own_limit = 0 if inner is None else max_in_flight(context.config.engine)
+        limit = connection_limit(server.max_connections, own_limit)
         most = server.max_connections_per_address
-        return cls(context, Acceptor(app, listener, limit, context.tls, most))
+        acceptors = [Acceptor(app, listener, limit, context.tls, most)]
+        if inner is not None:
+            plain = Tls(None)
+            acceptors.append(Acceptor(app, inner, own_limit, plain, own_limit, is_inner=True))
+        return cls(context, acceptors)
+
+    @property
+    def _connections(self) -> list[Connection]:
+        return [one for acceptor in self._acceptors for one in acceptor.connections]
 
     def accept(self) -> None:
         """Accept connections from now on, unless it does so already or has to refuse."""
         if not self._accepts:
             self._accepts = True
-            self._acceptor.start()
+            for acceptor in self._acceptors:
+                acceptor.start()
 
     def refuse(self) -> None:
         """Accept no connection and no request from now on."""
         self._context.is_draining = True
         self._context.figures.close()
-        self._acceptor.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
 
     async def drain(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for the requests that run. ``refuse`` comes first.
@@ -72,10 +93,10 @@ class Serving:
             preparation.cancel()
         if await self._is_idle_within(_CUT_TIMEOUT):
             return
-        for connection in list(self._acceptor.connections):
+        for connection in self._connections:
             connection.cut(Unavailable(SHUTTING_DOWN))
         await self._is_idle_within(_CUT_TIMEOUT)
-        for connection in list(self._acceptor.connections):
+        for connection in self._connections:
             connection.abort()
 
     async def _is_idle_within(self, timeout: float) -> bool:
@@ -93,15 +114,18 @@ class Serving:
 
         Returns the number of connections that are left.
         """
-        for connection in list(self._acceptor.connections):
+        for connection in self._connections:
             if not connection.close_if_idle() and connection.http is not None:
                 connection.http.keep_alive = False
-        return len(self._acceptor.connections)
+        return len(self._connections)
 
 
-def connection_limit(configured: int | None) -> int:
-    """The connections that a worker serves at once: as configured, or as it can hold open."""
-    room = descriptor_limit() - num_open_descriptors() - SURPLUS - _SPARE_DESCRIPTORS
+def connection_limit(configured: int | None, own: int = 0) -> int:
+    """The connections that a worker serves at once: as configured, or as it can hold open.
+
+    ``own``: connections of the node itself, beside them.
+    """
+    room = descriptor_limit() - num_open_descriptors() - SURPLUS - _SPARE_DESCRIPTORS - own
     room = max(room, 1)
     if configured is not None and configured > room:
         logger.warning(

@@ -121,6 +121,7 @@ class Worker:
         metrics: "Metrics | None" = None,
     ):
         self._listener = listener
+        self._inner = shared.inner
         self._config = config
         self._loop = loop
         capacity = config.server.response_store
@@ -175,7 +176,7 @@ class Worker:
             return
         spans = self._open_spans(name) if self._config.server.tracing else None
         garbage.freeze()
-        self._serving = await Serving.start(name, self._listener, self._context)
+        self._serving = await Serving.start(name, self._listener, self._context, self._inner)
         stop_pulse(self._connection)
         self._control.send(Ready(self._registry.opener.failed))
         # A connection that is accepted earlier would get a 503 while other workers can serve.

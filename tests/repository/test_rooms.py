@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "config": ["errors"],
     "models": ["config", "errors", "tokenizing"],
     "process": ["config", "errors", "figures", "messages", "models"],
-    "batches": ["config", "errors", "process"],
+    "batches": ["config", "messages", "process"],
     "doctor": [
         "config",
         "engine.cpu",

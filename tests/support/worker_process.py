@@ -66,6 +66,7 @@ class WorkerProcess:
         run: Callable[..., None] = run_worker,
         metrics_folder: Path | None = None,
         index: int = 0,
+        inner: socket.socket | None = None,
     ):
         tokenizer = Tokenizer.from_file(str(models[0].folder / "tokenizer.json"))
         self.engine = FakeEngine(tokenizer, [model.id for model in models])
@@ -85,7 +86,7 @@ class WorkerProcess:
             cors_origins=config.api.cors_origins if config.api.cors_enabled else [],
         )
         ours, theirs = context.Pipe(duplex=True)
-        shared = Shared(responses=store_folder, metrics=metrics_folder)
+        shared = Shared(responses=store_folder, metrics=metrics_folder, inner=inner)
         self.process = context.Process(
             target=run,
             args=(
@@ -201,6 +202,7 @@ def started_worker(
     run: Callable[..., None] = run_worker,
     metrics_folder: Path | None = None,
     index: int = 0,
+    inner: socket.socket | None = None,
 ) -> Iterator[WorkerProcess]:
     api = {"allowed_hosts": ["x"]} | api  # as bare requests call the worker
     config = NodeConfig(api=ApiConfig(**api), server=ServerConfig(**(server or {})))
@@ -208,7 +210,7 @@ def started_worker(
     admin = ApiKey("admin", digest_of(ADMIN_KEY), is_admin=True)
     keys = [ApiKey.unnamed(KEY), ApiKey.unnamed("sk-another-key-0123456789"), narrow, admin]
     worker = WorkerProcess(
-        config, models, keys, store_folder, certificate, run, metrics_folder, index
+        config, models, keys, store_folder, certificate, run, metrics_folder, index, inner
     )
     try:
         worker.started = until and worker.wait_for(until)

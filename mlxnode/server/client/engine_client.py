@@ -150,6 +150,7 @@ class EngineClient:
                             key=sender.key,
                             weight=sender.weight,
                             priority=sender.priority,
+                            background=sender.background,
                             call=number,
                         )
                         self._send(message)
@@ -188,6 +189,7 @@ class EngineClient:
                         key=sender.key,
                         weight=sender.weight,
                         priority=sender.priority,
+                        background=sender.background,
                         call=next(self._calls),
                     )
                 )

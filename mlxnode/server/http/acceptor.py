@@ -36,7 +36,8 @@ _GREEDY = 8  # surplus connections for addresses that have all that they may hav
 class Connection(HalfClosable):
     """One connection. ``is_surplus``: it is beyond the limit, for one answer only.
 
-    ``is_encrypted``: it speaks TLS. ``is_mistaken``: it does not, and has to.
+    ``is_encrypted``: it speaks TLS. ``is_mistaken``: it does not, and has to. ``is_inner``: the
+    client is a process of this node.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Connection(HalfClosable):
         "_written",
         "address",
         "is_encrypted",
+        "is_inner",
         "is_mistaken",
         "is_surplus",
         "share",
@@ -56,11 +58,13 @@ class Connection(HalfClosable):
         address: str,
         is_surplus: bool,
         on_lost: Callable[["Connection"], None],
+        is_inner: bool = False,
         **options: Any,
     ):
         super().__init__(**options)
         self.address = address  # of the client, see ``network_of``
         self.is_surplus = is_surplus
+        self.is_inner = is_inner
         self.share: Share | None = None  # the bytes in flight of the body
         self.is_encrypted = self.is_mistaken = False
         self._on_lost = on_lost
@@ -90,6 +94,10 @@ class Connection(HalfClosable):
         """Write ``data`` as soon as the client has taken most of what was written before."""
         await super().send(data)
         self._written += len(data)
+
+    def _can_half_close(self) -> bool:
+        """A process of this node never ends its side alone: its end ends the request."""
+        return not self.is_inner and super()._can_half_close()
 
     def check_timeouts(self) -> None:
         """End the connection if its client is late; look again after a while."""
@@ -147,6 +155,12 @@ def is_mistaken(request: Request) -> bool:
     return isinstance(protocol, Connection) and protocol.is_mistaken
 
 
+def is_inner(request: Request) -> bool:
+    """True if ``request`` came over the inner socket: it is one of the node's own."""
+    protocol = getattr(request.stream, "protocol", None)
+    return isinstance(protocol, Connection) and protocol.is_inner
+
+
 class Acceptor:
     """The connections of one worker: at most ``limit``, and for a moment ``SURPLUS`` more.
 
@@ -166,6 +180,8 @@ class Acceptor:
         limit: int,
         tls: Tls,
         limit_per_address: int | None = None,
+        *,
+        is_inner: bool = False,
     ):
         self._tls = tls
         self.connections: set[Connection] = set()
@@ -180,7 +196,12 @@ class Acceptor:
         self._is_reading = self._is_closed = False
         self._quiet_until = 0.0  # no line about missing descriptors before that time
         self._make_connection = functools.partial(
-            Connection, loop=self._loop, app=app, state={}, on_lost=self._forget
+            Connection,
+            loop=self._loop,
+            app=app,
+            state={},
+            on_lost=self._forget,
+            is_inner=is_inner,
         )
         listener.setblocking(False)
 

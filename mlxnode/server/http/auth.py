@@ -64,6 +64,20 @@ class Keyring:
             )
         raise _unauthorized(sent)
 
+    def known(self, id: str) -> ApiKey:
+        """The key of that id, which a process of this node says that a request is of.
+
+        Raises:
+            Unauthorized: it is not accepted any more.
+        """
+        for key in self.keys:
+            if key.id == id and not key.is_admin:
+                return key
+        if id == ANONYMOUS.id and not self._required:
+            return ANONYMOUS
+        message = f"The API key '{id}' of this request is not accepted any more."
+        raise Unauthorized(message, code="invalid_api_key")
+
 
 def _unauthorized(sent: list[str]) -> Unauthorized:
     if not sent:

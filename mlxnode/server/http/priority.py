@@ -7,6 +7,7 @@ from sanic import Request
 
 from mlxnode.server.client.engine_call import Sender
 from mlxnode.server.errors import InvalidRequest
+from mlxnode.server.http.acceptor import is_inner
 from mlxnode.server.http.addresses import network_of
 from mlxnode.server.http.auth import ANONYMOUS
 
@@ -28,6 +29,8 @@ def note_priority(request: Request, wanted: Any) -> list[str]:
 def sender_of(request: Request) -> Sender:
     """The key, the weight and the priority of a request whose body was read.
 
+    The requests on the inner socket are those of batches, which others come before.
+
     Raises:
         InvalidRequest: the request has a negative priority, and its key does not allow that.
     """
@@ -42,4 +45,4 @@ def sender_of(request: Request) -> Sender:
     name = key.id
     if key is ANONYMOUS:  # Without keys, the clients share the engine by their addresses.
         name += f" {network_of((request.ip,) if request.ip else None)}"
-    return Sender(name, key.priority + priority, key.weight)
+    return Sender(name, key.priority + priority, key.weight, background=is_inner(request))

@@ -48,18 +48,19 @@ class RateLimiter:
 
     @contextlib.asynccontextmanager
     async def reserve(
-        self, key: str, model: str, tokens: int, expected: int = 0
+        self, key: str, model: str, tokens: int, expected: int = 0, *, is_limited: bool = True
     ) -> AsyncIterator[Reservation]:
         """Hold a reservation of tokens of ``model`` for ``key`` while the request runs.
 
-        The request uses ``tokens`` tokens in any case, and probably ``expected`` more.
+        The request uses ``tokens`` tokens in any case, and probably ``expected`` more. Without
+        ``is_limited`` it counts towards no limit, and nothing is reserved.
 
         Raises:
             RateLimited: a limit is reached; the headers of the error give the time to wait.
             InvalidRequest: ``tokens`` is above a limit, so that no wait can help.
             Unavailable: the supervisor does not read its messages fast enough.
         """
-        if not self.enabled:
+        if not (self.enabled and is_limited):
             yield Reservation({}, 0, lambda used: None)
             return
         ticket = next(self._tickets)

@@ -35,7 +35,7 @@ async def embed(
         prompt=num_tokens, cached=0, completion=0, reasoning=0
     )
     async with context.rate_limiter.reserve(
-        request.ctx.key_id, model_id, num_tokens
+        request.ctx.key_id, model_id, num_tokens, is_limited=not sender.background
     ) as reservation:
         request.ctx.headers |= reservation.headers
         account.ask_engine(model_id)

@@ -89,6 +89,7 @@ async def _generate(
         model_id,
         request.num_prompt_tokens,
         request.num_expected_tokens,
+        is_limited=not sender.background,
     ) as reservation:
         http_request.ctx.headers |= reservation.headers
         if request.clamped_to is not None:
