@@ -59,6 +59,7 @@ MAY_IMPORT = {
     ],
     # The engine.
     "engine.work": ["figures", "messages"],
+    "engine.lanes": ["engine.work", "figures", "messages"],
     "engine.fairness": [],
     "engine.pacing": [],
     "engine.weights": [],
@@ -114,6 +115,7 @@ MAY_IMPORT = {
         "engine.embedding",
         "engine.fit",
         "engine.kvcache",
+        "engine.lanes",
         "engine.loader",
         "engine.memory",
         "engine.work",
@@ -127,6 +129,7 @@ MAY_IMPORT = {
     "engine": [
         "config",
         "engine.cpu",
+        "engine.lanes",
         "engine.memory",
         "engine.residency",
         "engine.work",
