@@ -13,6 +13,8 @@ class Health(Struct):
 
 class Root(Struct):
     key_required: bool  # False: requests need no API key
-    has_admin_key: bool  # False: the node has no admin key, and the URLs of the admin do not exist
+    has_admin_key: (
+        bool  # False: the node has no admin key, and the URLs of the admin do not exist
+    )
     name: Literal["mlxnode"] = "mlxnode"
     documentation: str = "/openapi.json"

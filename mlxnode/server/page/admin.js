@@ -1,6 +1,6 @@
 // The keys that the node accepts, and what each has used.
 
-import { $, on, count, el, fillRows, table } from "./dom.js";
+import { $, on, el, fields, fillRows, table } from "./dom.js";
 import { access, call } from "./api.js";
 import { guarded } from "./keys.js";
 
@@ -18,8 +18,8 @@ export async function showAdmin() {
 	if (!access.admin) return;
 	await guarded("admin-wrong", async () => {
 		const keys = await call("admin/keys", { as: "admin" });
-		const models = one => (one.is_admin ? "–" : one.models ? one.models.join(", ") : "all");
-		fillRows($("known-keys"), keys.data, one => `${one.id} ${one.is_admin}`, one => [one.id, one.is_admin ? "admin key" : "API key", models(one)]);
+		const models = it => (it.is_admin ? "–" : it.models ? it.models.join(", ") : "all");
+		fillRows($("known-keys"), keys.data, it => `${it.id} ${it.is_admin}`, it => [it.id, it.is_admin ? "admin key" : "API key", models(it)]);
 		const asked = new URLSearchParams({ from: $("from").value, to: $("to").value });
 		if ($("by").value) asked.set("by", $("by").value);
 		showUsage((await call(`admin/usage?${asked}`, { as: "admin" })).data);
@@ -29,8 +29,6 @@ export async function showAdmin() {
 function showUsage(rows) {
 	if (!rows.length) return $("usage-table").replaceChildren(el("p.note", {}, "Nothing was used on these days."));
 	const names = Object.keys(rows[0]);
-	const title = name => name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
-	$("usage-table").replaceChildren(table("Usage", names.map(title), "usage-rows"));
-	const cells = row => names.map(name => (typeof row[name] === "number" ? count(row[name]) : row[name]));
-	fillRows($("usage-rows"), rows.map((row, i) => ({ ...row, i })), row => row.i, cells);
+	$("usage-table").replaceChildren(table("Usage", names.map(name => name.replaceAll("_", " ")), "usage-rows"));
+	fillRows($("usage-rows"), rows.map((row, i) => ({ ...row, i })), row => row.i, fields(names));
 }

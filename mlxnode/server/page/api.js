@@ -4,14 +4,9 @@
 export const root = new URL("../", import.meta.url);
 
 /** What the keys of this tab can do; `operate`: load and unload models; `keyless`: no key is needed. */
-export const access = { chat: false, admin: false, operate: false, keyless: false };
+export const access = {};
 
-export class ApiError extends Error {
-	constructor(status, message, code) {
-		super(message);
-		Object.assign(this, { status, code });
-	}
-}
+const refusal = (status, message, code) => Object.assign(new Error(message), { status, code });
 
 export function keyOf(kind) {
 	return sessionStorage.getItem(`mlxnode.${kind}`) || "";
@@ -23,28 +18,27 @@ export function setKey(kind, key) {
 }
 
 /**
- * The response to a request; an ApiError if the node refuses it or does not answer.
+ * The response to a request; an error if the node refuses it or does not answer.
  * `as`: whose key is sent: "api", "admin", or "any": that of the admin if there is one.
  */
 export async function send(path, { as = "api", body, method, signal, accept, key } = {}) {
 	const sent = key ?? (as === "any" ? keyOf("admin") || keyOf("api") : keyOf(as));
 	const headers = { accept: accept || "application/json" };
 	if (sent) headers.authorization = `Bearer ${sent}`;
-	if (body !== undefined) headers["content-type"] = "application/json";
+	if (body) headers["content-type"] = "application/json";
 	let response;
 	try {
 		response = await fetch(new URL(path, root), {
-			method: method || (body === undefined ? "GET" : "POST"),
+			method: method || (body ? "POST" : "GET"),
 			headers,
-			body: body === undefined ? undefined : JSON.stringify(body),
+			body: JSON.stringify(body),
 			signal,
 			credentials: "omit",
-			cache: "no-store",
 		});
 	} catch (error) {
 		if (error.name === "AbortError") throw error;
-		if (/[^\x20-\x7e]/.test(sent)) throw new ApiError(401, "The key has characters that no key has.");
-		throw new ApiError(0, "The node does not answer.");
+		if (/[^\x20-\x7e]/.test(sent)) throw refusal(401, "The key has characters that no key has.");
+		throw refusal(0, "The node does not answer.");
 	}
 	if (response.ok) return response;
 	const text = await response.text();
@@ -52,7 +46,7 @@ export async function send(path, { as = "api", body, method, signal, accept, key
 	try {
 		error = JSON.parse(text).error || {};
 	} catch {} // from a proxy
-	throw new ApiError(response.status, error.message || `HTTP ${response.status}`, error.code);
+	throw refusal(response.status, error.message || `HTTP ${response.status}`, error.code);
 }
 
 export async function call(path, options) {
@@ -104,7 +98,7 @@ export async function tryKeys(keys) {
 			if (error.code === "wrong_kind_of_key" && !keys.api) {
 				Object.assign(keys, { api: keys.admin, admin: "" });
 				can.chat = true;
-			} else if (error.status === 404) wrong.admin = "This node has no admin key: [api] admin_key sets one.";
+			} else if (error.status === 404) wrong.admin = "This node has no admin key: [api] admin_key sets it.";
 			else wrong.admin = error.message;
 		}
 	}

@@ -13,9 +13,9 @@ export async function showBatches() {
 	if (!access.chat) return;
 	await guarded("batches-wrong", async () => {
 		const { data } = await call("v1/batches?limit=100");
-		const cells = one => [one.id, one.endpoint, one.status, `${count(one.request_counts?.completed)} of ${count(one.request_counts?.total)}`, count(one.request_counts?.failed), new Date(one.created_at * 1000).toLocaleString()];
+		const cells = it => [it.id, it.endpoint, it.status, `${count(it.request_counts?.completed)} of ${count(it.request_counts?.total)}`, count(it.request_counts?.failed), new Date(it.created_at * 1000).toLocaleString()];
 		// What can be done with a batch depends on its status: a row is made anew with it.
-		fillRows($("batch-rows"), data, one => `${one.id} ${one.status}`, cells, actions);
+		fillRows($("batch-rows"), data, it => `${it.id} ${it.status}`, cells, actions);
 		if (!data.length) say("There are no batches.");
 	});
 }

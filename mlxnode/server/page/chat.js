@@ -26,11 +26,11 @@ on("format", "change", () => ($("schema-label").hidden = $("format").value !== "
 /** Offer the models of a list of the API; what was chosen stays. */
 export function offerModels(models) {
 	for (const [id, types] of [["model", ["chat", "completion"]], ["embed-model", ["embedding"]]]) {
-		const fitting = models.filter(one => types.includes(one.type));
+		const fitting = models.filter(it => types.includes(it.type));
 		const chosen = $(id).value;
-		const ids = fitting.map(one => one.id);
-		if (String([...$(id).options].map(one => one.value)) === String(ids)) continue;
-		$(id).replaceChildren(...fitting.map(one => el("option", { value: one.id, "data-type": one.type }, one.id)));
+		const ids = fitting.map(it => it.id);
+		if (String([...$(id).options].map(it => it.value)) === String(ids)) continue;
+		$(id).replaceChildren(...fitting.map(it => el("option", { value: it.id, "data-type": it.type }, it.id)));
 		if (ids.includes(chosen)) $(id).value = chosen;
 	}
 }
@@ -50,7 +50,7 @@ export function request(draft) {
 	const messages = turns.map(turn => turn.message);
 	if (draft) messages.push({ role: "user", content: draft });
 	while (messages.at(-1)?.role === "assistant" && !messages.at(-1).tool_calls) messages.pop();
-	if (isText()) return { path: "completions", body: { ...body, prompt: messages.findLast(one => one.role === "user")?.content ?? "" } };
+	if (isText()) return { path: "completions", body: { ...body, prompt: messages.findLast(it => it.role === "user")?.content ?? "" } };
 	if ($("system").value.trim()) messages.unshift({ role: "system", content: $("system").value });
 	body.messages = messages;
 	if ($("reasoning_effort").value) body.reasoning_effort = $("reasoning_effort").value;
@@ -162,7 +162,8 @@ class Answer {
 	}
 
 	draw() {
-		const isAtEnd = innerHeight + scrollY > document.documentElement.scrollHeight - 120;
+		const page = document.documentElement;
+		const isAtEnd = innerHeight + scrollY > page.scrollHeight - 120;
 		const start = performance.now();
 		clearTimeout(this.#timer);
 		this.#timer = null;
@@ -178,7 +179,7 @@ class Answer {
 			setText(node.lastChild, visible(call.function.arguments));
 		});
 		this.#cost = performance.now() - start;
-		if (isAtEnd) scrollTo({ top: document.documentElement.scrollHeight });
+		if (isAtEnd) scrollTo({ top: page.scrollHeight });
 	}
 
 	end(how) {
@@ -234,7 +235,7 @@ function keep(shown, how) {
 		askResults(shown, calls);
 	}
 	turns.push({ message, node: shown.node });
-	const names = calls.map(one => one.function.name).join(", ");
+	const names = calls.map(it => it.function.name).join(", ");
 	say(how ? "Stopped." : calls.length ? `The model calls ${names}.` : `Answer: ${shown.text.slice(0, 600)}`);
 }
 

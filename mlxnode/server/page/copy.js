@@ -28,17 +28,17 @@ const base = () => new URL("v1", root).href;
 /** A word of a shell: only ' ends a text in ', and it is written between two of them. */
 const shell = text => `'${text.replaceAll("'", "'\\''")}'`;
 /** JSON without characters that no one sees, or that reverse the rest of a line. */
-const json = (value, indent) => JSON.stringify(value, null, indent).replace(/[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]/g, one => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const json = (value, indent) => JSON.stringify(value, null, indent).replace(/[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]/g, it => `\\u${it.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 function python(value, indent) {
 	const deeper = `${indent}    `;
-	const lines = (parts, open, close) => (parts.length ? `${open}\n${parts.map(one => `${deeper}${one},\n`).join("")}${indent}${close}` : open + close);
+	const lines = (parts, open, close) => (parts.length ? `${open}\n${parts.map(it => `${deeper}${it},\n`).join("")}${indent}${close}` : open + close);
 	if (value === null) return "None";
 	if (typeof value === "boolean") return value ? "True" : "False";
-	if (Array.isArray(value)) return lines(value.map(one => python(one, deeper)), "[", "]");
+	if (Array.isArray(value)) return lines(value.map(it => python(it, deeper)), "[", "]");
 	// A string of JSON is one of Python as well.
 	if (typeof value !== "object") return json(value);
-	return lines(Object.entries(value).map(([name, one]) => `${json(name)}: ${python(one, deeper)}`), "{", "}");
+	return lines(Object.entries(value).map(([name, it]) => `${json(name)}: ${python(it, deeper)}`), "{", "}");
 }
 
 const call = path => (path === "completions" ? path : "chat.completions") + ".create";

@@ -59,6 +59,9 @@ export function fillRows(body, items, keyOf, cells, action) {
 		cells(item).forEach((text, i) => setText(row.children[i], String(text ?? "–"))));
 }
 
+/** The cells of these fields. */
+export const fields = names => item => names.map(name => (typeof item[name] === "number" ? count(item[name]) : item[name]));
+
 /** A table in a region that scrolls by itself where the window is narrow. */
 export function table(label, heads, id) {
 	const row = el("tr", {}, ...heads.map(head => el(head ? "th" : "td", head ? { scope: "col" } : {}, head)));

@@ -12,11 +12,11 @@ on("embed", "submit", event => {
 });
 
 async function compare() {
-	const texts = $("texts").value.split("\n").filter(one => one.trim());
+	const texts = $("texts").value.split("\n").filter(it => it.trim());
 	if (texts.length < 2 || texts.length > MOST) throw new Error(`Type 2 to ${MOST} texts, one a line.`);
 	if (!$("embed-model").value) throw new Error("There is no embedding model that this key can use.");
 	const { data, usage } = await call("v1/embeddings", { body: { model: $("embed-model").value, input: texts } });
-	const vectors = data.sort((a, b) => a.index - b.index).map(one => one.embedding);
+	const vectors = data.sort((a, b) => a.index - b.index).map(it => it.embedding);
 	const head = el("tr", {}, el("td"), ...texts.map((text, i) => el("th", { scope: "col", title: text }, String(i + 1))));
 	const rows = vectors.map((own, i) =>
 		el("tr", {}, el("th", { scope: "row", dir: "auto" }, `${i + 1}. ${texts[i]}`), ...vectors.map(other => cell(cosine(own, other)))));

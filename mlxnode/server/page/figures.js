@@ -1,6 +1,6 @@
 // What the node does now and did lately; the requests in flight.
 
-import { $, button, bytes, count, el, fillRows, say, seconds, setAll, setText, table } from "./dom.js";
+import { $, button, bytes, count, el, fields, fillRows, say, seconds, setAll, setText, table } from "./dom.js";
 import { call } from "./api.js";
 import { onFigures } from "./live.js";
 import { guarded } from "./keys.js";
@@ -9,11 +9,12 @@ const LENGTH = 120; // numbers of a sparkline
 const SVG = "http://www.w3.org/2000/svg";
 const share = value => (value == null ? "–" : `${count(value * 100)} %`);
 const rate = value => count(value, value < 10 ? 1 : 0);
+const p95 = name => ({ latency }) => `median; 95%: ${seconds(latency[name])}`;
 const CARDS = [
 	["generated_tokens", "Generated tokens/s", rate],
 	["prompt_tokens", "Prompt tokens/s", rate],
-	["first_token", "Time to the first token", seconds, ({ latency }) => `median; 95%: ${seconds(latency.first_token_p95)}`],
-	["inter_token", "Time between tokens", seconds, ({ latency }) => `median; 95%: ${seconds(latency.inter_token_p95)}`],
+	["first_token", "Time to the first token", seconds, p95("first_token_p95")],
+	["inter_token", "Time between tokens", seconds, p95("inter_token_p95")],
 	["requests", "Requests/s", rate, ({ now }) => `${count(now.in_flight)} in flight`],
 	["running", "Batch", count, ({ now }) => `sequences; ${count(now.background)} in the background`],
 	["waiting", "Queue", count, () => "sequences that wait"],
@@ -37,9 +38,7 @@ for (const [name, label] of CARDS) {
 }
 $("figures").append(
 	el("p.note", { id: "node" }), grid,
-	el("h3", {}, "Use of each key in the last minute"), table("Use of each key", ["Key", "Requests", "Prompt tokens", "Cached", "Generated"], "key-rows"),
-	el("h3.admin", {}, "Processes"), table("Processes", ["Name", "State", "Starts", "Runs for"], "process-rows"));
-$("process-rows").closest(".scroll").classList.add("admin");
+	el("h3", {}, "Use of each key in the last minute"), table("Use of each key", ["Key", "Requests", "Prompt tokens", "Cached", "Generated"], "key-rows"));
 $("requests").append(table("Requests in flight", ["Request", "Key", "Model", "Path", "State", "For", "Prompt", "Tokens", ""], "request-rows"));
 onFigures(show);
 
@@ -53,15 +52,14 @@ function show(figures) {
 	}
 	const pressure = figures.limits.pressure === "normal" ? "" : ` · memory is short: ${figures.limits.pressure}`;
 	setText($("node"), `Version ${figures.version}, running for ${seconds(figures.uptime)}${pressure}${figures.sees_all ? "" : ` · models, requests and use are those of the key ${figures.key}`}`);
-	fillRows($("key-rows"), figures.keys, one => one.id, one => [one.id, count(one.requests), count(one.prompt_tokens), count(one.cached_tokens), count(one.completion_tokens)]);
-	fillRows($("process-rows"), figures.processes, one => one.name, one => [one.name, one.state, count(one.starts), seconds(one.uptime)]);
+	fillRows($("key-rows"), figures.keys, it => it.id, fields(["id", "requests", "prompt_tokens", "cached_tokens", "completion_tokens"]));
 	showRequests(figures);
 }
 
 function draw({ value, line }, numbers, label, format) {
 	const last = numbers.at(-1);
-	const top = Math.max(...numbers.map(one => one ?? 0)) || 1;
-	const points = numbers.map((one, i) => `${LENGTH - numbers.length + i},${(29 - (28 * (one ?? 0)) / top).toFixed(1)}`);
+	const top = Math.max(...numbers.map(it => it ?? 0)) || 1;
+	const points = numbers.map((it, i) => `${LENGTH - numbers.length + i},${(29 - (28 * (it ?? 0)) / top).toFixed(1)}`);
 	setText(value, format(last));
 	line.firstChild.setAttribute("points", points.join(" "));
 	line.setAttribute("aria-label", `${label} in the last ${numbers.length} seconds: now ${format(last)}, at most ${format(Math.max(...numbers))}`);
@@ -70,15 +68,15 @@ function draw({ value, line }, numbers, label, format) {
 function showRequests({ requests, num_requests: all }) {
 	const more = all > requests.length ? `, of which the oldest ${count(requests.length)} are shown` : "";
 	setText($("requests-note"), all ? `${count(all)} in flight${more}` : "None.");
-	const cells = one => [one.request_id, one.key, one.model, one.path, one.is_background ? `${one.state}, background` : one.state, seconds(one.seconds), `${count(one.prompt_tokens)}${one.cached_tokens ? ` (${count(one.cached_tokens)} cached)` : ""}`, count(one.completion_tokens)];
-	fillRows($("request-rows"), requests, one => one.id, cells, one =>
-		button("Cancel", one.request_id, event => cancel(one, event.target)));
+	const cells = it => [it.request_id, it.key, it.model, it.path, it.is_background ? `${it.state}, background` : it.state, seconds(it.seconds), `${count(it.prompt_tokens)}${it.cached_tokens ? ` (${count(it.cached_tokens)} cached)` : ""}`, count(it.completion_tokens)];
+	fillRows($("request-rows"), requests, it => it.id, cells, it =>
+		button("Cancel", it.request_id, event => cancel(it, event.target)));
 }
 
-async function cancel(one, pressed) {
+async function cancel(it, pressed) {
 	pressed.disabled = true;
-	const path = `v1/requests/${encodeURIComponent(one.id)}/cancel`;
+	const path = `v1/requests/${encodeURIComponent(it.id)}/cancel`;
 	const isDone = await guarded("requests-wrong", () => call(path, { as: "any", method: "POST" }));
-	if (isDone) say(`${one.request_id} is cancelled.`);
+	if (isDone) say(`${it.request_id} is cancelled.`);
 	pressed.disabled = isDone;
 }

@@ -29,7 +29,9 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?:1|0?\.[0-9]*[1-9])[^,]*)?(?=,|$)", re.I)
+_GZIP = re.compile(
+    r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?:1|0?\.[0-9]*[1-9])[^,]*)?(?=,|$)", re.I
+)
 
 
 @dataclass(frozen=True)

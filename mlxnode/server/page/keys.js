@@ -1,7 +1,7 @@
 // The dialog of the keys: in the session storage of this tab, and in no URL.
 
 import { $, on, say } from "./dom.js";
-import { access, ApiError, keyOf, setKey, tryKeys } from "./api.js";
+import { access, keyOf, setKey, tryKeys } from "./api.js";
 
 const NOTHING = { chat: false, admin: false, operate: false, keyless: false };
 const changed = new EventTarget();
@@ -36,7 +36,7 @@ async function check() {
 
 /** Ask for a key if that is why `error` came. */
 export function refused(error) {
-	if (error instanceof ApiError && error.status === 401) open({ api: error.message });
+	if (error.status === 401) open({ api: error.message });
 }
 
 /** Do `act`, and say in the alert `id` what went wrong. True if nothing did. */
@@ -56,14 +56,13 @@ function open(wrong = {}) {
 	$("key-api").value = keyOf("api");
 	$("key-admin").value = keyOf("admin");
 	if (!$("keys").open) $("keys").showModal();
-	if (wrong.admin && !wrong.api) $("key-admin").focus();
-	else $("key-api").focus();
+	$(wrong.admin && !wrong.api ? "key-admin" : "key-api").focus();
 }
 
 function show(wrong) {
 	for (const kind of ["api", "admin"]) {
 		$(`key-${kind}-wrong`).textContent = wrong[kind] || "";
-		$(`key-${kind}`).setAttribute("aria-invalid", String(Boolean(wrong[kind])));
+		$(`key-${kind}`).setAttribute("aria-invalid", Boolean(wrong[kind]));
 	}
 }
 
@@ -77,8 +76,7 @@ async function enter() {
 		const { can, wrong } = await tryKeys(keys);
 		if (wrong.api || wrong.admin) {
 			show(wrong);
-			$(wrong.api ? "key-api" : "key-admin").focus();
-			return;
+			return $(wrong.api ? "key-api" : "key-admin").focus();
 		}
 		setKey("api", keys.api);
 		setKey("admin", keys.admin);
@@ -103,6 +101,5 @@ function apply(can) {
 	const kinds = [keyOf("api") && "API key", keyOf("admin") && "admin key"].filter(Boolean);
 	const without = access.keyless ? "no key needed" : "no key";
 	$("keys-state").textContent = kinds.length ? kinds.join(" and ") : without;
-	document.body.classList.toggle("is-admin", access.admin);
 	changed.dispatchEvent(new Event("change"));
 }

@@ -26,7 +26,7 @@ function select(name) {
 	const isNew = chosen.hidden;
 	panels.forEach((panel, i) => {
 		panel.hidden = panel !== chosen;
-		tabs[i].setAttribute("aria-selected", String(panel === chosen));
+		tabs[i].setAttribute("aria-selected", panel === chosen);
 		tabs[i].tabIndex = panel === chosen ? 0 : -1;
 	});
 	history.replaceState(null, "", `#${chosen.id}`);
@@ -46,10 +46,10 @@ on("tabs", "keydown", event => {
 });
 
 const theme = sessionStorage.getItem("mlxnode.theme") || "";
-$("theme").value = document.documentElement.dataset.theme = theme;
+const { dataset } = document.documentElement;
+$("theme").value = dataset.theme = theme;
 on("theme", "change", () => {
-	document.documentElement.dataset.theme = $("theme").value;
-	sessionStorage.setItem("mlxnode.theme", $("theme").value);
+	sessionStorage.setItem("mlxnode.theme", (dataset.theme = $("theme").value));
 });
 
 onAccess(() => {

@@ -22,8 +22,8 @@ const INLINE = new RegExp(
 
 /** Signs in place of characters that no one sees, or that reverse the rest. */
 export function visible(text) {
-	return text.replace(/[\0-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]/g, one => {
-		const code = one.charCodeAt(0);
+	return text.replace(/[\0-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]/g, it => {
+		const code = it.charCodeAt(0);
 		if (code === 13) return "";
 		return code < 32 ? String.fromCharCode(0x2400 + code) : `[U+${code.toString(16).padStart(4, "0")}]`;
 	});
@@ -59,7 +59,7 @@ function blocks(lines) {
 		else if (RULE.test(line)) found.push({ kind: "rule", lines: [lines[i++]] });
 		else if (/^ {0,3}>/.test(line)) {
 			while (i < lines.length && /^ {0,3}>/.test(lines[i])) i++;
-			found.push({ kind: "quote", lines: lines.slice(start, i).map(one => one.replace(/^ {0,3}> ?/, "")) });
+			found.push({ kind: "quote", lines: lines.slice(start, i).map(it => it.replace(/^ {0,3}> ?/, "")) });
 		} else if (ITEM.test(line)) {
 			for (i++; i < lines.length && inList(lines, i); i++);
 			found.push({ kind: /\d/.test(ITEM.exec(line)[2]) ? "ol" : "ul", lines: lines.slice(start, i) });
@@ -96,7 +96,7 @@ function element(block, depth) {
 		return inline(el(`h4.h${signs.length}`, { dir: "auto" }), rest);
 	}
 	if (kind === "text" || depth >= DEEP) return inline(el("p", { dir: "auto" }), lines.join("\n"));
-	if (kind === "quote") return el("blockquote", {}, ...blocks(lines).map(one => element(one, depth + 1)));
+	if (kind === "quote") return el("blockquote", {}, ...blocks(lines).map(it => element(it, depth + 1)));
 	if (kind === "table") return tableOf(lines);
 	return list(kind, lines, depth);
 }
@@ -116,9 +116,9 @@ function list(kind, lines, depth) {
 		// An item of one paragraph has no space around it.
 		if (parts[0]?.kind === "text") {
 			const first = inline(el("span", { dir: "auto" }), parts[0].lines.join("\n"));
-			return el("li", {}, first, ...parts.slice(1).map(one => element(one, depth + 1)));
+			return el("li", {}, first, ...parts.slice(1).map(it => element(it, depth + 1)));
 		}
-		return el("li", {}, ...parts.map(one => element(one, depth + 1)));
+		return el("li", {}, ...parts.map(it => element(it, depth + 1)));
 	});
 	const start = kind === "ol" ? parseInt(ITEM.exec(lines[0])[2], 10) : 1;
 	return el(kind, start === 1 ? {} : { start }, ...made);
@@ -128,7 +128,7 @@ function tableOf(lines) {
 	const split = line => line.trim().replace(/^\||\|$/g, "").split(/(?<!\\)\|/).slice(0, 50);
 	const [head, , ...rows] = lines.map(split);
 	const row = (cells, tag) => el("tr", {}, ...head.map((_, i) => inline(el(tag, { dir: "auto" }), (cells[i] || "").trim())));
-	const whole = el("table", {}, el("thead", {}, row(head, "th")), el("tbody", {}, ...rows.map(one => row(one, "td"))));
+	const whole = el("table", {}, el("thead", {}, row(head, "th")), el("tbody", {}, ...rows.map(it => row(it, "td"))));
 	return scrolled("Table", whole);
 }
 

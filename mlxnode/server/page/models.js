@@ -14,7 +14,7 @@ const busy = new Map(); // id -> what is asked for
 onAccess(read);
 onFigures(figures => {
 	live = figures.models;
-	const states = JSON.stringify(live.map(one => [one.id, one.state, one.is_pinned, one.fit]));
+	const states = JSON.stringify(live.map(it => [it.id, it.state, it.is_pinned, it.fit]));
 	if (states === seen) return show();
 	seen = states;
 	read();
@@ -32,11 +32,11 @@ async function read() {
 
 /** A model from both sources; each has what the other lacks. */
 function merged() {
-	const known = new Map(listed.map(one => [one.id, { ...one }]));
-	for (const one of live) {
-		const fit = one.fit && { text: one.fit, fits: !/not/.test(one.fit) };
-		const model = known.get(one.id) || { id: one.id, reason: one.reason, fit };
-		known.set(one.id, Object.assign(model, { status: one.state, pinned: one.is_pinned, running: one.running, waiting: one.waiting, rate: one.generated_tokens }));
+	const known = new Map(listed.map(it => [it.id, { ...it }]));
+	for (const it of live) {
+		const fit = it.fit && { text: it.fit, fits: !/not/.test(it.fit) };
+		const model = known.get(it.id) || { id: it.id, reason: it.reason, fit };
+		known.set(it.id, Object.assign(model, { status: it.state, pinned: it.is_pinned, running: it.running, waiting: it.waiting, rate: it.generated_tokens }));
 	}
 	return [...known.values()];
 }
@@ -44,7 +44,7 @@ function merged() {
 function show() {
 	const models = merged();
 	setText($("models-note"), !models.length ? "There is no model that these keys can see." : access.operate ? "" : "The admin key loads, unloads and pins models.");
-	reconcile($("model-list"), models, one => one.id, make, update);
+	reconcile($("model-list"), models, it => it.id, make, update);
 }
 
 function make({ id }) {
@@ -55,21 +55,21 @@ function make({ id }) {
 	return node;
 }
 
-function update(node, one) {
+function update(node, it) {
 	const [, state, facts, fit, buttons] = node.children;
-	const doing = busy.get(one.id);
-	const work = one.running || one.waiting ? ` · ${count(one.running)} run, ${count(one.waiting)} wait, ${count(one.rate, 1)} tokens/s` : "";
-	setText(state, `${doing || one.status}${one.pinned ? " · pinned" : ""}${work}`);
-	state.dataset.state = doing ? "loading" : one.status;
-	node.setAttribute("aria-busy", String(Boolean(doing)));
-	const parts = [one.type, one.context_length && `${count(one.context_length)} tokens`, one.dimensions && `${count(one.dimensions)} dimensions`, one.size_bytes && bytes(one.size_bytes), one.quantization, one.adapter && `adapter ${one.adapter}`, one.aliases?.length && `also ${one.aliases.join(", ")}`];
+	const doing = busy.get(it.id);
+	const work = it.running || it.waiting ? ` · ${count(it.running)} run, ${count(it.waiting)} wait, ${count(it.rate, 1)} tokens/s` : "";
+	setText(state, `${doing || it.status}${it.pinned ? " · pinned" : ""}${work}`);
+	state.dataset.state = doing ? "loading" : it.status;
+	node.setAttribute("aria-busy", Boolean(doing));
+	const parts = [it.type, it.context_length && `${count(it.context_length)} tokens`, it.dimensions && `${count(it.dimensions)} dimensions`, it.size_bytes && bytes(it.size_bytes), it.quantization, it.adapter && `adapter ${it.adapter}`, it.aliases?.length && `also ${it.aliases.join(", ")}`];
 	setText(facts, parts.filter(Boolean).join(" · "));
-	setText(fit, one.reason || one.fit?.text || "");
-	fit.classList.toggle("wrong", Boolean(one.reason) || one.fit?.fits === false);
+	setText(fit, it.reason || it.fit?.text || "");
+	fit.classList.toggle("wrong", Boolean(it.reason) || it.fit?.fits === false);
 	buttons.hidden = !access.operate;
-	[one.status === "loaded" ? "Unload" : "Load", one.pinned ? "Unpin" : "Pin"].forEach((label, i) => {
+	[it.status === "loaded" ? "Unload" : "Load", it.pinned ? "Unpin" : "Pin"].forEach((label, i) => {
 		setText(buttons.children[i], label);
-		setAll(buttons.children[i], { "aria-label": `${label} ${one.id}`, "aria-disabled": Boolean(doing) });
+		setAll(buttons.children[i], { "aria-label": `${label} ${it.id}`, "aria-disabled": Boolean(doing) });
 	});
 }
 
