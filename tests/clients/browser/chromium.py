@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 MAC_APPS = (
@@ -18,6 +25,7 @@ MAC_APPS = (
 ROOM_DESKTOP = {"width": 1100, "height": 800}
 ROOM_PHONE = {"width": 320, "height": 640}
 WAIT = 15_000  # milliseconds, for whatever the page is to show
+expect.set_options(timeout=WAIT)
 # Violations of the policy, as the page itself notes them.
 _WATCH = """
 window.policyViolations = [];
@@ -60,6 +68,7 @@ class Visit:
         self.url = url
         self.requests: list[Request] = []
         self.problems: list[str] = []
+        self.provoked: list[str] = []  # parts of problems that the test itself brings about
         options = {"viewport": ROOM_DESKTOP, "reduced_motion": "reduce"} | options
         self.context = browser.new_context(**options)
         self.context.set_default_timeout(WAIT)
@@ -78,6 +87,10 @@ class Visit:
     def _on_dialog(self, dialog: Any) -> None:
         self.problems.append(f"dialog: {dialog.message}")
         dialog.dismiss()
+
+    def unexpected(self) -> list[str]:
+        """The problems that the test has not provoked."""
+        return [one for one in self.problems if not any(part in one for part in self.provoked)]
 
     def violations(self) -> list[str]:
         """What the Content-Security-Policy had to refuse."""

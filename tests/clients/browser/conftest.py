@@ -15,6 +15,7 @@ from mlxnode.models.served import ServedModel
 if importlib.util.find_spec("playwright") is None:  # only `make test-clients` installs it
     collect_ignore_glob = ["test_*.py"]
 else:
+    from clients.browser.actions import enter_keys
     from clients.browser.chromium import Visit, started_chromium
     from playwright.sync_api import Browser
 
@@ -81,11 +82,17 @@ def scripted(started_scripted: WorkerProcess) -> WorkerProcess:
 
 
 @pytest.fixture
-def visit_to(chromium: "Browser") -> "Iterator[Callable[..., Visit]]":
-    """Open a fresh profile for a node. What went wrong there fails the test at its end.
+def visit(visit_to: "Callable[..., Visit]", scripted: WorkerProcess) -> "Visit":
+    """The page of ``scripted``, with an API key."""
+    visit = visit_to(scripted.url, permissions=["clipboard-read", "clipboard-write"])
+    visit.provoked.append("/v1/figures")  # this worker has no node around it
+    enter_keys(visit, KEY)
+    return visit
 
-    ``problems`` that a test provokes, it takes off the list.
-    """
+
+@pytest.fixture
+def visit_to(chromium: "Browser") -> "Iterator[Callable[..., Visit]]":
+    """Open a fresh profile for a node. What went wrong there fails the test at its end."""
     visits: list[Visit] = []
 
     def open_one(url: str, **options: Any) -> Visit:
@@ -97,7 +104,7 @@ def visit_to(chromium: "Browser") -> "Iterator[Callable[..., Visit]]":
         for visit in visits:
             assert visit.foreign_requests() == []
             assert visit.violations() == []
-            assert visit.problems == []
+            assert visit.unexpected() == []
     finally:
         for visit in visits:
             visit.close()
