@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from mlxnode.messages.data import Abort, Generate
 
 pytestmark = pytest.mark.clients
-# The first words of a model that may think are held until it is known that they are no thoughts.
+# The first words of a model that may think are held until they are known to be no thoughts.
 DECIDED = "<think></think>"
 TOOLS = [
     {

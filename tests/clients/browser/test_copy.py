@@ -1,4 +1,4 @@
-"""The code that the playground offers: each program runs, and asks exactly what the page would."""
+"""The code that the playground offers: each program asks exactly what the page asks."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from mlxnode.messages.data import Generate
 pytestmark = pytest.mark.clients
 NASTY = (
     """It's "quoted", `ticked` and $HOME $(id) ${x} !! %s %(a)s {b} \\n \\ \\\\ #\n"""
-    "second line\ttab\n'''three''' \"\"\"three\"\"\" '\\'' @file <b> &amp; \u00fc \u4f60 \U0001f600"
-    " \u2028 \u202e EOF\n${process.env.HOME} \\u0041 \\"
+    "second line\ttab\n'''three''' \"\"\"three\"\"\" '\\'' @file <b> &amp;"
+    " \u00fc \u4f60 \U0001f600 \u2028 \u202e EOF\n${process.env.HOME} \\u0041 \\"
 )
 SUFFIX = {"curl": "sh", "python": "py", "javascript": "mjs"}
 

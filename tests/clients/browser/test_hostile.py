@@ -35,7 +35,7 @@ MARKDOWN = [
     "`<img src=x onerror='window.ran = 1'>`",
     "```html\n<script>window.ran = 1</script>\n```",
     '```"><script>window.ran=1</script>\ncode\n```',
-    "| <img src=x onerror=window.ran=1> | b |\n|---|---|\n| <script>window.ran=1</script> | c |",
+    "| <img src=x onerror=window.ran=1> | b |\n|--|--|\n| <script>window.ran=1</script> | c |",
     "# <img src=x onerror=window.ran=1>\n\n> <script>window.ran=1</script>",
     "$\\href{javascript:window.ran=1}{x}$ {{constructor.constructor('window.ran=1')()}}",
     '[__proto__](https://example.org/" onmouseover="window.ran=1)',

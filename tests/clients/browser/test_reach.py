@@ -10,7 +10,15 @@ from support.worker_process import ADMIN_KEY, KEY
 pytestmark = pytest.mark.clients
 AXE = NODE_MODULES / "axe-core" / "axe.min.js"
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-TABS = ["Playground", "Figures", "Models", "Embeddings", "Requests", "Batches", "Keys and usage"]
+TABS = [
+    "Playground",
+    "Figures",
+    "Models",
+    "Embeddings",
+    "Requests",
+    "Batches",
+    "Keys and usage",
+]
 LONG_WORD = "Donaudampfschifffahrtsgesellschaft" * 20
 # Where text or a control is cut, or lies on another one. The tabs are not within each other.
 OVERLAPS = """() => {
