@@ -109,8 +109,10 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing,fuzz]'
 	@touch $@
 
-build/clients/.installed: $(wildcard tests/clients/packages/*) | $(VENV)/.created
-	@[ "$$(uname -s)" != Linux ] || sh .ci/packages.sh node=nodejs npm=npm git=git
+build/clients/.installed: $(wildcard tests/clients/packages/*) | $(VENV)/.installed-dev
+	@[ "$$(uname -s)" != Linux ] || \
+		sh .ci/packages.sh node=nodejs npm=npm git=git chromium=chromium
+	$(BIN)/python -m pip install --quiet --editable '.[dev,browser]'
 	@command -v npm >/dev/null || { echo "The clients need Node and npm."; exit 1; }
 	sh tests/clients/packages/install.sh build/clients $(PYTHON)
 	@touch $@
