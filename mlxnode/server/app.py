@@ -182,7 +182,7 @@ def _check_host(request: Request) -> None:
         context.hosts.check(request.headers.getall("host", []), request.raw_url)
 
 
-def _key_of(request: Request, *, for_admin: bool) -> ApiKey:
+def _key_of(request: Request, *, for_admin: bool | None) -> ApiKey:
     """The key that ``request`` sends; on the inner socket, the one that it names.
 
     Raises:
