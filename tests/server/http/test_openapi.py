@@ -21,6 +21,7 @@ PATHS = {
     "/",
     "/detokenize",
     "/health",
+    "/metrics",
     "/openapi.json",
     "/tokenize",
     "/v1/batches",
