@@ -103,8 +103,8 @@ class Traffic:
         while not self._ended.wait(0.1):
             with ThreadPoolExecutor(3) as pool:
                 pool.submit(self.ask, LONG, **REPEATED)
-                pool.submit(self.ask, LONG, stream=True)
-                pool.submit(self.ask, "Hello", POOR_KEY)
+                pool.submit(self.ask, LONG, stream=True, **REPEATED)
+                pool.submit(self.ask, "Hello", POOR_KEY, **REPEATED)
             self.ask("Hello", model="nothing")
             self.post("embeddings", model="embedding", input=["one", "two"])
 
@@ -145,6 +145,8 @@ def prometheus(node, folder) -> Iterator[Prometheus]:
             "(sum(increase(mlxnode_engine_generated_tokens_total[5s])) > 0)"
         )
         server.wait_until(lambda: bool(server.query(again)), "nothing after the restart")
+        drafts = "sum(increase(mlxnode_drafted_tokens_total[1m])) > 0"
+        server.wait_until(lambda: bool(server.query(drafts)), "no draft was tried")
         yield server
 
 
