@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 import mlx.core as mx
+import numpy as np
 import pytest
-from support.engine_process import generate, serve_tiny
+from support.engine_process import Mailbox, generate, serve_tiny
 
 from mlxnode.messages.control import Fatal, Ping, Ready
-from mlxnode.messages.data import Abort, Embed, Failed, Sampling
+from mlxnode.messages.data import Abort, Embed, Embedded, Failed, Sampling
 
 
 def test_engine_serves_several_workers_at_once(start_engine, tiny_folder):
@@ -140,6 +141,45 @@ def test_engine_serves_chat_and_embeddings_in_turn(start_engine, tiny_folder, de
         else:
             tokens += sum(len(update.tokens) for update in message.updates)
     assert len(set(vectors.values())) == 4
+
+
+def test_engine_computes_the_background_behind_all_others(
+    start_engine, tiny_folder, demo_embedding
+):
+    embedding = serve_tiny(
+        demo_embedding, "embedding", type="embedding", architecture="bert", dimensions=384
+    )
+    engine = start_engine(serve_tiny(tiny_folder), embedding)
+    engine.wait_ready()
+    batches, worker = engine.connect(), engine.connect()
+    inputs = [[101, 2000 + i, 102] for i in range(64)]
+    for uid in range(4):
+        batches.send(generate(uid, max_tokens=400, background=True))
+        batches.send(Embed(uid=10 + uid, model="embedding", inputs=inputs, background=True))
+    first = batches.receive()  # they have begun
+    tokens = worker_tokens(worker, 1, 60)
+    worker.send(Embed(uid=2, model="embedding", inputs=inputs[:1]))
+    embedded = worker.receive()
+    assert embedded.timing.queued >= 0 < embedded.timing.computed
+    timings, vectors, ended = {}, {}, {}
+    messages = [first]
+    while len(vectors) < 4 or len(ended) < 4:
+        message = messages.pop() if messages else batches.receive()
+        if isinstance(message, Embedded):
+            vectors[message.uid] = message
+            continue
+        for update in message.updates:
+            ended |= {update.uid: update.finish} if update.finish else {}
+            timings |= {update.uid: update.timing} if update.timing else {}
+    assert set(timings) == set(ended) == {0, 1, 2, 3}
+    first, *others = [np.frombuffer(each.vectors, "<f4") for each in vectors.values()]
+    assert all(np.allclose(first, other, rtol=0, atol=1e-4) for other in others)
+    assert tokens == worker_tokens(worker, 1, 60)  # the same as on an idle engine
+
+
+def worker_tokens(worker: Mailbox, uid: int, count: int) -> list[int]:
+    worker.send(generate(uid, max_tokens=count))
+    return worker.tokens(uid)[uid]
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ MAY_IMPORT = {
     ],
     # The engine.
     "engine.work": ["figures", "messages"],
+    "engine.lanes": ["engine.work", "figures", "messages"],
     "engine.fairness": [],
     "engine.pacing": [],
     "engine.weights": [],
@@ -113,6 +114,7 @@ MAY_IMPORT = {
         "engine.embedding",
         "engine.fit",
         "engine.kvcache",
+        "engine.lanes",
         "engine.loader",
         "engine.memory",
         "engine.work",
@@ -126,6 +128,7 @@ MAY_IMPORT = {
     "engine": [
         "config",
         "engine.cpu",
+        "engine.lanes",
         "engine.memory",
         "engine.residency",
         "engine.work",

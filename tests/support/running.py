@@ -13,9 +13,9 @@ from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.messages.data import Generate, Sampling, Update
 
 
-def make_runner(
+def make_parts(
     model: nn.Module, kernels: Kernels = OPS, budget: int = 10**9, **config
-) -> TextRunner:
+) -> TextParts:
     """Without drafts, unless asked for: a step then brings one token for each row."""
 
     def make_compiler(vocabulary_size: int, stop_ids: frozenset[int]) -> GrammarCompiler:
@@ -23,7 +23,14 @@ def make_runner(
 
     config = {"num_speculative_tokens": 0} | config
     memory = MemoryBudget(budget)
-    return TextRunner(TextParts(model, EngineConfig(**config), memory, make_compiler, kernels))
+    return TextParts(model, EngineConfig(**config), memory, make_compiler, kernels)
+
+
+def make_runner(
+    model: nn.Module, kernels: Kernels = OPS, budget: int = 10**9, **config
+) -> TextRunner:
+    """A runner of ``make_parts``."""
+    return TextRunner(make_parts(model, kernels, budget, **config))
 
 
 def make(

@@ -140,7 +140,14 @@ def test_drafts_change_no_text_of_a_batch(model, eager):
         ]
 
     counting = Steps(model)
-    together = run(make_runner(counting, num_speculative_tokens=5), *requests())
+    runner = make_runner(counting, num_speculative_tokens=5)
+    together = run(runner, *requests())
+    figures = runner.figures()
+    assert 0 < figures.accepted_tokens <= figures.drafted_tokens
+    # The first token of each request needs no step.
+    assert (
+        figures.generated_tokens - len(OPTIONS) == figures.accepted_tokens + figures.step_rows
+    )
     assert counting.widths.count(6) > 1  # prompts are longer
     for request in requests():
         uid = request.key[1]

@@ -11,7 +11,9 @@ from support import tiny
 from support.engine_process import generate, serve_tiny
 from support.residence import Residence
 
-from mlxnode.messages.data import Failed, Load
+from mlxnode.engine.residency import known
+from mlxnode.engine.residency.queue import POSTPONED
+from mlxnode.messages.data import Failed, Generate, Load, Unload
 
 ONE, JUST_TWO, TWO = 0.026, 0.041, 0.044  # GB, for as many models
 
@@ -182,3 +184,62 @@ def test_request_that_runs_keeps_the_memory_it_was_promised(start):
         running = engine.residency.runners[0].kv_needed
         assert budget.total >= running
     assert len(engine.tokens[1]) == 400
+
+
+def behind(uid: int, model: str, **changes) -> Generate:
+    return generate(uid, model=model, background=True, **changes)
+
+
+def test_load_for_the_background_unloads_no_model_that_was_used_lately(start, monkeypatch):
+    engine = start(ONE)
+    ask(engine, 1, "a")
+    engine.send(behind(2, "b"))
+    engine.settle()
+    assert engine.loaded == ["a"] and 2 not in engine.tokens
+    assert 0 < engine.residency.seconds_to_next <= POSTPONED
+    monkeypatch.setattr(known, "BACKGROUND_IDLE", 0.0)
+    engine.residency.find("b").postponed_until = 0.0
+    engine.settle()
+    assert engine.loaded == ["b"] and len(engine.tokens[2]) == 12
+
+
+def test_load_for_the_background_does_not_keep_others_from_theirs(start):
+    engine = start(ONE)
+    ask(engine, 1, "a")
+    engine.send(behind(2, "b"))
+    engine.settle()
+    ask(engine, 3, "c")
+    assert engine.loaded == ["c"]
+    ask(engine, 4, "b")  # somebody waits for it now
+    assert len(engine.tokens[2]) == 12
+
+
+def test_model_that_makes_room_gives_its_background_back(start):
+    engine = start(ONE)
+    engine.send(behind(1, "a", max_tokens=400))
+    while len(engine.tokens.get(1, ())) < 2:
+        engine.round()
+    ask(engine, 2, "b")
+    assert engine.loaded == ["b"]
+    assert engine.answers[1].reason == "overloaded" and len(engine.tokens[1]) < 400
+
+
+def test_order_to_unload_does_not_wait_for_the_background(start):
+    engine = start(ONE)
+    engine.send(behind(1, "a", max_tokens=400))
+    while len(engine.tokens.get(1, ())) < 2:
+        engine.round()
+    assert engine.ask(Unload(2, "a")).uid == 2
+    assert engine.loaded == [] and engine.answers[1].reason == "overloaded"
+
+
+def test_load_for_the_background_waits_while_the_foreground_is_computed(start):
+    engine = start(TWO)
+    engine.send(generate(1, model="a", max_tokens=300))
+    while len(engine.tokens.get(1, ())) < 2:
+        engine.round()
+    engine.send(behind(2, "b"))
+    at = len(engine.events)
+    engine.settle()
+    assert "piece" not in engine.events[at : len(engine.events) - engine.events[::-1].index(1)]
+    assert len(engine.tokens[2]) == 12 and engine.loaded == ["a", "b"]
