@@ -103,8 +103,8 @@ class Traffic:
         while not self._ended.wait(0.1):
             with ThreadPoolExecutor(3) as pool:
                 pool.submit(self.ask, LONG, **REPEATED)
-                pool.submit(self.ask, LONG, stream=True)
-                pool.submit(self.ask, "Hello", POOR_KEY)
+                pool.submit(self.ask, LONG, stream=True, **REPEATED)
+                pool.submit(self.ask, "Hello", POOR_KEY, **REPEATED)
             self.ask("Hello", model="nothing")
             self.post("embeddings", model="embedding", input=["one", "two"])
 
@@ -137,10 +137,16 @@ def prometheus(node, folder) -> Iterator[Prometheus]:
         traffic.break_a_stream()
         restarts = 'mlxnode_process_restarts_total{process="engine"} > 0'
         server.wait_until(lambda: bool(server.query(restarts)), "no restart was scraped")
-        again = "sum(increase(mlxnode_engine_generated_tokens_total[5s])) > 0"
-        server.wait_until(lambda: bool(server.query(again)), "nothing after the restart")
         seen = 'count(count_over_time(mlxnode_requests_total{outcome="failed"}[2m]) > 3)'
         server.wait_until(lambda: bool(server.query(seen)), "no failure was scraped")
+        # The engine tells its figures again, and has had work since then.
+        again = (
+            "mlxnode_sequences_waiting and on () "
+            "(sum(increase(mlxnode_engine_generated_tokens_total[5s])) > 0)"
+        )
+        server.wait_until(lambda: bool(server.query(again)), "nothing after the restart")
+        drafts = "sum(increase(mlxnode_drafted_tokens_total[1m])) > 0"
+        server.wait_until(lambda: bool(server.query(drafts)), "no draft was tried")
         yield server
 
 
