@@ -12,6 +12,7 @@ from mlxnode.figures import EngineFigures, NodeFigures, TrafficFigures
 from mlxnode.process.status_text import (
     duration_text,
     first_token_text,
+    inter_token_text,
     size_text,
     state_text,
 )
@@ -27,7 +28,7 @@ def status_view(figures: NodeFigures, width: int, note: str = "") -> RenderableT
         Text(f"mlxnode {figures.version} at {figures.address}, {state}", style="bold")
     ]
     if figures.traffic is not None:
-        parts += ["", _now(figures.traffic, figures.engine)]
+        parts += ["", _now(figures.traffic, figures.engine, figures.num_requests)]
     if figures.engine is not None:
         parts += [
             "",
@@ -58,7 +59,7 @@ def _pairs(rows: Iterable[Sequence[RenderableType]]) -> Table:
     return grid
 
 
-def _now(traffic: TrafficFigures, engine: EngineFigures | None) -> Table:
+def _now(traffic: TrafficFigures, engine: EngineFigures | None, num_requests: int) -> Table:
     works = [model.work for model in engine.models] if engine else []
     running = sum(work.num_running for work in works)
     waiting = sum(work.num_waiting for work in works)
@@ -67,6 +68,8 @@ def _now(traffic: TrafficFigures, engine: EngineFigures | None) -> Table:
         [
             ("tokens/s", f"{rates.prompt:,.0f} in, {rates.generated:,.1f} out"),
             ("first token", first_token_text(traffic)),
+            ("between tokens", inter_token_text(traffic)),
+            ("requests", f"{num_requests} in flight"),
             ("batch", f"{running} rows, {waiting} waiting"),
         ]
     )

@@ -45,7 +45,7 @@ def status_text(figures: NodeFigures) -> str:
             *aligned([_MODEL_HEADER, *map(_model_row, figures.engine.models)], left=2),
         ]
     if figures.traffic is not None:
-        lines += ["", *_traffic_lines(figures.traffic)]
+        lines += ["", *_traffic_lines(figures.traffic, figures.num_requests)]
     if figures.failed_models:
         failed = [f"{id}: {reason}" for id, reason in figures.failed_models.items()]
         lines += ["", "FAILED MODELS", *failed]
@@ -95,13 +95,15 @@ def _model_row(model: ModelFigures) -> Sequence[str]:
     return (model.id, state_text(model), weights, *map(str, counts))
 
 
-def _traffic_lines(traffic: TrafficFigures) -> list[str]:
+def _traffic_lines(traffic: TrafficFigures, num_requests: int) -> list[str]:
     """The rates of the moment, then the requests of each key that ended in the window."""
     rates = traffic.rates
     rows: list[Sequence[str]] = [
         ("TRAFFIC", "prompt", f"{rates.prompt:.0f} tokens/s"),
         ("", "generated", f"{rates.generated:.1f} tokens/s"),
         ("", "first token", first_token_text(traffic)),
+        ("", "between tokens", inter_token_text(traffic)),
+        ("", "in flight", f"{num_requests} requests"),
     ]
     lines = aligned(rows, left=3)
     if traffic.keys:
@@ -129,6 +131,14 @@ def first_token_text(traffic: TrafficFigures) -> str:
     if median is None or p95 is None:
         return f"no text in the last {traffic.seconds} s"
     return f"{median:.2f} s median, {p95:.2f} s p95"
+
+
+def inter_token_text(traffic: TrafficFigures) -> str:
+    """The times between two tokens, or that they are not known."""
+    median, p95 = traffic.inter_token_median, traffic.inter_token_p95
+    if median is None or p95 is None:
+        return "-"
+    return f"{1000 * median:.1f} ms median, {1000 * p95:.1f} ms p95"
 
 
 def size_text(size: int) -> str:

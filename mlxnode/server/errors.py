@@ -165,9 +165,10 @@ class Cancelled(ApiError):
 
     status = 499
     type = "invalid_request_error"
+    code = "request_cancelled"
 
     def __init__(self):
-        super().__init__("The request was cancelled", code="request_cancelled")
+        super().__init__("The request was cancelled", code=self.code)
 
 
 class EngineFailed(ApiError):

@@ -15,6 +15,7 @@ from mlxnode.figures import (
     EngineFigures,
     MemoryFigures,
     ModelFigures,
+    Moment,
     NodeFigures,
     ProcessFigures,
     RunnerFigures,
@@ -329,3 +330,10 @@ def test_a_client_that_writes_nothing_is_dropped(served, monkeypatch):
         idle.connect(str(status_path(PORT)))
         assert read_status(PORT) == figures()
         assert idle.recv(10) == b""
+
+
+def test_status_socket_tells_the_history_to_those_that_ask(served):
+    shown = figures(history=[Moment(running=1), Moment(running=2)])
+    served(shown)
+    assert read_status(PORT, with_history=True) == shown
+    assert read_status(PORT) == figures()

@@ -131,3 +131,25 @@ def test_traffic_of_many_keys_is_bounded(traffic):
         traffic.add(Usage(f"key-{i}", "m", i, 0, 1, 0.1))
     figures = traffic.figures()
     assert len(figures.keys) == 100 and figures.keys[0].id == "key-999"
+
+
+def test_traffic_has_the_gaps_between_tokens_and_the_share_of_cached_ones(traffic, clock):
+    assert traffic.figures().prefix_share is None
+    for gap in (0.1, 0.2, 0.3, None):
+        traffic.add(Usage("alice", "m", 10, 4, 3, 0.5, gap))
+    traffic.add(Usage("alice", "vectors", 1000, 0, 0))  # no text: nothing to find in a cache
+    figures = traffic.figures()
+    assert (figures.inter_token_median, figures.inter_token_p95) == (0.2, 0.3)
+    assert figures.prefix_share == 0.4
+    clock.now += 60
+    assert traffic.figures().inter_token_median is None
+
+
+def test_traffic_counts_the_requests_of_the_last_seconds(traffic, clock):
+    for _ in range(10):
+        traffic.add(Usage("alice", "m", 1, 0, 1))
+    assert traffic.figures().requests_per_second == 0.0  # the second has not ended
+    clock.now += 1
+    assert traffic.figures().requests_per_second == 2.0
+    clock.now += 5
+    assert traffic.figures().requests_per_second == 0.0

@@ -1,5 +1,5 @@
 """The wire formats, one folder for each: request bodies (schemas), answers and their writers.
 
-May import ``answer``, ``prompt``, ``notation``, ``json_text`` and ``errors``; never
-``http`` or ``routes``.
+May import ``answer``, ``prompt``, ``notation``, ``json_text``, ``errors`` and ``figures``;
+never ``http`` or ``routes``.
 """

@@ -34,10 +34,10 @@ class Account:
 
     @property
     def inter_token(self) -> float | None:
-        """The mean time between two tokens of a sequence; None: there are no two."""
+        """The mean time between two tokens of a sequence; None: all came at once."""
         first, last = self.first_output, self.last_output
         num_gaps = self.count_used().completion / self.num_sequences - 1
-        if first is None or last is None or num_gaps <= 0:
+        if first is None or last is None or last == first or num_gaps <= 0:
             return None
         return (last - first) / num_gaps
 

@@ -58,8 +58,8 @@ class Keyring:
             raise Forbidden("This URL needs an admin key ([api] admin_key).", code=_WRONG_KIND)
         if matches:
             raise Forbidden(
-                "An admin key is for URLs below /admin, and to load and unload models: use an "
-                "API key here.",
+                "An admin key is for URLs below /admin, to load and unload models, and to "
+                "watch the node: use an API key here.",
                 code=_WRONG_KIND,
             )
         raise _unauthorized(sent)

@@ -15,7 +15,8 @@ from support.raw_sockets import read_until
 from support.slow_opening import GATE, SLOW, run_slow_worker
 from support.worker_process import WorkerProcess
 
-from mlxnode.messages.control import Drain
+from mlxnode.figures import RequestFigures
+from mlxnode.messages.control import Cancel, Drain, Ping, Pong
 from mlxnode.messages.data import Abort, Failed, Generate
 
 CHAT = {"model": SLOW, "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -218,3 +219,29 @@ def test_a_drain_ends_a_request_whose_model_is_still_opened(
             worker.send(Drain(0.2))
             answer = (begun + read_until(connection, b"shutting down")).decode()
         assert answer.startswith("HTTP/1.1 200" if stream else "HTTP/1.1 503")
+
+
+def in_flight(worker) -> list[RequestFigures]:
+    worker.send(Ping(1))
+    return worker.wait_for(Pong).requests
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", BODIES)
+def test_a_request_that_waits_for_an_opening_is_cancelled_alone(slow, path, stream):
+    worker, gate = slow
+    with (
+        post(worker, path, **BODIES[path] | {"stream": stream}) as connection,
+        post(worker, "/tokenize", model=SLOW, prompt="other") as other,
+    ):
+        begun = read_until(connection, KEPT[path]) if stream else b""
+        while len(in_flight(worker)) < 2:
+            continue
+        [request] = [one for one in in_flight(worker) if one.path == path]
+        assert (request.state, request.is_stream) == ("preparing", stream)
+        worker.send(Cancel(request.id))
+        answer = begun + read_until(connection, b"request_cancelled")
+        assert answer.startswith(b"HTTP/1.1 200 " if stream else b"HTTP/1.1 499 ")
+        gate.let_go()
+        assert read_until(other, b'"tokens"').startswith(b"HTTP/1.1 200 ")
+    assert worker.engine.received.empty()

@@ -76,9 +76,9 @@ def client(worker):
 
 
 def usage_of(worker) -> Usage:
-    """The only request that was reported since the last test, without its time."""
+    """The only request that was reported since the last test, without its times."""
     [usage] = usages_of(worker)
-    return msgspec.structs.replace(usage, first_output=None)
+    return msgspec.structs.replace(usage, first_output=None, inter_token=None)
 
 
 def usages_of(worker) -> list[Usage]:

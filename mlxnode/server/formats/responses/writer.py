@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from mlxnode.server.answer.choice import ChoiceDelta, FinishedChoice
 from mlxnode.server.answer.usage import TokenCounts
 from mlxnode.server.answer.writer import AnswerWriter, named_frame
-from mlxnode.server.errors import ApiError
+from mlxnode.server.errors import ApiError, Cancelled
 from mlxnode.server.formats.responses.answers import (
     IncompleteDetails,
     Response,
@@ -70,10 +70,11 @@ class ResponsesWriter(AnswerWriter):
         return self.frame(event)
 
     def failure(self, error: ApiError) -> bytes:
+        code = Cancelled.code if isinstance(error, Cancelled) else "server_error"
         failed = replace(
             self._draft,
             status="failed",
-            error=ResponseError("server_error", error.message),
+            error=ResponseError(code, error.message),
             output=self._output.items,
         )
         (event,) = self._count([Failed(response=failed)])
