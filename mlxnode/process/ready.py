@@ -30,20 +30,27 @@ def ready_text(
     """
     models = [model for model in models if model.id not in failed]
     lines = [f"mlxnode {__version__} is ready at {url}/v1"]
-    if loaded.config.server.page:
-        lines.append(f"  page for browsers: {_page_url(url)}")
     lines += _model_lines(models)
     lines += _shortened([f"  {id} FAILED: {reason}" for id, reason in failed.items()])
+    if loaded.config.server.page:
+        lines.append(f"In a browser: {_page_url(url, loaded)}")
     if models:
         lines += _trial(url, _model_to_try(models), loaded, program)
     return "\n".join(lines)
 
 
-def _page_url(url: str) -> str:
-    """The address of the page, as a browser of this machine reaches it."""
+def _page_url(url: str, loaded: LoadedConfig) -> str:
+    """The address of the page, as a browser of this machine reaches it.
+
+    With a certificate it is a name that the certificate has, if it has any.
+    """
     parts = urlsplit(url)
-    host = "localhost" if parts.hostname in ("0.0.0.0", "::") else None
-    netloc = parts.netloc if host is None else f"{host}:{parts.port}"
+    host, netloc = parts.hostname or "", parts.netloc
+    if host in ("0.0.0.0", "::"):
+        host, netloc = "localhost", f"localhost:{parts.port}"
+    names = names_of(loaded.certificate) if loaded.certificate is not None else ()
+    if host not in names and (name := next((n for n in names if "*" not in n), None)):
+        netloc = f"{name}:{parts.port}"
     return parts._replace(netloc=netloc, path="/").geturl()
 
 

@@ -150,12 +150,36 @@ def test_ready_is_short_whatever_is_configured(tmp_path):
     models = [served(f"m{i}") for i in range(47)]
     failed = {f"bad{i}": "why" for i in range(30)}
     lines = ready_text(URL, models, failed, load(tmp_path, "require_auth = false")).splitlines()
-    assert len(lines) == 1 + 11 + 11 + 2
+    assert len(lines) == 1 + 11 + 11 + 1 + 2
     assert "  and 37 more: mlxnode models" in lines and "  and 20 more: mlxnode models" in lines
     lines = ready_text(
         URL, models[:11], {}, load(tmp_path, "require_auth = false")
     ).splitlines()
     assert "  m10 (chat, 512 tokens)" in lines
+
+
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [
+        (URL, f"{URL}/"),
+        ("http://0.0.0.0:80", "http://localhost:80/"),
+        ("http://[::]:80", "http://localhost:80/"),
+        ("http://[::1]:80", "http://[::1]:80/"),
+    ],
+)
+def test_ready_names_the_page(tmp_path, url, page):
+    text = ready_text(url, [], {}, load(tmp_path, "require_auth = false"))
+    assert f"In a browser: {page}" in text.splitlines()
+    loaded = load(tmp_path, "require_auth = false\n[server]\npage = false")
+    assert "browser" not in ready_text(url, [], {}, loaded)
+
+
+def test_ready_names_the_page_by_the_name_of_the_certificate(tmp_path):
+    make_pair(tmp_path, names="DNS:mini.example.com")
+    files = 'tls_certificate = "node.pem"\ntls_key = "node.key"'
+    loaded = load(tmp_path, f"require_auth = false\n{files}")
+    text = ready_text("https://0.0.0.0:8080", [], {}, loaded)
+    assert "In a browser: https://mini.example.com:8080/" in text.splitlines()
 
 
 def test_ready_without_any_model_has_no_request(tmp_path):
