@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from mlxnode.batches.database import Database, RunnerLock, batches_folder
 from mlxnode.batches.files import Kept
 from mlxnode.batches.rows import (
     FileInUse,
@@ -24,7 +23,6 @@ from mlxnode.batches.rows import (
     TooManyOpen,
 )
 from mlxnode.batches.store import BatchStore
-from mlxnode.config.tables import BatchesConfig
 
 DAY = 86_400
 
@@ -298,31 +296,6 @@ def test_store_refuses_a_database_of_a_later_version(store):
     connection.close()
     with pytest.raises(sqlite3.DatabaseError, match="version 2"):
         store.open_batches()
-
-
-def test_runner_lock_is_held_once(tmp_path):
-    first, second = RunnerLock(tmp_path / "a"), RunnerLock(tmp_path / "a")
-    assert first.take() and first.take()
-    assert not second.take()
-    first.release()
-    assert second.take()
-    second.release()
-
-
-def test_batches_folder_is_in_the_state_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("MLXNODE_STATE", str(tmp_path))
-    assert batches_folder(BatchesConfig()) == tmp_path / "batches"
-    assert batches_folder(BatchesConfig(folder="/x")) == Path("/x")
-
-
-def test_database_undoes_a_transaction_that_fails(tmp_path):
-    database = Database(tmp_path)
-    with pytest.raises(ZeroDivisionError), database.writing() as connection:
-        connection.execute("INSERT INTO results VALUES (1, 1, 0, x'00')")
-        raise ZeroDivisionError
-    with database.reading() as connection:
-        assert connection.execute("SELECT * FROM results").fetchall() == []
-    database.close()
 
 
 def _append_forever(folder: Path, id: str, pipe: Connection) -> None:

@@ -10,6 +10,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 # These depend on the model and its tokenizer, which a schema does not know.
 _BEYOND_SCHEMAS = {
+    "completion_window_too_long",
     "context_length_exceeded",
     "empty_prompt",
     "invalid_grammar",

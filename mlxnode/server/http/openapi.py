@@ -206,7 +206,7 @@ def _operation(route: Route, method: str, context: WorkerContext) -> dict[str, A
             kinds.append(errors.RateLimited)
     elif structs_of(route, "event"):
         kinds.append(errors.RateLimited)
-    elif "<" in route.path:
+    elif "<" in route.path or "after" in getattr(query, "__struct_fields__", ()):
         kinds.append(errors.NotFound)
     for kind in sorted(kinds, key=lambda kind: kind.status):
         reference = {"$ref": f"#/components/responses/{_response_name(kind, route)}"}

@@ -23,7 +23,7 @@ async def create_batch(request: Request) -> HTTPResponse:
         raise InvalidRequest(
             f"Invalid 'completion_window': at most 30 days, got '{body.completion_window}'.",
             param="completion_window",
-            code="invalid_value",
+            code="completion_window_too_long",
         )
     file = await kept.run(kept.store.files.get, kept.owner, body.input_file_id)
     if file is not None and file.purpose != "batch":

@@ -26,6 +26,7 @@ _PIECE = 262_144  # bytes that are read and written at a time
 _MEMORY = 3 * _PIECE  # bytes of an upload, in buffers
 _FRAME = 4096  # bytes of a form, at most, before a file is surely as large as the rest
 _EXPIRES = "expires_after"
+_BYTES = "application/octet-stream"
 _READ = ["GET", "HEAD"]
 
 
@@ -91,29 +92,25 @@ async def delete_file(request: Request, file_id: str) -> HTTPResponse:
     return json_response(DeletedFile(file_id))
 
 
-@blueprint.route(
-    "/v1/files/<file_id>/content", methods=_READ, ctx_file="application/octet-stream"
-)
-async def file_content(request: Request, file_id: str) -> None:
+@blueprint.route("/v1/files/<file_id>/content", methods=_READ, ctx_file=_BYTES)
+async def file_content(request: Request, file_id: str) -> HTTPResponse | None:
     """The bytes of a file."""
     kept = batch_store(request)
     stored = await _found(kept, file_id)
+    headers = {
+        "content-length": str(stored.bytes),
+        "content-disposition": _disposition(stored.filename),
+        "x-content-type-options": "nosniff",
+    }
+    if request.method == "HEAD":
+        return HTTPResponse(headers=headers, content_type=_BYTES)
     # Opened before the answer begins: it can be deleted meanwhile.
     content = await kept.run(_open, kept, stored)
     try:
-        headers = {
-            "content-length": str(stored.bytes),
-            "content-disposition": _disposition(stored.filename),
-            "x-content-type-options": "nosniff",
-        }
-        response = await request.respond(
-            headers=headers, content_type="application/octet-stream"
-        )
-        if response is None:
-            return
-        while request.method != "HEAD" and (piece := await kept.run(content.read, _PIECE)):
+        response = await request.respond(headers=headers, content_type=_BYTES)
+        while response is not None and (piece := await kept.run(content.read, _PIECE)):
             await response.send(piece)
-        await response.send(end_stream=True)
+        return None  # Sanic ends the answer
     finally:
         content.close()
 
