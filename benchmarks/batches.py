@@ -6,6 +6,7 @@ streams alone; the lines sent directly; the batch alone; the batch beside stream
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import time
@@ -27,7 +28,7 @@ async def stream(
         extra_body={"ignore_eos": True},
     )
     times = [time.perf_counter() async for _ in answer]
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 async def streams_until(
