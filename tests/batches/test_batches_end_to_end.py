@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import openai
 import pytest
 from support.node_process import API_KEY, CHAT, CONFIG, EMBEDDING, NodeProcess, is_running
 
@@ -144,6 +145,23 @@ def test_batch_of_a_running_node_is_cancelled(tmp_path, store):
     assert batch.status == "cancelled" and batch.completed + batch.failed == 40
     errors = lines_of(store, batch.error_file_id)
     assert {line["error"]["code"] for line in errors.values()} == {"batch_cancelled"}
+
+
+def test_batch_of_a_client_wakes_the_node(tmp_path, state):
+    line = {"custom_id": "a", "method": "POST", "url": CHAT_URL, "body": chat("Hi")}
+    with NodeProcess(tmp_path) as node:
+        node.wait_ready()
+        assert "batches started" not in "".join(node.log)
+        with openai.OpenAI(base_url=f"{node.url}/v1", api_key=API_KEY) as client:
+            file = client.files.create(file=json.dumps(line).encode(), purpose="batch")
+            batch = client.batches.create(
+                input_file_id=file.id, endpoint=CHAT_URL, completion_window="24h"
+            )
+            wait_for(lambda: client.batches.retrieve(batch.id).status == "completed")
+            batch = client.batches.retrieve(batch.id)
+            assert batch.output_file_id is not None
+            [text] = client.files.content(batch.output_file_id).text.splitlines()
+    assert json.loads(text)["response"]["body"]["model"] == CHAT
 
 
 def wait_for_more(store: BatchStore, id: str) -> None:
