@@ -17,7 +17,8 @@ def shown_tabs(visit) -> set[str]:
 
 def stored(visit) -> dict:
     return visit.page.evaluate(
-        "() => ({session: {...sessionStorage}, local: {...localStorage}, cookie: document.cookie})"
+        """() => ({session: {...sessionStorage}, local: {...localStorage},
+            cookie: document.cookie})"""
     )
 
 
