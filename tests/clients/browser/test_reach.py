@@ -31,7 +31,7 @@ OVERLAPS = """() => {
     if (a.contains(b) || b.contains(a)) return;
     const x = Math.min(p.right, q.right) - Math.max(p.left, q.left);
     const y = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-    if (x > 1 && y > 1) found.push(`${a.outerHTML.slice(0, 80)} on ${b.outerHTML.slice(0, 80)}`);
+    if (x > 1 && y > 1) found.push(`${a.outerHTML.slice(0, 60)} ${b.outerHTML.slice(0, 60)}`);
   }));
   const wide = [...document.querySelectorAll("body *")].filter((one) =>
     one.checkVisibility() && !one.closest(".scroll, pre, .skip, .vh, dialog") &&
