@@ -21,7 +21,7 @@ export function setKey(kind, key) {
  * The response to a request; an error if the node refuses it or does not answer.
  * `as`: whose key is sent: "api", "admin", or "any": that of the admin if there is one.
  */
-export async function send(path, { as = "api", body, method, signal, accept, key } = {}) {
+export async function send(path, { as = "api", body, signal, accept, key } = {}) {
 	const sent = key ?? (as === "any" ? keyOf("admin") || keyOf("api") : keyOf(as));
 	const headers = { accept: accept || "application/json" };
 	if (sent) headers.authorization = `Bearer ${sent}`;
@@ -29,7 +29,7 @@ export async function send(path, { as = "api", body, method, signal, accept, key
 	let response;
 	try {
 		response = await fetch(new URL(path, root), {
-			method: method || (body ? "POST" : "GET"),
+			method: body ? "POST" : "GET",
 			headers,
 			body: JSON.stringify(body),
 			signal,
@@ -102,6 +102,7 @@ export async function tryKeys(keys) {
 			else wrong.admin = error.message;
 		}
 	}
+	if (!can.chat && !can.admin && !wrong.admin) wrong.api ??= "This node needs a key.";
 	can.operate = can.admin || (can.keyless && !node.has_admin_key);
 	return { can, wrong };
 }

@@ -23,7 +23,7 @@ export async function showBatches() {
 function actions({ id, status, output_file_id: output, error_file_id: errors }) {
 	const made = (label, act) => button(label, id, () => guarded("batches-wrong", act));
 	return el("div.row", {},
-		OPEN.includes(status) ? made("Cancel", () => call(`v1/batches/${id}/cancel`, { method: "POST" }).then(showBatches)) : null,
+		OPEN.includes(status) ? made("Cancel", () => call(`v1/batches/${id}/cancel`, { body: {} }).then(showBatches)) : null,
 		output ? made("Results", () => download(output)) : null,
 		errors ? made("Errors", () => download(errors)) : null);
 }

@@ -65,8 +65,6 @@ function parsed(id, name) {
 	try {
 		return JSON.parse($(id).value);
 	} catch (error) {
-		$("settings").open = true;
-		$(id).focus();
 		throw new Error(`${name}: no valid JSON (${error.message})`);
 	}
 }

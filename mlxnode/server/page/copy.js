@@ -25,9 +25,9 @@ function show() {
 }
 
 const base = () => new URL("v1", root).href;
-/** A word of a shell: only ' ends a text in ', and it is written between two of them. */
+// In a shell, only ' ends a text in '.
 const shell = text => `'${text.replaceAll("'", "'\\''")}'`;
-/** JSON without characters that no one sees, or that reverse the rest of a line. */
+/** JSON without characters that no one sees. */
 const json = (value, indent) => JSON.stringify(value, null, indent).replace(/[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]/g, it => `\\u${it.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 function python(value, indent) {

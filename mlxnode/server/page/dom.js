@@ -117,10 +117,6 @@ export async function copyText(text, button) {
 		area.remove();
 		button.focus();
 	}
-	say(done ? "Copied" : "Not copied: the browser refused");
-	const label = button.textContent;
-	if (done && label !== "Copied") {
-		button.textContent = "Copied";
-		setTimeout(() => (button.textContent = label), 1500);
-	}
+	say((button.textContent = done ? "Copied" : "Not copied"));
+	setTimeout(() => (button.textContent = "Copy"), 1500);
 }

@@ -66,8 +66,7 @@ function draw({ value, line }, numbers, label, format) {
 }
 
 function showRequests({ requests, num_requests: all }) {
-	const more = all > requests.length ? `, of which the oldest ${count(requests.length)} are shown` : "";
-	setText($("requests-note"), all ? `${count(all)} in flight${more}` : "None.");
+	setText($("requests-note"), all ? `${count(all)} in flight${all > requests.length ? ", the oldest are shown" : ""}` : "None.");
 	const cells = it => [it.request_id, it.key, it.model, it.path, it.is_background ? `${it.state}, background` : it.state, seconds(it.seconds), `${count(it.prompt_tokens)}${it.cached_tokens ? ` (${count(it.cached_tokens)} cached)` : ""}`, count(it.completion_tokens)];
 	fillRows($("request-rows"), requests, it => it.id, cells, it =>
 		button("Cancel", it.request_id, event => cancel(it, event.target)));
@@ -76,7 +75,7 @@ function showRequests({ requests, num_requests: all }) {
 async function cancel(it, pressed) {
 	pressed.disabled = true;
 	const path = `v1/requests/${encodeURIComponent(it.id)}/cancel`;
-	const isDone = await guarded("requests-wrong", () => call(path, { as: "any", method: "POST" }));
+	const isDone = await guarded("requests-wrong", () => call(path, { as: "any", body: {} }));
 	if (isDone) say(`${it.request_id} is cancelled.`);
 	pressed.disabled = isDone;
 }

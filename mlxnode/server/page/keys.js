@@ -26,7 +26,7 @@ async function check() {
 	try {
 		const { can, wrong } = await tryKeys({ api: keyOf("api"), admin: keyOf("admin") });
 		apply(can);
-		if (!(can.chat || can.admin) || wrong.api || wrong.admin) open(wrong);
+		if (wrong.api || wrong.admin) open(wrong);
 	} catch (error) {
 		apply(NOTHING);
 		$("keys-state").textContent = error.message;
@@ -53,9 +53,10 @@ export async function guarded(id, act) {
 
 function open(wrong = {}) {
 	show(wrong);
+	if ($("keys").open) return;
 	$("key-api").value = keyOf("api");
 	$("key-admin").value = keyOf("admin");
-	if (!$("keys").open) $("keys").showModal();
+	$("keys").showModal();
 	$(wrong.admin && !wrong.api ? "key-admin" : "key-api").focus();
 }
 
@@ -69,9 +70,6 @@ function show(wrong) {
 async function enter() {
 	const keys = { api: $("key-api").value.trim(), admin: $("key-admin").value.trim() };
 	show({});
-	if (!keys.api && !keys.admin && !access.keyless) {
-		return show({ api: "Type an API key, an admin key, or both." });
-	}
 	try {
 		const { can, wrong } = await tryKeys(keys);
 		if (wrong.api || wrong.admin) {
@@ -99,7 +97,6 @@ async function forget() {
 function apply(can) {
 	Object.assign(access, can);
 	const kinds = [keyOf("api") && "API key", keyOf("admin") && "admin key"].filter(Boolean);
-	const without = access.keyless ? "no key needed" : "no key";
-	$("keys-state").textContent = kinds.length ? kinds.join(" and ") : without;
+	$("keys-state").textContent = kinds.join(" and ") || (access.keyless ? "no key needed" : "no key");
 	changed.dispatchEvent(new Event("change"));
 }

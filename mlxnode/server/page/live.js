@@ -2,7 +2,7 @@
 
 import { $, setText } from "./dom.js";
 import { access, events, send } from "./api.js";
-import { onAccess } from "./keys.js";
+import { onAccess, refused } from "./keys.js";
 
 const bus = new EventTarget();
 let stream = null; // the AbortController of the connection
@@ -15,7 +15,6 @@ export function onFigures(show) {
 }
 
 onAccess(again);
-addEventListener("online", again);
 document.addEventListener("visibilitychange", () => (document.hidden ? close() : again()));
 
 function close() {
@@ -46,7 +45,9 @@ async function connect() {
 			pause = 1;
 			bus.dispatchEvent(new CustomEvent("figures", { detail: figures }));
 		}
-	} catch {} // whatever it was, there are no figures now
+	} catch (error) {
+		refused(error);
+	}
 	if (own.signal.aborted) return;
 	mark("disconnected", false);
 	timer = setTimeout(connect, pause * 1000);

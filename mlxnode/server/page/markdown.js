@@ -91,9 +91,8 @@ function element(block, depth) {
 	if (kind === "code") return code(lines.join("\n"), block.language);
 	if (kind === "rule") return el("hr");
 	if (kind === "heading") {
-		const [, signs, rest] = /^ *(#+) *(.*?)[ #]*$/.exec(lines[0]);
-		// One level for all: levels that a model skips would break the order of the page's own.
-		return inline(el(`h4.h${signs.length}`, { dir: "auto" }), rest);
+		// One level for all: a model skips levels.
+		return inline(el("h4", { dir: "auto" }), lines[0].replace(/^ *#+ *|[ #]*$/g, ""));
 	}
 	if (kind === "text" || depth >= DEEP) return inline(el("p", { dir: "auto" }), lines.join("\n"));
 	if (kind === "quote") return el("blockquote", {}, ...blocks(lines).map(it => element(it, depth + 1)));

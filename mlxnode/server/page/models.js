@@ -34,8 +34,7 @@ async function read() {
 function merged() {
 	const known = new Map(listed.map(it => [it.id, { ...it }]));
 	for (const it of live) {
-		const fit = it.fit && { text: it.fit, fits: !/not/.test(it.fit) };
-		const model = known.get(it.id) || { id: it.id, reason: it.reason, fit };
+		const model = known.get(it.id) || { id: it.id, reason: it.reason, fit: { text: it.fit } };
 		known.set(it.id, Object.assign(model, { status: it.state, pinned: it.is_pinned, running: it.running, waiting: it.waiting, rate: it.generated_tokens }));
 	}
 	return [...known.values()];

@@ -1,4 +1,4 @@
-"""The page for people: the node's answer to browsers, and the files that the page consists of."""
+"""The page for people: the node's answer to browsers, and the files of the page."""
 
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.exceptions import NotFound

@@ -34,8 +34,17 @@ def test_browsers_get_the_page_without_a_key(worker, accept):
 
 @pytest.mark.parametrize(
     "accept",
-    ["*/*", "application/json", "", "text/html;q=0", "text/html;q=x, */*", "text/*", ",;q"]
-    + ["application/json, text/html;q=0.9", "text/htmlx"],
+    [
+        "*/*",
+        "application/json",
+        "",
+        "text/html;q=0",
+        "text/html;q=x, */*",
+        "text/*",
+        ",;q",
+        "application/json, text/html;q=0.9",
+        "text/htmlx",
+    ],
 )
 def test_others_get_json_as_ever(worker, accept):
     response = get(worker, accept=accept)
