@@ -33,14 +33,15 @@ def test_figures_move(visit):
     rate = figures.get_by_role("group", name="Generated tokens/s")
     expect(rate.locator(".value")).to_have_text(re.compile(r"[1-9]"))
     expect(rate.get_by_role("img")).to_have_accessible_name(re.compile("at most [1-9]"))
-    keys = figures.get_by_role("region", name="Use of each key").get_by_role("row")
-    expect(keys.nth(1)).to_be_visible()
     processes = figures.get_by_role("region", name="Processes")
     expect(processes.get_by_text("engine")).to_be_visible()
     open_tab(visit, "Playground")
     visit.page.get_by_role("button", name="Stop").click()
     finished(answer)
     expect(open_tab(visit, "Requests")).to_contain_text("None.")
+    figures = open_tab(visit, "Figures")
+    keys = figures.get_by_role("region", name="Use of each key").get_by_role("row")
+    expect(keys.nth(1)).to_be_visible()
 
 
 def test_request_in_flight_is_cancelled(visit):
