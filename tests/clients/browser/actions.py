@@ -42,6 +42,20 @@ def finished(answer: Locator) -> Locator:
     return answer
 
 
+def set_parameter(visit: Visit, name: str, value: str) -> None:
+    """Fill a field of the parameters, which are folded before and after."""
+    summary = visit.page.get_by_text("System prompt, parameters, tools")
+    summary.click()
+    visit.page.get_by_label(name).fill(value)
+    summary.click()
+
+
+def chat_briefly(visit: Visit, text: str) -> Locator:
+    """As ``chat``, for a model that may have no end."""
+    set_parameter(visit, "Max tokens", "8")
+    return chat(visit, text)
+
+
 def chat(visit: Visit, text: str) -> Locator:
     """Send a message, and wait for all of the answer."""
     return finished(ask(visit, text))

@@ -45,7 +45,7 @@ CONTROLS = (
 )
 # Texts that make careless expressions or parsers slow, or overflow their stack.
 SLOW = {
-    "a line of 300,000 letters": "x" * 300_000,
+    "a line of 100,000 letters": "x" * 100_000,
     "10,000 lines": "".join(f"line {i} of many\n" for i in range(10_000)),
     "10,000 list items": "".join(f"- item {i}\n" for i in range(10_000)),
     "deep lists": "".join(f"{'  ' * i}- deep\n" for i in range(300)),
@@ -81,14 +81,18 @@ def assert_harmless(visit) -> None:
     assert page.evaluate(bad) == []
 
 
-@pytest.mark.parametrize("text", [*MARKUP, *MARKDOWN])
-def test_answer_does_nothing(visit, scripted, text):
-    scripted.engine.answer = text
-    answer = chat(visit, "Hi")
-    assert_harmless(visit)
-    for link in answer.get_by_role("link").all():
-        assert "noopener" in link.get_attribute("rel")
-        assert link.get_attribute("href") in link.evaluate("one => one.parentNode.innerText")
+@pytest.mark.parametrize("texts", [MARKUP, MARKDOWN], ids=["HTML", "Markdown"])
+def test_answers_do_nothing(visit, scripted, texts):
+    for text in texts:
+        scripted.engine.answer = text
+        answer = chat(visit, "Hi")
+        assert_harmless(visit)
+        for link in answer.get_by_role("link").all():
+            assert "noopener" in link.get_attribute("rel")
+            assert link.get_attribute("href") in link.evaluate(
+                "one => one.parentNode.innerText"
+            )
+        visit.page.get_by_role("button", name="Clear").click()
 
 
 def test_reasoning_question_calls_and_names_do_nothing(visit, scripted):

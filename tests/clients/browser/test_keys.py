@@ -1,7 +1,7 @@
 """The dialog that asks for the keys, and what the page shows with each of them."""
 
 import pytest
-from clients.browser.actions import chat, enter_keys, open_tab
+from clients.browser.actions import chat_briefly, enter_keys, open_tab
 from playwright.sync_api import expect
 from support.worker_process import ADMIN_KEY, KEY
 
@@ -17,7 +17,8 @@ def shown_tabs(visit) -> set[str]:
 
 def stored(visit) -> dict:
     return visit.page.evaluate(
-        "() => ({session: {...sessionStorage}, local: {...localStorage}, cookie: document.cookie})"
+        """() => ({session: {...sessionStorage}, local: {...localStorage},
+            cookie: document.cookie})"""
     )
 
 
@@ -54,7 +55,7 @@ def test_keys_in_the_wrong_fields_are_told(visit_to, whole_node):
 def test_keys_stay_in_the_tab_alone(visit_to, whole_node):
     visit = visit_to(whole_node.url)
     enter_keys(visit, KEY, ADMIN_KEY)
-    chat(visit, "Hi")
+    chat_briefly(visit, "Hi")
     visit.page.reload()
     expect(visit.page.get_by_text("API key and admin key")).to_be_visible()
     now = stored(visit)

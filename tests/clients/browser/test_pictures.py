@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from clients.browser.actions import chat, enter_keys, open_tab
+from clients.browser.actions import chat, enter_keys, open_tab, set_parameter
 from clients.browser.chromium import ROOM_PHONE
 from playwright.sync_api import expect
 from support.node_process import CHAT, EMBEDDING
@@ -33,9 +33,8 @@ def keep(tmp_path):
 
 def conversation(visit) -> None:
     enter_keys(visit, KEY, ADMIN_KEY)
-    visit.page.get_by_text("System prompt, parameters, tools").click()
-    visit.page.get_by_label("Temperature").fill("0")
-    visit.page.get_by_text("System prompt, parameters, tools").click()
+    set_parameter(visit, "Temperature", "0")
+    set_parameter(visit, "Max tokens", "24")
     expect(chat(visit, QUESTION)).to_contain_text("Paris")
     expect(visit.page.get_by_text("live", exact=True)).to_be_visible()
 
@@ -63,7 +62,7 @@ def test_pictures_of_figures_and_models(visit_to, whole_node, keep):
         chat(visit, "And of Italy?")
     figures = open_tab(visit, "Figures")
     key = figures.get_by_role("region", name="Use of each key").get_by_role("row")
-    expect(key.filter(has_text="default")).to_be_visible()
+    expect(key.nth(1)).to_be_visible()
     keep(visit, "figures")
     models = open_tab(visit, "Models")
     for name in (CHAT, EMBEDDING):
