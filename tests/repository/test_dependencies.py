@@ -119,9 +119,12 @@ def test_dependencies_of_the_package_are_declared():
 
 def test_dependencies_of_the_tests_are_declared():
     groups = declared()
-    guided = {"tests/fuzz/guided.py"}  # which `make fuzz` runs
     missing = undeclared(imported("tests"), [groups["runtime"], groups["dev"]])
-    assert missing == dict.fromkeys(groups["fuzz"], guided)
+    assert missing.keys() == groups["fuzz"] | groups["browser"]
+    for name in groups["fuzz"]:
+        assert missing[name] == {"tests/fuzz/guided.py"}  # which `make fuzz` runs
+    for name in groups["browser"]:  # which `make test-clients` has
+        assert all(file.startswith("tests/clients/browser/") for file in missing[name])
 
 
 def test_dependencies_of_the_benchmarks_are_declared():
