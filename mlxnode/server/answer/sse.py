@@ -12,7 +12,7 @@ from sanic.exceptions import SanicException
 from mlxnode.server.answer.choice import ChoiceDelta
 from mlxnode.server.answer.generation import Generation
 from mlxnode.server.answer.writer import AnswerWriter
-from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Unavailable
+from mlxnode.server.errors import SHUTTING_DOWN, ApiError, Cancelled, Unavailable
 from mlxnode.server.seldom import SeldomLog
 
 Result = TypeVar("Result")
@@ -56,8 +56,9 @@ async def stream_answer(
         await writer.before_end()
         await stream.end(_framed(chunks, writer) + writer.end)
     except ApiError as error:
-        line = "stream %s ended early: %s", start.request_id, error.message
-        seldom.log(logging.WARNING, error.message, *line)
+        if not isinstance(error, Cancelled):  # whoever cancels it knows
+            line = "stream %s ended early: %s", start.request_id, error.message
+            seldom.log(logging.WARNING, error.message, *line)
         await stream.end(writer.failure(error))
         return error
     except SanicException:

@@ -127,6 +127,8 @@ def _rounded(seconds: float | None) -> float | None:
 def _outcome(http: Http | None, status: int | None, error: str | None) -> Outcome:
     if http is None or http.stage is not Stage.IDLE:  # the answer has no end
         return "left" if http is None or _has_left(http) else "cut"
+    if error == Cancelled.code:
+        return "cancelled"
     if status is None or (error and status < 400):
         return "failed"
     if status < 400:

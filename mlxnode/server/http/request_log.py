@@ -19,9 +19,10 @@ from mlxnode.config.tables import RequestLogForm
 
 logger = logging.getLogger("mlxnode.server")
 
-# done: answered; refused: 4xx; failed: 5xx, or a stream that ended with an error; left: the
-# client went away before the end; cut: the node ended the answer, as at the end of a drain.
-Outcome = Literal["done", "refused", "failed", "left", "cut"]
+# done: answered; refused: 4xx; failed: 5xx, or a stream that ended with an error; cancelled: by
+# an order, and the client was told so; left: the client went away before the end; cut: the node
+# ended the answer without a word, as of a client that does not read at the end of a drain.
+Outcome = Literal["done", "refused", "failed", "cancelled", "left", "cut"]
 
 _MAX_QUEUED = 10_000  # lines
 _QUIET = 60.0  # seconds between two warnings

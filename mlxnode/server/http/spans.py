@@ -113,7 +113,7 @@ def _within(seconds: float, part: Part) -> Part:
 
 
 def _error_of(entry: Entry) -> str | None:
-    """Why the node failed. A mistake of the client, or its leaving, is no error of a server."""
+    """Why the node failed. A client that errs or leaves, or a cancel, is no error of it."""
     if entry.outcome == "cut":
         return entry.error or "the node ended the answer"
     return (entry.error or "failed") if entry.outcome == "failed" else None

@@ -11,7 +11,8 @@ import pytest
 from support.bare_requests import WAIT, chat
 from support.metrics import OPENMETRICS, Scrape, scrape, scrape_until
 
-from mlxnode.messages.data import Abort, Failed, Timing, Token, Tokens, Update
+from mlxnode.messages.control import Cancel, Ping, Pong
+from mlxnode.messages.data import Abort, Failed, Generate, Timing, Token, Tokens, Update
 
 pytestmark = pytest.mark.slow
 CHAT = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}]}
@@ -123,6 +124,44 @@ def test_every_request_is_counted_by_its_end(worker, admin):
         own = [getattr(one, field) for one in usages if one.model == "tiny-chat"]
         assert found.sum(name, **key) - before.sum(name, **key) == sum(own)
     assert worker.key not in found.text and worker.admin_key not in found.text
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_cancelled_request_has_failed_nowhere(
+    worker, admin, folder, capfd, is_stream, has_begun
+):
+    labels = {"route": ROUTE, "key": worker.keys[0].id, "outcome": "cancelled"}
+    labels["status"] = "200" if is_stream else "499"
+
+    def counted(found: Scrape) -> float:
+        return found.sum("mlxnode_requests_total", **labels)
+
+    before = scrape(worker.url, headers=admin)
+    worker.engine.is_silent = not has_begun
+    worker.engine.on_generate = lambda message: worker.engine.update(message.uid, "abc")
+    with chat(worker, stream=is_stream) as connection:
+        worker.engine.next(Generate)
+        received = b""
+        while is_stream and (b"abc" if has_begun else b"200 OK") not in received:
+            received += connection.recv(65536)
+        worker.send(Ping(1))
+        [request] = worker.wait_for(Pong).requests
+        worker.send(Cancel(request.id))
+        while b"request_cancelled" not in received:
+            received += connection.recv(65536)
+    until(worker, admin, lambda found: counted(found) == counted(before) + 1)
+    after = scrape(worker.url, headers=admin)
+    name = "mlxnode_requests_total"
+    for outcome in ("failed", "refused"):
+        assert after.sum(name, outcome=outcome) == before.sum(name, outcome=outcome)
+    name, reason = "mlxnode_refusals_total", "request_cancelled"
+    assert after.sum(name, reason=reason) == before.sum(name, reason=reason) + 1
+    last = (folder / "requests.jsonl").read_text().split("\n")[:-1]
+    lines = [line for line in map(json.loads, last) if line["id"] == request.request_id]
+    assert [line["outcome"] for line in lines] == ["cancelled"]
+    assert "WARNING" not in capfd.readouterr().err
+    worker.engine.reset()
 
 
 def test_times_of_the_engine_are_those_that_it_tells(worker, admin):
