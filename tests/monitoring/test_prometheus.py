@@ -3,6 +3,7 @@
 `promtool` checks the rules and the example configuration, and fires each alert.
 """
 
+import json
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2 as httpx
+import openai
 import pytest
 from monitoring.board import (
     FOLDER,
@@ -53,6 +55,7 @@ EXAMPLE = (FOLDER / "prometheus.yml").read_text()
 CHAT = {"model": "chat", "temperature": 0, "max_tokens": 200}
 REPEATED = {"logit_bias": {"100": 100}}  # one token again and again, which drafts foresee
 LONG = "Nodes tell what they do. " * 8  # a prefix that is worth keeping
+NUM_LINES = 20  # of a batch
 
 
 class Traffic:
@@ -98,6 +101,21 @@ class Traffic:
             next(line for line in lines if '"content"' in line)
             os.kill(self._node.engine_pid(), signal.SIGKILL)
             assert any("error" in line for line in lines)
+
+    def begin_batch(self, client: openai.OpenAI) -> str:
+        """The id of a batch, for which the engine has time between other requests."""
+        body = CHAT | {"max_tokens": 50, "messages": [{"role": "user", "content": "Later"}]}
+        url = "/v1/chat/completions"
+        lines = [
+            json.dumps({"custom_id": str(i), "method": "POST", "url": url, "body": body})
+            for i in range(NUM_LINES)
+        ]
+        data = "\n".join(lines).encode()
+        file = client.files.create(file=("later.jsonl", data), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id, endpoint=url, completion_window="24h"
+        )
+        return batch.id
 
     def _run(self) -> None:
         while not self._ended.wait(0.1):
@@ -147,7 +165,19 @@ def prometheus(node, folder) -> Iterator[Prometheus]:
         server.wait_until(lambda: bool(server.query(again)), "nothing after the restart")
         drafts = "sum(increase(mlxnode_drafted_tokens_total[1m])) > 0"
         server.wait_until(lambda: bool(server.query(drafts)), "no draft was tried")
+        with openai.OpenAI(base_url=f"{node.url}/v1", api_key=KEY, timeout=WAIT) as client:
+            batch = traffic.begin_batch(client)
+            waits = "sum(max_over_time(mlxnode_sequences_background[2m])) > 0"
+            server.wait_until(lambda: bool(server.query(waits)), "no line of a batch waited")
+            server.wait_until(lambda: is_complete(client, batch), "the batch did not end")
         yield server
+
+
+def is_complete(client: openai.OpenAI, batch_id: str) -> bool:
+    """True if each line of the batch has its answer."""
+    batch = client.batches.retrieve(batch_id)
+    assert batch.request_counts is not None and batch.request_counts.failed == 0
+    return batch.status == "completed" and batch.request_counts.completed == NUM_LINES
 
 
 def test_prometheus_reads_the_node_with_the_key_of_the_example(prometheus, node):
