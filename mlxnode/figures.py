@@ -39,6 +39,7 @@ class RunnerFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class ModelFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One model that can be served. Two ids may have the same weights, and then the same work.
 
+    ``same_as`` is the first id with the same weights; None: this is the first, or the only one.
     ``num_loads`` counts since the start of the engine. ``idle_seconds``: since the last request
     ended; None: requests run, or there was none. ``weight_bytes`` leaves out what a model that
     was loaded before holds already; an unloaded model has none.
@@ -51,6 +52,7 @@ class ModelFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     is_pinned: bool = False
     num_loads: int = 0
     idle_seconds: float | None = None
+    same_as: str | None = None
 
 
 class MemoryFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -73,6 +75,11 @@ class EngineFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     memory: MemoryFigures
     models: list[ModelFigures]
+
+    @property
+    def distinct(self) -> list[ModelFigures]:
+        """One model for each set of weights: sums of work are of these."""
+        return [model for model in self.models if model.same_as is None]
 
 
 class ProcessFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):

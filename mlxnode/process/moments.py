@@ -13,8 +13,7 @@ def moment_of(
 ) -> Moment:
     """The moment that these figures are of; ``num_requests`` are in flight."""
     rates = traffic.rates
-    # Two ids with the same weights have the same work, which counts once.
-    works = {model.work for model in engine.models} if engine else set()
+    works = [model.work for model in engine.distinct] if engine else []
     memory = engine.memory if engine else None
     return Moment(
         generated_tokens=rates.generated,

@@ -95,16 +95,12 @@ class Traffic:
             return Rates()
         sums: Counter[str] = Counter()
         models: dict[str, float] = {}
-        seen: set[tuple[object, object]] = set()
         for id, model in last.items():
             old = first.get(id)
             prompt, generated = _tokens(model, old)
             models[id] = generated / (ended - began)
-            # Two ids with the same weights have the same work, which counts once.
-            work = (old and old.work, model.work)
-            if work not in seen:
+            if model.same_as is None:  # else the work has been counted
                 sums.update(prompt=prompt, generated=generated)
-            seen.add(work)
         seconds = ended - began
         prompt, generated = sums["prompt"] / seconds, sums["generated"] / seconds
         return Rates(prompt=prompt, generated=generated, models=models)

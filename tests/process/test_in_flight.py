@@ -121,12 +121,16 @@ def test_a_moment_counts_work_that_two_ids_share_once():
         kv_claimed=10,
         pressure="normal",
     )
-    models = [ModelFigures(id=id, weight_bytes=1, work=work) for id, work in works.items()]
+    works |= {"d": own}  # the same numbers, by chance
+    models = [
+        ModelFigures(id=id, weight_bytes=1, work=work, same_as="a" if id == "b" else None)
+        for id, work in works.items()
+    ]
     traffic = TrafficFigures(
         seconds=60, rates=Rates(prompt=3.0, generated=4.0), keys=[], models=[]
     )
     moment = moment_of(EngineFigures(memory=memory, models=models), traffic, 8)
-    assert (moment.running, moment.waiting, moment.background) == (3, 1, 1)
+    assert (moment.running, moment.waiting, moment.background) == (4, 1, 1)
     assert (moment.prefix_bytes, moment.memory, moment.kv_claimed) == (5, 70, 10)
     assert (moment.prompt_tokens, moment.generated_tokens, moment.in_flight) == (3.0, 4.0, 8)
     without = moment_of(None, traffic, 0)

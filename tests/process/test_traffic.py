@@ -38,7 +38,9 @@ def traffic(clock) -> Traffic:
     return Traffic(clock)
 
 
-def counted(**models: tuple[int, int, int]) -> EngineFigures:
+def counted(
+    same_as: dict[str, str] | None = None, **models: tuple[int, int, int]
+) -> EngineFigures:
     """Prompt, cached and generated tokens by model."""
     return EngineFigures(
         memory=MEMORY,
@@ -49,6 +51,7 @@ def counted(**models: tuple[int, int, int]) -> EngineFigures:
                 work=RunnerFigures(
                     prompt_tokens=prompt, cached_tokens=cached, generated_tokens=generated
                 ),
+                same_as=(same_as or {}).get(id),
             )
             for id, (prompt, cached, generated) in models.items()
         ],
@@ -119,11 +122,12 @@ def test_traffic_rates_begin_again_with_another_engine(traffic, clock):
 
 
 def test_traffic_counts_the_work_of_shared_weights_once(traffic, clock):
-    traffic.note_engine(counted(a=(0, 0, 0), b=(0, 0, 0)))
+    same_as = {"b": "a"}  # and not c, which happens to have the same numbers
+    traffic.note_engine(counted(same_as, a=(0, 0, 0), b=(0, 0, 0), c=(0, 0, 0)))
     clock.now += 2
-    traffic.note_engine(counted(a=(0, 0, 10), b=(0, 0, 10)))
+    traffic.note_engine(counted(same_as, a=(0, 0, 10), b=(0, 0, 10), c=(0, 0, 10)))
     rates = traffic.figures().rates
-    assert rates.generated == 5 and rates.models == {"a": 5, "b": 5}
+    assert rates.generated == 10 and rates.models == {"a": 5, "b": 5, "c": 5}
 
 
 def test_traffic_of_many_keys_is_bounded(traffic):

@@ -49,6 +49,38 @@ def flying(id: str, key: str) -> RequestFigures:
     )
 
 
+def figures_of_node(key: str) -> NodeFigures:
+    """The figures of a node that ``key`` uses, and other keys."""
+    work = RunnerFigures(num_running=2, num_waiting=1, prefix_entries=3)
+    models = [
+        ModelFigures(id=id, weight_bytes=7, work=work, idle_seconds=4.0, same_as=same_as)
+        for id, same_as in (("tiny-chat", None), ("org/tiny-text", "tiny-chat"))
+    ]
+    return NodeFigures(
+        version="1.2.3",
+        address="127.0.0.1:1",
+        pid=1,
+        uptime=5.0,
+        descriptor_limit=10,
+        is_draining=False,
+        processes=[ProcessFigures(name="engine", state="ready", pid=2, starts=3, uptime=1)],
+        failed_models={},
+        engine=EngineFigures(memory=MEMORY, models=models),
+        traffic=TrafficFigures(
+            seconds=60,
+            rates=Rates(models={"tiny-chat": 12.5}),
+            keys=[row(key), row("narrow")],
+            models=[],
+            inter_token_median=0.25,
+        ),
+        now=Moment(generated_tokens=12.5, in_flight=3),
+        num_requests=3,
+        requests=[flying("1-1", key), flying("1-2", "narrow"), flying("2-1", "x")],
+        fits={"tiny-chat": "fits"},
+        history=[Moment(running=1), Moment(running=2, first_token=0.5)],
+    )
+
+
 class ScriptedNode:
     """The supervisor's side of the status socket, which counts its readers."""
 
@@ -57,34 +89,7 @@ class ScriptedNode:
         self.key = ApiKey.unnamed(worker.key).id
         self.num_reads = 0
         self.was_read = threading.Condition()
-        work = RunnerFigures(num_running=2, num_waiting=1, prefix_entries=3)
-        models = [
-            ModelFigures(id=id, weight_bytes=7, work=work, idle_seconds=4.0)
-            for id in ("tiny-chat", "org/tiny-text")
-        ]
-        self.figures = NodeFigures(
-            version="1.2.3",
-            address="127.0.0.1:1",
-            pid=1,
-            uptime=5.0,
-            descriptor_limit=10,
-            is_draining=False,
-            processes=[ProcessFigures(name="engine", state="ready", pid=2, starts=3, uptime=1)],
-            failed_models={},
-            engine=EngineFigures(memory=MEMORY, models=models),
-            traffic=TrafficFigures(
-                seconds=60,
-                rates=Rates(models={"tiny-chat": 12.5}),
-                keys=[row(self.key), row("narrow")],
-                models=[],
-                inter_token_median=0.25,
-            ),
-            now=Moment(generated_tokens=12.5, in_flight=3),
-            num_requests=3,
-            requests=[flying("1-1", self.key), flying("1-2", "narrow"), flying("2-1", "x")],
-            fits={"tiny-chat": "fits"},
-            history=[Moment(running=1), Moment(running=2, first_token=0.5)],
-        )
+        self.figures = figures_of_node(self.key)
         self._socket = StatusSocket(worker.port, self._read)
         self._socket.open()
 

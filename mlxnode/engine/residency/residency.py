@@ -63,15 +63,7 @@ class Residency:
 
     def figures(self) -> list[ModelFigures]:
         """The figures of all known models, loaded or not."""
-        tokens, own = self._transitions.tokens, self.memory.own_bytes()
-        return [
-            tokens.figures_of(
-                model,
-                self.memory.find(model.key),
-                0 if model.loaded is None else own.get(model.loaded, model.loaded.weight_bytes),
-            )
-            for model in self._catalog.models.values()
-        ]
+        return self._transitions.tokens.figures(self._catalog.models.values(), self.memory)
 
     # --- models ---------------------------------------------------------------------
 

@@ -111,13 +111,11 @@ def _limits_of(node: NodeFigures) -> Limits:
     if node.engine is None:
         return Limits()
     memory = node.engine.memory
-    # Two ids with the same weights have the same work, which counts once.
-    works = {model.work for model in node.engine.models}
     return Limits(
         memory=memory.limit,
         kv_total=memory.kv_total,
         buffer_cache=memory.buffer_cache_limit,
-        prefix_entries=sum(work.prefix_entries for work in works),
+        prefix_entries=sum(model.work.prefix_entries for model in node.engine.distinct),
         pressure=memory.pressure,
     )
 

@@ -96,11 +96,16 @@ def _models(engine: EngineFigures) -> Iterator[Metric]:
     yield _family(families.MODEL_STATE, _one_of(states, get_args(ModelState)))
     yield _family(families.MODEL_PINNED, [((one.id,), one.is_pinned) for one in models])
     yield _family(families.MODEL_LOADS, [((one.id,), one.num_loads) for one in models])
-    yield _family(families.MODEL_WEIGHTS, [((one.id,), one.weight_bytes) for one in models])
     idle = [((m.id,), m.idle_seconds) for m in models if m.idle_seconds is not None]
     yield _family(families.MODEL_IDLE, idle)
+    # Ids with the same weights have them, and their work, once: sums over models are right.
+    weights: dict[str, int] = {}
+    for one in models:
+        id = one.same_as or one.id  # which may be unloaded, while the other is not
+        weights[id] = max(weights.get(id, 0), one.weight_bytes)
+    yield _family(families.MODEL_WEIGHTS, [((id,), size) for id, size in weights.items()])
     for family, name in _WORK.items():
-        yield _family(family, [((one.id,), _of(one.work, name)) for one in models])
+        yield _family(family, [((one.id,), _of(one.work, name)) for one in engine.distinct])
 
 
 def _memory(memory: MemoryFigures) -> Iterator[Metric]:

@@ -182,6 +182,22 @@ def test_ids_of_the_same_weights_share_a_runner_at_any_time(lazy):
     assert engine.residency.runners == [] and engine.residency.memory.weights == 0
     first, second = engine.residency.figures()
     assert first.work.generated_tokens == second.work.generated_tokens == 54
+    assert (first.same_as, second.same_as) == (None, "a")
+
+
+def test_ids_of_the_same_weights_have_the_same_work_also_while_they_wait(lazy):
+    engine = Residence(lazy("a"), lazy("b"), lazy("a", "again"))
+    for uid, id in enumerate(("a", "again", "again", "b")):
+        engine.send(generate(uid, model=id))
+    figures = {one.id: one for one in engine.residency.figures()}
+    assert {id: one.same_as for id, one in figures.items()} == {
+        "a": None,
+        "b": None,
+        "again": "a",
+    }
+    waiting = {id: one.work.num_waiting for id, one in figures.items()}
+    assert waiting == {"a": 3, "b": 1, "again": 3}
+    engine.settle()
 
 
 @pytest.mark.parametrize("preload", [True, False])
