@@ -60,7 +60,7 @@ def _pairs(rows: Iterable[Sequence[RenderableType]]) -> Table:
 
 
 def _now(traffic: TrafficFigures, engine: EngineFigures | None, num_requests: int) -> Table:
-    works = [model.work for model in engine.models] if engine else []
+    works = [model.work for model in engine.distinct] if engine else []
     running = sum(work.num_running for work in works)
     waiting = sum(work.num_waiting for work in works)
     rates = traffic.rates
@@ -78,7 +78,7 @@ def _now(traffic: TrafficFigures, engine: EngineFigures | None, num_requests: in
 def _memory(engine: EngineFigures, width: int) -> Table:
     memory = engine.memory
     used = max(memory.active + memory.buffer_cache, memory.footprint)
-    prefixes = sum(model.work.prefix_bytes for model in engine.models)
+    prefixes = sum(model.work.prefix_bytes for model in engine.distinct)
     bars = [
         ("memory", used, memory.limit, ""),
         (

@@ -60,7 +60,7 @@ def _process_row(process: ProcessFigures) -> Sequence[str]:
 
 def _memory_rows(engine: EngineFigures) -> list[Sequence[str]]:
     memory = engine.memory
-    prefixes = sum(model.work.prefix_bytes for model in engine.models)
+    prefixes = sum(model.work.prefix_bytes for model in engine.distinct)
     return [
         ("MEMORY", "limit", size_text(memory.limit)),
         ("", "active", f"{size_text(memory.active)}, peak {size_text(memory.peak)}"),

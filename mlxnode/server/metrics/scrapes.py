@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
 from mlxnode.process.helper_process import start_helper
@@ -20,7 +21,8 @@ class Scrapes:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
-        self._lock = asyncio.Lock()
+        # One thread: one order at a time, also when a client leaves before its answer is there.
+        self._thread = ThreadPoolExecutor(1, "scrapes")
         self._helper = _Helper()
         self._rendered: dict[tuple[str, bool], tuple[float, bytes]] = {}  # when, what
 
@@ -30,12 +32,16 @@ class Scrapes:
         Raises:
             OSError, EOFError: the process cannot be started, has ended or is too slow.
         """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._render, order
+        )
+
+    def _render(self, order: Order) -> bytes:
         kind = order.form, order.is_compressed
-        async with self._lock:  # whoever comes meanwhile gets the same
-            when, rendered = self._rendered.get(kind, (0.0, b""))
-            if not rendered or self._clock() - when >= _FRESH:
-                rendered = await asyncio.to_thread(self._helper.render, order)
-                self._rendered[kind] = self._clock(), rendered
+        when, rendered = self._rendered.get(kind, (0.0, b""))
+        if not rendered or self._clock() - when >= _FRESH:
+            rendered = self._helper.render(order)
+            self._rendered[kind] = self._clock(), rendered
         return rendered
 
 

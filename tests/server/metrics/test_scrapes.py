@@ -1,12 +1,21 @@
 """The process that renders: it is asked once a second at most, and may end at any time."""
 
 import asyncio
+import os
+import signal
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from sanic.compat import Header
 
+from mlxnode.server.errors import Unavailable
 from mlxnode.server.metrics import scrapes
+from mlxnode.server.metrics.metrics import Metrics
 from mlxnode.server.metrics.rendering import Order
 from mlxnode.server.metrics.scrapes import Scrapes
+from mlxnode.server.routes.metrics import metrics
 
 pytestmark = pytest.mark.slow
 ORDER = Order(None, None, "text", is_compressed=False)
@@ -73,3 +82,62 @@ async def test_a_process_that_cannot_start_is_an_error_and_the_next_scrape_tries
         with pytest.raises(OSError, match="no process left"):
             await made.render(ORDER)
     assert await made.render(ORDER)
+
+
+def request_for(own: Metrics) -> Any:
+    """A request of a worker whose supervisor tells nothing."""
+
+    async def latest():
+        raise Unavailable("no supervisor")
+
+    context = SimpleNamespace(metrics=own, figures=SimpleNamespace(latest=latest))
+    app = SimpleNamespace(ctx=SimpleNamespace(worker_context=context))
+    return SimpleNamespace(app=app, headers=Header())
+
+
+async def test_a_process_that_hangs_is_a_503_and_the_next_scrape_starts_another(monkeypatch):
+    own = Metrics(None, 0)
+    helper = own._scrapes._helper
+    try:
+        assert (await metrics(request_for(own))).status == 200
+        hanging = helper._process
+        assert hanging is not None
+        os.kill(hanging.pid, signal.SIGSTOP)
+        own._scrapes._rendered.clear()  # it is a second later
+        with monkeypatch.context() as patch:
+            patch.setattr(scrapes, "_TIMEOUT", 0.1)
+            with pytest.raises(Unavailable, match="no answer within 0.1 s") as raised:
+                await metrics(request_for(own))
+        assert raised.value.status == 503
+        assert hanging.returncode == -signal.SIGKILL and helper._process is None
+        answer = await metrics(request_for(own))
+        assert answer.status == 200 and b"mlxnode_figures_up" in cast(bytes, answer.body)
+        assert helper._process is not None and helper._process.pid != hanging.pid
+    finally:
+        helper._stop()
+
+
+async def test_a_client_that_leaves_a_scrape_mixes_no_answers(rendered, monkeypatch):
+    """The answer to its order still comes: nobody else reads it."""
+    made, clock, asked = rendered
+    begun, go_on = threading.Event(), threading.Event()
+    ask = made._helper._ask
+
+    def held(order, orders):
+        begun.set()
+        assert go_on.wait(20)
+        return ask(order, orders)
+
+    monkeypatch.setattr(made._helper, "_ask", held)
+    leaving = asyncio.create_task(made.render(ORDER))
+    assert await asyncio.to_thread(begun.wait, 20)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    next_one = asyncio.create_task(made.render(ORDER._replace(form="openmetrics")))
+    await asyncio.sleep(0)
+    assert len(asked) == 1  # it waits for the first one
+    go_on.set()
+    assert (await next_one).endswith(b"# EOF\n")
+    assert not (await made.render(ORDER)).endswith(b"# EOF\n")
+    assert len(asked) == 2
