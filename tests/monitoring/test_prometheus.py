@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import openai
@@ -26,7 +27,8 @@ from support import tiny
 from support.node_process import NodeProcess
 from support.prometheus import WAIT, Prometheus, promtool
 
-pytestmark = pytest.mark.clients
+# The limit is for a machine that is busy with other tests: all the waiting is in one fixture.
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 
 KEY, POOR_KEY, ADMIN_KEY = "sk-monitoring", "sk-poor", "sk-admin-monitoring"
 CONFIG = f"""
@@ -52,8 +54,10 @@ workers = 2
 """
 # The example of the documents, but for what a test has to choose.
 EXAMPLE = (FOLDER / "prometheus.yml").read_text()
-CHAT = {"model": "chat", "temperature": 0, "max_tokens": 200}
-REPEATED = {"logit_bias": {"100": 100}}  # one token again and again, which drafts foresee
+CHAT: dict[str, Any] = {"model": "chat", "temperature": 0, "max_tokens": 200}
+REPEATED: dict[str, Any] = {
+    "logit_bias": {"100": 100}
+}  # one token again and again, which drafts foresee
 LONG = "Nodes tell what they do. " * 8  # a prefix that is worth keeping
 NUM_LINES = 20  # of a batch
 
@@ -66,6 +70,12 @@ class Traffic:
         self._ended = threading.Event()
         self.statuses: set[int] = set()
         self._thread = threading.Thread(target=self._run)
+        # A connection for each request: any worker can get it.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        headers = {"authorization": f"Bearer {KEY}"}
+        self._client = httpx.Client(
+            base_url=f"{node.url}/v1", headers=headers, limits=limits, timeout=WAIT
+        )
 
     def __enter__(self) -> "Traffic":
         self._thread.start()
@@ -74,11 +84,11 @@ class Traffic:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join(WAIT)
+        self._client.close()
 
     def post(self, path: str, key: str = KEY, **body: object) -> httpx.Response:
         headers = {"authorization": f"Bearer {key}"}
-        url = f"{self._node.url}/v1/{path}"
-        return httpx.post(url, json=body, headers=headers, timeout=WAIT)
+        return self._client.post(path, json=body, headers=headers)
 
     def ask(self, text: str, key: str = KEY, **options: object) -> int:
         messages = [{"role": "user", "content": text}]
@@ -90,12 +100,8 @@ class Traffic:
         """The engine dies in the middle of an answer; others are refused until it is back."""
         body = CHAT | {"stream": True, "max_tokens": 400, "ignore_eos": True}
         messages = [{"role": "user", "content": "Go on"}]
-        with httpx.stream(
-            "POST",
-            f"{self._node.url}/v1/chat/completions",
-            json=body | {"messages": messages},
-            headers={"authorization": f"Bearer {KEY}"},
-            timeout=WAIT,
+        with self._client.stream(
+            "POST", "chat/completions", json=body | {"messages": messages}
         ) as answer:
             lines = answer.iter_lines()
             next(line for line in lines if '"content"' in line)
@@ -104,7 +110,8 @@ class Traffic:
 
     def begin_batch(self, client: openai.OpenAI) -> str:
         """The id of a batch, for which the engine has time between other requests."""
-        body = CHAT | {"max_tokens": 50, "messages": [{"role": "user", "content": "Later"}]}
+        messages = [{"role": "user", "content": "Later"}]
+        body: dict[str, object] = {**CHAT, "max_tokens": 50, "messages": messages}
         url = "/v1/chat/completions"
         lines = [
             json.dumps({"custom_id": str(i), "method": "POST", "url": url, "body": body})

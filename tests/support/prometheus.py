@@ -22,6 +22,7 @@ class Prometheus:
     def __init__(self, folder: Path, config: str):
         (folder / "prometheus.yml").write_text(config)
         self.log: list[str] = []
+        self._client = httpx.Client(timeout=WAIT)
         self._heard = threading.Condition()
         self._process = subprocess.Popen(
             [
@@ -42,6 +43,7 @@ class Prometheus:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._client.close()
         self._process.terminate()
         try:
             self._process.wait(WAIT)
@@ -56,15 +58,15 @@ class Prometheus:
         Raises:
             AssertionError: Prometheus does not understand it.
         """
-        answer = httpx.post(
-            f"{self.url}/api/v1/query", data={"query": expression}, timeout=WAIT
+        answer = self._client.post(
+            f"{self.url}/api/v1/query", data={"query": expression}
         ).json()
         assert answer["status"] == "success", f"{expression}: {answer}"
         return answer["data"]["result"]
 
     def get(self, path: str) -> Any:
         """The data of another endpoint of the API."""
-        return httpx.get(f"{self.url}/api/v1/{path}", timeout=WAIT).json()["data"]
+        return self._client.get(f"{self.url}/api/v1/{path}").json()["data"]
 
     def wait_until(self, is_there: Callable[[], bool], what: str) -> None:
         """Ask again and again: Prometheus tells nobody when it has scraped."""

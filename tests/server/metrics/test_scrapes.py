@@ -106,7 +106,7 @@ async def test_a_process_that_hangs_is_a_503_and_the_next_scrape_starts_another(
         own._scrapes._rendered.clear()  # it is a second later
         with monkeypatch.context() as patch:
             patch.setattr(scrapes, "_TIMEOUT", 0.1)
-            with pytest.raises(Unavailable, match="no answer within 0.1 s") as raised:
+            with pytest.raises(Unavailable, match=r"no answer within 0\.1 s") as raised:
                 await metrics(request_for(own))
         assert raised.value.status == 503
         assert hanging.returncode == -signal.SIGKILL and helper._process is None
@@ -119,7 +119,7 @@ async def test_a_process_that_hangs_is_a_503_and_the_next_scrape_starts_another(
 
 async def test_a_client_that_leaves_a_scrape_mixes_no_answers(rendered, monkeypatch):
     """The answer to its order still comes: nobody else reads it."""
-    made, clock, asked = rendered
+    made, _, asked = rendered
     begun, go_on = threading.Event(), threading.Event()
     ask = made._helper._ask
 
