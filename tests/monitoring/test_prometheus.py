@@ -111,7 +111,7 @@ class Traffic:
     def begin_batch(self, client: openai.OpenAI) -> str:
         """The id of a batch, for which the engine has time between other requests."""
         messages = [{"role": "user", "content": "Later"}]
-        body: dict[str, object] = {**CHAT, "max_tokens": 50, "messages": messages}
+        body: dict[str, object] = CHAT | {"ignore_eos": True, "messages": messages}
         url = "/v1/chat/completions"
         lines = [
             json.dumps({"custom_id": str(i), "method": "POST", "url": url, "body": body})
@@ -173,10 +173,15 @@ def prometheus(node, folder) -> Iterator[Prometheus]:
         drafts = "sum(increase(mlxnode_drafted_tokens_total[1m])) > 0"
         server.wait_until(lambda: bool(server.query(drafts)), "no draft was tried")
         with openai.OpenAI(base_url=f"{node.url}/v1", api_key=KEY, timeout=WAIT) as client:
-            batch = traffic.begin_batch(client)
-            waits = "sum(max_over_time(mlxnode_sequences_background[2m])) > 0"
-            server.wait_until(lambda: bool(server.query(waits)), "no line of a batch waited")
-            server.wait_until(lambda: is_complete(client, batch), "the batch did not end")
+            batches = [traffic.begin_batch(client)]
+
+            def was_seen() -> bool:
+                if is_complete(client, batches[-1]):  # between two scrapes
+                    batches.append(traffic.begin_batch(client))
+                return bool(server.query("max_over_time(mlxnode_sequences_background[2m]) > 0"))
+
+            server.wait_until(was_seen, "no line of a batch was scraped")
+            server.wait_until(lambda: is_complete(client, batches[-1]), "a batch did not end")
         yield server
 
 
