@@ -11,6 +11,7 @@ from typing import Any
 import httpx2 as httpx
 
 _ADDRESS = r"Listening on. address=(127\.0\.0\.1:\d+)"
+_READY = "(Server is ready to receive web requests)"
 # Where `make test-clients` unpacks the package if it is not installed.
 _UNPACKED = Path(__file__).parents[2] / "build" / "prometheus" / "usr" / "bin"
 WAIT = 60.0  # seconds; only a failing test waits that long
@@ -40,6 +41,11 @@ class Prometheus:
         self._reader.start()
 
     def __enter__(self) -> "Prometheus":
+        try:
+            self._wait_for(_READY)  # it listens before, and refuses each query
+        except AssertionError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
