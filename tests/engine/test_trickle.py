@@ -123,7 +123,6 @@ def test_a_prompt_of_the_background_goes_on_after_requests_that_come_in_its_mids
     stepped = Stepped(lanes := make_lanes(model, prefill_stall_ms=1))
     stepped.send(lanes, generate(0, prompt=400, max_tokens=20, background=True))
     request = lanes.background._requests[RequestKey(PIPE, 0)]
-    stepped.step()  # it is admitted
     for uid in range(1, 4):
         before = request.num_prefilled
         stepped.step()

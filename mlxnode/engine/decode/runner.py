@@ -135,6 +135,8 @@ class TextRunner:
     ) -> Iterator[list[Output]]:
         """Prefill, then decode one step. Yields outputs as soon as they are known."""
         self.is_halted = False
+        if self._is_background:
+            self._scheduler.admit()  # those that have come while it stood still
         if self._scheduler.must_displace():
             yield self._read()  # a request without its last tokens could not go on later
             while displaced := self._scheduler.displace():
