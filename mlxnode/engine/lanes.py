@@ -15,6 +15,9 @@ from mlxnode.figures import RunnerFigures
 from mlxnode.messages.data import Embed, Failed, Generate
 
 
+_SHARED = ("prefix_bytes", "prefix_entries")  # by both lanes
+
+
 class Lanes:
     """All requests of one model. ``Stepper`` steps one of its two runners."""
 
@@ -87,6 +90,3 @@ class Lanes:
     def close(self) -> None:
         self.background.close()
         self.foreground.close()
-
-
-_SHARED = ("prefix_bytes", "prefix_entries")
