@@ -14,7 +14,6 @@ from mlxnode.engine.work import RequestKey, Runner, Youngest
 from mlxnode.figures import RunnerFigures
 from mlxnode.messages.data import Embed, Failed, Generate
 
-
 _SHARED = ("prefix_bytes", "prefix_entries")  # by both lanes
 
 
