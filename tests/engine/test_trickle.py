@@ -51,7 +51,7 @@ def test_a_piece_is_due_after_a_time_and_enough_steps(clock):
 def test_pieces_take_their_share_of_the_time_however_long_they_are(clock):
     """Steps of 10 ms, and pieces of 1 ms to 2 s."""
     trickle, began = Trickle(clock), clock.now
-    lengths = itertools.cycle((0.001, 0.02, 0.3, 2.0))
+    lengths = itertools.cycle((0.001, 0.04, 0.3, 2.0))
     num_steps = num_pieces = 0
     seconds = 0.0
     while num_pieces < 40:
@@ -65,7 +65,7 @@ def test_pieces_take_their_share_of_the_time_however_long_they_are(clock):
             trickle.count_piece(length)
     assert num_steps >= MIN_STEPS * num_pieces
     assert seconds <= 1.1 * MAX_SHARE * (clock.now - began)  # the last one is not paid yet
-    assert seconds >= 0.5 * MAX_SHARE * (clock.now - began)
+    assert seconds >= 0.8 * MAX_SHARE * (clock.now - began)
 
 
 def endless(stepped: Stepped, lanes, clock: Clock, until) -> int:
@@ -106,13 +106,13 @@ def test_a_prompt_gets_one_short_chunk_in_a_piece(model, clock, monkeypatch):
     stepped.send(lanes, generate(1000, max_tokens=400))
     requests = [lanes.background._requests[RequestKey(PIPE, uid)] for uid in range(6)]
     done = [0]
-    for _ in range(4 * MIN_STEPS):
+    for _ in range(3 * MIN_STEPS + 10):
         clock.now += 0.1
         stepped.step()
         if (num := sum(request.num_prefilled for request in requests)) > done[-1]:
             done.append(num)
     chunks = [after - before for before, after in itertools.pairwise(done)]
-    assert len(chunks) in (3, 4) and max(chunks) <= 40  # and the remainder of one
+    assert len(chunks) in (2, 3) and max(chunks) <= 40  # and the remainder of one
     assert rows_of(lanes)[0] == 1
 
 
