@@ -9,7 +9,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	command -v python$$version && break; done)
 
 .PHONY: help serve test test-all test-models test-clients test-quick fuzz soak lint sizes bench \
-	bench-engine bench-hostile bench-kernels faults mac-report docs release clean
+	bench-batches bench-engine bench-hostile bench-kernels faults mac-report docs release clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -64,6 +64,10 @@ sizes: $(VENV)/.created  ## count lines by folder, and find the files that are t
 
 bench: $(VENV)/.installed-bench  ## throughput and latency over HTTP beside mlx_lm.server
 	$(BIN)/python benchmarks/serving.py --rounds 2 --json build/serving.json --plot build/serving.svg
+
+bench-batches: $(VENV)/.installed-bench  ## streams beside a batch: in the engine, then over HTTP
+	$(BIN)/python benchmarks/background.py --json build/background.json
+	$(BIN)/python benchmarks/batches.py --json build/batches.json
 
 bench-engine: $(VENV)/.installed-bench  ## a decode step without HTTP
 	$(BIN)/python benchmarks/engine.py --json build/engine.json

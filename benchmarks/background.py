@@ -4,6 +4,7 @@ Streams come and go for some seconds, without the batch and beside it, in turn; 
 runs alone. All in one process, with the steps of the engine.
 
     python benchmarks/background.py --streams 2 --seconds 60 --json build/background.json
+    python benchmarks/background.py --pause 0  # streams at all times: the trickle
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Streams and a batch on the two lanes of one model. Imports mlx."""
 
+import math
 import statistics
 import tempfile
 import time
@@ -33,7 +34,7 @@ class Result:
     """Milliseconds of the streams; tokens of the batch per second.
 
     ``ratio_batch`` is the rate of the batch beside streams, in the time in which no stream was
-    computed, over its rate alone.
+    computed, over its rate alone; NaN if streams were computed all the time.
     """
 
     itl_p50: float
@@ -151,7 +152,8 @@ def measure(
             found["itl" + name] += load.gaps
             found["ttft" + name] += load.first
         rates["beside"].append(load.batch_tokens / taken)
-        rates["free"].append(load.batch_tokens / max(taken - load.busy, 1e-9))
+        free = taken - load.busy
+        rates["free"].append(load.batch_tokens / free if free > taken / 100 else math.nan)
         load.reset()
         taken = load.run(seconds, streams=False, batch=True)
         rates["alone"].append(load.batch_tokens / taken)

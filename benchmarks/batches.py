@@ -1,19 +1,48 @@
-"""Streams beside a batch: what a batch costs those who wait, and what it loses to nobody.
+"""Streams beside a batch over HTTP: what the batch costs them, and what it loses by them.
 
-``python -m benchmarks.batches URL KEY MODEL`` against a node that runs, with phases in one run:
-streams alone; the lines sent directly; the batch alone; the batch beside streams.
+In one run: streams alone; the lines sent directly; the batch alone; the batch beside streams.
+
+    python benchmarks/batches.py --json build/batches.json
+    python benchmarks/batches.py --url http://127.0.0.1:8080 --key sk-... --model my-chat-model
 """
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import statistics
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import openai
+from models import export
+from servers import start_node
 
 _WORDS = "Write a sentence about the number"
+
+
+class Target(NamedTuple):
+    """A node, and the model that is measured on it."""
+
+    url: str
+    key: str
+    model: str
+
+
+@contextlib.contextmanager
+def target_of(options: argparse.Namespace) -> Iterator[Target]:
+    """The node that ``options`` name; without a URL, one that runs until the block ends."""
+    if options.url:
+        yield Target(options.url, options.key, options.model)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = export(Path(scratch) / "model", options.layers or None)
+        with start_node(folder) as node:
+            yield Target(node.url, options.key, node.model)
 
 
 async def stream(
@@ -40,6 +69,7 @@ async def streams_until(
         gaps: list[float] = []
         while not done.is_set():
             gaps += await stream(client, options.model, first, options.stream_tokens)
+            await asyncio.sleep(options.pause)
         return gaps
 
     found = await asyncio.gather(*(repeat(i) for i in range(options.streams)))
@@ -90,9 +120,10 @@ def gaps_in_ms(gaps: list[float]) -> dict[str, float]:
     return {"p50": round(1000 * cuts[49], 2), "p95": round(1000 * cuts[94], 2)}
 
 
-async def measure(options: argparse.Namespace) -> dict[str, object]:
+async def measure(target: Target, options: argparse.Namespace) -> dict[str, object]:
+    options.model = target.model
     async with openai.AsyncOpenAI(
-        base_url=f"{options.url}/v1", api_key=options.key, max_retries=0, timeout=3600
+        base_url=f"{target.url}/v1", api_key=target.key, max_retries=0, timeout=3600
     ) as client:
         await stream(client, options.model, 0, 8)  # the model is loaded now
         done = asyncio.Event()
@@ -114,16 +145,27 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("url", "key", "model"):
-        parser.add_argument(name)
-    parser.add_argument("--lines", type=int, default=1000)
+    parser = argparse.ArgumentParser(description="Streams beside a batch, over HTTP.")
+    parser.add_argument("--url", help="of a node that runs; otherwise, one is started")
+    parser.add_argument("--key", default="none", help="for --url: an API key")
+    parser.add_argument("--model", help="for --url: a chat model")
+    parser.add_argument("--layers", type=int, default=6, help="of the demo model; 0: all")
+    parser.add_argument("--lines", type=int, default=1000, help="of the batch")
     parser.add_argument("--line-tokens", type=int, default=16)
-    parser.add_argument("--streams", type=int, default=4)
+    parser.add_argument("--streams", type=int, default=2, help="that run at the same time")
     parser.add_argument("--stream-tokens", type=int, default=128)
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--pause", type=float, default=1.0, help="seconds between two answers")
+    parser.add_argument("--connections", type=int, default=32, help="of lines sent directly")
     parser.add_argument("--seconds", type=float, default=30.0, help="of streams alone")
-    print(json.dumps(asyncio.run(measure(parser.parse_args())), indent=2))
+    parser.add_argument("--json", type=Path, help="write the result there as well")
+    options = parser.parse_args()
+    if options.url and not options.model:
+        parser.error("--url needs --model")
+    with target_of(options) as target:
+        text = json.dumps(asyncio.run(measure(target, options)), indent=2)
+    print(text)
+    if options.json:
+        options.json.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """The foreground and the background of one model: a runner each, of which one stands still.
 
 A request in the background (``messages.Work.background``) is computed only while there is no
-request in the foreground, of any model. Its row stays where it is, with its KV cache, while
-the other runner computes: to go on costs nothing. If the foreground needs the memory, rows are
-given up, which go on later with the same tokens.
+request in the foreground, of any model, but for a trickle. Its row stays where it is, with its
+KV cache, while the other runner computes: to go on costs nothing. If the foreground needs the
+memory, rows are given up, which go on later with the same tokens.
 """
 
 from collections.abc import Iterator
 
 import msgspec
 
-from mlxnode.engine.work import Output, RequestKey, Runner, Youngest
+from mlxnode.engine.work import RequestKey, Runner, Youngest
 from mlxnode.figures import RunnerFigures
 from mlxnode.messages.data import Embed, Failed, Generate
+
+_SHARED = ("prefix_bytes", "prefix_entries")  # by both lanes
 
 
 class Lanes:
@@ -56,10 +58,6 @@ class Lanes:
         """Both have computed with the weights and the cached prefixes of the failed step."""
         return [*self.foreground.fail(), *self.background.fail()]
 
-    def halt(self) -> list[Output]:
-        """The background stands still until its next step."""
-        return self.background.halt()
-
     def measure_passes(self, context_length: int) -> Iterator[None]:
         yield from self.foreground.measure_passes(context_length)
 
@@ -72,8 +70,7 @@ class Lanes:
 
     def drop_caches(self) -> None:
         """Memory is short: also rows that stand still give theirs up, as prefixes at first."""
-        if self.foreground.has_work:
-            self.background.give_up()
+        self.background.give_up()
         self.foreground.drop_caches()
 
     def figures(self) -> RunnerFigures:
@@ -92,6 +89,3 @@ class Lanes:
     def close(self) -> None:
         self.background.close()
         self.foreground.close()
-
-
-_SHARED = ("prefix_bytes", "prefix_entries")

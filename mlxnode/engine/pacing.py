@@ -45,8 +45,15 @@ class PrefillPacing:
         self._throughput = Throughput()
         self.step_seconds = 0.0  # of a decode step
 
-    def chunk_size(self, *, num_running: int, num_prompts: int = 1) -> int:
-        """The number of prompt tokens to process before the next decode step."""
+    def chunk_size(
+        self, *, num_running: int, num_prompts: int = 1, is_brief: bool = False
+    ) -> int:
+        """The number of prompt tokens to process before the next decode step.
+
+        If it ``is_brief``, it takes one stall, whatever waits or runs.
+        """
+        if is_brief:
+            return self._throughput.tokens_in(self._stall_seconds)
         seconds = self._alone * self._stall_seconds
         if num_running:
             share = min(max(self.WEIGHT * (num_prompts - 1) / num_running, 1), self.MAX_SHARE)

@@ -29,11 +29,42 @@ def fingerprint_of(message: Generate | Embed) -> bytes:
     return hashlib.blake2b(data, digest_size=FINGERPRINT_BYTES).digest()
 
 
+class _Quarantine:
+    """The quarantined requests of one lane: those that run, and those that wait for them."""
+
+    def __init__(self) -> None:
+        self.running: set[RequestKey] = set()
+        self.held: deque[tuple[RequestKey, Generate | Embed]] = deque()
+
+    def hold(self, key: RequestKey, message: Generate | Embed, limit: int) -> bool:
+        """True if the request waits, because ``limit`` others run."""
+        if is_full := len(self.running) >= limit:
+            self.held.append((key, message))
+        else:
+            self.running.add(key)
+        return is_full
+
+    def release(self, limit: int) -> tuple[RequestKey, Generate | Embed] | None:
+        """A request whose turn it is; it runs from now on."""
+        if not self.held or len(self.running) >= limit:
+            return None
+        self.running.add(self.held[0][0])
+        return self.held.popleft()
+
+    def forget(self, key: RequestKey) -> None:
+        """The request has ended."""
+        self.running.discard(key)
+        if any(key == held for held, _ in self.held):
+            self.held = deque(each for each in self.held if each[0] != key)
+
+
 class Suspicion:
     """The fingerprints of the requests in this engine.
 
     ``note`` writes those of the current step to ``record``, from which the supervisor learns
-    what the engine died of. Quarantined requests wait here until few enough others run.
+    what the engine died of. Quarantined requests wait here until few enough others run: no step
+    has more of them. No step has requests of both lanes, so a request in the foreground does
+    not wait for one in the background, which stands still.
     """
 
     def __init__(self, record: StepRecord | None):
@@ -43,8 +74,7 @@ class Suspicion:
         self._quarantined: frozenset[bytes] = frozenset()
         self._watched: frozenset[bytes] = frozenset()
         self._fingerprints: dict[RequestKey, bytes] = {}
-        self._held: deque[tuple[RequestKey, Generate | Embed]] = deque()
-        self._running: set[RequestKey] = set()  # quarantined, and let through
+        self._lanes = {False: _Quarantine(), True: _Quarantine()}  # by ``Work.background``
         self._noted: list[RequestKey] = []
 
     def learn(self, suspects: Suspects) -> None:
@@ -65,38 +95,26 @@ class Suspicion:
         """Take a request, or return why it is not run."""
         if not self.add(key, message):
             return Failed(key.uid, "poisonous", _POISONOUS)
-        if self.num_held < MAX_HELD:
+        if len(self._lanes[message.background].held) < MAX_HELD:
             return None
         self.forget(key)
         return Failed(key.uid, "overloaded", _HELD)
-
-    @property
-    def num_held(self) -> int:
-        """The requests that wait here."""
-        return len(self._held)
 
     def hold(self, key: RequestKey, message: Generate | Embed) -> bool:
         """True if the request has to wait for others that are in quarantine, and does so."""
         if self._fingerprints[key] not in self._quarantined:
             return False
-        if len(self._running) < self._suspects.limit:
-            self._running.add(key)
-            return False
-        self._held.append((key, message))
-        return True
+        return self._lanes[message.background].hold(key, message, self._suspects.limit)
 
     def release(self) -> tuple[RequestKey, Generate | Embed] | None:
         """A held request that can run now."""
-        if self._held and len(self._running) < self._suspects.limit:
-            self._running.add(self._held[0][0])
-            return self._held.popleft()
-        return None
+        released = (lane.release(self._suspects.limit) for lane in self._lanes.values())
+        return next((each for each in released if each is not None), None)
 
     def forget(self, key: RequestKey) -> bytes | None:
         """A request has ended in any way; returns its fingerprint if it is watched."""
-        self._running.discard(key)
-        if any(key == held for held, _ in self._held):
-            self._held = deque(each for each in self._held if each[0] != key)
+        for lane in self._lanes.values():
+            lane.forget(key)
         fingerprint = self._fingerprints.pop(key, None)
         return fingerprint if fingerprint in self._watched else None
 

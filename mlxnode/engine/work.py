@@ -128,19 +128,27 @@ class Runner(Protocol):
         """What the runner does now, and what it has done since the start."""
         ...
 
-    def step(self, others: Sequence["Runner"] = ()) -> Iterator[list[Output]]:
+    def step(
+        self, others: Sequence["Runner"] = (), *, is_brief: bool = False
+    ) -> Iterator[list[Output]]:
         """Run one step. Yields outputs as soon as they are known.
 
-        ``others`` are the other runners of the engine: they share the device.
+        ``others`` are the other runners of the engine: they share the device. If it
+        ``is_brief``, requests that come first wait for its end: it takes little time.
         """
         ...
 
-    def halt(self) -> list[Output]:
-        """Stand still until the next step; returns what was computed and not told."""
+    @property
+    def is_halted(self) -> bool:
+        """True if nothing is under way, since ``halt`` or from the start."""
+        ...
+
+    def halt(self) -> Iterator[list[Output]]:
+        """Stand still until the next step. Yields what was computed and not told."""
         ...
 
     def give_up(self) -> None:
-        """Give up the memory of all requests, which go on later. Only after ``halt``."""
+        """Give up the memory of all requests, which go on later; nothing unless halted."""
         ...
 
     def do_idle_work(self) -> bool:

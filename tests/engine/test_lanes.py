@@ -2,12 +2,15 @@
 
 import random
 
+import msgspec
 import pytest
 from llguidance import LLMatcher
 from support.engine_process import generate
 from support.lanes import PIPE, Stepped, make_lanes, rows_of
 
 from mlxnode.engine.decode.prompt_lookup import DraftBudget
+from mlxnode.engine.kvcache.disk import PrefixStore
+from mlxnode.engine.lanes import Lanes
 from mlxnode.engine.work import RequestKey
 from mlxnode.messages.data import Generate, Sampling
 
@@ -231,6 +234,55 @@ def test_a_smaller_budget_is_taken_from_the_background(model):
     stepped.run()
     for uid in range(4):
         assert stepped.tokens[uid] == alone(model, generate(uid, max_tokens=100))
+
+
+def test_short_memory_takes_rows_that_stand_still_for_another_model(model):
+    first, second = make_lanes(model), make_lanes(model)
+    stepped = Stepped(first, second)
+    stepped.send(first, behind(0))
+    stepped.run_until(0, 2)
+    first.drop_caches()  # its row is computed
+    assert rows_of(first) == [0, 1]
+    stepped.send(second, generate(1, max_tokens=30))
+    stepped.run_until(1, 2)
+    first.drop_caches()
+    assert rows_of(first) == [0, 0]
+    stepped.run()
+    assert stepped.tokens[0] == alone(model, generate(0, max_tokens=20))
+
+
+def test_prefixes_of_the_background_are_found_on_the_disk_after_a_restart(model, tmp_path):
+    """Also those of rows that were given up, and by requests of either lane."""
+
+    def start() -> tuple[Lanes, Stepped]:
+        lanes = make_lanes(model, store=PrefixStore(tmp_path, "model", 10**8))
+        return lanes, Stepped(lanes)
+
+    lanes, stepped = start()
+    stepped.send(lanes, behind(0, 20, prompt=100))
+    stepped.run_until(0, 5)
+    stepped.send(lanes, generate(1, prompt=30, max_tokens=10))
+    stepped.step()
+    lanes.background.give_up()
+    assert rows_of(lanes)[1] == 0
+    while lanes.do_idle_work():  # as at the end of the process
+        pass
+    tokens = stepped.tokens[0]
+    assert 0 < len(tokens) < 20
+    lanes.close()
+
+    lanes, stepped = start()
+    stepped.send(lanes, behind(2, 20, prompt=100))
+    stepped.run()
+    assert lanes.figures().cached_tokens == 0  # another prompt
+    stepped.send(lanes, msgspec.structs.replace(behind(0, 20, prompt=100), uid=3))
+    stepped.run()
+    assert (found := lanes.figures().cached_tokens) >= 90
+    assert stepped.tokens[3] == alone(model, generate(0, prompt=100, max_tokens=20))
+    stepped.send(lanes, msgspec.structs.replace(generate(2, prompt=100), uid=4))
+    stepped.run()
+    assert lanes.figures().cached_tokens >= found + 90
+    lanes.close()
 
 
 def test_figures_are_of_both(model):

@@ -1,5 +1,6 @@
 """The engine tells what it works on, and runs suspects as the supervisor says."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,40 @@ def test_suspicion_lets_as_many_of_the_quarantined_run_as_it_may():
     assert suspicion.forget(keys[5]) is None  # nobody watches it
 
 
+def test_quarantine_of_the_background_holds_up_no_request_in_the_foreground():
+    suspicion, first, last = Suspicion(None), RequestKey(1, 0), RequestKey(1, 3)
+    messages = {RequestKey(1, uid): generate(uid, background=uid < 3) for uid in range(4)}
+    prints = [fingerprint_of(message) for message in messages.values()]
+    suspicion.learn(Suspects([], prints, 1, prints))
+    held = {}
+    for key, message in messages.items():
+        assert suspicion.refusal(key, message) is None
+        held[key.uid] = suspicion.hold(key, message)
+    assert held == {0: False, 1: True, 2: True, 3: False}
+    suspicion.forget(last)
+    assert suspicion.release() is None  # one of the background runs
+    suspicion.forget(first)
+    assert suspicion.release() == (RequestKey(1, 1), messages[RequestKey(1, 1)])
+    assert suspicion.release() is None
+
+
+def test_full_quarantine_of_the_background_refuses_no_request_in_the_foreground(monkeypatch):
+    monkeypatch.setattr("mlxnode.engine.suspicion.MAX_HELD", 2)
+    suspicion = Suspicion(None)
+    behind = {RequestKey(1, uid): generate(uid, background=True) for uid in range(4)}
+    suspicion.learn(Suspects([], list(map(fingerprint_of, behind.values())), 1, []))
+    refusals = []
+    for key, message in behind.items():
+        refusals.append(suspicion.refusal(key, message))
+        if refusals[-1] is None:
+            suspicion.hold(key, message)
+    assert [refusal and refusal.reason for refusal in refusals] == [
+        *(None, None, None),
+        "overloaded",
+    ]
+    assert suspicion.refusal(RequestKey(1, 9), generate(9)) is None
+
+
 @pytest.fixture
 def engine(tiny_folder: Path) -> Iterator[EngineProcess]:
     config = NodeConfig(engine=EngineConfig())
@@ -123,6 +158,24 @@ def test_engine_runs_the_quarantined_one_by_one_and_clears_them(engine):
     assert order.index(1) < order.index(2) < order.index(3)
     assert order.index(4) < order.index(2)
     assert [engine.control.receive() for _ in range(3)] == [Cleared(each) for each in prints]
+
+
+@pytest.mark.slow
+def test_engine_runs_a_suspect_while_one_in_the_background_stands_still(engine):
+    worker = engine.connect()
+    prints = [fingerprint_of(generate(uid, max_tokens=uid)) for uid in (400, 300, 20)]
+    tell(engine, Suspects([], prints, 1, []))
+    for uid in (400, 300):
+        worker.send(generate(uid, max_tokens=uid, background=True))
+    ended, counts = [], Counter()
+    while len(ended) < 3:
+        for update in worker.receive().updates:
+            if not counts:  # the first is computed
+                worker.send(generate(20, max_tokens=20))
+            counts[update.uid] += len(update.tokens)
+            ended += [update.uid] if update.finish else []
+    assert ended == [20, 400, 300]
+    assert counts == {20: 20, 400: 400, 300: 300}
 
 
 @pytest.mark.slow

@@ -18,11 +18,11 @@ def run_failing_engine(
 
     step = TextRunner.step
 
-    def fail(self: TextRunner, others: Any = ()) -> Iterator[Any]:
+    def fail(self: TextRunner, others: Any = (), **options: bool) -> Iterator[Any]:
         prompts = [self._requests[key].prompt for key in self.active if key in self._requests]
         if any(prompt[0] == POISON for prompt in prompts):
             raise RuntimeError("poison")
-        yield from step(self, others)
+        yield from step(self, others, **options)
 
     TextRunner.step = fail
     run_engine(control, config, models)

@@ -9,6 +9,7 @@ from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.lanes import Lanes
 from mlxnode.engine.stepping import Stepper
 from mlxnode.engine.suspicion import Suspicion
+from mlxnode.engine.trickle import Trickle
 from mlxnode.engine.work import Output, RequestKey
 from mlxnode.messages.control import StepFailed
 from mlxnode.messages.data import Failed, Generate, Update
@@ -27,16 +28,20 @@ def rows_of(lanes: Lanes) -> list[int]:
 
 
 class Stepped:
-    """Models whose steps the test asks for. ``steps`` has the uids of each step with tokens."""
+    """Models whose steps the test asks for.
 
-    def __init__(self, *models: Lanes):
+    The background gets no piece beside the foreground, unless the test gives a ``trickle``.
+    """
+
+    def __init__(self, *models: Lanes, trickle: Trickle | None = None):
         self.models = models
         self.tokens: defaultdict[int, list[int]] = defaultdict(list)
         self.failed: dict[int, Failed] = {}
         self.ended: list[int] = []
         self.num_failed_steps = 0
         self.told: list[set[int]] = []  # the uids of each emission
-        self._stepper = Stepper(Suspicion(None), self._note_failure, self._emit)
+        trickle = trickle or Trickle(clock=lambda: 0.0)
+        self._stepper = Stepper(Suspicion(None), self._note_failure, self._emit, trickle)
 
     def send(self, lanes: Lanes, message: Generate) -> None:
         assert lanes.add(RequestKey(PIPE, message.uid), message) is None

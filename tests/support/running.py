@@ -8,13 +8,18 @@ from mlxnode.engine.decode.parts import TextParts
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.runner import TextRunner
 from mlxnode.engine.kvcache.budget import MemoryBudget
+from mlxnode.engine.kvcache.disk import PrefixStore
 from mlxnode.engine.work import Output, RequestKey
 from mlxnode.kernels.backend import OPS, Kernels
 from mlxnode.messages.data import Generate, Sampling, Update
 
 
 def make_parts(
-    model: nn.Module, kernels: Kernels = OPS, budget: int = 10**9, **config
+    model: nn.Module,
+    kernels: Kernels = OPS,
+    budget: int = 10**9,
+    store: PrefixStore | None = None,
+    **config,
 ) -> TextParts:
     """Without drafts, unless asked for: a step then brings one token for each row."""
 
@@ -23,14 +28,14 @@ def make_parts(
 
     config = {"num_speculative_tokens": 0} | config
     memory = MemoryBudget(budget)
-    return TextParts(model, EngineConfig(**config), memory, make_compiler, kernels)
+    return TextParts(model, EngineConfig(**config), memory, make_compiler, kernels, store)
 
 
 def make_runner(
     model: nn.Module, kernels: Kernels = OPS, budget: int = 10**9, **config
 ) -> TextRunner:
     """A runner of ``make_parts``."""
-    return TextRunner(make_parts(model, kernels, budget, **config))
+    return TextRunner(make_parts(model, kernels, budget, None, **config))
 
 
 def make(

@@ -54,7 +54,7 @@ class TextRunner:
         self._reuse = PrefixReuse(parts.prefixes, self._batch, parts.sizes, parts.new_cache)
         self._tokens = TokenCounts()
         self._read_at = 0.0  # when the last tokens were read
-        self._is_halted = False
+        self.is_halted = True
         if is_background:
             parts.budget.yielding.append(self.give_up)
 
@@ -116,7 +116,7 @@ class TextRunner:
         request.is_aborted = True
         if request.stage is not Stage.RUNNING:
             self._finish(request)
-        elif self._is_halted:
+        elif self.is_halted:
             self._update_rows([])  # the next step may be far
 
     def fail(self) -> list[RequestKey]:
@@ -130,18 +130,22 @@ class TextRunner:
 
     # --- the step -------------------------------------------------------------------
 
-    def step(self, others: Sequence[Runner] = ()) -> Iterator[list[Output]]:
+    def step(
+        self, others: Sequence[Runner] = (), *, is_brief: bool = False
+    ) -> Iterator[list[Output]]:
         """Prefill, then decode one step. Yields outputs as soon as they are known."""
-        self._is_halted = False
+        self.is_halted = False
+        if self._is_background:
+            self._scheduler.admit()  # those that have come while it stood still
         if self._scheduler.must_displace():
             yield self._read()  # a request without its last tokens could not go on later
             while displaced := self._scheduler.displace():
                 self._set_aside(displaced)
         if self._scheduler.num_prefilling:
             yield self._read()  # tokens do not wait for the prompts of others
-            self._prefill()
-        prompts, is_idle = self._scheduler.prefilled, not len(self._batch)
-        started = self._parts.grammars.start(prompts, wait=is_idle)
+            self._prefill(is_brief=is_brief)
+        prompts, may_wait = self._scheduler.prefilled, not len(self._batch) and not is_brief
+        started = self._parts.grammars.start(prompts, wait=may_wait)
         for request in started.failed:
             self._finish(request)
         yield self._forget_ended(started.outputs)
@@ -167,21 +171,18 @@ class TextRunner:
         if any(other.has_work and other.step_seconds is None for other in others):
             yield self._read()  # nor for a batch of texts to embed
 
-    def halt(self) -> list[Output]:
+    def halt(self) -> Iterator[list[Output]]:
         """Stand still until the next step: read the last tokens. Rows keep their KV caches."""
-        if self._is_halted:
-            return []
-        outputs = self._read()
+        yield self._read()
         self._update_rows([])
-        self._is_halted = True
-        return outputs
+        self.is_halted = True
 
     def give_up(self, missing: Callable[[], int] | None = None) -> None:
         """Give up rows, one after the other, as long as bytes are ``missing``; None: all.
 
         Only a runner that is halted gives up rows: no step is under way.
         """
-        while self._is_halted and (missing is None or missing() > 0):
+        while self.is_halted and (missing is None or missing() > 0):
             if not (displaced := self._scheduler.give_up()):
                 return
             self._set_aside(displaced)
@@ -230,10 +231,12 @@ class TextRunner:
 
     # --- prompts --------------------------------------------------------------------
 
-    def _prefill(self) -> None:
+    def _prefill(self, *, is_brief: bool) -> None:
         """Process prompts for as long as the running rows may be delayed."""
         budget = self._pacing.chunk_size(
-            num_running=len(self._batch), num_prompts=self._scheduler.num_prefilling
+            num_running=len(self._batch),
+            num_prompts=self._scheduler.num_prefilling,
+            is_brief=is_brief,
         )
         while budget > 0 and (requests := self._next_prompts(budget)):
             started_at = time.perf_counter()

@@ -99,9 +99,11 @@ class EmbeddingRunner:
         """Drop the requests of the batch whose step raised, and return them."""
         return [request.key for request in self._queue.fail(self._batch)]
 
-    def step(self, others: Sequence[Runner] = ()) -> Iterator[list[Output]]:
+    def step(
+        self, others: Sequence[Runner] = (), *, is_brief: bool = False
+    ) -> Iterator[list[Output]]:
         """Compute one batch. Yields the outputs of the requests that are complete with it."""
-        self._batch = self._queue.next_batch(self._batch_tokens(others))
+        self._batch = self._queue.next_batch(self._batch_tokens(others, is_brief=is_brief))
         yield []  # the loop notes whose batch it is
         started_at = time.perf_counter()
         vectors = self._model.compute(self._batch)
@@ -116,8 +118,12 @@ class EmbeddingRunner:
     def youngest(self) -> None:
         return None  # as for ``give_up``
 
-    def halt(self) -> list[Output]:
-        return []  # a batch is complete within its step
+    @property
+    def is_halted(self) -> bool:
+        return True  # a batch is complete within its step
+
+    def halt(self) -> Iterator[list[Output]]:
+        yield from ()
 
     def give_up(self) -> None:
         pass  # a request has no memory between two batches
@@ -167,18 +173,18 @@ class EmbeddingRunner:
     def do_idle_work(self) -> bool:
         return False
 
-    def _batch_tokens(self, others: Sequence[Runner]) -> int:
+    def _batch_tokens(self, others: Sequence[Runner], *, is_brief: bool) -> int:
         """The maximum number of tokens in a batch, with padding.
 
         While rows are decoding, a batch takes no longer than a decode step, so both get half
-        of the device.
+        of the device. A brief batch takes no longer than a stall.
         """
-        limit = self._config.embedding_batch_tokens
+        limit, stall = self._config.embedding_batch_tokens, self._config.prefill_stall_ms / 1000
         steps = [other.step_seconds for other in others]
         longest = max((seconds for seconds in steps if seconds is not None), default=None)
-        if longest is not None:
-            stall = min(self._config.prefill_stall_ms / 1000, longest)
-            limit = min(limit, self._throughput.tokens_in(stall))
+        if longest is not None or is_brief:
+            seconds = stall if longest is None else min(stall, longest)
+            limit = min(limit, self._throughput.tokens_in(seconds))
         return limit
 
 
