@@ -18,7 +18,7 @@ export async function showAdmin() {
 	if (!access.admin) return;
 	await guarded("admin-wrong", async () => {
 		const keys = await call("admin/keys", { as: "admin" });
-		const models = it => (it.is_admin ? "–" : it.models ? it.models.join(", ") : "all");
+		const models = it => (it.is_admin ? "–" : it.models?.join(", ") ?? "all");
 		fillRows($("known-keys"), keys.data, it => `${it.id} ${it.is_admin}`, it => [it.id, it.is_admin ? "admin key" : "API key", models(it)]);
 		const asked = new URLSearchParams({ from: $("from").value, to: $("to").value });
 		if ($("by").value) asked.set("by", $("by").value);
@@ -30,5 +30,5 @@ function showUsage(rows) {
 	if (!rows.length) return $("usage-table").replaceChildren(el("p.note", {}, "Nothing was used on these days."));
 	const names = Object.keys(rows[0]);
 	$("usage-table").replaceChildren(table("Usage", names.map(name => name.replaceAll("_", " ")), "usage-rows"));
-	fillRows($("usage-rows"), rows.map((row, i) => ({ ...row, i })), row => row.i, fields(names));
+	fillRows($("usage-rows"), rows, JSON.stringify, fields(names));
 }

@@ -3,10 +3,13 @@
 /** Also behind a proxy that puts a path before it. */
 export const root = new URL("../", import.meta.url);
 
-/** What the keys of this tab can do; `operate`: load and unload models; `keyless`: no key is needed. */
+/**
+ * What this tab may do. `api`: what an API key may; `admin`: what the admin key may;
+ * `operate`: load and unload models; `keyless`: the node needs no key.
+ */
 export const access = {};
 
-const refusal = (status, message, code) => Object.assign(new Error(message), { status, code });
+const refusal = (status, message, more) => Object.assign(new Error(message), { status, ...more });
 
 export function keyOf(kind) {
 	return sessionStorage.getItem(`mlxnode.${kind}`) || "";
@@ -19,10 +22,11 @@ export function setKey(kind, key) {
 
 /**
  * The response to a request; an error if the node refuses it or does not answer.
- * `as`: whose key is sent: "api", "admin", or "any": that of the admin if there is one.
+ * `as`: which key is sent, and named by the error: "api", "admin", or "any" of them.
  */
 export async function send(path, { as = "api", body, signal, accept, key } = {}) {
-	const sent = key ?? (as === "any" ? keyOf("admin") || keyOf("api") : keyOf(as));
+	const kind = as !== "any" ? as : keyOf("admin") ? "admin" : "api";
+	const sent = key ?? keyOf(kind);
 	const headers = { accept: accept || "application/json" };
 	if (sent) headers.authorization = `Bearer ${sent}`;
 	if (body) headers["content-type"] = "application/json";
@@ -37,21 +41,16 @@ export async function send(path, { as = "api", body, signal, accept, key } = {})
 		});
 	} catch (error) {
 		if (error.name === "AbortError") throw error;
-		if (/[^\x20-\x7e]/.test(sent)) throw refusal(401, "The key has characters that no key has.");
+		if (/[^\x20-\x7e]/.test(sent)) throw refusal(401, "The key has characters that no key has.", { kind });
 		throw refusal(0, "The node does not answer.");
 	}
 	if (response.ok) return response;
-	const text = await response.text();
-	let error = {};
-	try {
-		error = JSON.parse(text).error || {};
-	} catch {} // from a proxy
-	throw refusal(response.status, error.message || `HTTP ${response.status}`, error.code);
+	// A proxy answers in other forms.
+	const { error } = await response.json().catch(() => ({}));
+	throw refusal(response.status, error?.message || `HTTP ${response.status}`, { kind, code: error?.code });
 }
 
-export async function call(path, options) {
-	return (await send(path, options)).json();
-}
+export const call = async (path, options) => (await send(path, options)).json();
 
 /** The server-sent events of a response: { event, data }, one after the other. */
 export async function* events(response) {
@@ -59,19 +58,23 @@ export async function* events(response) {
 	let rest = "";
 	let event = "message";
 	let data = [];
+	const lost = error => {
+		throw error.name === "AbortError" ? error : refusal(0, "The connection to the node is lost.");
+	};
 	for (;;) {
-		const { value, done } = await reader.read();
+		const { value, done } = await reader.read().catch(lost);
 		if (done) return;
-		const lines = (rest + value).split("\n");
+		const lines = (rest + value).split(/\r?\n/);
 		rest = lines.pop();
-		for (const raw of lines) {
-			const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
-			if (line === "") {
+		for (const line of lines) {
+			const [, name, text] = /^(event|data): ?(.*)/s.exec(line) || [];
+			if (name === "data") data.push(text);
+			else if (name) event = text;
+			else if (!line) {
 				if (data.length) yield { event, data: data.join("\n") };
 				event = "message";
 				data = [];
-			} else if (line.startsWith("event:")) event = line.slice(6).trim();
-			else if (line.startsWith("data:")) data.push(line.slice(line[5] === " " ? 6 : 5));
+			}
 		}
 	}
 }
@@ -80,29 +83,22 @@ export async function* events(response) {
 export async function tryKeys(keys) {
 	const node = await call("", { key: "" });
 	const wrong = {};
-	const can = { chat: !node.key_required, admin: false, keyless: !node.key_required };
-	if (keys.api) {
+	const can = { api: false, admin: false, keyless: !node.key_required };
+	for (const [kind, other, path] of [["api", "admin", "v1/models"], ["admin", "api", "admin/keys"]]) {
+		if (!keys[kind]) continue;
 		try {
-			await call("v1/models", { key: keys.api });
-			can.chat = true;
+			await call(path, { key: keys[kind] });
+			can[kind] = true;
 		} catch (error) {
-			if (error.code === "wrong_kind_of_key" && !keys.admin) Object.assign(keys, { admin: keys.api, api: "" });
-			else wrong.api = error.message;
+			if (error.code === "wrong_kind_of_key" && !keys[other]) {
+				// It is right, and only in the other's field.
+				Object.assign(keys, { [other]: keys[kind], [kind]: "" });
+				can[other] = true;
+			} else wrong[kind] = error.status === 404 ? "This node has no admin key: [api] admin_key sets it." : error.message;
 		}
 	}
-	if (keys.admin) {
-		try {
-			await call("admin/keys", { key: keys.admin });
-			can.admin = true;
-		} catch (error) {
-			if (error.code === "wrong_kind_of_key" && !keys.api) {
-				Object.assign(keys, { api: keys.admin, admin: "" });
-				can.chat = true;
-			} else if (error.status === 404) wrong.admin = "This node has no admin key: [api] admin_key sets it.";
-			else wrong.admin = error.message;
-		}
-	}
-	if (!can.chat && !can.admin && !wrong.admin) wrong.api ??= "This node needs a key.";
+	can.api ||= can.keyless;
+	if (!can.api && !can.admin && !wrong.admin) wrong.api ??= "This node needs a key.";
 	can.operate = can.admin || (can.keyless && !node.has_admin_key);
 	return { can, wrong };
 }

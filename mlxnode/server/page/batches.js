@@ -1,6 +1,6 @@
 // The batches of the API key.
 
-import { $, on, button, count, el, fillRows, say, table } from "./dom.js";
+import { $, on, button, count, el, fillRows, setText, table } from "./dom.js";
 import { access, call, send } from "./api.js";
 import { guarded } from "./keys.js";
 
@@ -8,15 +8,18 @@ const OPEN = ["validating", "in_progress", "finalizing"];
 
 $("batches").append(table("Batches", ["Batch", "Endpoint", "Status", "Done", "Failed", "Created", ""], "batch-rows"));
 on("batches-again", "click", showBatches);
+let timer = null;
 
 export async function showBatches() {
-	if (!access.chat) return;
+	clearTimeout(timer);
+	if (!access.api || $("batches").hidden) return;
 	await guarded("batches-wrong", async () => {
 		const { data } = await call("v1/batches?limit=100");
-		const cells = it => [it.id, it.endpoint, it.status, `${count(it.request_counts?.completed)} of ${count(it.request_counts?.total)}`, count(it.request_counts?.failed), new Date(it.created_at * 1000).toLocaleString()];
+		const cells = it => [it.id, it.endpoint, it.status, `${count(it.request_counts.completed)} of ${count(it.request_counts.total)}`, count(it.request_counts.failed), new Date(it.created_at * 1000).toLocaleString()];
 		// What can be done with a batch depends on its status: a row is made anew with it.
 		fillRows($("batch-rows"), data, it => `${it.id} ${it.status}`, cells, actions);
-		if (!data.length) say("There are no batches.");
+		setText($("batches-note"), data.length ? "" : "None. Programs create them with POST /v1/batches.");
+		if (data.some(it => OPEN.includes(it.status))) timer = setTimeout(showBatches, document.hidden ? 30000 : 3000);
 	});
 }
 

@@ -35,10 +35,6 @@ export function offerModels(models) {
 	}
 }
 
-function isText() {
-	return $("model").selectedOptions[0]?.dataset.type === "completion";
-}
-
 /** The path and the body of the request, with `draft` as the last message if there is one. */
 export function request(draft) {
 	const body = { model: $("model").value };
@@ -50,7 +46,7 @@ export function request(draft) {
 	const messages = turns.map(turn => turn.message);
 	if (draft) messages.push({ role: "user", content: draft });
 	while (messages.at(-1)?.role === "assistant" && !messages.at(-1).tool_calls) messages.pop();
-	if (isText()) return { path: "completions", body: { ...body, prompt: messages.findLast(it => it.role === "user")?.content ?? "" } };
+	if ($("model").selectedOptions[0].dataset.type === "completion") return { path: "completions", body: { ...body, prompt: messages.findLast(it => it.role === "user")?.content ?? "" } };
 	if ($("system").value.trim()) messages.unshift({ role: "system", content: $("system").value });
 	body.messages = messages;
 	if ($("reasoning_effort").value) body.reasoning_effort = $("reasoning_effort").value;
@@ -72,7 +68,7 @@ function parsed(id, name) {
 function submit() {
 	const text = $("message").value;
 	if (!text.trim() || running) return;
-	if (pending) sendResults(pending);
+	if (pending) sendResults();
 	add({ role: "user", content: text }, "You", el("div.text", { dir: "auto" }, visible(text)));
 	$("message").value = "";
 	answer();
@@ -91,7 +87,7 @@ function add(message, name, ...children) {
 }
 
 function regenerate() {
-	if (pending) pending = null;
+	pending = null;
 	while (turns.length && turns.at(-1).message.role === "assistant") turns.pop().node.remove();
 	$("log").querySelectorAll("article.failed").forEach(node => node.remove());
 	if (turns.length) answer();
@@ -121,7 +117,7 @@ class Answer {
 	text = "";
 	reasoning = "";
 	calls = [];
-	finish = null;
+	finish = "the stream ended early";
 	usage = null;
 	first = null;
 	#cost = 0;
@@ -184,7 +180,7 @@ class Answer {
 		this.draw();
 		this.node.removeAttribute("aria-busy");
 		const { usage, first } = this;
-		const parts = [how || this.finish || "the stream ended early"];
+		const parts = [how || this.finish];
 		if (usage) {
 			const cached = usage.prompt_tokens_details?.cached_tokens;
 			parts.push(`${count(usage.prompt_tokens)} prompt tokens${cached ? ` (${count(cached)} cached)` : ""}`, `${count(usage.completion_tokens)} tokens`);
@@ -198,14 +194,13 @@ class Answer {
 
 async function answer() {
 	let shown = null;
-	running = new AbortController();
-	const own = running;
+	const own = (running = new AbortController());
 	setState();
 	try {
 		const { path, body } = request();
 		shown = new Answer(body.model, path === "completions");
 		say("The model answers.");
-		const options = { body: { ...body, stream: true, stream_options: { include_usage: true } }, signal: running.signal, accept: "text/event-stream" };
+		const options = { body: { ...body, stream: true, stream_options: { include_usage: true } }, signal: own.signal, accept: "text/event-stream" };
 		for await (const { data } of events(await send(`v1/${path}`, options))) {
 			if (data === "[DONE]") break;
 			const chunk = JSON.parse(data);
@@ -218,6 +213,7 @@ async function answer() {
 			if (shown?.node.isConnected) keep(shown, "stopped");
 		} else fail(shown, error);
 	} finally {
+		own.abort(); // what is read no further
 		if (running === own) running = null;
 		setState();
 	}
@@ -246,26 +242,25 @@ function fail(shown, error) {
 }
 
 function askResults(shown, calls) {
-	const fields = calls.map(call => el("textarea", { rows: 2, name: call.id }));
-	const labels = calls.map((call, i) => el("label", {}, `Result of ${visible(call.function.name)} `, fields[i]));
-	const form = el("form", {}, ...labels, el("button", { type: "submit" }, "Send results"));
-	form.calls = calls;
-	form.addEventListener("submit", event => {
+	const labels = calls.map(call => el("label", {}, `Result of ${visible(call.function.name)} `, el("textarea", { rows: 2 })));
+	const onsubmit = event => {
 		event.preventDefault();
 		if (running) return;
-		sendResults(form);
+		sendResults();
 		answer();
-	});
-	shown.callList.append(form);
-	pending = form;
+	};
+	pending = el("form", { onsubmit }, ...labels, el("button", { type: "submit" }, "Send results"));
+	pending.calls = calls;
+	shown.callList.append(pending);
 }
 
-function sendResults(form) {
-	const results = [...form.querySelectorAll("textarea")];
-	form.remove();
+function sendResults() {
+	const { calls } = pending;
+	const results = [...pending.querySelectorAll("textarea")].map(it => it.value);
+	pending.remove();
 	pending = null;
-	form.calls.forEach((call, i) => {
-		const content = results[i].value;
+	calls.forEach((call, i) => {
+		const content = results[i];
 		add({ role: "tool", tool_call_id: call.id, content }, `Result of ${visible(call.function.name)}`, code(visible(content), "result"));
 	});
 }

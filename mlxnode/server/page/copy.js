@@ -24,7 +24,7 @@ function show() {
 	$("copy-code").replaceChildren(shown);
 }
 
-const base = () => new URL("v1", root).href;
+const base = new URL("v1", root).href;
 // In a shell, only ' ends a text in '.
 const shell = text => `'${text.replaceAll("'", "'\\''")}'`;
 /** JSON without characters that no one sees. */
@@ -47,15 +47,15 @@ const result = (path, body) => (path === "completions" ? "text" : body.tools ? "
 const writers = {
 	curl(path, body) {
 		const key = access.keyless ? "" : '  -H "Authorization: Bearer $MLXNODE_API_KEY" \\\n';
-		return `curl ${shell(`${base()}/${path}`)} \\\n${key}  -H 'Content-Type: application/json' \\\n  -d ${shell(json(body, 2))}\n`;
+		return `curl ${shell(`${base}/${path}`)} \\\n${key}  -H 'Content-Type: application/json' \\\n  -d ${shell(json(body, 2))}\n`;
 	},
 	python(path, body) {
 		const fields = Object.entries(body).map(([name, value]) => `    ${name}=${python(value, "    ")},\n`);
 		const key = access.keyless ? '"none"' : 'os.environ["MLXNODE_API_KEY"]';
-		return `${access.keyless ? "" : "import os\n\n"}from openai import OpenAI\n\nclient = OpenAI(base_url=${json(base())}, api_key=${key})\nanswer = client.${call(path)}(\n${fields.join("")})\nprint(answer.choices[0].${result(path, body)})\n`;
+		return `${access.keyless ? "" : "import os\n\n"}from openai import OpenAI\n\nclient = OpenAI(base_url=${json(base)}, api_key=${key})\nanswer = client.${call(path)}(\n${fields.join("")})\nprint(answer.choices[0].${result(path, body)})\n`;
 	},
 	javascript(path, body) {
 		const key = access.keyless ? '"none"' : "process.env.MLXNODE_API_KEY";
-		return `import OpenAI from "openai";\n\nconst client = new OpenAI({ baseURL: ${json(base())}, apiKey: ${key} });\nconst answer = await client.${call(path)}(${json(body, 2)});\nconsole.log(answer.choices[0].${result(path, body)});\n`;
+		return `import OpenAI from "openai";\n\nconst client = new OpenAI({ baseURL: ${json(base)}, apiKey: ${key} });\nconst answer = await client.${call(path)}(${json(body, 2)});\nconsole.log(answer.choices[0].${result(path, body)});\n`;
 	},
 };

@@ -50,11 +50,9 @@ export function reconcile(parent, items, keyOf, make, update) {
 
 /** The rows of a table: `cells(item)` are texts, `action(item)` is made once for a row. */
 export function fillRows(body, items, keyOf, cells, action) {
-	const make = item => {
-		const row = el("tr", {}, ...cells(item).map((_, i) => el(i ? "td" : "th", i ? {} : { scope: "row" })));
-		if (action) row.append(el("td", {}, action(item)));
-		return row;
-	};
+	const make = item => el("tr", {},
+		...cells(item).map((_, i) => (i ? el("td") : el("th", { scope: "row" }))),
+		action && el("td", {}, action(item)));
 	reconcile(body, items, keyOf, make, (row, item) =>
 		cells(item).forEach((text, i) => setText(row.children[i], String(text ?? "–"))));
 }
@@ -64,9 +62,8 @@ export const fields = names => item => names.map(name => (typeof item[name] === 
 
 /** A table in a region that scrolls by itself where the window is narrow. */
 export function table(label, heads, id) {
-	const row = el("tr", {}, ...heads.map(head => el(head ? "th" : "td", head ? { scope: "col" } : {}, head)));
-	const body = el("tbody", id ? { id } : {});
-	return scrolled(label, el("table", {}, el("thead", {}, row), body));
+	const row = el("tr", {}, ...heads.map(head => (head ? el("th", { scope: "col" }, head) : el("td"))));
+	return scrolled(label, el("table", {}, el("thead", {}, row), el("tbody", { id })));
 }
 
 export function scrolled(label, child) {
@@ -91,7 +88,7 @@ export function count(value, digits = 0) {
 export function bytes(value) {
 	if (value == null) return "–";
 	const units = ["B", "KB", "MB", "GB", "TB"];
-	const power = Math.min(4, value < 1 ? 0 : Math.floor(Math.log10(value) / 3));
+	const power = Math.min(4, Math.floor(Math.log10(value || 1) / 3));
 	return `${count(value / 1000 ** power, power > 2 ? 1 : 0)} ${units[power]}`;
 }
 
@@ -104,10 +101,7 @@ export function seconds(value) {
 
 /** Copy a text, also over plain HTTP, which has no navigator.clipboard. */
 export async function copyText(text, button) {
-	let done = false;
-	if (navigator.clipboard) {
-		done = await navigator.clipboard.writeText(text).then(() => true, () => false);
-	}
+	let done = await navigator.clipboard?.writeText(text).then(() => true, () => false);
 	if (!done) {
 		const area = el("textarea.vh", { "aria-hidden": "true" });
 		area.value = text;

@@ -1,6 +1,6 @@
 // How similar texts are: the cosine of their vectors, as numbers and as shades.
 
-import { $, on, count, el, scrolled } from "./dom.js";
+import { $, on, count, el, table } from "./dom.js";
 import { call } from "./api.js";
 import { guarded } from "./keys.js";
 
@@ -17,12 +17,11 @@ async function compare() {
 	if (!$("embed-model").value) throw new Error("There is no embedding model that this key can use.");
 	const { data, usage } = await call("v1/embeddings", { body: { model: $("embed-model").value, input: texts } });
 	const vectors = data.sort((a, b) => a.index - b.index).map(it => it.embedding);
-	const head = el("tr", {}, el("td"), ...texts.map((text, i) => el("th", { scope: "col", title: text }, String(i + 1))));
 	const rows = vectors.map((own, i) =>
 		el("tr", {}, el("th", { scope: "row", dir: "auto" }, `${i + 1}. ${texts[i]}`), ...vectors.map(other => cell(cosine(own, other)))));
-	const whole = el("table.matrix", {}, el("caption", {}, "Cosine similarity: 1 is the same direction"), el("thead", {}, head), el("tbody", {}, ...rows));
-	const note = `${count(vectors[0].length)} dimensions · ${count(usage.prompt_tokens)} tokens`;
-	$("matrix").replaceChildren(scrolled("Similarity", whole), el("p.note", { role: "status" }, note));
+	const note = `Cosine: 1 is the same direction · ${count(vectors[0].length)} dimensions · ${count(usage.prompt_tokens)} tokens`;
+	$("matrix").replaceChildren(table("Similarity", ["", ...texts.map((_, i) => i + 1)], "matrix-rows"), el("p.note", { role: "status" }, note));
+	$("matrix-rows").append(...rows);
 }
 
 function cosine(a, b) {

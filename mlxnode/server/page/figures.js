@@ -10,6 +10,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const share = value => (value == null ? "–" : `${count(value * 100)} %`);
 const rate = value => count(value, value < 10 ? 1 : 0);
 const p95 = name => ({ latency }) => `median; 95%: ${seconds(latency[name])}`;
+const of = name => ({ limits }) => `of ${bytes(limits[name])}`;
 const CARDS = [
 	["generated_tokens", "Generated tokens/s", rate],
 	["prompt_tokens", "Prompt tokens/s", rate],
@@ -18,11 +19,11 @@ const CARDS = [
 	["requests", "Requests/s", rate, ({ now }) => `${count(now.in_flight)} in flight`],
 	["running", "Batch", count, ({ now }) => `sequences; ${count(now.background)} in the background`],
 	["waiting", "Queue", count, () => "sequences that wait"],
-	["kv_claimed", "KV cache", bytes, ({ limits }) => `of ${bytes(limits.kv_total)}`],
+	["kv_claimed", "KV cache", bytes, of("kv_total")],
 	["prefix_bytes", "Prefix cache", bytes, ({ limits }) => `entries: ${count(limits.prefix_entries)}`],
 	["prefix_share", "Prefix hits", share, () => "of the prompt tokens"],
-	["buffer_cache", "Buffer cache", bytes, ({ limits }) => `of ${bytes(limits.buffer_cache)}`],
-	["memory", "Memory", bytes, ({ limits }) => `of ${bytes(limits.memory)}`],
+	["buffer_cache", "Buffer cache", bytes, of("buffer_cache")],
+	["memory", "Memory", bytes, of("memory")],
 ];
 const series = {};
 const cards = {};
@@ -30,7 +31,7 @@ const cards = {};
 const grid = el("div.cards.small");
 for (const [name, label] of CARDS) {
 	const line = document.createElementNS(SVG, "svg");
-	setAll(line, { viewBox: `0 0 ${LENGTH - 1} 30`, preserveAspectRatio: "none", role: "img" });
+	setAll(line, { viewBox: `-1 0 ${LENGTH + 1} 30`, preserveAspectRatio: "none", role: "img" });
 	line.append(document.createElementNS(SVG, "polyline"));
 	const card = { value: el("p.value", {}, "–"), line, note: el("p.note") };
 	cards[name] = card;

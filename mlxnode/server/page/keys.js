@@ -3,7 +3,6 @@
 import { $, on, say } from "./dom.js";
 import { access, keyOf, setKey, tryKeys } from "./api.js";
 
-const NOTHING = { chat: false, admin: false, operate: false, keyless: false };
 const changed = new EventTarget();
 
 /** Call `act` whenever the keys have changed. */
@@ -11,7 +10,7 @@ export function onAccess(act) {
 	changed.addEventListener("change", act);
 }
 
-export async function startKeys() {
+export function startKeys() {
 	on("keys-open", "click", () => open());
 	on("keys-close", "click", () => $("keys").close());
 	on("keys-forget", "click", forget);
@@ -19,7 +18,7 @@ export async function startKeys() {
 		event.preventDefault();
 		enter();
 	});
-	await check();
+	check();
 }
 
 async function check() {
@@ -28,7 +27,7 @@ async function check() {
 		apply(can);
 		if (wrong.api || wrong.admin) open(wrong);
 	} catch (error) {
-		apply(NOTHING);
+		apply({ api: false, admin: false, operate: false, keyless: false });
 		$("keys-state").textContent = error.message;
 		setTimeout(check, 3000); // the page may be there before the node is
 	}
@@ -36,7 +35,7 @@ async function check() {
 
 /** Ask for a key if that is why `error` came. */
 export function refused(error) {
-	if (error.status === 401) open({ api: error.message });
+	if (error.status === 401) open({ [error.kind]: error.message });
 }
 
 /** Do `act`, and say in the alert `id` what went wrong. True if nothing did. */
@@ -80,7 +79,7 @@ async function enter() {
 		setKey("admin", keys.admin);
 		apply(can);
 		$("keys").close();
-		say("The key is right.");
+		say("The keys are right.");
 	} catch (error) {
 		show({ api: error.message });
 	}

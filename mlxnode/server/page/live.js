@@ -4,9 +4,10 @@ import { $, setText } from "./dom.js";
 import { access, events, send } from "./api.js";
 import { onAccess, refused } from "./keys.js";
 
+const SILENCE = 15000; // milliseconds; the node sends figures each second
 const bus = new EventTarget();
 let stream = null; // the AbortController of the connection
-let timer = null;
+let timer = null; // until the next try, or until a silent connection counts as lost
 let pause = 1; // seconds until the next try
 
 /** Call `show(figures)` with each figures of the node. */
@@ -15,21 +16,23 @@ export function onFigures(show) {
 }
 
 onAccess(again);
-document.addEventListener("visibilitychange", () => (document.hidden ? close() : again()));
+document.addEventListener("visibilitychange", again);
 
 function close() {
 	stream?.abort();
+	stream = null;
 	clearTimeout(timer);
 }
 
 function again() {
 	close();
 	pause = 1;
-	if (access.chat || access.admin) connect();
-	else mark("no key", false);
+	if (document.hidden) return;
+	if (access.api || access.admin) connect();
+	else mark("no key");
 }
 
-function mark(text, isLive) {
+function mark(text, isLive = false) {
 	setText($("link"), text);
 	$("link").classList.toggle("is-live", isLive);
 }
@@ -41,15 +44,21 @@ async function connect() {
 		for await (const { event, data } of events(await send("v1/figures", options))) {
 			const figures = JSON.parse(data);
 			if (event === "error") throw new Error(figures.error?.message);
+			clearTimeout(timer);
+			timer = setTimeout(() => own.abort(), SILENCE);
 			mark(figures.is_draining ? "shutting down" : "live", !figures.is_draining);
 			pause = 1;
 			bus.dispatchEvent(new CustomEvent("figures", { detail: figures }));
 		}
 	} catch (error) {
-		refused(error);
+		if (stream === own) refused(error);
+		// With another key the stream begins anew.
+		if (stream === own && error.status === 401) return mark("key refused");
 	}
-	if (own.signal.aborted) return;
-	mark("disconnected", false);
+	if (stream !== own) return;
+	own.abort(); // what is read no further
+	mark("disconnected");
+	clearTimeout(timer);
 	timer = setTimeout(connect, pause * 1000);
 	pause = Math.min(15, pause * 2);
 }

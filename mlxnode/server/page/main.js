@@ -20,17 +20,18 @@ const tabs = panels.map(panel => {
 });
 const onShow = { batches: showBatches, admin: showAdmin };
 
-function select(name) {
-	const fitting = panels.filter(panel => !tabs[panels.indexOf(panel)].hidden);
+/** Show a part; what it has to ask for is asked for `anew`, or when it was not shown before. */
+function select(name, anew) {
+	const fitting = panels.filter((_, i) => !tabs[i].hidden);
 	const chosen = fitting.find(panel => panel.id === name) || fitting[0];
-	const isNew = chosen.hidden;
+	anew ||= chosen.hidden;
 	panels.forEach((panel, i) => {
 		panel.hidden = panel !== chosen;
 		tabs[i].setAttribute("aria-selected", panel === chosen);
 		tabs[i].tabIndex = panel === chosen ? 0 : -1;
 	});
 	history.replaceState(null, "", `#${chosen.id}`);
-	if (isNew) onShow[chosen.id]?.();
+	if (anew) onShow[chosen.id]?.();
 }
 
 $("tabs").append(...tabs);
@@ -54,8 +55,8 @@ on("theme", "change", () => {
 
 onAccess(() => {
 	$("tab-admin").hidden = !access.admin;
-	for (const name of ["playground", "embeddings", "batches"]) $(`tab-${name}`).hidden = access.admin && !access.chat;
-	select(panels.find(panel => !panel.hidden)?.id || wanted);
+	for (const name of ["playground", "embeddings", "batches"]) $(`tab-${name}`).hidden = access.admin && !access.api;
+	select(panels.find(panel => !panel.hidden)?.id || wanted, true);
 });
 const wanted = location.hash.slice(1);
 select(wanted);

@@ -16,7 +16,7 @@ const INLINE = new RegExp(
 		"(?<bang>!?)\\[(?<label>[^\\[\\]\\n]{0,500})\\]\\((?<target>[^\\s()]{0,2000})(?: +\"[^\"\\n]{0,200}\")?\\)",
 		"(?<strong>\\*\\*|__)(?=\\S)(?<bold>[^\\n]{0,1000}?\\S)\\k<strong>",
 		"(?<![\\w*])(?<mark>[*_])(?=[^\\s*_])(?<italic>[^\\n*_]{0,1000}?[^\\s*_])\\k<mark>(?![\\w*])",
-			"\\\\(?<plain>[!-/:-@[-`{-~])",
+		"\\\\(?<plain>[!-/:-@[-`{-~])",
 		"(?<url>https?://[^\\s<>()\\[\\]\"'`]{1,1000}[^\\s<>()\\[\\]\"'`.,;:!?*_])",
 	].join("|"), "g");
 
@@ -25,7 +25,7 @@ export function visible(text) {
 	return text.replace(/[\0-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]/g, it => {
 		const code = it.charCodeAt(0);
 		if (code === 13) return "";
-		return code < 32 ? String.fromCharCode(0x2400 + code) : `[U+${code.toString(16).padStart(4, "0")}]`;
+		return code < 32 ? String.fromCharCode(0x2400 + code) : `[U+${code.toString(16)}]`;
 	});
 }
 
@@ -53,7 +53,7 @@ function blocks(lines) {
 		if (fence) {
 			const end = new RegExp(`^ {0,3}${fence[1][0]}{${fence[1].length},} *$`);
 			for (i++; i < lines.length && !end.test(lines[i]); i++);
-			found.push({ kind: "code", language: fence[2], lines: lines.slice(start + 1, i++), info: line });
+			found.push({ kind: "code", language: fence[2], lines: lines.slice(start + 1, i++) });
 		} else if (!line.trim()) i++;
 		else if (/^ {0,3}#{1,6}(?: |$)/.test(line)) found.push({ kind: "heading", lines: [lines[i++]] });
 		else if (RULE.test(line)) found.push({ kind: "rule", lines: [lines[i++]] });
@@ -63,7 +63,7 @@ function blocks(lines) {
 		} else if (ITEM.test(line)) {
 			for (i++; i < lines.length && inList(lines, i); i++);
 			found.push({ kind: /\d/.test(ITEM.exec(line)[2]) ? "ol" : "ul", lines: lines.slice(start, i) });
-		} else if (line.includes("|") && i + 1 < lines.length && SEPARATOR.test(lines[i + 1]) && lines[i + 1].includes("-")) {
+		} else if (line.includes("|") && i + 1 < lines.length && SEPARATOR.test(lines[i + 1])) {
 			for (i += 2; i < lines.length && lines[i].includes("|"); i++);
 			found.push({ kind: "table", lines: lines.slice(start, i) });
 		} else {
@@ -110,15 +110,9 @@ function list(kind, lines, depth) {
 			items.push([line.slice(item[0].length)]);
 		} else items.at(-1).push(line.replace(new RegExp(`^ {0,${width}}`), ""));
 	}
-	const made = items.map(own => {
-		const parts = blocks(own);
-		// An item of one paragraph has no space around it.
-		if (parts[0]?.kind === "text") {
-			const first = inline(el("span", { dir: "auto" }), parts[0].lines.join("\n"));
-			return el("li", {}, first, ...parts.slice(1).map(it => element(it, depth + 1)));
-		}
-		return el("li", {}, ...parts.map(it => element(it, depth + 1)));
-	});
+	const made = items.map(own => el("li", {}, ...blocks(own).map((it, i) =>
+		// A paragraph at the beginning has no space around it.
+		i === 0 && it.kind === "text" ? inline(el("span", { dir: "auto" }), it.lines.join("\n")) : element(it, depth + 1))));
 	const start = kind === "ol" ? parseInt(ITEM.exec(lines[0])[2], 10) : 1;
 	return el(kind, start === 1 ? {} : { start }, ...made);
 }
@@ -134,8 +128,8 @@ function tableOf(lines) {
 /** Code with the name of its language and a button that copies it. */
 export function code(text, language) {
 	const name = language || "text";
-	const button = el("button.small", { "aria-label": `Copy the ${name} code` }, "Copy");
-	button.addEventListener("click", () => copyText(text, button));
+	const onclick = ({ target }) => copyText(text, target);
+	const button = el("button.small", { "aria-label": `Copy the ${name} code`, onclick }, "Copy");
 	return el("div.code", {}, el("div.bar", {}, el("span", {}, name), button),
 		el("pre", { dir: "ltr", tabindex: 0, role: "region", "aria-label": `${name} code` }, el("code", {}, text)));
 }

@@ -22,7 +22,7 @@ onFigures(figures => {
 
 async function read() {
 	try {
-		listed = access.chat ? (await call("v1/models")).data : [];
+		listed = access.api ? (await call("v1/models")).data : [];
 		offerModels(listed);
 	} catch (error) {
 		refused(error);
@@ -47,7 +47,7 @@ function show() {
 }
 
 function make({ id }) {
-	const node = el("li.card", {}, el("h3", {}, id), el("p.state"), el("p.note"), el("p.note"), el("div.row.operate"));
+	const node = el("li.card", {}, el("h3", {}, id), el("p"), el("p.note"), el("p.note"), el("div.row"));
 	// What a button does is in its label, so that it keeps the focus when the model has changed.
 	const press = ({ target }) => order(id, target.textContent);
 	node.lastChild.append(button("", id, press), button("", id, press));

@@ -4,9 +4,8 @@ import re
 
 import pytest
 from clients.browser.actions import ask, chat_briefly, enter_keys, finished, open_tab
-from clients.browser.conftest import CONFIG
 from playwright.sync_api import expect
-from support.node_process import CHAT, EMBEDDING, NodeProcess
+from support.node_process import CHAT, EMBEDDING
 from support.worker_process import ADMIN_KEY, KEY
 
 pytestmark = pytest.mark.clients
@@ -33,8 +32,6 @@ def test_figures_move(visit):
     rate = figures.get_by_role("group", name="Generated tokens/s")
     expect(rate.locator(".value")).to_have_text(re.compile(r"[1-9]"))
     expect(rate.get_by_role("img")).to_have_accessible_name(re.compile("at most [1-9]"))
-    processes = figures.get_by_role("region", name="Processes")
-    expect(processes.get_by_text("engine")).to_be_visible()
     open_tab(visit, "Playground")
     visit.page.get_by_role("button", name="Stop").click()
     finished(answer)
@@ -100,24 +97,6 @@ def test_keys_and_usage_are_shown(visit):
     panel.get_by_label("To").fill("2020-01-02")
     panel.get_by_role("button", name="Show").click()
     expect(panel).to_contain_text("Nothing was used")
-
-
-def test_page_finds_a_node_that_was_started_again(visit_to, tmp_path):
-    with NodeProcess(tmp_path, CONFIG) as node:
-        node.wait_ready()
-        visit = visit_to(node.url)
-        visit.provoked += ["ERR_", "/v1/figures"]
-        enter_keys(visit, KEY)
-        link = visit.page.locator("header").get_by_role("status")
-        expect(link).to_have_text("live")
-        answer = chat_briefly(visit, "Hi")
-    expect(link).to_have_text("disconnected")
-    port = node.url.rpartition(":")[2]
-    with NodeProcess(tmp_path, CONFIG.replace("127.0.0.1:0", f"127.0.0.1:{port}")) as node:
-        node.wait_ready()
-        expect(link).to_have_text("live", timeout=30_000)
-        expect(answer).to_be_visible()  # what was said is still there
-        chat_briefly(visit, "Are you back?")
 
 
 def test_page_is_small(visit_to, whole_node, capsys):
