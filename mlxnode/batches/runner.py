@@ -177,8 +177,11 @@ class Runner:
             return None
         if batch.status == "cancelling":
             return "cancelled"
+        if batch.expired_at is not None:  # its end has begun
+            return "expired"
         job = self._jobs.get(batch.id)
         is_done = job is not None and job.is_done and not self._writer.has_waiting(batch.id)
+        is_done = is_done or batch.num_left == 0
         if is_done or batch.status == "finalizing":
             return "completed"
         return "expired" if batch.expires_at <= time.time() else None
@@ -186,6 +189,8 @@ class Runner:
     async def _end(self, batch: StoredBatch, status: EndStatus) -> None:
         await self._drop(batch.id)
         await self._writer.idle()
+        if status == "expired":
+            await asyncio.to_thread(self._store.expire, batch.id)
         if status != "completed" and batch.total:
             why = f"batch_{status}", _WHY[status]
             with contextlib.suppress(FileNotFoundError):  # of the input file

@@ -74,6 +74,8 @@ def test_inner_socket_serves_the_key_that_is_named(start):
     assert inner.worker.engine.next(Embed).background
     narrow = inner.ask("narrow")
     assert narrow.status_code == 404  # the key may use another model only
+    lines = [inner.worker.log.next() for _ in range(3)]
+    assert {line["key"]: line["background"] for line in lines} == {OWN: True, "narrow": True}
 
 
 @pytest.mark.parametrize("key", [None, "", "unknown", "admin", "anonymous", KEY])
