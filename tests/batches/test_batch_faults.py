@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 
@@ -21,6 +22,7 @@ from support.batches import (
 )
 from support.node_process import NodeProcess, is_running
 
+from mlxnode.batches.database import database_file
 from mlxnode.batches.store import BatchStore
 from mlxnode.figures import RequestFigures
 from mlxnode.process.status_socket import read_status
@@ -107,14 +109,22 @@ def test_line_of_which_the_engine_dies_is_an_error_and_the_others_are_answered(t
     assert 2 <= len(deaths) <= 6
 
 
+def expire(store: BatchStore, id: str) -> None:
+    """Its time is over now."""
+    with contextlib.closing(sqlite3.connect(database_file(store.folder))) as connection:
+        connection.execute("UPDATE batches SET expires_at = 1 WHERE id = ?", (id,))
+        connection.commit()
+
+
 def test_batch_expires_in_a_running_node_and_in_one_that_is_off(tmp_path, store):
     bodies = [tiny_chat(f"Count to {i}", 8000) for i in range(30)]
     before = add(store, CHAT_URL, bodies, seconds=-1)
+    running = add(store, CHAT_URL, [tiny_chat("Hi", 4), *bodies])
     with tiny_node(tmp_path) as node:
         node.wait_ready()
         assert ended(store, before).status == "expired"
-        running = add(store, CHAT_URL, [tiny_chat("Hi", 4), *bodies], seconds=8)
-        wait_for(lambda: find(store, running).completed == 1)
+        wait_for(lambda: find(store, running).completed)
+        expire(store, running)
         batch = ended(store, running)
     assert (batch.status, batch.completed, batch.failed) == ("expired", 1, 30)
     assert list(lines_of(store, batch.output_file_id)) == ["r0"]
