@@ -9,7 +9,7 @@ from mlxnode.server.formats.batches.schema import (
     MAX_WINDOW,
     BatchBody,
     BatchesQuery,
-    CancelBody,
+    CancelBatchBody,
 )
 from mlxnode.server.http.batch_store import RequestStore, batch_store
 from mlxnode.server.http.body import json_response, read_body, read_optional_body
@@ -76,10 +76,12 @@ async def batch(request: Request, batch_id: str) -> HTTPResponse:
     return json_response(Batch.of(await _found(batch_store(request), batch_id)))
 
 
-@blueprint.post("/v1/batches/<batch_id>/cancel", ctx_optional_body=CancelBody, ctx_answer=Batch)
+@blueprint.post(
+    "/v1/batches/<batch_id>/cancel", ctx_optional_body=CancelBatchBody, ctx_answer=Batch
+)
 async def cancel_batch(request: Request, batch_id: str) -> HTTPResponse:
     """Cancel a batch: what is answered already is in its files when it is ``cancelled``."""
-    await read_optional_body(request, CancelBody)
+    await read_optional_body(request, CancelBatchBody)
     kept = batch_store(request)
     cancelled = await kept.run(kept.store.cancel, kept.owner, batch_id)
     if cancelled is None:

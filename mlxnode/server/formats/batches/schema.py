@@ -57,7 +57,7 @@ class BatchBody(Body):
         return int(self.completion_window[:-1]) * _UNITS[self.completion_window[-1]]
 
 
-class CancelBody(Body):
+class CancelBatchBody(Body):
     """An object without fields."""
 
 
