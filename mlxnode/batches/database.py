@@ -70,6 +70,11 @@ CREATE TABLE results (
 """
 
 
+def database_file(folder: Path) -> Path:
+    """The file of the database in ``folder``; it is not there before the first use."""
+    return folder / _FILE
+
+
 class Database:
     """One connection, which the threads of a process use in turn; opened at the first use.
 
@@ -133,7 +138,7 @@ class Database:
         if self._connection is not None:
             return self._connection
         self._make_folders()
-        path = self.folder / _FILE
+        path = database_file(self.folder)
         # The mode of the journal is changed by one process alone. The lock is another one than
         # that of ``locked``, whose holder may open the database.
         with open(self.folder / "open.lock", "w") as lock:

@@ -105,6 +105,8 @@ def parse_line(data: bytes, endpoint: str, max_bytes: int | None = None) -> Requ
         fields = _fields.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise _Refused("invalid_json_line", "This line is not a JSON object.") from None
+    except RecursionError:
+        raise _Refused("nested_too_deeply", "This line is nested too deeply.") from None
     custom_id = _text_of(fields, "custom_id")
     method, url = _text_of(fields, "method"), _text_of(fields, "url")
     if method != _METHOD:

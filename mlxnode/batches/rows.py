@@ -145,6 +145,11 @@ class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens: int = 0
 
     @property
+    def num_left(self) -> int | None:
+        """The lines without a result; None before they were counted."""
+        return self.total - self.completed - self.failed if self.total else None
+
+    @property
     def is_open(self) -> bool:
         """True if the batch has not ended."""
         return self.status in OPEN

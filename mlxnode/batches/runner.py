@@ -9,7 +9,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mlxnode.batches.job import Job, Limits, unanswered
 from mlxnode.batches.reading import Line, request_at
@@ -23,6 +23,7 @@ log = logging.getLogger("mlxnode.batches")
 
 LOOK_INTERVAL = 1.0  # seconds between two looks at the batches, if nobody wakes the runner
 IDLE_SECONDS = 5.0  # without a batch, until the runner says that it has no work
+RETRY_PAUSE = 5.0  # seconds, after a fault of the disk
 CLEAN_INTERVAL = 3600.0  # seconds between two removals of files whose time is over
 MAX_BYTES = 64 * 1024 * 1024  # of lines in flight
 
@@ -56,6 +57,7 @@ class Runner:
         self._checking: asyncio.Task[None] | None = None  # of the input file of
         self._checked_id = ""
         self._is_ending = False
+        self._try_again_at: dict[str, float] = {}  # a batch, on the monotonic clock
         self._missing: set[str] = set()  # the batches whose input file is gone
         self._bytes_in_flight = 0
         self._is_busy = True
@@ -78,14 +80,17 @@ class Runner:
                     await self._look()
                 except (OSError, sqlite3.Error) as error:
                     log.warning("the batches cannot be read: %s", error)
+                # Not wait_for: if it is woken when it is cancelled, it loses the cancel.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), LOOK_INTERVAL)
+                    async with asyncio.timeout(LOOK_INTERVAL):
+                        await self._woken.wait()
         finally:
             self._is_ending = True
             for id in list(self._jobs):
                 await self._drop(id)
             with contextlib.suppress(TimeoutError):  # what has come is written
-                await asyncio.wait_for(self._writer.idle(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._writer.idle()
             writing.cancel()
 
     async def _look(self) -> None:
@@ -100,18 +105,30 @@ class Runner:
             self._busy_at = now
         elif now - self._busy_at >= IDLE_SECONDS:
             self._say_busy(False)
+        batches = [batch for batch in batches if self._try_again_at.get(batch.id, 0.0) <= now]
         going_on = []
         for batch in batches:
-            if (status := self._end_of(batch)) is not None:
-                await self._end(batch, status)
-            else:
+            if (status := self._end_of(batch)) is None:
                 going_on.append(batch)
+            else:
+                with self._trying(batch):
+                    await self._end(batch, status)
         await self._activate([batch for batch in going_on if batch.status == "in_progress"])
         unchecked = [batch for batch in going_on if batch.status == "validating"]
         if unchecked and self._checking is None:
             self._checked_id = unchecked[0].id
             self._checking = asyncio.create_task(self._check(unchecked[0]))
         self._fill()
+
+    @contextlib.contextmanager
+    def _trying(self, batch: StoredBatch) -> Iterator[None]:
+        """If the disk fails, try again with this batch later: the others go on."""
+        try:
+            yield
+            self._try_again_at.pop(batch.id, None)
+        except (OSError, sqlite3.Error) as error:
+            self._try_again_at[batch.id] = time.monotonic() + RETRY_PAUSE
+            log.warning("%s has to wait: %s", batch.id, error)
 
     def _say_busy(self, is_busy: bool) -> None:
         if is_busy != self._is_busy:
@@ -141,8 +158,9 @@ class Runner:
         except FileNotFoundError:
             problem = Problem("input_file_unavailable", "The input file is gone.")
             await asyncio.to_thread(self._store.fail, batch.id, [problem])
-        except (OSError, sqlite3.Error) as error:
-            log.warning("%s cannot be checked: %s", batch.id, error)
+        except Exception:  # a fault of this program: the other batches go on
+            self._try_again_at[batch.id] = time.monotonic() + RETRY_PAUSE
+            log.exception("%s cannot be checked", batch.id)
         finally:
             self._checking = None
             self._woken.set()
@@ -153,17 +171,25 @@ class Runner:
             self._missing.add(batch.id)
             log.warning("%s: its file %s is gone", batch.id, batch.input_file_id)
 
+    async def _load(self, batch: StoredBatch) -> Job | None:
+        """The job of the batch; None: its file is gone. Raises OSError, sqlite3.Error."""
+        try:
+            found = await asyncio.to_thread(self._limits.read, batch, self._store)
+            return await asyncio.to_thread(Job.load, batch, self._store, found)
+        except FileNotFoundError:
+            self._tell_missing(batch)
+            return None
+
     async def _activate(self, batches: list[StoredBatch]) -> None:
         """Load the oldest batch of each key none of whose lines waits."""
         provided = {job.batch.owner for job in self._jobs.values() if not job.pending.is_empty}
         for batch in batches:
             if batch.id in self._jobs or batch.owner in provided:
                 continue
-            try:
-                found = await asyncio.to_thread(self._limits.read, batch, self._store)
-                job = await asyncio.to_thread(Job.load, batch, self._store, found)
-            except FileNotFoundError:
-                self._tell_missing(batch)
+            job = None
+            with self._trying(batch):
+                job = await self._load(batch)
+            if job is None:
                 continue
             self._jobs[batch.id] = job
             if job.is_done:
@@ -177,8 +203,11 @@ class Runner:
             return None
         if batch.status == "cancelling":
             return "cancelled"
+        if batch.expired_at is not None:  # its end has begun
+            return "expired"
         job = self._jobs.get(batch.id)
         is_done = job is not None and job.is_done and not self._writer.has_waiting(batch.id)
+        is_done = is_done or batch.num_left == 0
         if is_done or batch.status == "finalizing":
             return "completed"
         return "expired" if batch.expires_at <= time.time() else None
@@ -186,13 +215,18 @@ class Runner:
     async def _end(self, batch: StoredBatch, status: EndStatus) -> None:
         await self._drop(batch.id)
         await self._writer.idle()
+        if status == "expired":
+            await asyncio.to_thread(self._store.expire, batch.id)
         if status != "completed" and batch.total:
             why = f"batch_{status}", _WHY[status]
-            with contextlib.suppress(FileNotFoundError):  # of the input file
+            left = []
+            try:
                 left = await asyncio.to_thread(
                     unanswered, batch, self._store, self._limits, *why
                 )
-                await asyncio.to_thread(self._store.append, batch.id, left)
+            except OSError as error:  # it ends all the same
+                log.warning("%s: its file cannot be read: %s", batch.id, error)
+            await asyncio.to_thread(self._store.append, batch.id, left)
         if status == "completed":
             await asyncio.to_thread(self._store.finalize, batch.id)
         await asyncio.to_thread(self._store.finish, batch.id, status)

@@ -155,6 +155,8 @@ class BatchStore:
                 return None
             if batch.status in ("cancelling", "cancelled"):
                 return batch
+            if batch.expired_at is not None:
+                raise HasEnded("expired")
             if batch.status not in ("validating", "in_progress"):
                 raise HasEnded(batch.status)
             _update(connection, id, status="cancelling", cancelling_at=int(self._clock()))
@@ -232,6 +234,17 @@ class BatchStore:
         ``finish`` follows. A batch cannot be cancelled any more.
         """
         return self._move(id, "in_progress", "finalizing", finalizing_at=int(self._clock()))
+
+    def expire(self, id: str) -> None:
+        """The time of an open batch is over: it ends as ``expired``, whoever ends it.
+
+        The lines without an answer get results before ``finish``, so that their number cannot
+        tell how a batch has to end.
+        """
+        with self._database.writing() as connection:
+            batch = _find(connection, id)
+            if batch is not None and batch.is_open and batch.expired_at is None:
+                _update(connection, id, expired_at=int(self._clock()))
 
     def finish(self, id: str, status: EndStatus) -> StoredBatch | None:
         """Write the files of results in the order of the lines, then end an open batch.

@@ -45,6 +45,9 @@ def test_read_input_finds_each_request_where_it_stands(read):
     assert json.loads(bytes(requests[1].body)) == second["body"]
 
 
+DEEP = json.dumps(line(body={"model": "M"})).encode().replace(b'"M"', b"[" * 9000 + b"]" * 9000)
+
+
 @pytest.mark.parametrize(
     ("bad", "code", "param"),
     [
@@ -61,6 +64,8 @@ def test_read_input_finds_each_request_where_it_stands(read):
         (line(body="text"), "invalid_type", "body"),
         (line(body=None), "invalid_type", "body"),
         (line("first"), "duplicate_custom_id", "custom_id"),
+        (b'{"a":' + b"[" * 9000 + b"]" * 9000 + b"}", "nested_too_deeply", None),
+        (DEEP, "nested_too_deeply", None),
         (line(body={"pad": "x" * 200_000}), "line_too_long", None),
     ],
 )

@@ -11,7 +11,7 @@ from mlxnode.batches import runner as runner_module
 from mlxnode.batches.files import Kept
 from mlxnode.batches.job import Limits
 from mlxnode.batches.reading import Request
-from mlxnode.batches.rows import StoredBatch
+from mlxnode.batches.rows import HasEnded, Result, StoredBatch
 from mlxnode.batches.runner import Runner
 from mlxnode.batches.sending import Outcome, Tokens
 from mlxnode.batches.store import BatchStore
@@ -257,3 +257,74 @@ async def test_runner_waits_for_a_file_that_is_gone(store):
         await asyncio.sleep(0)
         store.test_clock.now += 61
         assert (await ended(store, id)).status == "expired"
+
+
+async def test_runner_ends_an_expired_batch_as_expired_though_an_end_was_cut_off(
+    store, monkeypatch
+):
+    id, server = add(store, ["a", "b"]), Server()
+    server.gate.clear()
+    finish, cut = store.finish, asyncio.Event()
+
+    def never_finish(*arguments):
+        cut.set()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(store, "finish", never_finish)
+    async with running(store, server):
+        await wait_for(lambda: server.num_running == 2)
+        store.test_clock.now += 61
+        await wait_for(cut.is_set)
+    assert find(store, id).is_open and find(store, id).failed == 2
+    with pytest.raises(HasEnded):
+        store.cancel("k", id)
+    monkeypatch.setattr(store, "finish", finish)
+    store.test_clock.now -= 61  # and if the clock goes back, too
+    async with running(store, server):
+        assert (await ended(store, id)).status == "expired"
+
+
+async def test_runner_ends_though_it_is_woken_at_that_moment(store):
+    for _ in range(20):
+        async with asyncio.timeout(20), running(store, Server()) as runner:
+            await asyncio.sleep(0.01)
+            runner.wake()
+
+
+async def test_runner_completes_a_batch_whose_lines_are_all_answered_in_time(store):
+    id = add(store, ["a", "b"])
+    store.begin(id, total=2, model="m")
+    store.append(id, [Result(line, b"{}", has_failed=False) for line in (1, 2)])
+    store.test_clock.now += 61
+    async with running(store, Server()):
+        assert (await ended(store, id)).status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (PermissionError(13, "Permission denied"), "validating"),
+        (PermissionError(13, "Permission denied"), "in_progress"),
+        (RuntimeError("a fault"), "validating"),
+    ],
+)
+async def test_runner_goes_on_with_others_if_a_file_cannot_be_read(
+    store, monkeypatch, error, status
+):
+    bad, good = add(store, ["a"]), add(store, ["b"])
+    if status == "in_progress":
+        store.begin(bad, total=1, model="m")
+    read = Limits.read
+
+    def read_or_fail(self, batch, store):
+        if batch.id == bad:
+            raise error
+        return read(self, batch, store)
+
+    monkeypatch.setattr(Limits, "read", read_or_fail)
+    async with running(store, Server()) as runner:
+        assert (await ended(store, good)).status == "completed"
+        assert find(store, bad).status == status
+        store.cancel("k", bad)
+        monkeypatch.setattr(runner, "_try_again_at", {})
+        assert (await ended(store, bad)).status == "cancelled"

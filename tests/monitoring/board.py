@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from mlxnode.server.metrics.families import COUNTED, TOLD
+from mlxnode.server.metrics.families import COUNTED, STORED, TOLD
 
 FOLDER = Path(__file__).parents[2] / "docs" / "monitoring"
 BOARD: dict[str, Any] = json.loads((FOLDER / "grafana.json").read_text())
@@ -36,7 +36,7 @@ _SUFFIXES = ("_bucket", "_count", "_sum")
 def names() -> set[str]:
     """The names of all metrics, as queries may write them."""
     found = set()
-    for family in (*COUNTED, *TOLD):
+    for family in (*COUNTED, *TOLD, *STORED):
         suffixes = _SUFFIXES if family.type == "histogram" else ("",)
         found |= {family.written + suffix for suffix in suffixes}
     return found

@@ -18,7 +18,7 @@ from monitoring.board import (
     without_variables,
 )
 
-from mlxnode.server.metrics.families import COUNTED, TOLD
+from mlxnode.server.metrics.families import COUNTED, STORED, TOLD
 
 DOCUMENT = FOLDER.parent / "monitoring.md"
 # Grafana's names of units that the board uses.
@@ -83,7 +83,7 @@ def test_query_is_of_the_chosen_nodes_and_of_metrics_that_exist(title, query):
 
 def test_board_shows_every_metric_or_the_document_says_what_it_is_for():
     shown = set().union(*(metrics_of(query) for _, query in board_queries()))
-    families = {family.name for family in (*COUNTED, *TOLD)}
+    families = {family.name for family in (*COUNTED, *TOLD, *STORED)}
     missing = {name for name in families if not any(one.startswith(name) for one in shown)}
     assert missing == {
         "mlxnode_figures_up",  # an alert

@@ -207,7 +207,7 @@ MAY_IMPORT = {
         "server.json_text",
         "server.seldom",
     ],
-    "server.metrics": ["figures", "process"],
+    "server.metrics": ["batches", "figures", "process"],
     "server.http": [
         "batches",
         "config",

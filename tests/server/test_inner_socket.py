@@ -1,6 +1,7 @@
 """The inner socket of a worker: requests of the node itself, for the keys that they name."""
 
 import contextlib
+import json
 import shutil
 import socket
 import tempfile
@@ -41,11 +42,11 @@ def start(served_models) -> Iterator:
     folder = Path(tempfile.mkdtemp(prefix="mlxnode-"))  # the path of a socket is short
     opened = []
 
-    def start(api: dict) -> Inner:
+    def start(api: dict, server: dict | None = None) -> Inner:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(folder / "inner"))
         listener.listen()
-        block = started_worker(served_models, api, inner=listener)
+        block = started_worker(served_models, api, server, inner=listener)
         worker = block.__enter__()
         inner = Inner(worker, folder / "inner")
         opened.append((block, inner, listener))
@@ -96,6 +97,25 @@ def test_header_of_the_key_counts_on_the_inner_socket_only(start):
     answer = httpx.post(url, json=CHAT, headers=sent | worker.headers)
     assert answer.status_code == 200
     assert not worker.engine.next(Generate).background
+
+
+def test_request_log_marks_what_comes_over_the_inner_socket(start, tmp_path):
+    log = tmp_path / "requests.log"
+    inner = start({}, {"request_log": "json", "request_log_file": str(log)})
+    inner.ask(OWN)
+    inner.ask("narrow")  # which is refused
+    worker = inner.worker
+    url = f"{worker.url}/v1/chat/completions"
+    assert httpx.post(url, json=CHAT, headers=worker.headers).status_code == 200
+    inner.client.close()
+    worker.send(Drain(5.0))
+    worker.process.join(10)  # by then, all lines are written
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["status"], line["background"]) for line in lines] == [
+        (200, True),
+        (404, True),
+        (200, False),
+    ]
 
 
 def test_inner_socket_is_no_way_to_the_administrators_urls(start):

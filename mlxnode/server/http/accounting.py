@@ -9,6 +9,7 @@ from mlxnode.messages.control import Usage
 from mlxnode.messages.data import Timing
 from mlxnode.server.answer.usage import NOTHING, TokenCounts
 from mlxnode.server.errors import ApiError
+from mlxnode.server.http.acceptor import is_inner
 from mlxnode.server.http.context import context_of
 from mlxnode.server.http.trace import TraceContext
 
@@ -22,7 +23,7 @@ class Account:
     arrived. ``note_gap`` takes the seconds between two tokens of a sequence.
     """
 
-    def __init__(self):
+    def __init__(self, *, is_background: bool = False):
         self.received_at = time.time()
         self._began = time.monotonic()
         self.model: str | None = None  # once it is known that the key may use it
@@ -34,7 +35,7 @@ class Account:
         self.answered: float | None = None  # the head of the answer goes out
         self.finish_reasons: list[str] = []  # of the choices that have one, in their order
         self.num_sequences = 1
-        self.is_background = False
+        self.is_background = is_background  # it is a line of a batch
         self.count_used: Callable[[], TokenCounts] = lambda: NOTHING  # tokens, so far
         self.trace: TraceContext | None = None
         self.timing: Timing | None = None
@@ -99,7 +100,7 @@ class Account:
 def account_of(request: Request) -> Account:
     """The account of ``request``, which begins with the first call."""
     if not has_account(request):
-        request.ctx.account = Account()
+        request.ctx.account = Account(is_background=is_inner(request))
     return request.ctx.account
 
 

@@ -64,8 +64,8 @@ async def read_one_of(request: Request, schema: Schema, **defaults: Any) -> Any:
 
 
 async def read_optional_body(request: Request, schema: type[BodyType]) -> BodyType:
-    """As ``read_body``; without a body, as if it were an empty object."""
-    if request.body:
+    """As ``read_body``; without a body, as if it were an empty object, which PHP writes []."""
+    if request.body and request.body.strip() != b"[]":
         return await read_body(request, schema)
     _check_content_type(request.headers)  # of a page: see there
     return schema.model_validate({})

@@ -117,6 +117,7 @@ def entry_of(request: Request) -> Entry:
         total_s=_rounded(account.seconds),
         trace_id=account.trace and account.trace.trace_id,
         span_id=account.trace and account.trace.span_id,
+        background=account.is_background,
     )
 
 

@@ -50,6 +50,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float | None
     trace_id: str | None = None  # of the traceparent
     span_id: str | None = None  # of this request
+    background: bool = False  # a line of a batch
 
 
 class RequestLog:
@@ -137,12 +138,15 @@ def _as_json(entry: Entry) -> str:
 
 def _as_text(entry: Entry) -> str:
     """``name=value`` for each known value; what is not plain is quoted as JSON."""
-    parts = [
-        f"{name}={value if _PLAIN.fullmatch(str(value)) else json.dumps(str(value))}"
+    texts = {
+        name: "true" if value is True else str(value)
         for name, value in msgspec.structs.asdict(entry).items()
-        if value is not None
-    ]
-    return " ".join(parts)
+        if value is not None and value is not False
+    }
+    return " ".join(
+        f"{name}={text if _PLAIN.fullmatch(text) else json.dumps(text)}"
+        for name, text in texts.items()
+    )
 
 
 def _is_at(descriptor: int, path: str) -> bool:

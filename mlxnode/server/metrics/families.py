@@ -184,6 +184,18 @@ PRESSURE = Family(
     "mlxnode_memory_pressure", "gauge", "1 for what the memory guard does", ("stage",)
 )
 
+# --- the store of files and batches ----------------------------------------------------
+
+BATCHES = Family(
+    "mlxnode_batches", "gauge", "Batches of all keys that have not ended", ("status",)
+)
+BATCH_REQUESTS = Family(
+    "mlxnode_batch_requests_left", "gauge", "Requests of these batches without a result"
+)
+STORED_BYTES = Family("mlxnode_stored_file_bytes", "gauge", "All files of all keys")
+
+STORED = (BATCHES, BATCH_REQUESTS, STORED_BYTES)
+
 TOLD = (
     *(FIGURES_UP, BUILD, UPTIME, DRAINING, DESCRIPTOR_LIMIT, IN_FLIGHT),
     *(PROCESS_STATE, PROCESS_RESTARTS, PROCESS_UPTIME),

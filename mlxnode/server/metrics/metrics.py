@@ -25,12 +25,19 @@ class Metrics:
             logger.warning("/metrics will have no requests of this worker: %s", error)
 
     async def render(
-        self, figures: NodeFigures | None, form: Form, *, is_compressed: bool
+        self,
+        figures: NodeFigures | None,
+        form: Form,
+        *,
+        is_compressed: bool,
+        store: Path | None = None,
     ) -> bytes:
         """What Prometheus reads, with ``figures`` if the supervisor told them.
+
+        ``store`` is the folder of files and batches; None: the node has none.
 
         Raises:
             OSError, EOFError: the process that renders cannot be started, or has ended.
         """
-        order = Order(self._folder, figures, form, is_compressed)
+        order = Order(self._folder, figures, form, is_compressed, store)
         return await self._scrapes.render(order)

@@ -18,6 +18,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from mlxnode.figures import NodeFigures
 from mlxnode.process.signals import ignore_signals
 from mlxnode.server.metrics.files import CountedFamilies
+from mlxnode.server.metrics.stored import StoredFamilies
 from mlxnode.server.metrics.told import ToldFamilies
 
 Form = Literal["text", "openmetrics"]
@@ -26,12 +27,13 @@ _IDLE = 300.0  # seconds; a process takes some 30 MB
 
 
 class Order(NamedTuple):
-    """What to render. ``folder`` None: nothing is counted."""
+    """What to render. ``folder`` None: nothing is counted; ``store`` None: no batches."""
 
     folder: Path | None
     figures: NodeFigures | None
     form: Form
     is_compressed: bool
+    store: Path | None = None
 
 
 def main(descriptor: int) -> None:
@@ -48,6 +50,8 @@ def render(order: Order) -> bytes:
     if order.folder is not None:
         registry.register(CountedFamilies(order.folder))
     registry.register(ToldFamilies(order.figures))
+    if order.store is not None:
+        registry.register(StoredFamilies(order.store))
     write = text.generate_latest if order.form == "text" else openmetrics.generate_latest
     rendered = write(registry)
     # The lowest level: most of the bytes go, in a tenth of the time.

@@ -5,9 +5,14 @@ from sanic import Blueprint, HTTPResponse, Request
 from mlxnode.batches.rows import StoredBatch
 from mlxnode.server.errors import InvalidRequest, NotFound
 from mlxnode.server.formats.batches.answers import Batch, BatchList
-from mlxnode.server.formats.batches.schema import MAX_WINDOW, BatchBody, BatchesQuery
+from mlxnode.server.formats.batches.schema import (
+    MAX_WINDOW,
+    BatchBody,
+    BatchesQuery,
+    CancelBatchBody,
+)
 from mlxnode.server.http.batch_store import RequestStore, batch_store
-from mlxnode.server.http.body import json_response, read_body
+from mlxnode.server.http.body import json_response, read_body, read_optional_body
 from mlxnode.server.http.context import context_of
 from mlxnode.server.http.query import read_query
 
@@ -71,9 +76,12 @@ async def batch(request: Request, batch_id: str) -> HTTPResponse:
     return json_response(Batch.of(await _found(batch_store(request), batch_id)))
 
 
-@blueprint.post("/v1/batches/<batch_id>/cancel", ctx_answer=Batch)
+@blueprint.post(
+    "/v1/batches/<batch_id>/cancel", ctx_optional_body=CancelBatchBody, ctx_answer=Batch
+)
 async def cancel_batch(request: Request, batch_id: str) -> HTTPResponse:
     """Cancel a batch: what is answered already is in its files when it is ``cancelled``."""
+    await read_optional_body(request, CancelBatchBody)
     kept = batch_store(request)
     cancelled = await kept.run(kept.store.cancel, kept.owner, batch_id)
     if cancelled is None:

@@ -29,7 +29,6 @@ async def embed(
     account = account_of(request)
     account.model = model_id
     sender = sender_of(request)
-    account.is_background = sender.background
     num_tokens = sum(map(len, inputs))
     account.count_used = lambda: TokenCounts(
         prompt=num_tokens, cached=0, completion=0, reasoning=0

@@ -82,7 +82,6 @@ async def _generate(
     account.model = model_id = request.model.served.id
     _check_number(request, context.config.engine.max_queue_size)
     sender = sender_of(http_request)
-    account.is_background = sender.background
     account.num_sequences = len(request.prompts) * request.num_candidates
     async with context.rate_limiter.reserve(
         http_request.ctx.key_id,

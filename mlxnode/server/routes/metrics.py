@@ -34,7 +34,7 @@ def blueprint_of(access: MetricsAccess) -> Blueprint:
 
 async def metrics(request: Request) -> HTTPResponse:
     """The figures of the node for Prometheus, as text or as OpenMetrics."""
-    own = context_of(request).metrics
+    own, batches = context_of(request).metrics, context_of(request).batches
     if own is None:
         raise Unavailable("This worker has no metrics")
     kind = preferred_of(request.headers.getall("accept", []), list(_TYPES))
@@ -44,6 +44,7 @@ async def metrics(request: Request) -> HTTPResponse:
             await _figures(request),
             "openmetrics" if kind == _OPENMETRICS else "text",
             is_compressed=is_compressed,
+            store=None if batches is None else batches.folder,
         )
     except (OSError, EOFError) as error:
         raise Unavailable(f"The metrics cannot be rendered: {error or 'it ended'}") from error

@@ -183,6 +183,7 @@ def test_line_of_an_answer_says_who_asked_what_and_how_long_it_took(worker, clie
         "total_s": 0,
         "trace_id": None,
         "span_id": None,
+        "background": False,
     }
     assert 0 <= line["asked_s"] <= line["first_token_s"] <= line["total_s"]
     assert line["time"].endswith("Z") and line["time"][:2] == "20"

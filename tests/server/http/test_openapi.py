@@ -171,6 +171,7 @@ GROUPS = (
     r"^/v1/responses",
     r"^/v1/(rerank|score)$",
     r"^/(de)?tokenize$",
+    r"^/v1/(files|batches)",
 )
 
 

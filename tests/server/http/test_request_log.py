@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from support.bare_requests import WAIT, chat, post
@@ -69,6 +70,11 @@ def test_request_log_as_text_has_each_known_value(tmp_path):
         "prompt_tokens=10 cached_tokens=4 completion_tokens=3 asked_s=0.01 first_token_s=0.2 "
         "total_s=1.5"
     ]
+
+
+def test_request_log_as_text_marks_lines_of_batches(tmp_path):
+    entry = msgspec.structs.replace(ENTRY, background=True)
+    assert written("text", tmp_path / "log", entry)[0].endswith(" background=true")
 
 
 def test_request_log_as_json_has_all_values(tmp_path):

@@ -9,7 +9,7 @@ from mlxnode.server.metrics import families
 from mlxnode.server.metrics.families import Family
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "monitoring.md"
-ALL = [*families.COUNTED, *families.TOLD]
+ALL = [*families.COUNTED, *families.TOLD, *families.STORED]
 ROW = re.compile(r"\| `(mlxnode_\w+)` \| (\w+) \| (.+) \| (.+) \|")
 
 
@@ -23,6 +23,7 @@ def row_of(family: Family) -> tuple[str, str, str, str]:
     [
         ("## What the workers count", families.COUNTED),
         ("## What the node tells", families.TOLD),
+        ("## Files and batches", families.STORED),
     ],
 )
 def test_the_document_lists_the_families_as_they_are(title, declared):

@@ -57,6 +57,10 @@ class BatchBody(Body):
         return int(self.completion_window[:-1]) * _UNITS[self.completion_window[-1]]
 
 
+class CancelBatchBody(Body):
+    """An object without fields."""
+
+
 class BatchesQuery(Struct):
     """A page of batches, the newest first: at most ``limit``, those after ``after``."""
 

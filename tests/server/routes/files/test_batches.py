@@ -86,6 +86,26 @@ def test_a_batch_is_cancelled(worker, client, create, store):
         client.batches.cancel(other.id)
 
 
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"later": 1}'])
+def test_a_batch_is_cancelled_with_any_object_and_without_one(worker, create, body):
+    url = f"{worker.url}/v1/batches/{create().id}/cancel"
+    headers = worker.headers | {"content-type": "application/json"}
+    answer = httpx.post(url, content=body, headers=headers)
+    assert answer.status_code == 200 and answer.json()["status"] == "cancelling", answer.text
+
+
+def test_a_page_of_a_foreign_origin_cannot_cancel_a_batch(worker, create, store):
+    batch = create()
+    for headers in ({}, {"content-type": "text/plain"}):
+        answer = httpx.post(
+            f"{worker.url}/v1/batches/{batch.id}/cancel",
+            headers=worker.headers | headers | {"origin": "https://evil.example"},
+        )
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "unsupported_content_type"
+    assert store.find(batch.id).status == "validating"
+
+
 def test_the_input_of_an_open_batch_is_not_deleted(client, create):
     batch = create()
     with pytest.raises(openai.BadRequestError, match=batch.id) as refused:
