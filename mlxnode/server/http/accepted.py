@@ -6,14 +6,16 @@ from collections.abc import Sequence
 def preferred_of(accept: Sequence[str], offered: Sequence[str]) -> str:
     """The media type of ``offered`` that the Accept headers prefer; the first in doubt.
 
-    A client that accepts none gets the first one: an answer is better than a 406.
+    The most specific name of a type has its weight. A client that accepts none gets the first
+    one: an answer is better than a 406.
     """
     weights = _weights(accept)
     if not weights:
         return offered[0]
 
     def weight(kind: str) -> float:
-        return max(weights.get(name, 0.0) for name in (kind, kind.split("/")[0] + "/*", "*/*"))
+        names = kind, kind.split("/")[0] + "/*", "*/*"
+        return next((weights[name] for name in names if name in weights), 0.0)
 
     return max(offered, key=weight)  # the first of equals
 

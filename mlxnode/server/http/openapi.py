@@ -5,13 +5,12 @@ from the msgspec structs. A route names them with ``ctx_body``, ``ctx_answer`` a
 streams, ``ctx_event``; if errors have an envelope of their own, with ``ctx_error``. Each of
 them is one struct, or several of which one is sent; a stream's events have names if there are
 several. Several bodies are ``ctx_bodies``; a body that may be missing is
-``ctx_optional_body``, and one that names no model ``ctx_plain_body``. ``ctx_form`` is
-a form with a file, ``ctx_file`` the type of an answer that is one, and ``ctx_media_types`` are
-those of an answer that is another text than JSON. ``ctx_query`` is the struct of the query,
-``ctx_parameters`` are headers. The docstring of the handler describes the operation. A route
-with ``ctx_is_alias`` is left out, and so is one with ``ctx_admin``: the keys that read the
-document cannot use it. One with ``ctx_operates`` is for administrators where anybody needs a
-key, and is described for everybody.
+``ctx_optional_body``, and one that names no model ``ctx_plain_body``. ``ctx_form`` is a form
+with a file, ``ctx_media_types`` are those of an answer that is no JSON. ``ctx_query`` is the
+struct of the query, ``ctx_parameters`` are headers. The docstring of the handler describes the
+operation. A route with ``ctx_is_alias`` is left out, and so is one with ``ctx_admin``: the keys
+that read the document cannot use it. One with ``ctx_operates`` is for administrators where
+anybody needs a key, and is described for everybody.
 """
 
 import re
@@ -62,6 +61,7 @@ _KEYS = {  # one of them is enough
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
 _TEXT = {"type": "string"}
+_OTHERS = {"application/octet-stream": {"type": "string", "format": "binary"}}  # no texts
 _COUNT = {"type": "string", "pattern": "^[0-9]+$"}
 _HEADERS = {  # of every response
     "x-request-id": ("The client's own if it was printable and short.", _TEXT),
@@ -231,13 +231,10 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
             answer["headers"] |= _limit_headers()
     if method == "HEAD":
         return answer
-    if (kind := getattr(route.ctx, "file", None)) is not None:
-        answer["content"] = {kind: {"schema": {"type": "string", "format": "binary"}}}
+    if kinds := getattr(route.ctx, "media_types", ()):
+        answer["content"] = {kind: {"schema": _OTHERS.get(kind, _TEXT)} for kind in kinds}
         return answer
-    schema = _any_of(structs_of(route, "answer"))
-    kinds = getattr(route.ctx, "media_types", None)
-    texts = kinds and {kind: {"schema": _TEXT} for kind in kinds}
-    answer["content"] = texts or {"application/json": {"schema": schema}}
+    answer["content"] = {"application/json": {"schema": _any_of(structs_of(route, "answer"))}}
     if structs_of(route, "event"):
         answer["content"]["text/event-stream"] = {"schema": _event(route)}
     if structs_of(route, "event") and bodies_of(route):

@@ -92,7 +92,7 @@ async def delete_file(request: Request, file_id: str) -> HTTPResponse:
     return json_response(DeletedFile(file_id))
 
 
-@blueprint.route("/v1/files/<file_id>/content", methods=_READ, ctx_file=_BYTES)
+@blueprint.route("/v1/files/<file_id>/content", methods=_READ, ctx_media_types=(_BYTES,))
 async def file_content(request: Request, file_id: str) -> HTTPResponse | None:
     """The bytes of a file."""
     kept = batch_store(request)

@@ -24,6 +24,8 @@ PROMETHEUS = (
         (["Text/Plain;q=0.9", "application/openmetrics-text; Q=0.8"], TEXT),
         (["application/openmetrics-text;q=x, text/plain;q=0.1"], TEXT),
         (["application/openmetrics-text;q=0"], TEXT),
+        (["text/plain;q=0, */*"], OPEN),
+        (["text/plain;q=0.1, text/*, application/*;q=0.5"], OPEN),
         ([";,,;q=1"], TEXT),
     ],
 )

@@ -3,7 +3,7 @@
 import contextlib
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import httpx2 as httpx
 import psutil
@@ -50,7 +50,7 @@ def watchers(node: ScriptedNode) -> Iterator[list[socket.socket]]:
         yield [stack.enter_context(watch(node)) for _ in range(NUM_DEAF)]
 
 
-def events(node: ScriptedNode) -> Iterator[int]:
+def events(node: ScriptedNode) -> Generator[int, None, None]:
     """The bytes of each event, of a watcher that reads them."""
     sent = {"authorization": f"Bearer {node.worker.key}"}
     url = f"{node.worker.url}/v1/figures"
