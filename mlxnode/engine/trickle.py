@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 
 AFTER = 2.0  # seconds for which the background has stood still
-# Steps of the foreground between two pieces, which so touch 1% of the gaps. The prompts of others
-# touch some gaps as well, and both together must stay below the 5% beyond the percentile.
+# Steps of the foreground between two pieces, which so touch 1% of the gaps. Prompts of others
+# touch some gaps as well; both together must stay below the 5% beyond the percentile.
 MIN_STEPS = 100
 MAX_SHARE = 0.04  # of the time
 
