@@ -122,7 +122,7 @@ def test_lost_connection_is_told_and_the_words_stay(visit_to, scripted, way):
 def test_refusals_are_told_in_the_words_of_the_node(visit):
     refuse(visit, "v1/chat/completions", 429, LIMITED)
     expect(chat(visit, "Hi").get_by_role("alert")).to_have_text(LIMITED)
-    visit.page.unroute_all()
+    visit.page.unroute("**/v1/chat/completions")
     visit.page.get_by_role("button", name="Regenerate").click()
     expect(visit.page.get_by_role("article").last).to_contain_text("Hello!")
     expect(visit.page.get_by_role("article")).to_have_count(2)
@@ -138,7 +138,7 @@ def test_failures_of_the_admin_are_told_where_they_belong(visit_to, whole_node):
     card.get_by_role("button", name=f"Unload {EMBEDDING}").click()
     expect(models.get_by_role("alert")).to_have_text("It does not fit.")
     expect(card).to_have_attribute("aria-busy", "false")
-    page.unroute_all()
+    page.unroute(f"**/v1/models/{EMBEDDING}/*load")
     page.evaluate("sessionStorage.setItem('mlxnode.admin', 'sk-of-yesterday')")
     visit.provoked.append("401")
     open_tab(visit, "Keys and usage")
