@@ -19,7 +19,7 @@ export async function showBatches() {
 		// What can be done with a batch depends on its status: a row is made anew with it.
 		fillRows($("batch-rows"), data, it => `${it.id} ${it.status}`, cells, actions);
 		setText($("batches-note"), data.length ? "" : "None. Programs create them with POST /v1/batches.");
-		if (data.some(it => OPEN.includes(it.status))) timer = setTimeout(showBatches, document.hidden ? 30000 : 3000);
+		if (data.some(it => [...OPEN, "cancelling"].includes(it.status))) timer = setTimeout(showBatches, document.hidden ? 30000 : 3000);
 	});
 }
 

@@ -1,6 +1,11 @@
 """What the page says when something goes wrong between it and the node."""
 
+import contextlib
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from clients.browser.actions import ask, chat, enter_keys, finished, open_tab
@@ -46,14 +51,65 @@ def test_events_are_read_however_they_are_cut(visit):
         assert visit.page.evaluate(READ, parts) == expected, size
 
 
-def test_lost_connection_is_told_and_the_words_stay(visit, scripted):
+class Way:
+    """A TCP way to a server, which can break."""
+
+    def __init__(self, port: int):
+        self._port = port
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # of a closed listener
+            while True:
+                ends = (
+                    self._listener.accept()[0],
+                    socket.create_connection(("127.0.0.1", self._port)),
+                )
+                self._sockets += ends
+                for source, target in (ends, ends[::-1]):
+                    threading.Thread(
+                        target=self._copy, args=(source, target), daemon=True
+                    ).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # of a broken way
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        """Break all connections; new ones can come."""
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self._sockets.clear()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+
+@pytest.fixture
+def way(scripted) -> Iterator[Way]:
+    way = Way(urlsplit(scripted.url).port)
+    yield way
+    way.close()
+
+
+def test_lost_connection_is_told_and_the_words_stay(visit_to, scripted, way):
     engine = scripted.engine
+    visit = visit_to(f"http://127.0.0.1:{way.port}")
+    visit.provoked += ["ERR_", "/v1/figures"]
+    enter_keys(visit, KEY)
     engine.is_silent = True
     answer = ask(visit, "Hi")
     engine.update(engine.next(Generate).uid, "<think></think>The first words")
     expect(answer).to_contain_text("The first words")
-    scripted.hang_up()
-    visit.provoked.append("ERR_")
+    way.cut()
     expect(finished(answer).get_by_role("alert")).to_contain_text("connection")
     expect(answer).to_contain_text("The first words")
     engine.is_silent = False
@@ -66,7 +122,7 @@ def test_lost_connection_is_told_and_the_words_stay(visit, scripted):
 def test_refusals_are_told_in_the_words_of_the_node(visit):
     refuse(visit, "v1/chat/completions", 429, LIMITED)
     expect(chat(visit, "Hi").get_by_role("alert")).to_have_text(LIMITED)
-    visit.page.unroute_all()
+    visit.page.unroute("**/v1/chat/completions")
     visit.page.get_by_role("button", name="Regenerate").click()
     expect(visit.page.get_by_role("article").last).to_contain_text("Hello!")
     expect(visit.page.get_by_role("article")).to_have_count(2)
@@ -82,7 +138,7 @@ def test_failures_of_the_admin_are_told_where_they_belong(visit_to, whole_node):
     card.get_by_role("button", name=f"Unload {EMBEDDING}").click()
     expect(models.get_by_role("alert")).to_have_text("It does not fit.")
     expect(card).to_have_attribute("aria-busy", "false")
-    page.unroute_all()
+    page.unroute(f"**/v1/models/{EMBEDDING}/*load")
     page.evaluate("sessionStorage.setItem('mlxnode.admin', 'sk-of-yesterday')")
     visit.provoked.append("401")
     open_tab(visit, "Keys and usage")

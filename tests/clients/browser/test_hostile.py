@@ -156,7 +156,8 @@ def test_no_text_is_slow_to_show(visit):
     """Half of it and then all of it, as it is drawn while it comes."""
     show = """async text => {
         const {showMarkdown} = await import("/page/markdown.js");
-        const parent = document.getElementById("log").appendChild(document.createElement("div"));
+        const parent = document.createElement("div");
+        document.getElementById("log").append(parent);
         parent.className = "markdown";
         const start = performance.now();
         for (const part of [text.slice(0, text.length / 2), text]) {
