@@ -37,6 +37,7 @@ def wait_for_more(store: BatchStore, id: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)  # on a machine that is busy
 def test_batch_outlives_each_process_and_the_node(tmp_path, store):
     num = 160
     id = add(store, CHAT_URL, [tiny_chat(f"Count to {i}", 200) for i in range(num)])
@@ -94,6 +95,7 @@ def engine_dies_of(node: NodeProcess, is_poison: Callable[[RequestFigures], bool
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)  # on a machine that is busy
 def test_line_of_which_the_engine_dies_is_an_error_and_the_others_are_answered(tmp_path, store):
     bodies = [tiny_chat(f"Count to {i}", 60) for i in range(40)]
     bodies[5] = tiny_chat("Poison", 8000)

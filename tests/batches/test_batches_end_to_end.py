@@ -121,6 +121,7 @@ BODIES = {
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)  # on a machine that is busy
 def test_clients_batches_of_many_lines_are_answered(tmp_path, state):
     """As a user does it: upload, create, ask, download; one batch for each endpoint."""
     num = 200
