@@ -55,13 +55,15 @@ def text(examples: Examples) -> str:
 
 
 def fields_of(document: dict[str, Any]) -> set[str]:
-    """All own fields of all bodies: those that need a meaning."""
-    return {
+    """All own fields of all bodies and forms: those that need a meaning."""
+    operations = _operations(document).values()
+    found = {
         name
-        for operation in _operations(document).values()
+        for operation in operations
         for body, schema in _bodies(document, operation)
         for name in _own(body, schema)
     }
+    return found.union(*(_form_of(operation).get("properties", ()) for operation in operations))
 
 
 def _operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -202,10 +204,9 @@ def _body(document: dict[str, Any], body: type[Body], schema: dict[str, Any]) ->
 
 def _form(operation: dict[str, Any]) -> str:
     """The fields of a form, which no body has."""
-    content = operation.get("requestBody", {}).get("content", {})
-    if "multipart/form-data" not in content:
+    schema = _form_of(operation)
+    if not schema:
         return ""
-    schema = content["multipart/form-data"]["schema"]
     rows = [
         f"| `{name}` | {kind_of(field)}{', required' if name in schema['required'] else ''} | "
         f"{MEANINGS[name]} |\n"
@@ -215,6 +216,12 @@ def _form(operation: dict[str, Any]) -> str:
         "\nThe body is a form (multipart/form-data).\n\n| field | type | |\n|---|---|---|\n"
         + "".join(rows)
     )
+
+
+def _form_of(operation: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a form; empty if the operation takes none."""
+    content = operation.get("requestBody", {}).get("content", {})
+    return content.get("multipart/form-data", {}).get("schema", {})
 
 
 def _takes_all(body: type[Body], name: str) -> bool:

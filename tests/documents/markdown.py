@@ -19,7 +19,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-_MARKER = re.compile(r"(?m)^<!-- run: (.+?) -->$")
+_MARKER = re.compile(r"(?m)^ *<!-- run: (.+?) -->$")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mlxnode.messages.control import Limit, Reserved
         ("POST", MESSAGES, b"{}", {"authorization": "Bearer no"}, 401, "authentication_error"),
         ("POST", MESSAGES, b"{}", {"authorization": ""}, 401, "authentication_error"),
         ("POST", f"{MESSAGES}/batches", b"{}", {}, 404, "not_found_error"),
-        ("GET", "/v1/files", b"", VERSION, 404, "not_found_error"),
+        ("GET", "/v1/nothing", b"", VERSION, 404, "not_found_error"),
         ("GET", "/v1/models/nobody", b"", VERSION, 404, "not_found_error"),
         ("GET", MESSAGES, b"", {}, 405, "invalid_request_error"),
         ("POST", MESSAGES, b"a" * 2_000_000, {}, 413, "request_too_large"),
