@@ -118,6 +118,7 @@ def expire(store: BatchStore, id: str) -> None:
         connection.commit()
 
 
+@pytest.mark.long
 def test_batch_expires_in_a_running_node_and_in_one_that_is_off(tmp_path, store):
     bodies = [tiny_chat(f"Count to {i}", 8000) for i in range(30)]
     before = add(store, CHAT_URL, bodies, seconds=-1)
@@ -137,6 +138,7 @@ def test_batch_expires_in_a_running_node_and_in_one_that_is_off(tmp_path, store)
 ALICE = '[api.keys.alice]\nkey = "sk-alice-0123456789"'
 
 
+@pytest.mark.long
 def test_lines_of_a_key_that_is_removed_are_refused(tmp_path, store):
     bodies = [tiny_chat(f"Count to {i}", 500) for i in range(60)]
     id = add(store, CHAT_URL, bodies, owner="alice")

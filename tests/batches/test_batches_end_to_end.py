@@ -70,6 +70,7 @@ def test_batches_of_several_endpoints_are_answered(tmp_path, store):
     assert refused["status_code"] == 401
 
 
+@pytest.mark.long
 def test_batch_of_a_running_node_is_cancelled(tmp_path, store):
     id = add(store, CHAT_URL, [tiny_chat(f"Say {i}", max_tokens=4000) for i in range(40)])
     with tiny_node(tmp_path) as node:
@@ -99,6 +100,7 @@ def test_batch_of_a_client_wakes_the_node(tmp_path, state):
     assert json.loads(text)["response"]["body"]["model"] == CHAT
 
 
+@pytest.mark.long
 def test_drain_leaves_a_batch_for_the_next_start(tmp_path, store):
     id = add(store, CHAT_URL, [tiny_chat(f"Count to {i}", max_tokens=3000) for i in range(60)])
     with tiny_node(tmp_path) as node:

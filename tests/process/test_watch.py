@@ -235,6 +235,7 @@ class Hub:
 
     def __init__(self, folder: Path):
         self._source = tiny.make_chat_model(folder / "source")
+        self.has_begun = threading.Event()
         self.may_end = threading.Event()
         self.has_ended = threading.Event()
         self.target = folder / "cached"
@@ -246,6 +247,7 @@ class Hub:
 
     def fetch(self, path: str, meter: object = None) -> Path:
         self.num_fetches += 1
+        self.has_begun.set()
         assert self.may_end.wait(20)
         if self.error is not None:
             raise self.error
@@ -277,7 +279,8 @@ def test_keys_do_not_wait_for_the_download_of_a_model(watched, hub):
     assert not answer.done()
     watched.write("api_key = 'sk-3'", "[api.models.big]\npath = 'org/big'\ntype = 'chat'\n")
     watched.look()
-    assert watched.num_keys == [1, 1] and hub.num_fetches == 1
+    assert watched.num_keys == [1, 1]
+    assert hub.has_begun.wait(20) and hub.num_fetches == 1  # in a thread
     hub.may_end.set()
     assert hub.has_ended.wait(20)
     watched.look(1)

@@ -90,7 +90,7 @@ def request_for(own: Metrics) -> Any:
     async def latest():
         raise Unavailable("no supervisor")
 
-    context = SimpleNamespace(metrics=own, figures=SimpleNamespace(latest=latest))
+    context = SimpleNamespace(metrics=own, figures=SimpleNamespace(latest=latest), batches=None)
     app = SimpleNamespace(ctx=SimpleNamespace(worker_context=context))
     return SimpleNamespace(app=app, headers=Header())
 

@@ -149,6 +149,7 @@ def test_a_wrong_query_is_named(node):
     assert answer.status_code == 400 and answer.json()["error"]["param"] == "once"
 
 
+@pytest.mark.long
 def test_many_watchers_cost_one_read_a_second_and_nobody_none(node):
     num_watchers, num_events = 50, 3
 

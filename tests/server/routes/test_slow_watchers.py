@@ -71,6 +71,7 @@ def is_dropped(connection: socket.socket) -> bool:
     return bool(poll.poll(WAIT * 1000))
 
 
+@pytest.mark.long
 def test_watchers_that_do_not_read_are_dropped_and_the_others_go_on(
     start_worker, served_models
 ):

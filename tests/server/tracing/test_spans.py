@@ -284,6 +284,7 @@ def test_prompts_answers_and_keys_are_in_no_span(worker, client, collector):
     assert not any(word in text for word in (secret, "Fourier", worker.key))
 
 
+@pytest.mark.long
 def test_last_spans_are_sent_at_the_end_of_the_worker(start_worker, served_models, monkeypatch):
     with OtlpReceiver() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{receiver.url}/v1/traces")
@@ -299,6 +300,7 @@ def test_last_spans_are_sent_at_the_end_of_the_worker(start_worker, served_model
         assert whole.resource["service.name"] == "my-node"
 
 
+@pytest.mark.long
 def test_collector_that_is_down_costs_nothing_and_is_one_line(
     start_worker, served_models, monkeypatch, capfd
 ):
