@@ -19,6 +19,8 @@ MAX_PAUSE = 30.0
 MAX_FAILURES = 3  # answers with a 500 of one request, before it is the answer
 _CONNECT_TIMEOUT = 10.0  # seconds
 _TRY_AGAIN = {429, 503}
+# JSON has them as they are, in texts alone; some readers take them for ends of lines.
+_ENDS_OF_LINES = ("\x85", "\u2028", "\u2029")
 
 
 class Outcome(NamedTuple):
@@ -119,7 +121,7 @@ class LineSender:
 def error_line(custom_id: str, code: str, message: str) -> Outcome:
     """The line of a request that has no answer."""
     line = _OutputLine(_new_id(), custom_id, error=_Error(code, message))
-    return Outcome(msgspec.json.encode(line), has_failed=True)
+    return Outcome(_encode(line), has_failed=True)
 
 
 def refusal_of_stream(custom_id: str) -> Outcome:
@@ -134,7 +136,7 @@ def refusal_of_stream(custom_id: str) -> Outcome:
     body = msgspec.json.encode({"error": error})
     id = _new_id()
     line = _OutputLine(id, custom_id, _Response(400, id, msgspec.Raw(body)))
-    return Outcome(msgspec.json.encode(line), has_failed=True)
+    return Outcome(_encode(line), has_failed=True)
 
 
 def _is_to_be_repeated(answer: httpx.Response, num_failures: int) -> bool:
@@ -157,7 +159,7 @@ def _outcome_of(custom_id: str, answer: httpx.Response) -> Outcome:
     id = answer.headers.get("x-request-id", "")
     line = _OutputLine(_new_id(), custom_id, _Response(answer.status_code, id, body))
     tokens = Tokens() if has_failed else _tokens_of(answer.content)
-    return Outcome(msgspec.json.encode(line), has_failed, tokens)
+    return Outcome(_encode(line), has_failed, tokens)
 
 
 def _one_line(content: bytes) -> msgspec.Raw:
@@ -186,6 +188,14 @@ def _tokens_of(content: bytes) -> Tokens:
         completion=usage.completion_tokens or usage.output_tokens,
         reasoning=of_answer.reasoning_tokens,
     )
+
+
+def _encode(line: _OutputLine) -> bytes:
+    """The line as JSON that is one line for everybody, also for ``str.splitlines``."""
+    data = msgspec.json.encode(line)
+    for end in _ENDS_OF_LINES:
+        data = data.replace(end.encode(), b"\\u%04x" % ord(end))
+    return data
 
 
 def _new_id() -> str:

@@ -84,6 +84,14 @@ async def test_answer_with_ends_of_lines_becomes_one_line():
     assert json.loads(outcome.data)["response"]["body"] == {"a": 1}
 
 
+async def test_no_character_of_an_answer_ends_its_line():
+    text = "a\x85b\u2028c\u2029d\x0b\x0c\x1c\x1d\x1e\\u0085 \\\u2028"
+    value = {"text": text}
+    outcome, _ = await ask([(200, {}, json.dumps(value, ensure_ascii=False).encode())])
+    [line] = outcome.data.decode().splitlines()
+    assert json.loads(line)["response"]["body"] == value
+
+
 async def test_error_of_the_request_is_its_answer():
     error = {"error": {"message": "no", "code": "model_not_found"}}
     outcome, requests = await ask([(404, {}, error)])
