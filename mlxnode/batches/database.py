@@ -8,8 +8,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlxnode.process.batch_process import batches_folder as batches_folder
-
 _FILE, _LOCK = "batches.sqlite", "store.lock"
 _VERSION = 1  # of the tables
 _BUSY_TIMEOUT = 10.0  # seconds to wait while another process writes

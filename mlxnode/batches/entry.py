@@ -8,13 +8,14 @@ import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from mlxnode.batches.database import RunnerLock, batches_folder
+from mlxnode.batches.database import RunnerLock
 from mlxnode.batches.job import Limits
 from mlxnode.batches.runner import Runner
 from mlxnode.batches.sending import LineSender
 from mlxnode.batches.store import BatchStore
 from mlxnode.config.tables import NodeConfig
 from mlxnode.messages.control import Busy, Ping, Pong, Ready, Stop, SupervisorToChild, Wake
+from mlxnode.process.batch_process import batches_folder
 from mlxnode.process.inner_socket import max_in_flight
 from mlxnode.process.logging import set_up_logging
 from mlxnode.process.pipe import Pipe

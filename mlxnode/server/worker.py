@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from mlxnode.batches.database import batches_folder
 from mlxnode.batches.store import BatchStore
 from mlxnode.config.tables import BatchesConfig, ModelType, NodeConfig
 from mlxnode.errors import StatusError, UsageError
@@ -37,6 +36,7 @@ from mlxnode.messages.control import (
 )
 from mlxnode.models.served import ServedModel
 from mlxnode.process import garbage
+from mlxnode.process.batch_process import batches_folder
 from mlxnode.process.logging import set_up_logging
 from mlxnode.process.pipe import Pipe
 from mlxnode.process.pulse import stop_pulse

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mlxnode.batches.database import Database, RunnerLock, batches_folder
+from mlxnode.batches.database import Database, RunnerLock
 from mlxnode.config.tables import BatchesConfig
+from mlxnode.process.batch_process import batches_folder
 
 
 def test_runner_lock_is_held_once(tmp_path):

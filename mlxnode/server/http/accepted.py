@@ -9,7 +9,7 @@ def preferred_of(accept: Sequence[str], offered: Sequence[str]) -> str:
     The most specific name of a type has its weight. A client that accepts none gets the first
     one: an answer is better than a 406.
     """
-    weights = _weights(accept)
+    weights = weights_of(accept)
     if not weights:
         return offered[0]
 
@@ -22,11 +22,11 @@ def preferred_of(accept: Sequence[str], offered: Sequence[str]) -> str:
 
 def takes(accept_encoding: Sequence[str], coding: str) -> bool:
     """True if the client has asked for ``coding``, or for any."""
-    weights = _weights(accept_encoding)
+    weights = weights_of(accept_encoding)
     return weights.get(coding, weights.get("*", 0.0)) > 0
 
 
-def _weights(headers: Sequence[str]) -> dict[str, float]:
+def weights_of(headers: Sequence[str]) -> dict[str, float]:
     """The largest weight of each name; its other parameters are left out."""
     weights: dict[str, float] = {}
     for item in ",".join(headers).split(","):

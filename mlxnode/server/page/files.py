@@ -3,7 +3,6 @@
 import functools
 import gzip
 import hashlib
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,9 +28,6 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_GZIP = re.compile(
-    r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?:1|0?\.[0-9]*[1-9])[^,]*)?(?=,|$)", re.I
-)
 
 
 @dataclass(frozen=True)
@@ -43,9 +39,8 @@ class Asset:
     compressed: bytes = field(repr=False)
     digest: str
 
-    def answer(self, accept_encoding: str, if_none_match: str) -> "Answer":
-        """The answer to a request with these headers."""
-        is_gzip = _GZIP.search(accept_encoding) is not None
+    def answer(self, if_none_match: str, *, is_gzip: bool) -> "Answer":
+        """The answer to a client that has what these tags name, and takes gzip or not."""
         tag = f'"{self.digest}{"-gzip" if is_gzip else ""}"'
         headers = _HEADERS | {"etag": tag}
         known = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}

@@ -3,6 +3,7 @@
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.exceptions import NotFound
 
+from mlxnode.server.http.accepted import takes, weights_of
 from mlxnode.server.http.context import context_of
 from mlxnode.server.page.files import INDEX, Asset, assets
 
@@ -32,8 +33,8 @@ def page_for(request: Request) -> HTTPResponse | None:
 
 def _response(request: Request, asset: Asset) -> HTTPResponse:
     sent = request.headers
-    encodings = ", ".join(sent.getall("accept-encoding", []))
-    answer = asset.answer(encodings, ", ".join(sent.getall("if-none-match", [])))
+    tags = ", ".join(sent.getall("if-none-match", []))
+    answer = asset.answer(tags, is_gzip=takes(sent.getall("accept-encoding", []), "gzip"))
     return HTTPResponse(
         answer.body,
         status=answer.status,
@@ -44,13 +45,6 @@ def _response(request: Request, asset: Asset) -> HTTPResponse:
 
 def _takes_html(request: Request) -> bool:
     """True if the client names HTML, and prefers no JSON: what clients of APIs do not do."""
-    weights = {"text/html": 0.0, "application/json": 0.0}
-    for one in ",".join(request.headers.getall("accept", [])).lower().split(","):
-        name, *parameters = (part.strip() for part in one.split(";"))
-        weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-        if name in weights:
-            try:
-                weights[name] = float(weight)
-            except ValueError:
-                weights[name] = 0.0
-    return weights["text/html"] > 0 and weights["text/html"] >= weights["application/json"]
+    weights = weights_of(request.headers.getall("accept", []))
+    html = weights.get("text/html", 0.0)
+    return html > 0 and html >= weights.get("application/json", 0.0)

@@ -66,7 +66,12 @@ def test_metrics_come_in_the_form_that_the_client_prefers(worker, admin):
     answer = httpx.get(f"{worker.url}/metrics", headers=admin | accept)
     assert answer.headers["content-type"].startswith(f"{OPENMETRICS}; version=1.0.0")
     assert answer.text.endswith("# EOF\n")
-    assert scrape(worker.url, headers=admin | accept).families["mlxnode_requests"]
+    httpx.get(f"{worker.url}/v1/models", headers=worker.headers)  # which is counted
+
+    def has_requests(found: Scrape) -> bool:
+        return "mlxnode_requests" in found.families
+
+    assert scrape_until(worker.url, has_requests, headers=admin | accept)
     plain = {"accept-encoding": "identity"}
     with httpx.stream("GET", f"{worker.url}/metrics", headers=admin | plain) as answer:
         assert "content-encoding" not in answer.headers
