@@ -70,6 +70,16 @@ class MemoryFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     pressure: PressureStage
 
 
+class RankFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One rank of an engine on several machines."""
+
+    rank: int
+    host: str
+    state: Literal["starting", "ready", "lost"]
+    memory_bytes: int = 0  # that MLX uses there
+    reason: str = ""  # why it is lost
+
+
 class EngineFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the engine reports once a second."""
 
@@ -199,5 +209,6 @@ class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     num_requests: int = 0
     requests: list[RequestFigures] = []
     fits: dict[str, str] = {}
+    ranks: list[RankFigures] = []  # empty: the engine is on one machine
     aliases: dict[str, str] = {}
     history: list[Moment] = []

@@ -8,14 +8,10 @@ import os
 import re
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from mlxnode.config.several import DistributedConfig, SharedLimitsConfig, Strategy
+from mlxnode.config.table import Table
 
 ModelType = Literal["chat", "completion", "embedding", "rerank"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -36,12 +32,6 @@ THINKING_BUDGET_MESSAGE = (
     "Considering the limited time by the user, I have to give the solution based on the "
     "thinking directly now."
 )
-
-
-class Table(BaseModel):
-    """A TOML table. Unknown keys and values of another type are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class RateLimits(Table):
@@ -79,11 +69,12 @@ class ModelConfig(RateLimits):
     # A folder with a LoRA or DoRA adapter of mlx-lm, or a hub repo id.
     adapter: Annotated[str, Field(pattern=r"^[^\x00]+$")] | None = None
     quantize: Literal[4, 8] | None = None  # the weights, while they are loaded
+    strategy: Strategy | None = None  # over several machines; None: as [engine.distributed]
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "ModelConfig":
         if self.type in ("embedding", "rerank"):
-            for name in ("default_temperature", "kv_cache_bits", "adapter"):
+            for name in ("default_temperature", "kv_cache_bits", "adapter", "strategy"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} does not apply to {_KINDS[self.type]}")
         for name in ("thinking_budget", "thinking_budget_message"):
@@ -168,15 +159,15 @@ class ApiConfig(RateLimits):
     api_key_file: str | None = None
     require_auth: bool = True
     # Names of this node that the machine does not know as its own, where no key is required.
-    allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = []
+    allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = Field(default=[])
     admin_key: SecretStr | None = None
     admin_key_file: str | None = None
-    keys: dict[str, KeyConfig] = {}
+    keys: dict[str, KeyConfig] = Field(default={})
     tls_certificate: str | None = None
     tls_key: str | None = None
     cors_enabled: bool = False
-    cors_origins: list[Annotated[str, AfterValidator(_check_origin)]] = []
-    models: dict[str, ModelConfig] = {}
+    cors_origins: list[Annotated[str, AfterValidator(_check_origin)]] = Field(default=[])
+    models: dict[str, ModelConfig] = Field(default={})
 
     @model_validator(mode="after")
     def _cors_has_origins(self) -> "ApiConfig":
@@ -201,10 +192,14 @@ class DiscoveryConfig(Table):
     """``[server.discovery]``: models that are on the disk, without a table of their own."""
 
     enabled: bool | None = None  # None: if there is no table [api.models.<id>]
-    search: list[str] = []  # folders, whose models are in them or one folder below
+    search: list[str] = Field(
+        default=[]
+    )  # folders, whose models are in them or one folder below
     huggingface: bool = True  # the cache of the Hugging Face hub
     lm_studio: bool = True  # the folder of LM Studio
-    aliases: dict[str, str] = {}  # another name -> id of a model, found or configured
+    aliases: dict[str, str] = Field(
+        default={}
+    )  # another name -> id of a model, found or configured
     # Of the models that are found; as idle_unload of a model. 0: they stay.
     idle_unload: Annotated[float, Field(ge=0)] = 3600.0
 
@@ -248,9 +243,9 @@ class ServerConfig(Table):
     require_all_models: bool = False  # end the start if a model cannot be served
     prevent_sleep: bool = True  # of a Mac, while requests run
     # What is removed from the head of system messages, so that their prefixes are found again.
-    volatile_prompt_patterns: list[Annotated[str, AfterValidator(_check_pattern)]] = [
-        _BILLING_LINE
-    ]
+    volatile_prompt_patterns: list[Annotated[str, AfterValidator(_check_pattern)]] = Field(
+        default=[_BILLING_LINE]
+    )
     allow_control_tokens: bool = False  # in the text of conversations
     # Of every key, over restarts; None: in mlxnode's state folder; "": not kept.
     usage_file: Annotated[str, Field(pattern=r"^[^\x00]*$")] | None = None
@@ -264,6 +259,7 @@ class ServerConfig(Table):
     tracing: bool = False  # spans for OpenTelemetry, as its own variables say where
     discovery: DiscoveryConfig = DiscoveryConfig()
     batches: BatchesConfig = BatchesConfig()
+    shared_limits: SharedLimitsConfig = SharedLimitsConfig()
 
     @model_validator(mode="after")
     def _largest_body_can_be_held(self) -> "ServerConfig":
@@ -310,6 +306,7 @@ class EngineConfig(Table):
     prefill_stall_ms: Annotated[int, Field(ge=1)] = 25
     embedding_batch_tokens: Annotated[int, Field(ge=1)] = 4096
     kernels: Backend = "auto"
+    distributed: DistributedConfig | None = None  # None: one machine
 
     def for_model(self, kv_cache_bits: Literal[0, 4, 8] | None) -> "EngineConfig":
         """The settings of one model, whose own table sets ``kv_cache_bits`` or not."""
