@@ -47,8 +47,9 @@ class Call(Message, frozen=True):
     """One call of a mirrored function (``engine/mirror.py``)."""
 
     name: str
-    arguments: list[Any]
-    results: list[int]  # the handles of what it returns
+    arguments: list[Any]  # as ``ranks/arguments.py`` packs them
+    options: dict[str, Any]
+    result: int  # the handle of what it returns, if the ranks keep it
 
 
 class Plan(Message, frozen=True):

@@ -89,6 +89,7 @@ def describe(id: str, model: ModelConfig, files: ModelFiles) -> ServedModel:
         idle_unload=model.idle_unload,
         adapter=files.adapter,
         quantize=model.quantize,
+        strategy=model.strategy,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mlxnode.config.several import Strategy
 from mlxnode.config.tables import THINKING_BUDGET_MESSAGE, ModelType
 
 
@@ -41,6 +42,7 @@ class ServedModel:
     idle_unload: float | None = None  # seconds without a request until it is unloaded
     adapter: Path | None = None  # a folder with a LoRA or DoRA adapter of mlx-lm
     quantize: Literal[4, 8] | None = None  # bits of the weights, made while they are loaded
+    strategy: Strategy | None = None  # over several machines; None: as [engine.distributed]
 
     @property
     def weights_key(self) -> tuple[Path, Path | None, int | None]:

@@ -16,6 +16,7 @@ from mlxnode.engine.decode import projection
 from mlxnode.engine.decode.prefill import MAX_CHUNK, SCORED_CHUNK
 from mlxnode.engine.decode.prompt_lookup import MAX_DRAFTED_ROWS
 from mlxnode.engine.kvcache.prompt_cache import evaluate, fill, new_prompt_cache
+from mlxnode.engine.mirror import mirrored
 
 _FEW, _MANY = 16, 64  # tokens of the passes
 _CONTEXT = 1024  # cached tokens of the third pass
@@ -130,11 +131,11 @@ def measure_in_pieces(
     )
 
 
+@mirrored
 def _peak(model: nn.Module, kv_bits: int | None, tokens: int, context: int) -> int:
     """The bytes that a pass on ``tokens`` tokens allocates beside its cache."""
     cache = new_prompt_cache(model, kv_bits)
-    model(mx.zeros((1, 1), mx.int32), cache=cache)
-    evaluate(cache)
+    evaluate(cache, model(mx.zeros((1, 1), mx.int32), cache=cache))
     cache = [fill(layer, context, room=tokens) for layer in cache]
     evaluate(cache)
     mx.synchronize()  # no step of another model may allocate meanwhile

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 from mlx import nn
 
+from mlxnode.engine.decode import passes
 from mlxnode.engine.decode.pending_step import PendingStep
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.sampling import Sampler, adjustments_of, columns_of
@@ -84,23 +85,13 @@ class Batch:
 
     def forward(self) -> None:
         """Launch the first half of the forward pass on the last token of each row."""
-        self._cache.reserve(1)
-        halfway = self._cache.halfway
-        logits = self._cache.run(self._model, self._inputs[:, None])[:, -1]
-        self._cache.advance([1] * len(self.rows))
-        self._logits = logits
-        if self._cache.halfway is None:
-            mx.async_eval(logits)  # nothing is written in place
-        else:
-            if halfway is not None:
-                mx.eval(halfway)
-            mx.async_eval(self._cache.halfway)
+        self._logits = passes.begin_step(self._cache, self._model, self._inputs)
 
     def sample(self, started_at: float) -> None:
         """Launch the rest, after ``read``. The step started at ``started_at``."""
         if self._logits is None or self.pending is not None:
             raise RuntimeError("sample comes after forward and read")
-        mx.async_eval(self._logits)  # before the host computes what sampling needs
+        passes.finish_step(self._cache)  # before the host computes what sampling needs
         if self._columns is None:
             self._columns = columns_of(self.rows)
             self._adjustments = adjustments_of(self.rows)
@@ -126,8 +117,7 @@ class Batch:
             [request.tokens[-1], *draft, *[0] * width][:width]
             for request, draft in zip(self.rows, drafts, strict=True)
         ]
-        self._cache.reserve(width)
-        logits = self._cache.run(self._model, mx.array(padded, mx.int32))
+        logits = passes.run_drafts(self._cache, self._model, padded)
         rows = [request for request in self.rows for _ in range(width)]
         ahead = [*range(width)] * len(self.rows)
         columns, adjustments = columns_of(rows), adjustments_of(rows)

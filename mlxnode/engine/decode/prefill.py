@@ -1,17 +1,16 @@
 """Prefill: prompts are processed in chunks, short prompts together, after a cached prefix."""
 
-import contextlib
 from collections.abc import Callable
 
 import mlx.core as mx
 from mlx import nn
 
 from mlxnode.engine.decode import projection
+from mlxnode.engine.decode.passes import run_chunk, run_prompts
 from mlxnode.engine.decode.request import Request
 from mlxnode.engine.decode.scoring import score
-from mlxnode.engine.kvcache.batch import BatchCache
+from mlxnode.engine.kvcache.batch import new_batch
 from mlxnode.engine.kvcache.padding import can_pad
-from mlxnode.engine.kvcache.prompt_cache import evaluate, release_activations
 from mlxnode.engine.pacing import MAX_REMAINDER, Throughput
 from mlxnode.kernels.backend import Kernels
 from mlxnode.messages.data import Token
@@ -69,16 +68,13 @@ class Prefiller:
         if length == 0:
             return 0  # the whole prompt was cached
         start, cache = request.num_prefilled, request.own_cache
-        chunk = mx.array([request.context[start : start + length]], mx.int32)
-        is_scored, is_last = request.scores is not None, length == request.num_to_prefill
-        with contextlib.nullcontext() if is_scored else projection.only_at([length - 1]):
-            logits = self._model(chunk, cache=cache)[0]  # [length or 1, V]
+        position = None if request.scores is not None else length - 1
+        is_last = length == request.num_to_prefill
+        ids = request.context[start : start + length]
+        logits = run_chunk(self._model, cache, ids, position, is_last=is_last)
         if request.scores is not None:
             self._score(request, request.scores, logits, start)
-        # Without a reference, the logits of other chunks are not even computed.
         request.logits = logits[-1:] if is_last else None
-        release_activations(cache)
-        evaluate(cache, request.logits)
         request.num_prefilled += length
         return length
 
@@ -109,19 +105,14 @@ class Prefiller:
         """Run the model on the remaining tokens of each prompt, padded on the right."""
         remaining = [request.context[request.num_prefilled :] for request in requests]
         longest = max(map(len, remaining))
-        batch = BatchCache(width=longest)
-        batch.join(
+        batch = new_batch(
             [request.own_cache for request in requests],
             [request.num_prefilled for request in requests],
+            longest,
         )
-        padded = mx.array([ids + [0] * (longest - len(ids)) for ids in remaining], mx.int32)
-        counts = [len(ids) for ids in remaining]
-        with projection.only_at([count - 1 for count in counts]):
-            logits = batch.run(self._model, padded, counts)[:, 0]  # [B, V]
-        mx.eval(logits)
-        batch.advance(counts)
+        logits = run_prompts(batch, self._model, remaining)
         for i, request in enumerate(requests):
             request.cache = batch.extract(i, batch.lengths[i])
             request.logits = logits[i : i + 1]
             request.num_prefilled = len(request.context)
-        return padded.size
+        return longest * len(remaining)

@@ -10,7 +10,7 @@ from mlxnode.engine.kvcache.budget import CacheSizes
 from mlxnode.engine.kvcache.entries import RunningEntry
 from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.kvcache.prompt_cache import PromptCache, is_trimmable, trimmed
-from mlxnode.engine.kvcache.snapshot import Snapshot, only_plain, uncut_length
+from mlxnode.engine.kvcache.snapshot import only_plain, take_snapshot, uncut_length
 
 
 class PrefixReuse:
@@ -89,7 +89,7 @@ class PrefixReuse:
             )
             end = None
             if not entry.is_trimmable and len(tokens) == length:
-                end = Snapshot(cache, length, is_border=True)
+                end = take_snapshot(cache, length, is_border=True)
             plain = trimmed(only_plain(cache), len(tokens))
             self._prefixes.add(tokens, plain, entry, end)
             self._prefixes.settle()

@@ -16,14 +16,16 @@ from mlxnode.engine.kvcache.layers.factory import new_layers
 from mlxnode.engine.kvcache.layers.layer import BatchLayer
 from mlxnode.engine.kvcache.prompt_cache import (
     PromptCache,
+    SequenceCache,
     evaluate,
     flat_layers,
     num_tokens,
 )
 from mlxnode.engine.kvcache.slots import Slots
+from mlxnode.engine.mirror import Mirrored, mirrored
 
 
-class BatchCache:
+class BatchCache(Mirrored):
     """One cache object for each layer. Each holds all rows of the batch, in the same order."""
 
     def __init__(self, width: int = 1):
@@ -32,12 +34,14 @@ class BatchCache:
         self._parts: list[BatchLayer] = []  # the same, and those inside of combined ones
         self._slots = Slots()
         self._width = width
+        self.logits: Any = None  # of a pass that is launched in part
 
     @property
     def lengths(self) -> list[int]:
         """Tokens in the cache of each row."""
         return self._slots.lengths
 
+    @mirrored
     def join(self, caches: Sequence[PromptCache], lengths: Sequence[int] | None = None) -> None:
         """Append the caches of single sequences as rows.
 
@@ -54,6 +58,7 @@ class BatchCache:
             part.join(column, new)
         self._slots.lengths = self._slots.lengths + new
 
+    @mirrored
     def leave(self, indices: Sequence[int]) -> list[int]:
         """Remove the rows at ``indices``; return the former index of each remaining row."""
         kept = compacted(len(self._slots.lengths), indices)
@@ -112,24 +117,34 @@ class BatchCache:
         """True if the model may run on more tokens of a row than are kept."""
         return len(self._in_place) == len(self._parts)
 
+    @mirrored
     def advance(self, counts: Sequence[int]) -> None:
         """Keep the next ``counts`` tokens of each row, which the model has run on."""
         lengths = zip(self._slots.lengths, counts, strict=True)
         self._slots.lengths = [length + count for length, count in lengths]
 
+    @mirrored
     def extract(self, index: int, length: int) -> PromptCache:
         """A copy of the first ``length`` tokens of a row, as the cache of one sequence.
 
         Layers that cannot be cut are copied at the current length of the row.
         """
         parts = (part.extract(index, length) for part in self._parts)
-        row = nested(parts, like=self.layers)
+        row = SequenceCache(nested(parts, like=self.layers))
         evaluate(row)
         return row
 
     @property
     def _in_place(self) -> list[BatchLayer]:
         return [part for part in self._parts if not part.is_replaced]
+
+
+@mirrored
+def new_batch(caches: Sequence[PromptCache], lengths: Sequence[int], width: int) -> BatchCache:
+    """A batch of the caches of single sequences, each with its tokens, for one pass."""
+    batch = BatchCache(width)
+    batch.join(caches, lengths)
+    return batch
 
 
 def compacted(count: int, leaving: Sequence[int]) -> list[int]:

@@ -18,6 +18,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
 )
 from mlxnode.engine.kvcache.separate import is_batchable
 from mlxnode.engine.kvcache.slots import num_positions, num_slots
+from mlxnode.engine.mirror import mirrored
 from mlxnode.errors import ModelError
 
 UNBOUNDED = 2**62  # tokens
@@ -184,6 +185,7 @@ class CacheSizes:
         ]
 
 
+@mirrored
 def measure_caches(
     model: nn.Module, bits: int | None = None, *, surplus: int = 0, chunk: int = 0
 ) -> CacheSizes:
@@ -195,8 +197,7 @@ def measure_caches(
     cache = new_prompt_cache(model, bits)
     is_shared = is_batchable(model)
     try:
-        model(mx.zeros((1, 1), mx.int32), cache=cache)
-        evaluate(cache)
+        evaluate(cache, model(mx.zeros((1, 1), mx.int32), cache=cache))
     except RuntimeError as error:
         if "[metal_kernel]" not in str(error):
             raise

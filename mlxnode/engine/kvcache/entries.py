@@ -9,11 +9,12 @@ import numpy as np
 
 from mlxnode.engine.kvcache.prompt_cache import (
     PromptCache,
+    SequenceCache,
     flat_layers,
     trim_in_place,
     trimmed,
 )
-from mlxnode.engine.kvcache.snapshot import Elsewhere, Snapshot, Span, completed
+from mlxnode.engine.kvcache.snapshot import Elsewhere, Snapshot, Span, continued
 
 Tokens = Sequence[int] | np.ndarray
 
@@ -74,7 +75,7 @@ class LoadableEntry(PrefixEntry, ABC):
         if self.is_trimmable:
             return plain
         snapshot = next(s for s in self.snapshots if s.shortest <= length <= s.length)
-        return completed(plain, snapshot.restore(length))
+        return continued(plain, snapshot, length)
 
     @abstractmethod
     def _plain(self, length: int) -> PromptCache:
@@ -109,7 +110,7 @@ class FinishedEntry(LoadableEntry):
     Layers that cannot be cut are ``Elsewhere`` in it.
     """
 
-    def __init__(self, tokens: Tokens, cache: PromptCache, num_shared: int = 0):
+    def __init__(self, tokens: Tokens, cache: SequenceCache, num_shared: int = 0):
         is_trimmable = not any(isinstance(leaf, Elsewhere) for leaf in flat_layers(cache))
         super().__init__(tokens, is_trimmable=is_trimmable, num_shared=num_shared)
         self.cache = cache
@@ -129,7 +130,7 @@ class FinishedEntry(LoadableEntry):
 
     def cut(self, length: int) -> "FinishedEntry":
         """An entry of the first ``length`` tokens alone, without snapshots, for this one."""
-        cache, self.cache = list(self.cache), []
+        cache, self.cache = self.cache, SequenceCache()
         return FinishedEntry(self.tokens[:length], trim_in_place(cache, length), length)
 
 

@@ -12,11 +12,13 @@ from mlxnode.engine.kvcache.prompt_cache import (
     new_prompt_cache,
 )
 from mlxnode.engine.kvcache.separate import is_batchable
+from mlxnode.engine.mirror import mirrored
 
 _LENGTHS = 2, 5  # tokens of the prompts that are tried
 _TOLERANCE = 0.1  # of the size of a state: padding changes it as a whole, rounding does not
 
 
+@mirrored
 def can_pad(model: nn.Module) -> bool:
     """True if padding after a prompt leaves its cache as it is.
 
@@ -31,11 +33,10 @@ def can_pad(model: nn.Module) -> bool:
     tokens = mx.arange(1, 1 + max(_LENGTHS))[None]
     batch = BatchCache(width=max(_LENGTHS))
     batch.join(caches, [0] * len(caches))
-    batch.run(model, mx.repeat(tokens, len(caches), axis=0), _LENGTHS)
+    mx.eval(batch.run(model, mx.repeat(tokens, len(caches), axis=0), _LENGTHS))
     batch.advance(_LENGTHS)
     padded, alone = batch.extract(0, _LENGTHS[0]), new_prompt_cache(model)
-    model(tokens[:, : _LENGTHS[0]], cache=alone)
-    evaluate(alone)
+    evaluate(alone, model(tokens[:, : _LENGTHS[0]], cache=alone))
     return _are_close(_states_of(padded), _states_of(alone))
 
 

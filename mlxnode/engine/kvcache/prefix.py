@@ -24,7 +24,7 @@ from mlxnode.engine.kvcache.entries import (
     RunningEntry,
 )
 from mlxnode.engine.kvcache.prompt_cache import PromptCache
-from mlxnode.engine.kvcache.snapshot import Snapshot, snapshot_bytes
+from mlxnode.engine.kvcache.snapshot import Snapshot, snapshot_bytes, take_snapshot
 from mlxnode.engine.kvcache.snapshot_pool import SnapshotPool
 
 MAX_ENTRIES = 256  # a lookup compares a prompt with each entry, which takes microseconds
@@ -138,7 +138,7 @@ class PrefixCache:
             if not self._pool.evict_from(entry.snapshots):
                 break  # the others belong to finished sequences, too
         if allowed >= 0 and self.make_room(0, size):
-            self._pool.add(entry.snapshots, [Snapshot(cache, length, is_border=is_border)])
+            self._pool.add(entry.snapshots, [take_snapshot(cache, length, is_border=is_border)])
         self.settle()
 
     def add(

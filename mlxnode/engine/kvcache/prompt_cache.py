@@ -14,6 +14,7 @@ from mlx_lm.models.cache import (
 )
 
 from mlxnode.engine.kvcache.quantization import quantized
+from mlxnode.engine.mirror import Mirrored, mirrored
 
 Arrays = tuple[mx.array, ...]  # keys and values; a quantized one is three arrays
 PlainCache = KVCache | QuantizedKVCache
@@ -32,10 +33,23 @@ class LayerCache(Protocol):
 PromptCache = Sequence[LayerCache]
 
 
-def new_prompt_cache(model: nn.Module, bits: int | None = None) -> PromptCache:
+class SequenceCache(list[LayerCache], Mirrored):
+    """A ``PromptCache`` of which each rank has its part."""
+
+
+@mirrored
+def new_prompt_cache(model: nn.Module, bits: int | None = None) -> SequenceCache:
     """An empty cache. Keys and values are quantized to ``bits`` in the layers that allow it."""
     layers = make_prompt_cache(model)
-    return layers if bits is None else quantized(layers, model, bits)
+    return SequenceCache(layers if bits is None else quantized(layers, model, bits))
+
+
+def runs_to_the_end(model: nn.Module) -> bool:
+    """True if every pass has to compute its logits, whoever needs them.
+
+    The ranks of a pipeline wait for each other at the end of a pass (``loader/split.py``).
+    """
+    return getattr(model, "is_pipeline", False)
 
 
 def is_plain(layer: object) -> TypeGuard[PlainCache]:
@@ -48,12 +62,13 @@ def is_trimmable(cache: PromptCache) -> bool:
     return all(is_plain(layer) for layer in flat_layers(cache))
 
 
-def trimmed(cache: PromptCache, length: int, *, copy: bool = False) -> PromptCache:
+@mirrored
+def trimmed(cache: PromptCache, length: int, *, copy: bool = False) -> SequenceCache:
     """The cache of the first ``length`` tokens. Without ``copy``, both share their memory.
 
     Layers that cannot be cut stay as they are.
     """
-    cut = [_trimmed(layer, length, copy=copy) for layer in cache]
+    cut = SequenceCache(_trimmed(layer, length, copy=copy) for layer in cache)
     if copy:
         evaluate(cut)
     return cut
@@ -70,7 +85,8 @@ def _trimmed(layer: LayerCache, length: int, *, copy: bool) -> LayerCache:
     )
 
 
-def trim_in_place(cache: list[LayerCache], length: int) -> PromptCache:
+@mirrored
+def trim_in_place(cache: SequenceCache, length: int) -> SequenceCache:
     """``cache``, cut to its first ``length`` tokens. One layer at a time is there twice."""
     for i, layer in enumerate(cache):
         cache[i] = trimmed([layer], length, copy=True)[0]

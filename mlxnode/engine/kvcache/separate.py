@@ -11,15 +11,17 @@ from mlxnode.engine.kvcache.batch import BatchCache, compacted
 from mlxnode.engine.kvcache.layers.factory import can_share_arrays
 from mlxnode.engine.kvcache.prompt_cache import (
     PromptCache,
+    SequenceCache,
     evaluate,
     is_plain,
     new_prompt_cache,
     num_tokens,
     trimmed,
 )
+from mlxnode.engine.mirror import Mirrored, mirrored
 
 
-class SeparateRows:
+class SeparateRows(Mirrored):
     """The caches of single sequences, with the methods of a ``BatchCache``.
 
     Nothing is copied when rows join or leave. A pass reads the weights once for each row.
@@ -32,16 +34,19 @@ class SeparateRows:
     def __init__(self) -> None:
         self.lengths: list[int] = []
         self._rows: list[PromptCache] = []
+        self.logits: Any = None  # of a pass that is launched
 
     @property
     def layers(self) -> list[Any]:
         """The caches of all layers of all rows."""
         return [layer for row in self._rows for layer in row]
 
+    @mirrored
     def join(self, caches: Sequence[PromptCache], lengths: Sequence[int] | None = None) -> None:
         self.lengths += map(num_tokens, caches) if lengths is None else lengths
         self._rows += caches
 
+    @mirrored
     def leave(self, indices: Sequence[int]) -> list[int]:
         kept = compacted(len(self._rows), indices)
         self._rows = [self._rows[i] for i in kept]
@@ -59,15 +64,17 @@ class SeparateRows:
     def reserve(self, count: int) -> None:
         """Nothing: each cache grows by itself."""
 
+    @mirrored
     def advance(self, counts: Sequence[int]) -> None:
         lengths = zip(self.lengths, counts, strict=True)
         self.lengths = [length + count for length, count in lengths]
 
+    @mirrored
     def extract(self, index: int, length: int) -> PromptCache:
-        row = [
+        row = SequenceCache(
             trimmed([layer], length, copy=True)[0] if is_plain(layer) else copy.deepcopy(layer)
             for layer in self._rows[index]
-        ]
+        )
         evaluate(row)
         return row
 
@@ -91,6 +98,7 @@ def is_batchable(model: nn.Module) -> bool:
     return can_share and getattr(model, "model_type", None) not in _SEPARATE
 
 
+@mirrored
 def new_batch_cache(model: nn.Module, width: int = 1) -> BatchCache | SeparateRows:
     """The cache of an empty batch of ``model``.
 

@@ -16,7 +16,14 @@ import mlx.core as mx
 from mlx.utils import tree_map
 from mlx_lm.models.cache import CacheList, RotatingKVCache
 
-from mlxnode.engine.kvcache.prompt_cache import LayerCache, PromptCache, flat_layers, is_plain
+from mlxnode.engine.kvcache.prompt_cache import (
+    LayerCache,
+    PromptCache,
+    SequenceCache,
+    flat_layers,
+    is_plain,
+)
+from mlxnode.engine.mirror import Mirrored, mirrored
 
 
 class Elsewhere:
@@ -33,7 +40,7 @@ class Span:
         self.length, self.shortest = length, shortest
 
 
-class Snapshot(Span):
+class Snapshot(Span, Mirrored):
     """The layers of ``cache`` that cannot be cut, after its ``length`` tokens.
 
     ``is_border``: True if other prompts are likely to part from the sequence there.
@@ -54,6 +61,18 @@ class Snapshot(Span):
             yield _cut(leaf, length) if length < self.length else _apart(leaf)
 
 
+@mirrored
+def take_snapshot(cache: PromptCache, length: int, *, is_border: bool) -> Snapshot:
+    """A snapshot of the first ``length`` tokens of a sequence, whose cache is ``cache``."""
+    return Snapshot(cache, length, is_border=is_border)
+
+
+@mirrored
+def continued(plain: PromptCache, snapshot: Snapshot, length: int) -> SequenceCache:
+    """What ``only_plain`` made, with the other layers after ``length`` tokens."""
+    return SequenceCache(_completed(plain, snapshot.restore(length)))
+
+
 def snapshot_bytes(cache: PromptCache) -> int:
     """The bytes of a snapshot of ``cache`` at its length; 0 if the cache can be cut."""
     return sum(_needed(leaf) for leaf in flat_layers(cache) if not is_plain(leaf))
@@ -65,22 +84,22 @@ def uncut_length(cache: PromptCache) -> int:
     return min(leaf.max_size if isinstance(leaf, RotatingKVCache) else 0 for leaf in leaves)
 
 
-def only_plain(cache: PromptCache) -> PromptCache:
+@mirrored
+def only_plain(cache: PromptCache) -> SequenceCache:
     """``cache`` without the layers that cannot be cut."""
-    return [
+    return SequenceCache(
         CacheList(*only_plain(layer.caches))
         if isinstance(layer, CacheList)
         else layer
         if is_plain(layer)
         else Elsewhere()
         for layer in cache
-    ]
+    )
 
 
-def completed(plain: PromptCache, layers: Iterator[LayerCache]) -> PromptCache:
-    """What ``only_plain`` made, with the ``layers`` of a snapshot."""
+def _completed(plain: PromptCache, layers: Iterator[LayerCache]) -> list[LayerCache]:
     return [
-        CacheList(*completed(layer.caches, layers))
+        CacheList(*_completed(layer.caches, layers))
         if isinstance(layer, CacheList)
         else next(layers)
         if isinstance(layer, Elsewhere)

@@ -1,7 +1,8 @@
 """Loads models that generate text: MLX and Hugging Face folders, and GGUF files.
 
 ``quantize`` makes the weights smaller while they are loaded, ``bases`` shares them between
-ids, ``adapter`` puts a LoRA or DoRA adapter on them (``dora``: for generation). May import
+ids, ``split`` spreads them over ranks, ``adapter`` puts a LoRA or DoRA adapter on them
+(``dora``: for generation). May import
 ``cpu``, ``gguf``, ``weights``, errors and models.
 """
 
@@ -17,6 +18,7 @@ from mlxnode.engine.gguf.model import open_in_pieces as open_gguf_in_pieces
 from mlxnode.engine.loader.adapter import apply_adapter
 from mlxnode.engine.loader.bases import BaseWeights
 from mlxnode.engine.loader.quantize import evaluate_in_turn, quantize_weights, quantized_paths
+from mlxnode.engine.loader.split import strategy_of, take_part
 from mlxnode.errors import ModelError
 from mlxnode.models.served import ServedModel
 
@@ -90,7 +92,9 @@ def _prepare(model: nn.Module, served: ServedModel, bases: BaseWeights | None) -
         quantize_weights(model, served.quantize)
     quantized = quantized_paths(model)
     cpu.install(model)
-    if bases is not None:
+    strategy = strategy_of(served, model)
+    take_part(model, strategy)
+    if bases is not None and strategy == "none":  # the base would keep the parts of others
         bases.share(served, model)
     if served.adapter is not None:
         apply_adapter(model, served.adapter, quantized)

@@ -40,13 +40,14 @@ class WeightsKey(NamedTuple):
     version: tuple[int, int]  # bytes and time of the files
     adapter: Path | None
     quantize: int | None
+    strategy: str | None
     owner: str  # "", or the id of an embedding model
 
     @classmethod
     def of(cls, model: ServedModel) -> "WeightsKey":
         owner = "" if model.generates_text else f"{model.id} {model.type} {model.dimensions}"
         version = model.size_bytes, model.created
-        return cls(model.weights, version, model.adapter, model.quantize, owner)
+        return cls(model.weights, version, model.adapter, model.quantize, model.strategy, owner)
 
     @property
     def base(self) -> tuple[Path, int | None, str]:

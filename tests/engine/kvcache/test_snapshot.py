@@ -8,7 +8,7 @@ from support.simulation import FakeSnapshot
 
 from mlxnode.engine.kvcache.snapshot import (
     Snapshot,
-    completed,
+    continued,
     only_plain,
     snapshot_bytes,
     uncut_length,
@@ -89,7 +89,7 @@ def test_a_cache_is_taken_apart_and_put_together():
     snapshot = Snapshot(cache, 5, is_border=True)
     alone = only_plain(cache)
     assert sum(layer.nbytes for layer in alone) == plain.nbytes
-    [[first, second], third] = completed(alone, snapshot.restore(5))
+    [[first, second], third] = continued(alone, snapshot, 5)
     assert second is plain and first[0].tolist() == states[0].tolist()
     assert held(third) == held(ring)
     assert uncut_length(cache) == 0 and uncut_length([ring, plain]) == WINDOW
