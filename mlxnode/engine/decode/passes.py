@@ -74,9 +74,14 @@ def begin_step(rows: Rows, model: nn.Module, tokens: mx.array) -> mx.array:
     halfway = rows.halfway
     logits = rows.run(model, tokens[:, None])[:, -1]
     rows.advance([1] * len(rows.lengths))
-    rows.logits = logits
+    last, rows.logits = rows.logits, logits
     if rows.halfway is None:
         mx.async_eval(logits)  # nothing is written in place
+    elif runs_to_the_end(model):
+        # The first half on one rank is the second one on another: there is no half.
+        if last is not None:
+            mx.eval(last)
+        mx.async_eval(logits)
     else:
         if halfway is not None:
             mx.eval(halfway)
@@ -88,7 +93,6 @@ def begin_step(rows: Rows, model: nn.Module, tokens: mx.array) -> mx.array:
 def finish_step(rows: Rows) -> None:
     """Launch the rest of the step that was begun."""
     mx.async_eval(rows.logits)
-    rows.logits = None
 
 
 @mirrored

@@ -13,7 +13,6 @@ from mlxnode.config.several import Strategy
 from mlxnode.errors import ModelError, reason_of
 from mlxnode.models.served import ServedModel
 
-
 _group: mx.distributed.Group | None = None  # None: one machine
 _default: Strategy = "none"
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import mlx.core as mx
 
+import mlxnode.engine.decode.parts  # noqa: F401 - with it come all mirrored functions
 from mlxnode.engine.mirror import FUNCTIONS, Mirrored
 from mlxnode.engine.ranks.arguments import unpack
 from mlxnode.engine.ranks.leader import broadcast
