@@ -38,13 +38,17 @@ def engine(where: str, rank: int | None, config: Path | None, launched: bool) ->
     try:
         host, port = parse_address(where)
     except ConfigError:
-        raise click.UsageError(f'--of {where}: expected HOST:PORT, as "10.0.0.1:32323"') from None
+        raise click.UsageError(
+            f'--of {where}: expected HOST:PORT, as "10.0.0.1:32323"'
+        ) from None
     with ended_by_signals():
         if launched:
             rank = int(os.environ.get("MLX_RANK", "0")) + 1  # mlx.launch counts from 0
             return rank_process.run(host, port, _asked_key(), rank, once=True, timeout=20.0)
         if rank is None:
-            raise click.UsageError("--rank N is missing: the place of this machine in the hostfile")
+            raise click.UsageError(
+                "--rank N is missing: the place of this machine in the hostfile"
+            )
         distributed = load_config(config).config.engine.distributed if config else None
         key = engine_key(distributed)
         if key is None:

@@ -87,7 +87,9 @@ class Cluster:
 
     def figures(self) -> list[RankFigures]:
         """All ranks, as they are now."""
-        return [self._figures_of(rank, host.ssh) for rank, host in enumerate(self.hostfile.hosts)]
+        return [
+            self._figures_of(rank, host.ssh) for rank, host in enumerate(self.hostfile.hosts)
+        ]
 
     def close(self) -> None:
         """End all other ranks."""
@@ -181,9 +183,7 @@ class Cluster:
         values, files = groups.variables(self.hostfile, self._backend, self._config.port + 1)
         settings = engine.model_copy(update={"distributed": None}).model_dump(mode="json")
         for rank, (connection, _) in arrivals.items():
-            welcome = Welcome(
-                rank, self.size, self._backend, values, files, settings, SILENCE
-            )
+            welcome = Welcome(rank, self.size, self._backend, values, files, settings, SILENCE)
             try:
                 connection.send_bytes(encode(welcome))
             except OSError as error:

@@ -39,9 +39,9 @@ class Door:
         self._key, self._hello_seconds = key, hello_seconds
         self._free = threading.Semaphore(MAX_HANDSHAKES)
         try:
-            family, _, _, _, where = socket.getaddrinfo(
-                address, port, type=socket.SOCK_STREAM
-            )[0]
+            family, _, _, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[
+                0
+            ]
             self._listener = socket.create_server(where, family=family)
         except OSError as error:
             raise ConfigError(

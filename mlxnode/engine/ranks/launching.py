@@ -30,9 +30,7 @@ class Launcher:
     ``on_end`` is called once with what the launcher said last, when it ends by itself.
     """
 
-    def __init__(
-        self, hostfile: Hostfile, where: str, key: str, on_end: Callable[[str], None]
-    ):
+    def __init__(self, hostfile: Hostfile, where: str, key: str, on_end: Callable[[str], None]):
         self._key, self._on_end = key, on_end
         self._num_jobs = len(hostfile.hosts) - 1
         self._num_asked = 0
