@@ -26,7 +26,7 @@ mlxnode engine --rank 1 --of 10.0.0.1:32323 --config my.toml
 def engine(where: str, rank: int | None, config: Path | None, launched: bool) -> int:
     """Be one rank of the engine of a node on another machine.
 
-    The key is [engine.distributed] key or key_file of the configuration, or $MLXNODE_ENGINE_KEY.
+    The key is [engine.distributed] key or key_file of --config, or $MLXNODE_ENGINE_KEY.
     The process waits for rank 0, and after the end of rank 0 for the next one.
     """
     from mlxnode.cli.node_options import ended_by_signals

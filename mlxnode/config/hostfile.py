@@ -23,7 +23,7 @@ class Host(BaseModel):
 
     ssh: str = Field(min_length=1)
     ips: list[str] = []
-    rdma: list[None | str | list[str]] = []
+    rdma: list[str | list[str] | None] = []
 
     @property
     def address(self) -> str:

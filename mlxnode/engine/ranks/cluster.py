@@ -1,5 +1,6 @@
 """Rank 0's side of an engine on several machines: form the group, watch it, end with it."""
 
+import contextlib
 import logging
 import os
 import queue
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from mlxnode.config.hostfile import Hostfile, read_hostfile
+from mlxnode.config.hostfile import read_hostfile
 from mlxnode.config.several import DistributedConfig, engine_key
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.ranks import group as groups
@@ -244,10 +245,8 @@ class Cluster:
 
 def _refuse(arrival: Arrival, reason: str) -> None:
     log.warning("a process at %s is refused: %s", arrival.hello.host, reason)
-    try:
+    with contextlib.suppress(OSError):
         arrival.connection.send_bytes(encode(Refused(reason)))
-    except OSError:
-        pass
     arrival.connection.close()
 
 

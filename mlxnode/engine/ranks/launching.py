@@ -5,6 +5,7 @@ others on the machines see command lines and environments. A job asks for the ke
 ssh would show what it gets before the other side has turned the echo off.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -59,10 +60,8 @@ class Launcher:
         On other machines, ssh takes the terminal away from the jobs, which ends them.
         """
         self._is_closed = True
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         self._process.wait()
         self._folder.cleanup()
 

@@ -24,5 +24,5 @@ def _patient_select(
 
 
 if __name__ == "__main__":
-    vars(launch)["select"] = _patient_select
+    setattr(launch, "select", _patient_select)  # noqa: B010 - not in the stub
     launch.main()

@@ -1,5 +1,6 @@
 """The process of a rank: it enters the group of one rank 0, and ends with it."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -33,6 +34,9 @@ def run_session(
     """
     ignore_signals()
     set_up_logging(log_level)
+    name = f"rank {rank} ({socket.gethostname()})"  # rank 0 logs the lines of all of them
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(logging.Formatter(f"{name} %(levelname)s %(name)s: %(message)s"))
     pulse = _Pulse(outer)
     os.environ.setdefault("MLX_ENABLE_TF32", "0")  # as in ``engine/entry.py``
     cpu.prepare_process()
@@ -102,8 +106,6 @@ class _Pulse:
             time.sleep(BEAT_INTERVAL)
 
     def _wait(self) -> None:
-        try:
+        with contextlib.suppress(OSError, EOFError):
             self._outer.recv_bytes()
-        except (OSError, EOFError):
-            pass
         os._exit(0)

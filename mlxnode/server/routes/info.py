@@ -3,8 +3,8 @@
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
-from mlxnode.server.formats.info import Health, RankHealth, Root, Unhealthy
 from mlxnode.server.errors import Unavailable
+from mlxnode.server.formats.info import Health, RankHealth, Root, Unhealthy
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.openapi import describe
