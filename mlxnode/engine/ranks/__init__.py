@@ -6,5 +6,5 @@ mlx.distributed.
 
 Its files import mlx inside functions only, but for those of the computing itself: ``mlxnode
 engine`` waits for rank 0 without mlx. May import ``config``, ``messages``, ``figures``,
-``models``, ``process``, ``errors``, ``footprint`` and the rooms of the engine below.
+``process``, ``errors``, and the engine's ``cpu`` and ``memory``.
 """
