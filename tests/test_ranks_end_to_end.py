@@ -165,7 +165,10 @@ def test_a_rank_started_by_hand_outlives_rank_0(tmp_path):
             )
             assert stranger.returncode == 1 and "another key" in stranger.stderr
             outside = subprocess.run(
-                engine_command(started.where, 7), env=environment, capture_output=True, text=True
+                engine_command(started.where, 7),
+                env=environment,
+                capture_output=True,
+                text=True,
             )
             assert outside.returncode == 1 and "there is no rank 7" in outside.stderr
             with subprocess.Popen(

@@ -15,7 +15,8 @@ mlxnode engine --rank 1 --of 10.0.0.1:32323 --config my.toml
 
 
 @command(EXAMPLES)
-@click.option("--of", "where", metavar="HOST:PORT", required=True, help="Where rank 0 listens.")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("--of", "where", metavar="HOST:PORT", help="Where rank 0 listens.")
 @click.option("--rank", type=click.IntRange(min=1), help="The place in the hostfile, from 1.")
 @config_option
 @click.option(
@@ -23,7 +24,19 @@ mlxnode engine --rank 1 --of 10.0.0.1:32323 --config my.toml
     is_flag=True,
     help="For mlx.launch: the key comes on standard input, and the first session is the last.",
 )
-def engine(where: str, rank: int | None, config: Path | None, launched: bool) -> int:
+@click.option(
+    "--describe",
+    is_flag=True,
+    help="Print the versions and the checksums of MODEL (paths) as JSON, for `doctor --hosts`.",
+)
+def engine(
+    models: tuple[str, ...],
+    where: str | None,
+    rank: int | None,
+    config: Path | None,
+    launched: bool,
+    describe: bool,
+) -> int:
     """Be one rank of the engine of a node on another machine.
 
     The key is [engine.distributed] key or key_file of --config, or $MLXNODE_ENGINE_KEY.
@@ -35,13 +48,21 @@ def engine(where: str, rank: int | None, config: Path | None, launched: bool) ->
     from mlxnode.engine.ranks import rank_process
     from mlxnode.errors import ConfigError
 
+    if where is None and not describe:
+        raise click.UsageError("--of HOST:PORT is missing: where rank 0 listens")
     try:
-        host, port = parse_address(where)
+        host, port = parse_address(where) if where else ("", 0)
     except ConfigError:
         raise click.UsageError(
             f'--of {where}: expected HOST:PORT, as "10.0.0.1:32323"'
         ) from None
     with ended_by_signals():
+        if describe:
+            from mlxnode.engine.ranks.description import print_description
+
+            key = sys.stdin.readline().strip() if where else ""
+            print_description(models, (host, port) if where else None, key)
+            return 0
         if launched:
             rank = int(os.environ.get("MLX_RANK", "0")) + 1  # mlx.launch counts from 0
             return rank_process.run(host, port, _asked_key(), rank, once=True, timeout=20.0)

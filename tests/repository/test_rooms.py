@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "engine.kvcache",
         "engine.loader",
         "engine.memory",
+        "engine.ranks",
         "engine.work",
         "errors",
         "kernels",
@@ -116,6 +117,7 @@ MAY_IMPORT = {
         "errors",
         "figures",
         "messages",
+        "models",
         "process",
     ],
     "engine.residency": [

@@ -37,7 +37,10 @@ def write_hostfile(folder: Path, size: int) -> Path:
 def processes_of(where: str) -> list[tuple[int, str]]:
     """The pid and the command line of all processes that ``where`` is an argument of."""
     listing = subprocess.run(
-        ["ps", "-A", "-ww", "-o", "pid=,stat=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-ww", "-o", "pid=,stat=,args="],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     rows = [line.split(None, 2) for line in listing.splitlines() if where in line]
     return [(int(pid), args) for pid, stat, args in rows if not stat.startswith("Z")]

@@ -6,7 +6,7 @@ import queue
 import socket
 import threading
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -27,16 +27,16 @@ class Arrival(NamedTuple):
     hello: Hello
 
 
-class Door:
-    """Listens on ``address``:``port`` until ``close``; arrivals are in ``arrivals``.
+class ProvenDoor:
+    """Listens on ``address``:``port`` until ``close``: who proves the key is in ``arrivals``.
 
     Raises:
         ConfigError: this machine does not have the address, or the port is in use.
     """
 
-    def __init__(self, address: str, port: int, key: bytes, hello_seconds: float):
-        self.arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
-        self._key, self._hello_seconds = key, hello_seconds
+    def __init__(self, address: str, port: int, key: bytes):
+        self.arrivals: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._key = key
         self._free = threading.Semaphore(MAX_HANDSHAKES)
         try:
             family, _, _, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[
@@ -80,6 +80,20 @@ class Door:
             return  # whatever else connects to ports is no news
         finally:
             self._free.release()
+        self._greet(connection)
+
+    def _greet(self, connection: Connection) -> None:
+        self.arrivals.put(connection)
+
+
+class Door(ProvenDoor):
+    """The same for ranks, which say who they are within ``hello_seconds``: ``Arrival``."""
+
+    def __init__(self, address: str, port: int, key: bytes, hello_seconds: float):
+        self._hello_seconds = hello_seconds
+        super().__init__(address, port, key)
+
+    def _greet(self, connection: Connection) -> None:
         try:
             # The process imports mlx meanwhile.
             bound_silence(connection, self._hello_seconds)
