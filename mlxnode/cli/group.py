@@ -24,6 +24,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "mlxnode.cli.status:status",
             "Show what the running node does, and its memory.",
         ),
+        "engine": (
+            "mlxnode.cli.engine:engine",
+            "Be one rank of the engine of a node on another machine.",
+        ),
         "reload": (
             "mlxnode.cli.reload:reload",
             "Let the running node read its configuration again.",

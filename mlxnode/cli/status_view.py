@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlxnode.cli.terminal import Column, table
-from mlxnode.figures import EngineFigures, NodeFigures, TrafficFigures
+from mlxnode.figures import EngineFigures, NodeFigures, RankFigures, TrafficFigures
 from mlxnode.process.status_text import (
     duration_text,
     first_token_text,
@@ -41,6 +41,7 @@ def status_view(figures: NodeFigures, width: int, note: str = "") -> RenderableT
     if figures.traffic is not None and figures.traffic.keys:
         parts += ["", _keys(figures.traffic, width)]
     parts += ["", _processes(figures)]
+    parts += [_rank(rank) for rank in figures.ranks]
     parts += [
         Text(f"{id} FAILED: {reason}", style="red")
         for id, reason in figures.failed_models.items()
@@ -153,6 +154,14 @@ def _processes(figures: NodeFigures) -> Text:
         text.append(", " if i else "", style="not bold")
         text.append(f"{process.name}{pid} ", style="not bold")
         text.append(f"{process.state}{starts}", style=f"not bold {_STATES[process.state]}")
+    return text
+
+
+def _rank(rank: RankFigures) -> Text:
+    text = Text(f"rank {rank.rank}  ", style="bold")
+    text.append(f"{rank.host} ", style="not bold")
+    text.append(rank.state, style="not bold green" if rank.state == "ready" else "not bold red")
+    text.append(f" {size_text(rank.memory_bytes)} {rank.reason}", style="not bold")
     return text
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlxnode.config.certificate import Certificate, load_certificate
 from mlxnode.config.demo import demo_models, demo_tables
+from mlxnode.config.distributed import placed_engine
 from mlxnode.config.exposure import check_address, check_files, secret_files
 from mlxnode.config.keys import ApiKey, load_api_keys
 from mlxnode.config.place import find_config
@@ -189,7 +190,9 @@ def _with_absolute_files(config: NodeConfig, source: ConfigSource) -> NodeConfig
                 files[name] = str((source.folder / Path(file).expanduser()).absolute())
             except RuntimeError as error:
                 raise ConfigError(f"{source.where}: server.{name}: {error}") from error
-    return config.model_copy(update={"server": config.server.model_copy(update=files)})
+    server = config.server.model_copy(update=files)
+    engine = placed_engine(config.engine, source.folder, source.where)
+    return config.model_copy(update={"server": server, "engine": engine})
 
 
 def _explain(error: Mapping[str, Any]) -> str:

@@ -1,10 +1,14 @@
 """The tables for several machines: one model over all of them, limits of several nodes."""
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
 from mlxnode.config.table import Table
+from mlxnode.errors import ConfigError
 
 # How a model is spread over the ranks; "none": the first machine has all of it.
 Strategy = Literal["tensor", "pipeline", "none"]
@@ -23,6 +27,28 @@ class DistributedConfig(Table):
     key: SecretStr | None = None  # that other ranks show; None: a new one for each launch
     key_file: str | None = None
     start_timeout: Annotated[float, Field(gt=0)] = 60.0  # seconds until all ranks are there
+
+
+def engine_key(
+    config: DistributedConfig | None, environ: Mapping[str, str] = os.environ
+) -> str | None:
+    """The key of the ranks: ``key``, ``key_file`` or $MLXNODE_ENGINE_KEY; None: there is none.
+
+    Raises:
+        ConfigError: the file cannot be read, or is empty.
+    """
+    if config is not None and config.key is not None:
+        return config.key.get_secret_value()
+    if config is None or config.key_file is None:
+        return environ.get("MLXNODE_ENGINE_KEY", "").strip() or None
+    where = f'engine.distributed.key_file = "{config.key_file}"'
+    try:
+        key = Path(config.key_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: cannot be read: {error}") from error
+    if not key:
+        raise ConfigError(f"{where}: the file is empty")
+    return key
 
 
 class SharedLimitsConfig(Table):

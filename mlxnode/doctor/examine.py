@@ -4,9 +4,11 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from mlxnode.config.file import load_config
 from mlxnode.doctor import limits, metal_tests, node, slow, speed, system
 from mlxnode.doctor.child import run_probe
-from mlxnode.doctor.findings import Section
+from mlxnode.doctor.findings import Finding, Section
+from mlxnode.doctor.hosts import check_hosts
 from mlxnode.doctor.render import as_markdown
 from mlxnode.errors import NodeError
 
@@ -28,6 +30,20 @@ def examine(config: Path | None) -> Iterator[Section]:
         memory_gb=loaded.config.engine.memory_gb if loaded else None,
         is_mac=system.is_mac(),
     )
+
+
+def hosts(config: Path | None) -> Iterator[Section]:
+    """The machines of an engine on several machines, or why they cannot be checked."""
+    try:
+        loaded = load_config(config)
+    except NodeError as error:
+        yield Section("Hosts", [Finding("configuration", "fail", str(error))])
+        return
+    models = []
+    for model in loaded.config.api.models.values():
+        local = loaded.folder / Path(model.path).expanduser()
+        models.append(str(local.absolute()) if local.exists() else model.path)
+    yield from check_hosts(loaded.config.engine.distributed, sorted(set(models)))
 
 
 def report(config: Path | None, say: Callable[[str], None]) -> Iterator[Section]:

@@ -155,6 +155,10 @@ class Engine:
         """Send a message to the supervisor."""
         self._supervisor.send(message)
 
+    def flush(self, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds until the supervisor has what was reported."""
+        self._supervisor.flush(timeout)
+
     def say(self, text: str) -> None:
         """Tell the user who started the node, or those who read the log of one that runs."""
         if self._residency is None:
@@ -165,7 +169,7 @@ class Engine:
     def begin_loading(self, model_id: str) -> None:
         """The supervisor learns of it in any case: this process may die of the files."""
         self.report(Progress("", model_id))
-        self._supervisor.flush(FLUSH_SECONDS)
+        self.flush(FLUSH_SECONDS)
 
     def begin_piece(self) -> None:
         self._rest()

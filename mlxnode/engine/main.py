@@ -11,8 +11,11 @@ from mlxnode.engine.loop import Engine
 from mlxnode.engine.memory.device import limit_memory, memory_limit
 from mlxnode.engine.memory.guard import MemoryGuard, MemoryMeter
 from mlxnode.engine.memory.wired import WiredWeights, unwire
+from mlxnode.engine.ranks.forming import formed
+from mlxnode.engine.ranks.leader import led
 from mlxnode.engine.residency.release import release_memory
 from mlxnode.engine.residency.residency import Residency
+from mlxnode.errors import NodeError
 from mlxnode.kernels import backend
 from mlxnode.messages.control import Fatal
 from mlxnode.models.served import ServedModel
@@ -33,14 +36,19 @@ def run(
     limit_memory(config.engine)
     wired = WiredWeights(config.engine)
     engine = Engine(control, record, wired.wire)
+    cluster = None
     try:
+        cluster = formed(config.engine, engine)
         kernels = backend.choose(config.engine.kernels)
-        residency = Residency(config.engine, kernels, engine, engine.say)
+        ranks = None if cluster is None else led(cluster, cluster.strategy)
+        residency = Residency(config.engine, kernels, engine, engine.say, ranks)
         residency.start(models)
-    except backend.BackendError as error:
+    except (backend.BackendError, NodeError) as error:
         engine.report(Fatal(str(error)))
     else:
         guard = MemoryGuard(memory_limit(config.engine), meter.used, release_memory)
         engine.serve(residency, guard, FiguresReader(config.engine, residency, guard, wired))
     engine.run()
+    if cluster is not None:
+        cluster.close()
     unwire()

@@ -1,9 +1,10 @@
 """Calls that all ranks of a distributed engine make, in the same order.
 
-Rank 0 decides everything: who is admitted, what is computed next, which prefix is evicted. What
-it does to a model and to KV caches goes through functions that are ``mirrored``: the other ranks
-make the same calls with their part of the model and of the caches (``engine/ranks``). So they
-know no requests, no clock and no memory budget, and cannot decide otherwise.
+Rank 0 decides everything: who is admitted, what is computed next, which prefix is evicted.
+What it does to a model and to KV caches goes through functions that are ``mirrored``: the
+other ranks make the same calls with their part of the model and of the caches
+(``engine/ranks``). So they know no requests, no clock and no memory budget, and cannot decide
+otherwise.
 
 On one machine, a mirrored function is the function itself. Imports nothing of the engine.
 """
@@ -43,10 +44,10 @@ _mirror: Mirror | None = None  # None: one machine, or a rank that follows
 def mirrored(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """A function that all ranks call, if one of its arguments belongs to a shared model.
 
-    Arguments are plain values, lists of them, models, ``Mirrored`` objects and arrays. The other
-    ranks get the values of an array from rank 0. An array that is returned stays on its rank. A
-    function has to evaluate the same parts of a model's graph on each rank: ranks that do not
-    meet in a collective wait for ever.
+    Arguments are plain values, lists of them, models, ``Mirrored`` objects and arrays. The
+    other ranks get the values of an array from rank 0. An array that is returned stays on its
+    rank. A function has to evaluate the same parts of a model's graph on each rank: ranks that
+    do not meet in a collective wait for ever.
     """
     name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
     FUNCTIONS[name] = function

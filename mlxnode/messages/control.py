@@ -7,7 +7,7 @@ import msgspec
 from mlxnode.config.certificate import Certificate
 from mlxnode.config.keys import ApiKey
 from mlxnode.config.tables import ModelType
-from mlxnode.figures import EngineFigures, RequestFigures
+from mlxnode.figures import EngineFigures, RankFigures, RequestFigures
 from mlxnode.messages.message import Message
 from mlxnode.models.fit import Weighed
 from mlxnode.models.served import ServedModel
@@ -102,6 +102,15 @@ class EngineSilent(Message, frozen=True):
     seconds: float | None
 
 
+class Ranks(Message, frozen=True):
+    """The ranks of an engine on several machines: from the engine, and on to the workers.
+
+    A worker gets only changes of their states.
+    """
+
+    ranks: list[RankFigures]
+
+
 class Cancel(Message, frozen=True):
     """End a request: ``RequestFigures.id``. A worker asks for it, and all workers are told."""
 
@@ -127,7 +136,7 @@ class Suspects(Message, frozen=True):
 
 
 _Orders = Ping | Connect | Drain | Stop | Cancel | Wake
-_News = FailedModels | Access | Models | Fits | EngineSilent | Suspects
+_News = FailedModels | Access | Models | Fits | EngineSilent | Suspects | Ranks
 SupervisorToChild = _Orders | _News | Reserved
 
 
@@ -248,7 +257,7 @@ class Cleared(Message, frozen=True):
     fingerprint: bytes
 
 
-_Life = Pong | Progress | Ready | Loaded | LoadFailed | Connected | Fatal
+_Life = Pong | Progress | Ready | Loaded | LoadFailed | Connected | Fatal | Ranks
 _Steps = StepFailed | Cleared
 Booking = Reserve | Used | Settle | Usage  # what requests cost
 ChildToSupervisor = _Life | _Steps | Booking | Busy | Cancel | Wake

@@ -6,6 +6,7 @@ which rank 0 makes them. The others answer with what rank 0 cannot know by itsel
 
 from typing import Any
 
+from mlxnode.config.several import Strategy
 from mlxnode.messages.message import Message, decoder_of
 from mlxnode.models.served import ServedModel
 
@@ -65,9 +66,9 @@ class LoadPart(Message, frozen=True):
 
     handle: int
     model: ServedModel
-    strategy: str
+    strategy: Strategy
     files: dict[str, str]  # name -> fingerprint, of the files of rank 0
-    folder: str  # the path, or the hub id, as it is configured
+    home: str  # the folder of the user who runs rank 0
 
 
 class Loaded(Message, frozen=True):

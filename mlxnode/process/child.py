@@ -169,6 +169,11 @@ class Child:
         if self._running is not None:
             self._running.process.kill()
 
+    def give_up(self, why: str) -> None:
+        """Kill a child that cannot start now, though it could before: it is started again."""
+        log.error("%s: %s", self.name, why)
+        self.kill()
+
     def reap(self) -> str:
         """Collect the process that is dead or dying; returns how it ended, in words."""
         running, self._running = self._running, None

@@ -27,6 +27,7 @@ class EngineCrashes:
         self._suspects = SuspectList()
         self._loading: str | None = None
         self._load_crashes: Counter[str] = Counter()
+        self._is_excused = False
         self._seen: set[str] = set()  # by this engine
         self._proven: set[str] = set()  # loaded once, so another death has another reason
 
@@ -45,6 +46,7 @@ class EngineCrashes:
     def note_start(self) -> None:
         """A new engine starts: it works on nothing."""
         self._loading = None
+        self._is_excused = False
         self._seen.clear()
         self.record.write(())
 
@@ -75,12 +77,18 @@ class EngineCrashes:
         if self._suspects.note_death(fingerprints, time.monotonic()):
             log.warning("a request that was in the failed steps of the engine is refused now")
 
+    def excuse(self) -> None:
+        """The engine is about to die of something else than its requests and its models."""
+        self._is_excused = True
+
     def note_death(self) -> bool:
         """The engine has died; True if it is known what it died of.
 
         An engine that serves loads models between its steps. It was in a step if it has left a
         record; otherwise, it worked on the model.
         """
+        if self._is_excused:
+            return False
         fingerprints = self.record.read()
         if (id := self._loading) is not None and not fingerprints:
             self._load_crashes[id] += id not in self._proven

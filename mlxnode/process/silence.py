@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mlxnode.messages.control import EngineSilent
 from mlxnode.process.child import Child
+from mlxnode.process.rank_states import RankStates
 
 log = logging.getLogger("mlxnode.supervisor")
 
@@ -20,9 +21,11 @@ class EngineSilence:
         self._engine = engine
         self._workers = workers
         self._is_told = False
+        self.ranks = RankStates(engine, workers)
 
     def update(self, now: float) -> None:
         """Tell all workers what has changed."""
+        self.ranks.update()
         seconds = self._engine.silence(now)
         if (seconds is not None) == self._is_told:
             return
@@ -37,5 +40,6 @@ class EngineSilence:
 
     def tell(self, worker: Child) -> None:
         """Tell a worker that has just become ready."""
+        self.ranks.tell(worker)
         if self._is_told:
             worker.send(EngineSilent(self._engine.silence(time.monotonic())))

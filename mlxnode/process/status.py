@@ -17,6 +17,7 @@ from mlxnode.process.in_flight import RequestsInFlight
 from mlxnode.process.listener import url_of
 from mlxnode.process.moments import Moments, moment_of
 from mlxnode.process.offer import Offer
+from mlxnode.process.rank_states import RankStates
 from mlxnode.process.status_socket import StatusSocket
 from mlxnode.process.traffic import Traffic
 
@@ -48,6 +49,7 @@ class NodeStatus:
         self._always = [offer.engine, *offer.workers]
         self._batches = batches
         self.requests = RequestsInFlight(offer.workers)
+        self.ranks: RankStates | None = None
         self._moments = Moments()
         self._engine_figures: EngineFigures | None = None
         self._started_at = self._taken_at = time.monotonic()
@@ -101,6 +103,7 @@ class NodeStatus:
             num_requests=num_requests,
             requests=self.requests.oldest,
             fits={id: weighed.short for id, weighed in self._offer.fits.verdicts.items()},
+            ranks=self.ranks.figures if self.ranks else [],
             aliases=dict(self._offer.models.aliases),
             history=self._moments.kept,
         )

@@ -7,12 +7,14 @@ from mlxnode.figures import (
     ModelFigures,
     NodeFigures,
     ProcessFigures,
+    RankFigures,
     TrafficFigures,
     TrafficRow,
 )
 from mlxnode.process.text_table import aligned
 
 _PROCESS_HEADER = ("PROCESS", "PID", "STATE", "UP", "STARTS")
+_RANK_HEADER = ("RANK", "HOST", "STATE", "MEMORY", "WHY")
 _MODEL_HEADER = (
     "MODEL",
     "STATE",
@@ -35,6 +37,7 @@ def status_text(figures: NodeFigures) -> str:
         "",
         *aligned([_PROCESS_HEADER, *map(_process_row, figures.processes)], left=1),
         "",
+        *_rank_lines(figures.ranks),
     ]
     if figures.engine is None:
         lines += ["The engine has reported no figures yet."]
@@ -56,6 +59,17 @@ def _process_row(process: ProcessFigures) -> Sequence[str]:
     pid = "-" if process.pid is None else str(process.pid)
     uptime = "-" if process.uptime is None else duration_text(process.uptime)
     return process.name, pid, process.state, uptime, str(process.starts)
+
+
+def _rank_lines(ranks: Sequence[RankFigures]) -> list[str]:
+    """The ranks of an engine on several machines, and an empty line; else nothing."""
+    if not ranks:
+        return []
+    rows = [
+        (str(rank.rank), rank.host, rank.state, size_text(rank.memory_bytes), rank.reason)
+        for rank in ranks
+    ]
+    return [*aligned([_RANK_HEADER, *rows], left=3), ""]
 
 
 def _memory_rows(engine: EngineFigures) -> list[Sequence[str]]:

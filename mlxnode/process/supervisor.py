@@ -26,6 +26,7 @@ from mlxnode.messages.control import (
     LoadFailed,
     Pong,
     Progress,
+    Ranks,
     Ready,
     StepFailed,
     Wake,
@@ -112,11 +113,12 @@ class Supervisor:
             self._crashes,
         )
         self._batches = BatchProcess(config, self._events.put)
+        self._silence = EngineSilence(self._engine, self._workers)
         self._status = NodeStatus(
             listener, self._offer, watch and watch.ask, self._accounts, self._batches
         )
+        self._status.ranks = self._silence.ranks
         self._wiring, self._was_ready = Wiring(), False
-        self._silence = EngineSilence(self._engine, self._workers)
         self._ending = Ending(self._engine, self._workers, config.server.drain_timeout)
         self._liveness = Liveness(self._children, config.server.hang_timeout)
         self._exit_code: int | None = None
@@ -203,6 +205,10 @@ class Supervisor:
                 self._engine.send(self._crashes.suspects)
             case Cleared() | Loaded():
                 self._crashes.take(message)
+            case Ranks(ranks):
+                self._silence.ranks.note(ranks, self._crashes)
+            case Fatal(text) if child.was_ever_ready:
+                child.give_up(text)
             case Fatal(text):
                 self._fail(text)
             case _ if isinstance(message, Booking):
@@ -245,7 +251,8 @@ class Supervisor:
         self._listener.close()
         self._batches.end()
         self._ending.begin()
-        self._end_engine_after_workers()
+        if self._ending.go_on():
+            self._exit_code = 0
 
     def _on_death(self, child: Child) -> None:
         how = child.reap()
@@ -254,7 +261,8 @@ class Supervisor:
         self._accounts.forget(child)
         if self._ending.has_begun:
             log.debug("%s", how)
-            self._end_engine_after_workers()
+            if self._ending.go_on():
+                self._exit_code = 0
         elif child is self._engine:
             self._on_engine_crash(how)
         else:  # a worker that was ready takes a second or two to be so again: no crash loop
@@ -268,10 +276,6 @@ class Supervisor:
             self._on_failed_models("crashes", self._crashes.failed_models)
         if self._exit_code is None:
             self._start_again(self._engine, how, at_once=is_known)
-
-    def _end_engine_after_workers(self) -> None:
-        if self._ending.go_on():
-            self._exit_code = 0
 
     def _fail(self, text: str) -> None:
         """End the command: a child cannot start, so there is nothing to serve."""
@@ -295,10 +299,6 @@ class Supervisor:
             return
         self._accounts.replace(reload.loaded)
         self._offer.replace(reload)
-        self._weigh()
-
-    def _weigh(self) -> None:
-        """Find out which models fit, once others do not wait for that."""
         if self._weigher is not None and self._was_ready:
             self._weigher.weigh(self._offer.unweighed)
 
@@ -326,7 +326,8 @@ class Supervisor:
         if not self._was_ready and are_ready and self._wiring.is_complete:
             self._was_ready = True
             self._on_ready(self._offer.failures.reasons)
-            self._weigh()
+            if self._weigher is not None:  # others do not wait for that
+                self._weigher.weigh(self._offer.unweighed)
 
     # --- time -----------------------------------------------------------------------
 

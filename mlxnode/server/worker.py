@@ -28,6 +28,7 @@ from mlxnode.messages.control import (
     Fits,
     Models,
     Ping,
+    Ranks,
     Ready,
     Reserved,
     Stop,
@@ -264,6 +265,8 @@ class Worker:
             self._registry.catalog.fits = message.verdicts
         elif isinstance(message, EngineSilent):
             self._engine.set_silent(message.seconds)
+        elif isinstance(message, Ranks):
+            self._context.ranks = message.ranks
         elif isinstance(message, Drain):
             if self._draining is None:
                 if self._serving is not None:

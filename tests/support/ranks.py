@@ -1,162 +1,100 @@
-"""Ranks of one engine on this machine: processes that MLX's ring backend connects.
+"""Several ranks of one engine on this machine: free ports, hostfiles, processes."""
 
-Rank 0 runs a scenario of the test, the others follow its plans over pipes.
-"""
-
-import contextlib
 import json
-import multiprocessing
 import os
+import random
 import socket
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection, wait
+import subprocess
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
-
-TIMEOUT = 120.0  # seconds for a scenario
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now. MLX's ring has to know its ports before it binds them."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+def free_ports(count: int) -> int:
+    """The first of ``count`` ports in a row that nobody uses, below those of clients."""
+    for _ in range(200):
+        first = random.randrange(11_000, 31_000)
+        listeners = []
+        try:
+            for port in range(first, first + count):
+                listeners.append(socket.create_server(("127.0.0.1", port)))
+            return first
+        except OSError:
+            continue
+        finally:
+            for listener in listeners:
+                listener.close()
+    raise AssertionError(f"no {count} free ports in a row")
 
 
-def run_on_ranks(
-    size: int,
-    folder: Path,
-    models: list[dict[str, Any]],
-    scenario: Callable[..., Any],
-    *arguments: Any,
-) -> Any:
-    """What ``scenario(models, *arguments)`` returns on rank 0 of ``size`` ranks.
-
-    ``models`` have the arguments of ``open_model``; each rank opens its part of them.
-    """
-    (folder / "ring.json").write_text(
-        json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(size)])
-    )
-    context = multiprocessing.get_context("spawn")
-    with contextlib.ExitStack() as stack:
-        ends = [context.Pipe() for _ in range(size)]
-        processes = [
-            context.Process(
-                target=_run,
-                args=(rank, folder, models, scenario, arguments, ends, size),
-            )
-            for rank in range(size)
-        ]
-        for process in processes:
-            process.start()
-            stack.callback(_end, process)
-        mine = ends[0][0]
-        ready = wait([mine, *(each.sentinel for each in processes)], TIMEOUT)
-        assert mine in ready, "a rank has ended" if ready else "the scenario does not end"
-        kind, result = mine.recv()
-        assert kind == "result", result
-        return result
+def write_hostfile(folder: Path, size: int) -> Path:
+    path = folder / "hosts.json"
+    path.write_text(json.dumps([{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * size))
+    return path
 
 
-def _end(process: Any) -> None:
-    process.join(5)
-    if process.is_alive():
-        process.kill()
-        process.join()
+def processes_of(where: str) -> list[tuple[int, str]]:
+    """The pid and the command line of all processes that ``where`` is an argument of."""
+    listing = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,stat=,args="],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines() if where in line]
+    return [(int(pid), args) for pid, stat, args in rows if not stat.startswith("Z")]
 
 
-def _run(
-    rank: int,
-    folder: Path,
-    models: list[dict[str, Any]],
-    scenario: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    ends: list[tuple[Connection, Connection]],
-    size: int,
-) -> None:
-    os.environ |= {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(folder / "ring.json")}
-    import mlx.core as mx
-
-    from mlxnode.engine import cpu
-    from mlxnode.engine.loader import split
-
-    cpu.prepare_process()
-    group = mx.distributed.init(strict=True, backend="ring")
-    split.use(group, "tensor")
-    opened = [open_model(**model) for model in models]
-    if rank:
-        _follow(ends[rank][1], group, opened)
-    else:
-        _lead(ends, group, opened, scenario, arguments)
+def children_of(pid: int) -> list[int]:
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split() for line in listing.splitlines()]
+    return [
+        int(child)
+        for child, parent, stat in rows
+        if int(parent) == pid and not stat.startswith("Z")
+    ]
 
 
-def open_model(folder: Path, strategy: str | None = None, **changes: Any) -> Any:
-    """The model in ``folder``, or the part of it that this process has as a rank."""
-    from mlxnode.config.tables import ModelConfig
-    from mlxnode.engine.loader import load_generation_model
-    from mlxnode.models.describe import describe
-    from mlxnode.models.files import ModelFiles
-
-    config = ModelConfig(path=str(folder), type="chat", strategy=strategy, **changes)
-    model = load_generation_model(describe("m", config, ModelFiles(folder, folder)))
-    object.__setattr__(model, "folder", folder)
-    return model
+def session_pid(where: str, rank: int) -> int:
+    """The process of ``rank`` that computes: a child of its ``mlxnode engine``."""
+    for pid, args in processes_of(where):
+        if " engine --of" in args and "mlx_launch" not in args and _rank_of(pid) == rank:
+            for child in children_of(pid):
+                if "spawn_main" in _args(child):
+                    return child
+    raise AssertionError(processes_of(where))
 
 
-def _follow(pipe: Connection, group: Any, models: list[Any]) -> None:
-    from mlxnode.engine.decode import projection
-    from mlxnode.engine.ranks.follower import Follower
-    from mlxnode.messages.ranks import to_rank
-
-    def end(reason: str) -> NoReturn:
-        print(reason, flush=True)
-        os._exit(1)
-
-    follower = Follower(group, end)
-    for handle, model in enumerate(models, start=1):
-        projection.prepare(model)
-        follower.adopt(handle, model)
-    with contextlib.suppress(EOFError):
-        for plan in _plans(pipe):
-            follower.follow(to_rank.decode(plan))
+def wait_until(is_true: Callable[[], object], seconds: float, what: object = "") -> float:
+    """Ask again and again; returns the seconds that it took."""
+    began, pause = time.monotonic(), threading.Event()
+    while not is_true():
+        took = time.monotonic() - began
+        assert took < seconds, what() if callable(what) else what
+        pause.wait(0.05)
+    return time.monotonic() - began
 
 
-def _plans(pipe: Connection) -> Iterator[bytes]:
-    while data := pipe.recv_bytes():
-        yield data
+def _args(pid: int) -> str:
+    command = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True).stdout
 
 
-def _lead(
-    ends: list[tuple[Connection, Connection]],
-    group: Any,
-    models: list[Any],
-    scenario: Callable[..., Any],
-    arguments: tuple[Any, ...],
-) -> None:
-    from mlxnode.engine import mirror
-    from mlxnode.engine.ranks.leader import Leader
-    from mlxnode.messages.message import encode
+def _rank_of(pid: int) -> int:
+    """The rank that mlx.launch gave to a process, from 1 on."""
+    command = ["ps", "eww", "-o", "args=", "-p", str(pid)]
+    text = subprocess.run(command, capture_output=True, text=True).stdout
+    return next(int(w[9:]) + 1 for w in text.split() if w.startswith("MLX_RANK="))
 
-    others = [end for end, _ in ends[1:]]
 
-    def send(plan: Any) -> None:
-        data = encode(plan)
-        for other in others:
-            other.send_bytes(data)
-
-    leader = Leader(group, send)
-    for model in models:
-        leader.adopt(model)
-    mirror.install(leader)
-    result: tuple[str, Any]
-    try:
-        result = "result", scenario(models, *arguments)
-    except BaseException as error:
-        import traceback
-
-        result = "error", "".join(traceback.format_exception(error))
-    ends[0][1].send(result)
-    for other in others:
-        other.send_bytes(b"")
+def kill_all(where: str) -> None:
+    """End what is left of a test that failed."""
+    for pid, _ in processes_of(where):
+        for each in [pid, *children_of(pid)]:
+            try:
+                os.kill(each, 9)
+            except ProcessLookupError:
+                continue

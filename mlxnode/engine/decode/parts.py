@@ -14,6 +14,8 @@ from mlxnode.engine.kvcache.prefix import PrefixCache
 from mlxnode.engine.kvcache.prompt_cache import PromptCache, new_prompt_cache
 from mlxnode.kernels.backend import OPS, Kernels
 
+_MANY_TOKENS = 1024  # in which what a row needs beside its tokens counts little
+
 
 class TextParts:
     """A model with its kernels, its cached prefixes and its grammars."""
@@ -50,6 +52,11 @@ class TextParts:
         )
         self.passes = PassMemory(model, config)
 
+    def bound(self, tokens: int) -> None:
+        """Other ranks have memory for so many tokens in the KV caches of this model."""
+        of_many = self.sizes.row(_MANY_TOKENS)
+        self.budget.bound(self, tokens * of_many // _MANY_TOKENS)
+
     def new_cache(self) -> PromptCache:
         """An empty KV cache of one sequence."""
         return new_prompt_cache(self.model, self.config.kv_cache_bits)
@@ -70,3 +77,4 @@ class TextParts:
         """End the threads, and drop the cached prefixes."""
         self.grammars.close()
         self.prefixes.close()
+        self.budget.drop(self)

@@ -96,7 +96,7 @@ def finish_step(rows: Rows) -> None:
 
 
 @mirrored
-def run_drafts(rows: Rows, model: nn.Module, ids: Sequence[Sequence[int]]) -> mx.array:
+def run_drafts(rows: Rows, model: nn.Module, ids: list[list[int]]) -> mx.array:
     """Launch a pass on the last token and the draft tokens of each row, [B, N].
 
     Returns the logits [B, N, V]. The caller keeps the tokens that are right (``advance``).

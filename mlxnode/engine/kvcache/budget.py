@@ -35,10 +35,20 @@ class MemoryBudget:
     """
 
     def __init__(self, total: int = 0):
-        self.total = total
+        self._total = total
+        self._bounds: dict[object, int] = {}
         self.evictors: list[Callable[[int], None]] = []
         self.yielding: list[Callable[[Callable[[], int]], None]] = []
         self._claims: dict[object, int] = {}
+
+    @property
+    def total(self) -> int:
+        """The bytes of all claims together."""
+        return min(self._total, *self._bounds.values()) if self._bounds else self._total
+
+    def bound(self, owner: object, size: int) -> None:
+        """Other machines hold ``size`` of these bytes at most, until ``owner`` is dropped."""
+        self._bounds[owner] = min(size, self._bounds.get(owner, size))
 
     @property
     def claimed(self) -> int:
@@ -56,7 +66,7 @@ class MemoryBudget:
 
     def resize(self, total: int) -> None:
         """Set the total. What is claimed stays valid; only caches are evicted for it."""
-        self.total = total
+        self._total = total
         self._release(lambda: self.claimed - self.total, displaces=True)
 
     def claimed_by(self, owner: object) -> int:
@@ -66,6 +76,7 @@ class MemoryBudget:
     def drop(self, owner: object) -> None:
         """Forget ``owner``, which holds no memory any more."""
         self._claims.pop(owner, None)
+        self._bounds.pop(owner, None)
 
     def claim(
         self, owner: object, size: int, *, evicts: bool = True, displaces: bool = False

@@ -23,7 +23,7 @@ from mlxnode.engine.kvcache.entries import (
     PrefixEntry,
     RunningEntry,
 )
-from mlxnode.engine.kvcache.prompt_cache import PromptCache
+from mlxnode.engine.kvcache.prompt_cache import PromptCache, SequenceCache
 from mlxnode.engine.kvcache.snapshot import Snapshot, snapshot_bytes, take_snapshot
 from mlxnode.engine.kvcache.snapshot_pool import SnapshotPool
 
@@ -144,7 +144,7 @@ class PrefixCache:
     def add(
         self,
         tokens: Sequence[int],
-        cache: PromptCache,
+        cache: SequenceCache,
         running: PrefixEntry | None = None,
         end: Snapshot | None = None,
     ) -> None:
@@ -260,7 +260,7 @@ class PrefixCache:
         if loaded is None:
             return self._load_from_disk(tokens, cached)  # without the entry that got lost
         cache, snapshots = loaded
-        entry = FinishedEntry(stored.tokens, cache, stored.num_shared)
+        entry = FinishedEntry(stored.tokens, SequenceCache(cache), stored.num_shared)
         entry.is_saved = True
         self._keep(entry, snapshots)
         return True

@@ -1,81 +1,55 @@
-"""The other ranks: each makes the calls of rank 0 with its part of the models."""
+"""A rank other than 0, once it is in the group: it does what rank 0 says until the goodbye."""
 
-import functools
 import logging
-import threading
-from collections.abc import Callable
-from typing import Any, NoReturn
+import os
+from typing import NoReturn
 
 import mlx.core as mx
 
-import mlxnode.engine.decode.parts  # noqa: F401 - with it come all mirrored functions
-from mlxnode.engine.mirror import FUNCTIONS, Mirrored
-from mlxnode.engine.ranks.arguments import unpack
-from mlxnode.engine.ranks.leader import broadcast
-from mlxnode.errors import reason_of
-from mlxnode.messages.ranks import Call, Plan
+from mlxnode.config.tables import EngineConfig
+from mlxnode.engine.loader import split
+from mlxnode.engine.ranks.calls import Calls
+from mlxnode.engine.ranks.link import Link
+from mlxnode.engine.ranks.part import NodePart, load_part
+from mlxnode.errors import ModelError, reason_of
+from mlxnode.messages.ranks import Goodbye, Loaded, LoadPart, NotLoaded, Plan
 
-log = logging.getLogger("mlxnode.engine")
-
-# After a call has failed here, in which rank 0 says that it has failed there, too. If it has
-# not, it waits in a collective for this rank.
-AGREE_SECONDS = 2.0
-
-
-class Stray(Exception):
-    """This rank and rank 0 do not do the same any more; all ranks have to start again."""
+log = logging.getLogger("mlxnode.rank")
 
 
 class Follower:
-    """Makes the calls of plans, and keeps what they return under its handle."""
+    """Loads its parts of models, and makes the calls of rank 0 with them."""
 
-    def __init__(self, group: mx.distributed.Group, end: Callable[[str], NoReturn]):
-        """``end`` ends this process for a reason, from any thread."""
-        self._receive = functools.partial(broadcast, group=group)
-        self._end = end
-        self._things: dict[int, Any] = {}
-        self.num_calls = 0
-        self._failed: BaseException | None = None  # what the last call has raised
-        self._patience: threading.Timer | None = None
+    def __init__(self, link: Link, settings: EngineConfig, group: mx.distributed.Group):
+        self._link, self._settings = link, settings
+        self._calls = Calls(group, self._end)
+        split.use(group)
 
-    def adopt(self, handle: int, thing: object) -> None:
-        """Keep the part of something that rank 0 knows as ``handle``."""
-        self._things[handle] = thing
-
-    def follow(self, plan: Plan) -> None:
-        """Make the calls of ``plan``.
+    def run(self) -> None:
+        """Take messages until rank 0 ends the session.
 
         Raises:
-            Stray: a call has failed on this rank or on rank 0 alone.
+            Stray: this rank and rank 0 do not do the same any more.
         """
-        self._agree(plan)
-        for handle in plan.dropped:
-            self._things.pop(handle, None)
-        if not plan.calls:
-            mx.clear_cache()
-        for call in plan.calls:
-            self._make(call)
+        while not isinstance(message := self._link.receive(), Goodbye):
+            match message:
+                case Plan():
+                    self._calls.follow(message)
+                case LoadPart():
+                    self._link.send(self._load(message))
 
-    def _agree(self, plan: Plan) -> None:
-        failed, self._failed = self._failed, None
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-        if (failed is None) != (plan.failed is None):
-            where = "on rank 0" if failed is None else "here"
-            raise Stray(f"call {self.num_calls} has failed {where} alone") from failed
-
-    def _make(self, call: Call) -> None:
-        self.num_calls += 1
-        arguments = [unpack(value, self._things, self._receive) for value in call.arguments]
+    def _load(self, order: LoadPart) -> Loaded | NotLoaded:
         try:
-            result = FUNCTIONS[call.name](*arguments, **call.options)
-        except Exception as error:  # of any type: rank 0 has the same, or ends
-            self._failed = error
-            reason = f"{call.name} has failed here alone: {reason_of(error)}"
-            self._patience = threading.Timer(AGREE_SECONDS, self._end, [reason])
-            self._patience.daemon = True
-            self._patience.start()
-            return
-        if isinstance(result, Mirrored):
-            self._things[call.result] = result
+            part: NodePart = load_part(order, self._settings, self._calls.weights)
+        except ModelError as error:
+            return NotLoaded(order.handle, str(error))
+        except Exception as error:  # of any type: models raise what they like
+            log.exception("a part of %s cannot be loaded", order.model.id)
+            return NotLoaded(order.handle, reason_of(error))
+        self._calls.adopt(order.handle, part.model, part.needs.weights)
+        return Loaded(order.handle, part.needs.weights, part.kv_budget, part.kv_token)
+
+    def _end(self, reason: str) -> NoReturn:
+        log.error("%s", reason)
+        self._link.close(Goodbye(reason))
+        os._exit(1)

@@ -1,14 +1,38 @@
 """Rank 0's side of the mirrored calls: the others make each call that it makes."""
 
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, Protocol
 
 import mlx.core as mx
 
+from mlxnode.config.several import Strategy
+from mlxnode.engine import mirror
+from mlxnode.engine.loader import split
 from mlxnode.engine.mirror import Mirrored
 from mlxnode.engine.ranks.arguments import pack
-from mlxnode.messages.ranks import Call, Plan
+from mlxnode.errors import ModelError
+from mlxnode.messages.message import Message
+from mlxnode.messages.ranks import Call, Loaded, LoadPart, NotLoaded, Plan
+from mlxnode.models.fingerprints import fingerprints
+from mlxnode.models.served import ServedModel
+
+
+class Ranks(Protocol):
+    """The other ranks, as ``cluster`` connects them."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def group(self) -> mx.distributed.Group: ...
+
+    def send(self, message: Message) -> None: ...
+
+    def replies(self) -> Iterator[tuple[int, Loaded | NotLoaded]]: ...
+
+    def describe(self, rank: int) -> str: ...
 
 
 class Leader:
@@ -18,21 +42,47 @@ class Leader:
     others release theirs, before the next call. All calls are made on the engine's thread.
     """
 
-    def __init__(self, group: mx.distributed.Group, send: Callable[[Plan], None]):
-        self._group = group
-        self._send = send
+    def __init__(self, ranks: Ranks):
+        self._ranks = ranks
         self._handles: dict[int, int] = {}  # by the id of an object
         self._next_handle = 0
         self._num_calls = 0
         self._dropped: list[int] = []
         self._is_inside = False  # a mirrored function, which may call others
 
-    def adopt(self, thing: object) -> int:
-        """The new handle of ``thing``, of which each rank has its part."""
+    def load_elsewhere(self, served: ServedModel, strategy: Strategy) -> int:
+        """Let the others load their parts of a model; returns its handle."""
         handle = self._new_handle()
+        home, files = str(Path.home()), fingerprints(served.weights)
+        self._ranks.send(LoadPart(handle, served, strategy, files, home))
+        return handle
+
+    def wait_for_parts(self, handle: int) -> Generator[None, None, list[Loaded]]:
+        """What the others say of their parts, once all are loaded; yields until then.
+
+        Raises:
+            ModelError: a rank cannot load its part.
+        """
+        loaded: list[Loaded] = []
+        while len(loaded) < self._ranks.size - 1:
+            for rank, reply in self._ranks.replies():
+                if reply.handle != handle:
+                    continue  # of a load that was given up
+                if isinstance(reply, NotLoaded):
+                    raise ModelError(f"{self._ranks.describe(rank)}: {reply.reason}")
+                loaded.append(reply)
+            yield
+        return loaded
+
+    def adopt(self, thing: object, handle: int) -> None:
+        """Know ``thing``, of which each rank has its part, as ``handle``."""
         self._handles[id(thing)] = handle
         weakref.finalize(thing, self._drop, id(thing), handle).atexit = False
-        return handle
+
+    def release(self, handle: int) -> None:
+        """Let the others release what they have as ``handle``, which is not known here."""
+        self._dropped.append(handle)
+        self.flush()
 
     def call(
         self,
@@ -51,7 +101,7 @@ class Leader:
         self._is_inside = True
         try:
             shared = [
-                broadcast(value, self._group) if isinstance(value, mx.array) else value
+                broadcast(value, self._ranks.group) if isinstance(value, mx.array) else value
                 for value in arguments
             ]
             result = function(*shared, **options)
@@ -74,12 +124,11 @@ class Leader:
         if id(result) in self._handles:
             self._dropped.append(handle)  # the function has returned one of its arguments
             return
-        self._handles[id(result)] = handle
-        weakref.finalize(result, self._drop, id(result), handle).atexit = False
+        self.adopt(result, handle)
 
     def _send_plan(self, calls: list[Call], failed: int | None = None) -> None:
         dropped, self._dropped = self._dropped, []
-        self._send(Plan(calls, dropped, failed))
+        self._ranks.send(Plan(calls, dropped, failed))
 
     def _new_handle(self) -> int:
         self._next_handle += 1
@@ -106,3 +155,14 @@ def broadcast(array: mx.array, group: mx.distributed.Group) -> mx.array:
     shared = mx.distributed.all_sum(array, group=group, stream=mx.cpu)
     mx.async_eval(shared)
     return shared
+
+
+def led(ranks: Ranks, default: Strategy) -> Leader:
+    """Mirror the calls of this process on ``ranks`` from now on.
+
+    ``default`` is the strategy of models that say nothing.
+    """
+    split.use(ranks.group, default)
+    leader = Leader(ranks)
+    mirror.install(leader)
+    return leader

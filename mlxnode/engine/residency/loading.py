@@ -90,7 +90,7 @@ class ModelLoading:
         mx.clear_cache()
         memory = self._memory
         new = yield from load_in_pieces(
-            served, self._config, memory.budget, memory.bases, self._kernels
+            served, self._config, memory.budget, memory.bases, self._kernels, memory.ranks
         )
         try:
             yield

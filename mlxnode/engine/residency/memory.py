@@ -15,6 +15,7 @@ from mlxnode.engine.fit.served import needs_of_served_in_pieces
 from mlxnode.engine.kvcache.budget import MemoryBudget
 from mlxnode.engine.loader.bases import BaseWeights
 from mlxnode.engine.memory.plan import describe, free_after, kv_cache_bytes
+from mlxnode.engine.ranks.leader import Leader
 from mlxnode.engine.residency.known import LoadedRunner, WeightsKey
 from mlxnode.errors import ModelError, reason_of
 from mlxnode.models.fit import SMALL_CONTEXT, Activations, MemoryNeeds, Verdict, judge
@@ -98,8 +99,10 @@ class Requirement:
 class ModelMemory:
     """All loaded runners, and the budget that gives their KV caches what is left."""
 
-    def __init__(self, config: EngineConfig):
+    def __init__(self, config: EngineConfig, ranks: Leader | None = None):
+        """``ranks``: the other machines of this engine, if there are some."""
         self._config = config
+        self.ranks = ranks
         self.budget = MemoryBudget()
         self.bases = BaseWeights()
         self.loaded: list[LoadedRunner] = []

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
+from mlx import nn
 from mlx.utils import tree_flatten
 
 from mlxnode.config.tables import EngineConfig
@@ -24,7 +25,10 @@ from mlxnode.engine.kvcache.origin import fingerprint, origin_of
 from mlxnode.engine.lanes import Lanes
 from mlxnode.engine.loader import open_in_pieces
 from mlxnode.engine.loader.bases import BaseWeights
+from mlxnode.engine.loader.split import is_spread, strategy_of
+from mlxnode.engine.ranks.leader import Leader
 from mlxnode.kernels.backend import Kernels
+from mlxnode.messages.ranks import Loaded
 from mlxnode.models.cache_folder import cache_folder
 from mlxnode.models.served import ServedModel
 
@@ -47,10 +51,12 @@ def load_in_pieces(
     budget: MemoryBudget,
     bases: BaseWeights,
     kernels: Kernels,
+    ranks: Leader | None = None,
 ) -> Generator[None, None, NewRunner]:
     """Load ``model`` and try it; yields between two pieces.
 
-    The weights that ``bases`` knows already are not loaded again.
+    The weights that ``bases`` knows already are not loaded again. ``ranks`` load their parts
+    at the same time.
 
     Raises:
         ModelError: it cannot be served. Models raise any other exception as well.
@@ -62,14 +68,36 @@ def load_in_pieces(
     opened = yield from open_in_pieces(model, bases)
     yield
     arrays = _arrays_of(opened.parameters())
-    yield from evaluate_in_slices(arrays, in_turn=_is_made(model))
+    slices = evaluate_in_slices(arrays, in_turn=_is_made(model))
+    elsewhere: list[Loaded] = []
+    if ranks is not None and is_spread(opened):
+        elsewhere = yield from _load_everywhere(model, opened, slices, ranks)
+    else:
+        yield from slices
     make_compiler = functools.partial(GrammarCompiler, model.folder)
     yield from try_batch_in_pieces(opened, config, make_compiler, kernels)
     yield
     store = _prefix_store(model, config)
     parts = TextParts(opened, config, budget, make_compiler, kernels, store)
+    for part in elsewhere:  # which keep as many tokens as this rank
+        parts.bound(part.kv_budget // part.kv_token)
     lanes = Lanes(TextRunner(parts), TextRunner(parts, is_background=True))
     return NewRunner(lanes, arrays)
+
+
+def _load_everywhere(
+    model: ServedModel, opened: nn.Module, slices: Iterator[None], ranks: Leader
+) -> Generator[None, None, list[Loaded]]:
+    """Load this rank's part while the others load theirs; returns what they say of them."""
+    handle = ranks.load_elsewhere(model, strategy_of(model, opened))
+    try:
+        yield from slices
+        loaded = yield from ranks.wait_for_parts(handle)
+    except BaseException:  # the end of this generator, too
+        ranks.release(handle)
+        raise
+    ranks.adopt(opened, handle)
+    return loaded
 
 
 def _load_encoder(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.kvcache.origin import remove_stale
 from mlxnode.engine.lanes import Lanes
+from mlxnode.engine.ranks.leader import Leader
 from mlxnode.engine.residency.catalog import Catalog
 from mlxnode.engine.residency.known import KnownModel
 from mlxnode.engine.residency.memory import ModelMemory
@@ -32,12 +33,20 @@ class Residency:
     """The models of the engine, and whoever waits for them."""
 
     def __init__(
-        self, config: EngineConfig, kernels: Kernels, host: Host, say: Callable[[str], None]
+        self,
+        config: EngineConfig,
+        kernels: Kernels,
+        host: Host,
+        say: Callable[[str], None],
+        ranks: Leader | None = None,
     ):
-        """``say`` takes a line for the user who started the node."""
+        """``say`` takes a line for the user who started the node.
+
+        ``ranks``: the other machines of this engine, if there are some.
+        """
         self._config = config
         self._catalog = Catalog()
-        self.memory = ModelMemory(config)
+        self.memory = ModelMemory(config, ranks)
         self._transitions = Transitions(self._catalog, self.memory, host)
         self._queue = LoadQueue(self._transitions, config, kernels, say)
         self._host = host

@@ -8,7 +8,14 @@ from typing import Literal
 
 from msgspec import Struct
 
-from mlxnode.figures import ModelState, Moment, ProcessFigures, RequestFigures, TrafficRow
+from mlxnode.figures import (
+    ModelState,
+    Moment,
+    ProcessFigures,
+    RankFigures,
+    RequestFigures,
+    TrafficRow,
+)
 from mlxnode.server.formats.body import Body
 
 
@@ -90,6 +97,7 @@ class Figures(Struct, tag_field="object", tag="figures", frozen=True, kw_only=Tr
     num_requests: int
     requests: list[RequestFigures]
     processes: list[ProcessFigures] = []
+    ranks: list[RankFigures] = []  # of an engine on several machines; unless sees_all, empty
     history: History | None = None
 
 

@@ -10,7 +10,7 @@ from sanic import Request
 
 from mlxnode.batches.store import BatchStore
 from mlxnode.config.tables import NodeConfig
-from mlxnode.figures import NodeFigures
+from mlxnode.figures import NodeFigures, RankFigures
 from mlxnode.messages.control import Usage
 from mlxnode.server.client.engine_client import EngineClient
 from mlxnode.server.http.auth import Keyring
@@ -54,6 +54,7 @@ class WorkerContext:
     write_span: Callable[[RequestSpan], object] | None = None  # None: nobody traces
     metrics: "Metrics | None" = None  # None: /metrics is off
     is_draining: bool = False
+    ranks: Sequence[RankFigures] = ()  # of an engine on several machines
     in_flight: InFlight = field(default_factory=InFlight)
     # Of streams, which end with an error event if the node ends first.
     preparations: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -62,6 +62,7 @@ class Viewer:
             num_requests=requests.num_requests,
             requests=requests.data,
             processes=node.processes if self.sees_all else [],
+            ranks=node.ranks if self.sees_all else [],
             history=_history_of(node.history) if with_history else None,
         )
 

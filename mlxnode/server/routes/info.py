@@ -3,7 +3,8 @@
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
-from mlxnode.server.formats.info import Health, Root
+from mlxnode.server.errors import Unavailable
+from mlxnode.server.formats.info import Health, RankHealth, Root, Unhealthy
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of, registry_of
 from mlxnode.server.http.openapi import describe
@@ -47,5 +48,14 @@ async def openapi(request: Request) -> HTTPResponse:
 async def health(request: Request) -> HTTPResponse:
     """Whether requests can be served now; needs no key."""
     context = context_of(request)
-    context.engine.check_answering()
-    return json_response(Health("ok", "ok", sorted(context.registry.failed)))
+    ranks = [RankHealth(r.rank, r.host, r.state, r.reason) for r in context.ranks]
+    try:
+        context.engine.check_answering()
+    except Unavailable as error:
+        if not ranks:
+            raise
+        answer = Unhealthy(error.to_envelope().error, ranks)
+        return json_response(answer, error.status, headers=error.headers)
+    return json_response(
+        Health("ok", "ok", sorted(context.registry.failed), ranks or msgspec.UNSET)
+    )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from support import architectures
-from support.ranks import open_model, run_on_ranks
+from support.ring import open_model, run_on_ranks
 from support.running import make, make_runner, mixed, run, step
 
 from mlxnode.engine.work import RequestKey
