@@ -46,7 +46,8 @@ port = {port}
 
 def start(root: Path, size: int, more: str = "") -> SimpleNamespace:
     if not (root / "model").exists():
-        tiny.make_chat_model(root / "model", context=131072, seed=1)
+        # Two and three ranks can share its heads.
+        tiny.make_chat_model(root / "model", hidden=48, heads=6, kv_heads=6, context=131072)
     write_hostfile(root, size)
     port = free_ports(size + 1)
     node = NodeProcess(root, CONFIG.format(root=root, port=port, more=more))
@@ -191,3 +192,59 @@ def test_a_node_whose_ranks_do_not_come_says_which(tmp_path):
     with started.node as node:
         assert node.process.wait(60) == 1
         node.wait_for_log(r"rank 1 \(127.0.0.1\), rank 2 \(127.0.0.1\) did not connect")
+
+
+def answers(node: NodeProcess) -> list[dict]:
+    """What a node answers to requests of several kinds; the last one finds a prefix."""
+    system = {"role": "system", "content": "You count to " + "one hundred and " * 30}
+    kinds = [
+        {"max_tokens": 40},
+        {"max_tokens": 30, "temperature": 1.0, "seed": 7, "top_p": 0.9},
+        {"max_tokens": 20, "logprobs": True, "top_logprobs": 3},
+        {"max_tokens": 60, "response_format": {"type": "json_object"}},
+        {"max_tokens": 10, "n": 3, "temperature": 0.8, "seed": 1},
+    ]
+    found = []
+    for i, kind in enumerate(kinds):
+        messages = [system, {"role": "user", "content": f"Question {i}"}]
+        body = {"model": "tiny", "messages": messages, "temperature": 0.0} | kind
+        request = urllib.request.Request(
+            f"{node.url}/v1/chat/completions",
+            json.dumps(body).encode(),
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        found.append({"choices": answer["choices"], "usage": answer["usage"]})
+    return found
+
+
+def without_logprobs(found: list[dict]) -> list[dict]:
+    """Sums of two parts are rounded in another way: the last digits may differ."""
+    texts = [[choice | {"logprobs": None} for choice in each["choices"]] for each in found]
+    return [
+        {"choices": text, "usage": e["usage"]} for text, e in zip(texts, found, strict=True)
+    ]
+
+
+def logprobs(found: list[dict]) -> list[float]:
+    return [token["logprob"] for token in found[2]["choices"][0]["logprobs"]["content"]]
+
+
+@pytest.mark.parametrize("strategy", ["tensor", pytest.param("none", marks=pytest.mark.long)])
+def test_two_ranks_answer_over_http_as_one_machine(tmp_path, strategy):
+    more = f'strategy = "{strategy}"'
+    started = start(tmp_path, 2, more)
+    try:
+        with started.node as node:
+            node.wait_ready()
+            together = answers(node)
+    finally:
+        kill_all(started.where)
+    alone = CONFIG.partition("[engine.distributed]")[0].format(root=tmp_path)
+    with NodeProcess(tmp_path, alone) as node:
+        node.wait_ready()
+        expected = answers(node)
+    assert without_logprobs(together) == without_logprobs(expected)
+    assert logprobs(together) == pytest.approx(logprobs(expected), abs=1e-4)
+    assert expected[-1]["usage"]["prompt_tokens_details"]["cached_tokens"] > 0

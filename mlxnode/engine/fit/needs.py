@@ -25,6 +25,7 @@ from mlxnode.engine.kvcache.prompt_cache import (
     new_prompt_cache,
 )
 from mlxnode.engine.kvcache.separate import new_batch_cache
+from mlxnode.engine.loader import split
 from mlxnode.models.fit import SMALL_CONTEXT, Activations, KVBytes, MemoryNeeds, num_slots
 
 _TRACED_ROWS = 4  # of a larger batch, each row needs as much
@@ -157,7 +158,7 @@ class Tracer:
         mx.contiguous = lambda array, *_, **__: array + mx.zeros(1, array.dtype)
         mx.eval = lambda *_: None  # a cache that grows is evaluated layer by layer
         try:
-            with cpu.traced():
+            with cpu.traced(), split.alone():
                 yield
         finally:
             mx.contiguous, mx.eval = contiguous, evaluate

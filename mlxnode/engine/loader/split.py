@@ -4,10 +4,13 @@ With tensor parallelism, each rank has a part of every layer, and the ranks add 
 computed twice in each layer. In a pipeline, each rank has some of the layers.
 """
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mlx.core as mx
 from mlx import nn
+from mlx.nn.layers import distributed as layers
 
 from mlxnode.config.several import Strategy
 from mlxnode.errors import ModelError, reason_of
@@ -38,6 +41,31 @@ def strategy_of(served: ServedModel, model: nn.Module) -> Strategy:
 def is_spread(model: nn.Module) -> bool:
     """True if this process has a part of ``model`` only."""
     return getattr(model, "is_spread", False)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Inside, the part of a model computes by itself, as much as with the other ranks.
+
+    For traces of its shapes: MLX cannot export what ranks do together.
+    """
+    size = 1 if _group is None else _group.size()
+    stand_ins: dict[str, Callable[..., mx.array]] = {
+        "all_sum": lambda x, **_: x + mx.zeros(1, x.dtype),
+        "all_gather": lambda x, **_: mx.concatenate([x] * size),
+        "recv_like": lambda x, *_, **__: x + mx.zeros(1, x.dtype),
+        "send": lambda x, *_, **__: x,
+    }
+    replaced = [(mx.distributed, name, new) for name, new in stand_ins.items()]
+    replaced.append((layers, "sum_gradients", lambda _: lambda x: x))  # of gradients alone
+    whole = [getattr(owner, name) for owner, name, _ in replaced]
+    for owner, name, stand_in in replaced:
+        setattr(owner, name, stand_in)
+    try:
+        yield
+    finally:
+        for (owner, name, _), original in zip(replaced, whole, strict=True):
+            setattr(owner, name, original)
 
 
 def allowed(model: nn.Module) -> list[Strategy]:

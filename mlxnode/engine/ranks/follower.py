@@ -44,7 +44,7 @@ class Follower:
         except ModelError as error:
             return NotLoaded(order.handle, str(error))
         except Exception as error:  # of any type: models raise what they like
-            log.exception("a part of %s cannot be loaded", order.model.id)
+            log.debug("a part of %s cannot be loaded", order.model.id, exc_info=error)
             return NotLoaded(order.handle, reason_of(error))
         self._calls.adopt(order.handle, part.model, part.needs.weights)
         return Loaded(order.handle, part.needs.weights, part.kv_budget, part.kv_token)

@@ -2,13 +2,14 @@
 
 import mlx.core as mx
 
-from mlxnode.engine import cpu
+from mlxnode.engine import cpu, mirror
 from mlxnode.engine.lanes import Lanes
 from mlxnode.process import garbage
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system."""
+    """Give freed memory back to the system, and let other ranks release theirs."""
+    mirror.flush()
     cpu.release_memory()
     mx.clear_cache()
 
