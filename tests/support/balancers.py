@@ -125,9 +125,6 @@ class Balancer:
                 return
 
 
-_TURNS = {"nginx": "", "caddy": "lb_policy round_robin"}
-
-
 def _free_port() -> int:
     """A port for a program that cannot tell which one the system has chosen."""
     with socket.socket() as one:

@@ -65,8 +65,8 @@ class Replica:
         self.process.process.wait()
 
     def requests(self) -> set[str]:
-        """The ids of the requests that are in flight here."""
-        return {one["id"] for one in self._get("/v1/requests")["data"]}
+        """The x-request-ids of the requests that are in flight here."""
+        return {one["request_id"] for one in self._get("/v1/requests")["data"]}
 
     def close(self) -> None:
         self._stack.close()

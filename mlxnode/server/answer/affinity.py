@@ -1,7 +1,7 @@
 """The affinity of a conversation: what a balancer hashes to find its node again.
 
 Several nodes behind a balancer have a prefix cache each. The value is the same in all turns
-of a conversation: a client that sends it back reaches the node that has the prefix. The value is
+of a conversation: a client that sends it back reaches the node that has the prefix. It is
 computed from the request as it came, before the prompt is rendered or encoded.
 """
 

@@ -53,7 +53,8 @@ class WorkerContext:
     request_log: RequestLog | None = None
     write_span: Callable[[RequestSpan], object] | None = None  # None: nobody traces
     metrics: "Metrics | None" = None  # None: /metrics is off
-    is_draining: bool = False
+    is_draining: bool = False  # answers are the last ones of their connections
+    refuses: bool = False  # a drain has gone on for a while: no request is begun any more
     in_flight: InFlight = field(default_factory=InFlight)
     # Of streams, which end with an error event if the node ends first.
     preparations: set[asyncio.Task[Any]] = field(default_factory=set)

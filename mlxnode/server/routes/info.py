@@ -3,6 +3,7 @@
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
+from mlxnode.server.errors import SHUTTING_DOWN, Unavailable
 from mlxnode.server.formats.info import Health, Root
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of, registry_of
@@ -47,5 +48,7 @@ async def openapi(request: Request) -> HTTPResponse:
 async def health(request: Request) -> HTTPResponse:
     """Whether requests can be served now; needs no key."""
     context = context_of(request)
+    if context.is_draining:
+        raise Unavailable(SHUTTING_DOWN)
     context.engine.check_answering()
     return json_response(Health("ok", "ok", sorted(context.registry.failed)))
