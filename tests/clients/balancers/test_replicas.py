@@ -70,7 +70,7 @@ class Load:
         self._some = threading.Event()
 
     def wait_for_some(self) -> None:
-        """Return when a fifth of the requests are answered."""
+        """Return when a tenth of the requests are answered."""
         assert self._some.wait(WAIT)
 
     def run(self) -> None:
@@ -80,7 +80,7 @@ class Load:
             if number is None:
                 return
             self.outcomes.append(self._ask(number))
-            if len(self.outcomes) > NUM_REQUESTS // 5:
+            if len(self.outcomes) > NUM_REQUESTS // 10:
                 self._some.set()
 
     def _ask(self, number: int) -> Outcome:
@@ -122,7 +122,7 @@ class Stream(threading.Thread):
             self.begun.set()
 
 
-def begin_streams(client: httpx.Client, max_tokens: int = 6000) -> list[Stream]:
+def begin_streams(client: httpx.Client, max_tokens: int = 4000) -> list[Stream]:
     streams = [Stream(client, number, max_tokens) for number in range(NUM_STREAMS)]
     for stream in streams:
         stream.start()
