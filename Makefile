@@ -34,7 +34,7 @@ test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; w
 # One at a time: each client gets the whole machine. What fails runs once more: these are programs
 # of others, with clocks of their own.
 CLIENTS := $(BIN)/python -m pytest -m clients tests/clients tests/documents tests/monitoring
-test-clients: $(VENV)/.installed-dev build/clients/.installed build/prometheus/.unpacked  ## agents and SDKs at work against a node
+test-clients: $(VENV)/.installed-dev build/clients/.installed build/prometheus/.unpacked build/balancers/.unpacked  ## agents and SDKs at work against a node
 	$(CLIENTS) || $(CLIENTS) --last-failed
 
 test-quick: $(VENV)/.installed-dev  ## the tests that are not marked slow: less than a minute
@@ -125,6 +125,11 @@ build/clients/.installed: $(wildcard tests/clients/packages/*) | $(VENV)/.instal
 build/prometheus/.unpacked:
 	@command -v promtool >/dev/null || sh .ci/unpack.sh prometheus build/prometheus
 	@mkdir -p build/prometheus && touch $@
+
+build/balancers/.unpacked:
+	@command -v nginx >/dev/null || sh .ci/unpack.sh nginx build/balancers
+	@command -v caddy >/dev/null || sh .ci/unpack.sh caddy build/balancers
+	@mkdir -p build/balancers && touch $@
 
 $(VENV)/.created:
 	@sh .ci/machine.sh "$(PYTHON)"

@@ -149,7 +149,7 @@ def _admit(request: Request) -> None:
         request.ctx.started = time.monotonic()
         request.ctx.request_id = _request_id(request.headers.get("x-request-id", ""))
         request.ctx.headers = {}
-    if context.is_draining:
+    if context.refuses:
         raise Unavailable(SHUTTING_DOWN)
     _check_host(request)
     # Whoever asks whether the node is alive gets an answer, however many connections it has.

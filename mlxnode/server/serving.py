@@ -21,6 +21,10 @@ logger = logging.getLogger("mlxnode.server")
 
 _SPARE_DESCRIPTORS = 32  # for the pipes of the next engine, and for files that are read
 _DRAIN_POLL = 0.02  # seconds
+# Seconds that open connections are still served in. A balancer that keeps connections to this
+# node sends requests until it has seen their end: one that is on its way would be lost, since
+# balancers do not repeat a POST.
+_LEAVING = 0.1
 _CUT_TIMEOUT = 0.5  # seconds that a client has to take the end of its answer
 
 
@@ -74,7 +78,7 @@ class Serving:
                 acceptor.start()
 
     def refuse(self) -> None:
-        """Accept no connection and no request from now on."""
+        """Accept no connection from now on; ``drain`` ends those that are open."""
         self._context.is_draining = True
         self._context.figures.close()
         for acceptor in self._acceptors:
@@ -86,7 +90,11 @@ class Serving:
         Then a stream ends with an error event and another request with a 503. A client that
         does not read either is left after a second.
         """
-        if await self._is_idle_within(timeout):
+        leaving = min(_LEAVING, timeout)
+        if await self._is_idle_within(leaving, closes=False):
+            return
+        self._context.refuses = True
+        if await self._is_idle_within(timeout - leaving):
             return
         self._context.engine.shut_down(SHUTTING_DOWN)
         for preparation in list(self._context.preparations):
@@ -99,23 +107,29 @@ class Serving:
         for connection in self._connections:
             connection.abort()
 
-    async def _is_idle_within(self, timeout: float) -> bool:
-        """True as soon as no connection is left; False if some are, ``timeout`` s later."""
+    async def _is_idle_within(self, timeout: float, *, closes: bool = True) -> bool:
+        """True as soon as no connection is left; False if some are, ``timeout`` s later.
+
+        ``closes`` False: the connections without a request stay open.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while is_busy := self._close_idle() > 0:
+        while is_busy := self._close_idle(closes=closes) > 0:
             if loop.time() >= deadline:
                 break
             await asyncio.sleep(_DRAIN_POLL)
         return not is_busy
 
-    def _close_idle(self) -> int:
+    def _close_idle(self, *, closes: bool) -> int:
         """Close the connections without a request; the others close after their request.
+
+        ``closes`` False: the former close after their next request, too.
 
         Returns the number of connections that are left.
         """
         for connection in self._connections:
-            if not connection.close_if_idle() and connection.http is not None:
+            is_closed = closes and connection.close_if_idle()
+            if not is_closed and connection.http is not None:
                 connection.http.keep_alive = False
         return len(self._connections)
 

@@ -213,7 +213,9 @@ class Acceptor:
             self._is_reading = True
 
     def close(self) -> None:
-        """Accept nothing more. The open connections stay."""
+        """Accept nothing more but what waits in the system's queue. Open connections stay."""
+        if self._is_reading:
+            self._accept_some(is_late=True)  # a balancer may have sent its request already
         self._stop()
         self._is_closed = True
         self._listener.close()

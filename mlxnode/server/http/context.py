@@ -53,7 +53,8 @@ class WorkerContext:
     request_log: RequestLog | None = None
     write_span: Callable[[RequestSpan], object] | None = None  # None: nobody traces
     metrics: "Metrics | None" = None  # None: /metrics is off
-    is_draining: bool = False
+    is_draining: bool = False  # answers are the last ones of their connections
+    refuses: bool = False  # a drain has gone on for a while: no request is begun any more
     ranks: Sequence[RankFigures] = ()  # of an engine on several machines
     in_flight: InFlight = field(default_factory=InFlight)
     # Of streams, which end with an error event if the node ends first.

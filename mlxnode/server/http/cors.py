@@ -18,6 +18,7 @@ _EXPOSED = (
     "retry-after",
     "retry-after-ms",
     "traceparent",
+    "x-mlxnode-affinity",
     "x-mlxnode-ignored",
     "x-mlxnode-max-tokens",
     "x-ratelimit-limit-requests",

@@ -240,6 +240,8 @@ def _answer(route: Route, method: str, context: WorkerContext) -> dict[str, Any]
     if structs_of(route, "event") and bodies_of(route):
         clamped = "The most tokens of the answer, if the context has no room for all requested."
         answer["headers"]["x-mlxnode-max-tokens"] = _header(clamped, _COUNT, required=False)
+        same = "The same in all turns of a conversation; a balancer can route by it."
+        answer["headers"]["x-mlxnode-affinity"] = _header(same, _TEXT, required=False)
     return answer
 
 

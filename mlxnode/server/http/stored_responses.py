@@ -24,10 +24,12 @@ class KeyStore:
         self._store = store
         self._key_id = key_id
 
-    async def keep(self, response: Response, input: list[dict[str, Any]]) -> bool:
+    async def keep(
+        self, response: Response, input: list[dict[str, Any]], affinity: str
+    ) -> bool:
         """Store an answer with all items that it was made from; False if that fails."""
         try:
-            data = StoredResponse.of(response, input)
+            data = StoredResponse.of(response, input, affinity)
             return await self._store.put(self._key_id, response.id, data)
         except sqlite3.Error as error:  # no space is left, say; the client has its answer
             logger.warning("the answer %s is not stored: %s", response.id, error)

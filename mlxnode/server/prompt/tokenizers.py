@@ -126,7 +126,7 @@ class TextTokenizer:
         # All tokens that the tokenizer finds in a text before it splits the text.
         self.added_tokens: dict[str, int] = {token.content: id for id, token in added.items()}
         self.marker_tokens = MarkerTokens(self.added_tokens, self.special_tokens.keys())
-        self._volatile = volatile or VolatileHeads()
+        self.volatile = volatile or VolatileHeads()
         sources = "\n".join(self.chat_template.texts)
         controls = control_tokens(self._tokenizer, sources)
         self._encoder = PromptEncoder(self._tokenizer, controls)
@@ -198,7 +198,7 @@ class TextTokenizer:
             InvalidRequest: the template does not accept these messages.
             TooLong: the prompt has more than ``limit`` tokens.
         """
-        conversation = self._volatile.without(conversation)
+        conversation = self.volatile.without(conversation)
         sentinel = None
         if self._quotes:
             thinking = self.chat_template.notation.thinking

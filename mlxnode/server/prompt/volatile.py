@@ -24,18 +24,19 @@ class VolatileHeads:
         """
         messages = [self._clean(message) for message in conversation.messages]
         breakpoints = tuple(
-            place._replace(head=self._clean_text(place.head, messages[place.message]["role"]))
+            place._replace(head=self.without_head(place.head, messages[place.message]["role"]))
             for place in conversation.breakpoints
         )
         return dataclasses.replace(conversation, messages=messages, breakpoints=breakpoints)
 
-    def _clean(self, message: Message) -> Message:
-        return {**message, "content": self._clean_text(message["content"], message["role"])}
-
-    def _clean_text(self, content: str, role: str) -> str:
+    def without_head(self, content: str, role: str) -> str:
+        """``content``, of a message of ``role``, without these texts."""
         if role not in SYSTEM:
             return content
         for pattern in self._patterns:
             if found := pattern.match(content, 0, _MAX_HEAD):
                 content = content[found.end() :]
         return content
+
+    def _clean(self, message: Message) -> Message:
+        return {**message, "content": self.without_head(message["content"], message["role"])}

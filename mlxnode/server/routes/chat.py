@@ -2,6 +2,7 @@
 
 from sanic import Blueprint, HTTPResponse, Request
 
+from mlxnode.server.answer import affinity
 from mlxnode.server.answer.conversation import chat_request
 from mlxnode.server.formats.chat.answers import ChatChunk, ChatCompletion
 from mlxnode.server.formats.chat.reasoning import without_effect
@@ -38,8 +39,12 @@ async def _prepare(request: Request, body: ChatBody) -> Prepared:
         name_ignored(request, ignored)
     size = size_of(request)
     closed = context_of(request).config.server.closed_objects
+    conversation = await off_loop(size, to_conversation, body)
+    tools = [*(body.tools or ()), *(body.functions or ())]
+    key = request.ctx.key_id
+    own = await off_loop(size, affinity.of_conversation, key, model, conversation, tools)
     generation_request = await chat_request(
-        await off_loop(size, to_conversation, body),
+        conversation,
         body.settings,
         model,
         size=size,
@@ -53,4 +58,4 @@ async def _prepare(request: Request, body: ChatBody) -> Prepared:
         has_service_tier=body.service_tier is not None,
         has_functions=body.has_functions,
     )
-    return Prepared(generation_request, writer)
+    return Prepared(generation_request, writer, own)

@@ -2,11 +2,12 @@
 
 from sanic import Blueprint, HTTPResponse, Request
 
+from mlxnode.server.answer import affinity
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.sampling import samplings_of, stop_ids_of
 from mlxnode.server.constraints.tool_grammar import answer_grammar
 from mlxnode.server.formats.completions.answers import TextCompletion
-from mlxnode.server.formats.completions.request import encode_prompts
+from mlxnode.server.formats.completions.request import encode_prompts, first_prompt
 from mlxnode.server.formats.completions.schema import CompletionBody
 from mlxnode.server.formats.completions.writer import CompletionWriter
 from mlxnode.server.formats.constraint import single_constraint
@@ -47,7 +48,8 @@ async def _prepare(request: Request, body: CompletionBody) -> Prepared:
         include_usage=body.include_usage,
         token_bytes=None if body.num_logprobs is None else model.tokenizer.token_bytes,
     )
-    return Prepared(generation_request, writer)
+    own = affinity.of_prompt(request.ctx.key_id, model, first_prompt(body))
+    return Prepared(generation_request, writer, own)
 
 
 async def _to_generation_request(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sanic import HTTPResponse, Request
 from sanic.exceptions import SanicException
 
+from mlxnode.server.answer import affinity
 from mlxnode.server.answer.generation import Generation
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.sse import StreamStart, seldom, stream_answer
@@ -22,10 +23,11 @@ _CLAMPED = "x-mlxnode-max-tokens"
 
 
 class Prepared(NamedTuple):
-    """What the engine is asked for, and what writes its answer."""
+    """What the engine is asked for, what writes its answer, and its conversation's affinity."""
 
     request: GenerationRequest
     writer: AnswerWriter
+    affinity: str
 
 
 async def generate(
@@ -76,7 +78,8 @@ async def _generate(
 
     Any early end aborts the sequences that are still running, and settles the reservation.
     """
-    request, writer = prepared
+    request, writer = prepared.request, prepared.writer
+    http_request.ctx.headers[affinity.HEADER] = prepared.affinity
     context = context_of(http_request)
     account = account_of(http_request)
     account.model = model_id = request.model.served.id

@@ -3,7 +3,7 @@
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
-from mlxnode.server.errors import Unavailable
+from mlxnode.server.errors import SHUTTING_DOWN, Unavailable
 from mlxnode.server.formats.info import Health, RankHealth, Root, Unhealthy
 from mlxnode.server.http.body import json_response
 from mlxnode.server.http.context import context_of, registry_of
@@ -48,6 +48,8 @@ async def openapi(request: Request) -> HTTPResponse:
 async def health(request: Request) -> HTTPResponse:
     """Whether requests can be served now; needs no key."""
     context = context_of(request)
+    if context.is_draining:
+        raise Unavailable(SHUTTING_DOWN)
     ranks = [RankHealth(r.rank, r.host, r.state, r.reason) for r in context.ranks]
     try:
         context.engine.check_answering()

@@ -2,6 +2,7 @@
 
 from sanic import Blueprint, HTTPResponse, Request
 
+from mlxnode.server.answer import affinity
 from mlxnode.server.answer.conversation import ask, chat_request
 from mlxnode.server.formats.messages.answers import AnswerMessage, TokenCount
 from mlxnode.server.formats.messages.errors import MessagesErrorEnvelope
@@ -40,8 +41,11 @@ async def _prepare(request: Request, body: MessagesBody) -> Prepared:
     context_of(request).engine.check_connected()
     size = size_of(request)
     closed = context_of(request).config.server.closed_objects
+    conversation = await off_loop(size, to_conversation, body)
+    key = request.ctx.key_id
+    own = await off_loop(size, affinity.of_conversation, key, model, conversation, body.tools)
     generation_request = await chat_request(
-        await off_loop(size, to_conversation, body),
+        conversation,
         settings_of(body),
         model,
         size=size,
@@ -52,7 +56,7 @@ async def _prepare(request: Request, body: MessagesBody) -> Prepared:
         display=_display(body.thinking),
         request_id=request.ctx.request_id,
     )
-    return Prepared(generation_request, writer)
+    return Prepared(generation_request, writer, own)
 
 
 @blueprint.post(

@@ -1,10 +1,11 @@
 """``POST /v1/responses``, and the number of tokens of such a request."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from sanic import Blueprint, HTTPResponse, Request
 
+from mlxnode.server.answer import affinity
 from mlxnode.server.answer.conversation import ask, chat_request
 from mlxnode.server.answer.request import GenerationRequest
 from mlxnode.server.answer.truncation import without_oldest_turns
@@ -37,6 +38,14 @@ _MANY_ITEMS = 100  # more would block the event loop
 _ITEM_SIZE = 200  # bytes that take as long as a short item
 
 
+class _History(NamedTuple):
+    """``before`` are the stored items; ``affinity`` is that of the stored answer, if any."""
+
+    before: list[dict[str, Any]]
+    items: list[Item]
+    affinity: str | None
+
+
 @blueprint.post(
     "/v1/responses",
     ctx_models=("chat",),
@@ -57,19 +66,24 @@ async def _prepare(request: Request, body: ResponsesBody) -> Prepared:
     context_of(request).engine.check_connected()
     store = None if body.store is False else key_store(request)
     _name_ignored(request, body, model)
-    before, items = await _history(request, body)
+    before, items, own = await _history(request, body)
     offers = offers_of(body.tools or [])
     size = max(size_of(request), len(items) * _ITEM_SIZE)
     offered = chosen(offers, body.tool_choice)
     conversation = await off_loop(size, to_conversation, body, items, offered)
+    if own is None:
+        key = request.ctx.key_id
+        own = await off_loop(
+            size, affinity.of_conversation, key, model, conversation, body.tools
+        )
     generation_request = await _generation_request(request, body, conversation, model)
     draft = draft_of(body, model, is_stored=store is not None)
     keep = None
     if store is not None:
         stored = [*before, *to_stored(items[len(before) :], draft.id)]
-        keep = functools.partial(store.keep, input=stored)
+        keep = functools.partial(store.keep, input=stored, affinity=own)
     writer = ResponsesWriter(draft, _forms(body, model, offers), keep)
-    return Prepared(generation_request, writer)
+    return Prepared(generation_request, writer, own)
 
 
 @blueprint.post(
@@ -83,7 +97,7 @@ async def count_input_tokens(request: Request) -> HTTPResponse:
     body = await read_body(request, ResponsesBody)
     model = await registry_of(request).find_chat(body.model)
     _name_ignored(request, body, model)
-    _, items = await _history(request, body)
+    items = (await _history(request, body)).items
     offers = chosen(offers_of(body.tools or []), body.tool_choice)
     size = max(size_of(request), len(items) * _ITEM_SIZE)
     conversation = await off_loop(size, to_conversation, body, items, offers)
@@ -101,26 +115,26 @@ def _name_ignored(request: Request, body: ResponsesBody, model: TextModel) -> No
         name_ignored(request, ignored)
 
 
-async def _history(
-    request: Request, body: ResponsesBody
-) -> tuple[list[dict[str, Any]], list[Item]]:
-    """The stored items that ``body`` goes on from, and all items, references resolved.
+async def _history(request: Request, body: ResponsesBody) -> _History:
+    """What ``body`` goes on from, and all items, references resolved.
 
     Raises:
         InvalidRequest: there is no such answer, or the node stores none.
         NotFound: there is no such item.
     """
     before: list[dict[str, Any]] = []
+    own = None
     if body.previous_response_id is not None:
         store = required_store(request, "previous_response_id")
         try:
-            before = (await store.find(body.previous_response_id)).conversation
+            previous = await store.find(body.previous_response_id)
         except NotFound as error:
             raise InvalidRequest(
                 f"Previous response with id '{body.previous_response_id}' not found.",
                 param="previous_response_id",
                 code="previous_response_not_found",
             ) from error
+        before, own = previous.conversation, previous.affinity
     items = await off_loop_if(len(before) > _MANY_ITEMS, read_items, before)
     for index, item in enumerate(body.items):
         if isinstance(item, ReferenceItem):
@@ -133,7 +147,7 @@ async def _history(
             items += read_items([await store.find_item(item.id, param)])
         else:
             items.append(item)
-    return before, items
+    return _History(before, items, own)
 
 
 async def _generation_request(

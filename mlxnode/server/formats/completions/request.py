@@ -26,6 +26,12 @@ async def encode_prompts(body: CompletionBody, model: TextModel) -> list[list[in
     return prompts
 
 
+def first_prompt(body: CompletionBody) -> str | list[int]:
+    """The first prompt, as the client wrote it."""
+    texts = as_texts(body.prompt)
+    return texts[0] if texts else as_token_ids(body.prompt)[0]
+
+
 async def _encode(texts: list[str], suffix: str | None, model: TextModel) -> list[list[int]]:
     if suffix:
         before, between, after = _gap_markers(model)

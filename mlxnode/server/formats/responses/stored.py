@@ -25,15 +25,20 @@ _PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 
 
 class StoredResponse(msgspec.Struct):
-    """``response`` is the JSON of the answer; ``input`` are the items that it was made from."""
+    """``response`` is the JSON of the answer; ``input`` are the items that it was made from.
+
+    ``affinity`` is that of the conversation, which its next turns have too.
+    """
 
     response: msgspec.Raw
     input: list[dict[str, Any]]
+    affinity: str
 
     @classmethod
-    def of(cls, response: Response, input: list[dict[str, Any]]) -> bytes:
+    def of(cls, response: Response, input: list[dict[str, Any]], affinity: str) -> bytes:
         """The stored form of an answer."""
-        return msgspec.json.encode(cls(msgspec.Raw(msgspec.json.encode(response)), input))
+        data = msgspec.Raw(msgspec.json.encode(response))
+        return msgspec.json.encode(cls(data, input, affinity))
 
     @classmethod
     def read(cls, data: bytes) -> "StoredResponse":
