@@ -150,6 +150,11 @@ class Ledger:
             tokens=token_claim.snapshot(now),
         )
 
+    @property
+    def buckets(self) -> Collection[Bucket]:
+        """Those that requests have used."""
+        return self._buckets.values()
+
     def claims(self, key: str, model: str, tokens: int, expected: int) -> tuple[Claim, Claim]:
         """The requests and the tokens that ``reserve`` would take; nothing is taken."""
         now = self._clock()

@@ -1,7 +1,7 @@
 """Buckets in Redis, which the nodes of a group share.
 
 Redis runs each script alone, on its own clock, so that no two nodes take the same tokens. It
-keeps the used amount of a bucket, not its level: nodes with different limits count the same use.
+keeps the used amount of a bucket, not its level: nodes with different limits count one use.
 """
 
 import math
@@ -44,7 +44,7 @@ local answer = {{(has_room or not is_reserve) and 1 or 0}}
 for i, name in ipairs(KEYS) do
   local b = buckets[i]
   local before = b.used
-  if (is_reserve and has_room) or (not is_reserve and (b.amount > 0 or b.is_same)) then
+  if (is_reserve and has_room) or (not is_reserve and (b.amount >= 0 or b.is_same)) then
     b.used = math.max(0, b.used + b.amount)
     redis.call('HSET', name, 'used', text(b.used), 'at', text(now), 'limit', b.limit,
       'birth', b.birth)

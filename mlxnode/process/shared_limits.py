@@ -10,6 +10,7 @@ used.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -52,6 +53,10 @@ class _Item:
     claims: tuple[Claim, ...] = ()  # of a Reserve
 
 
+# Done after all that came before; returns what Redis has to do.
+_Order = Callable[[], list[Command]]
+
+
 class SharedLimits:
     """Buckets in Redis, and a ledger for the time when Redis does not answer."""
 
@@ -65,7 +70,7 @@ class SharedLimits:
         self._taken: dict[tuple[Hashable, int], list[Part]] = {}
         self._is_gone_told = False
         self._loop = asyncio.new_event_loop()
-        self._inbox: deque[_Item | Callable[[], None] | None] = deque()  # None: the end
+        self._inbox: deque[_Item | _Order | None] = deque()  # None: the end
         self._has_new = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="shared limits", daemon=True)
@@ -74,23 +79,26 @@ class SharedLimits:
         self._thread.start()
 
     def close(self) -> None:
-        if self._thread.is_alive():
-            self._post(None)
-            self._thread.join(_END_TIMEOUT)
+        if self._thread.ident is None:
+            self._loop.close()
+            return
+        self._post(None)
+        self._thread.join(_END_TIMEOUT)
 
     def take(self, holder: Hashable, message: Claiming, answer: Answer) -> None:
         self._post(_Item(holder, message, answer))
 
     def replace(self, api: ApiConfig, keys: Collection[str]) -> None:
-        self._post(lambda: self._ledger.replace(api, keys))
+        self._post(lambda: self._replace(api, keys))
 
     def forget(self, holder: Hashable) -> None:
         self._post(lambda: self._forget(holder))
 
-    def _post(self, item: _Item | Callable[[], None] | None) -> None:
-        self._loop.call_soon_threadsafe(self._receive, item)
+    def _post(self, item: _Item | _Order | None) -> None:
+        with contextlib.suppress(RuntimeError):  # after the end
+            self._loop.call_soon_threadsafe(self._receive, item)
 
-    def _receive(self, item: _Item | Callable[[], None] | None) -> None:
+    def _receive(self, item: _Item | _Order | None) -> None:
         self._inbox.append(item)
         self._has_new.set()
 
@@ -98,22 +106,28 @@ class SharedLimits:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._main())
+        try:
+            self._loop.run_until_complete(self._main())
+        finally:
+            self._loop.close()
 
     async def _main(self) -> None:
         self._looking = self._loop.create_task(self._look())
         while await self._has_new.wait():
             self._has_new.clear()
-            while self._inbox:
-                if isinstance(self._inbox[0], _Item):
-                    await self._count(list(self._pop_batch()))
-                elif (order := self._inbox.popleft()) is not None:
-                    self._moment = time.monotonic()
-                    order()
-                else:
-                    self._looking.cancel()
-                    await self._buckets.close()
-                    return
+            while batch := list(self._pop_batch()):
+                await self._count(batch)
+            if not self._inbox:
+                continue
+            order = self._inbox.popleft()
+            self._has_new.set()
+            if not callable(order):
+                break
+            self._moment = time.monotonic()
+            await self._ask(order())
+        self._looking.cancel()
+        await asyncio.wait([self._looking])
+        await self._buckets.close()
 
     def _pop_batch(self) -> Iterator[_Item]:
         """What has come until other limits, a dead holder or the end."""
@@ -162,18 +176,23 @@ class SharedLimits:
         self._moment = time.monotonic()
         commands = [self._command_of(item) for item in batch]
         asked = [command for command in commands if command is not None]
-        answers: list[Taken] | None = [] if not asked else None
-        if asked and self.is_reachable:
-            try:
-                async with asyncio.timeout(self._settings.timeout):
-                    answers = await self._buckets.run(asked)
-            except Exception as error:  # whatever it is, requests go on
-                self._note_gone(error)
+        answers = await self._ask(asked)
         self._moment = time.monotonic()
         for item, command in zip(batch, commands, strict=True):
             taken = answers.pop(0) if command is not None and answers is not None else None
             if isinstance(item.message, Reserve):
                 item.answer(self._reserved(item, item.message, command, taken))
+
+    async def _ask(self, commands: list[Command]) -> list[Taken] | None:
+        """The answers of Redis; None if it gives none."""
+        if not (commands and self.is_reachable):
+            return None
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                return await self._buckets.run(commands)
+        except Exception as error:  # whatever it is, requests go on
+            self._note_gone(error)
+            return None
 
     def _command_of(self, item: _Item) -> Command | None:
         """The command for Redis; None if nothing changes there.
@@ -224,7 +243,19 @@ class SharedLimits:
                 self._taken[item.holder, message.ticket] = parts
         return answer
 
-    def _forget(self, holder: Hashable) -> None:
+    def _replace(self, api: ApiConfig, keys: Collection[str]) -> list[Command]:
+        """The buckets refill by the new limits from now on, also those that nobody uses now."""
+        self._ledger.replace(api, keys)
+        limits = {bucket.name: bucket.limit for bucket in self._ledger.buckets}
+        for name, parts in self._taken.items():
+            self._taken[name] = [
+                replace(part, limit=limits.get(part.name, part.limit)) for part in parts
+            ]
+        parts = (Part(name, limit, 0) for name, limit in limits.items())
+        return [Command([part], is_reservation=False) for part in parts]
+
+    def _forget(self, holder: Hashable) -> list[Command]:
         self._ledger.forget(holder)
         for name in [name for name in self._taken if name[0] == holder]:
             del self._taken[name]
+        return []
