@@ -75,6 +75,11 @@ class SharedLedger:
 
     def wait_until_reachable(self) -> "SharedLedger":
         """Requests are counted in Redis from now on."""
+        assert self.when_reachable().wait(WAIT)
+        return self
+
+    def when_reachable(self) -> threading.Event:
+        """Set once Redis answers."""
         reachable = threading.Event()
 
         def order() -> list[Command]:
@@ -84,8 +89,7 @@ class SharedLedger:
             return []
 
         self.limits._post(order)
-        assert reachable.wait(WAIT)
-        return self
+        return reachable
 
     def close(self) -> None:
         self.limits.close()
