@@ -99,6 +99,11 @@ class RedisBuckets:
         self._prefix = prefix
         self._script = script
         self._digest = ""
+        # Imported here: a node without shared limits does without the package. And now: the
+        # import takes longer than an answer may.
+        import redis.asyncio
+
+        self._make = redis.asyncio.Redis.from_url
         self._client: Redis | None = None
         self.where = place_of(url)
 
@@ -131,12 +136,6 @@ class RedisBuckets:
                     raise answer
         return [_taken(*pair) for pair in zip(commands, answers, strict=True)]
 
-    async def version(self) -> str:
-        """The version of the server."""
-        with _told():
-            info: Any = await self._connected().execute_command("INFO", "server")
-        return str(info["redis_version"])
-
     async def close(self) -> None:
         """End the connection."""
         if self._client is not None:
@@ -144,13 +143,11 @@ class RedisBuckets:
 
     def _connected(self) -> "Redis":
         if self._client is None:
-            # Imported here: a node without shared limits does without the package.
-            from redis.asyncio import Redis
             from redis.asyncio.retry import Retry
             from redis.backoff import NoBackoff
 
             # A command that is sent twice would count twice. The caller has the deadline.
-            self._client = Redis.from_url(
+            self._client = self._make(
                 self._url,
                 protocol=2,
                 decode_responses=True,

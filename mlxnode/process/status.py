@@ -45,6 +45,7 @@ class NodeStatus:
         self._address = url_of(listener).removeprefix("http://")
         self._offer = offer
         self._traffic = Traffic() if accounts is None else accounts.traffic
+        self._limits = None if accounts is None else accounts.limits
         self._always = [offer.engine, *offer.workers]
         self._batches = batches
         self.requests = RequestsInFlight(offer.workers)
@@ -103,6 +104,7 @@ class NodeStatus:
             fits={id: weighed.short for id, weighed in self._offer.fits.verdicts.items()},
             aliases=dict(self._offer.models.aliases),
             history=self._moments.kept,
+            shared_limits=None if self._limits is None else self._limits.is_reachable,
         )
 
 

@@ -336,11 +336,10 @@ def test_both_stores_answer_the_same_to_any_sequence(redis_clock, seed):
                 seconds = chance.choice([0.125, 1, 5, 40])
                 for clock in clocks:
                     clock.now += seconds
-    assert granted > 20 and refused > 20
+    assert min(granted, refused) > 20
 
 
 def as_values(answer: Reserved) -> list[float]:
-    """The answer as numbers; -1: None."""
     kinds = [None, "requests", "tokens"]
     values = [
         kinds.index(answer.refused),

@@ -163,6 +163,8 @@ def test_two_nodes_over_http_grant_one_limit_and_refuse_without_redis(tmp_path, 
     for folder in folders:
         folder.mkdir()
     with NodeProcess(folders[0], config) as one, NodeProcess(folders[1], config) as other:
+        one.wait_ready()
+        other.wait_ready()
         answers = [embed(node) for _ in range(4) for node in (one, other)]
         statuses = [answer.status_code for answer in answers]
         assert statuses.count(200) == 5 and statuses.count(429) == 3, statuses
@@ -173,7 +175,7 @@ def test_two_nodes_over_http_grant_one_limit_and_refuse_without_redis(tmp_path, 
         assert refused.status_code == 503 and refused.headers["retry-after"]
         assert "their store does not answer" in refused.json()["error"]["message"]
         server.start()
-        one.wait_for_log("answers again")
+        one.wait_for_log(r"(?s)cannot be used: Error.*answers again")
         assert embed(one).status_code == 200
 
 
