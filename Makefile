@@ -33,7 +33,7 @@ test-models: $(VENV)/.installed-dev  ## all architectures of mlx-lm, for long; w
 
 # One at a time: each client gets the whole machine. What fails runs once more: these are programs
 # of others, with clocks of their own.
-CLIENTS := $(BIN)/python -m pytest -m clients tests/clients tests/documents tests/monitoring
+CLIENTS := $(BIN)/python -m pytest -m clients tests/clients tests/documents tests/monitoring tests/process
 test-clients: $(VENV)/.installed-dev build/clients/.installed build/prometheus/.unpacked build/balancers/.unpacked  ## agents and SDKs at work against a node
 	$(CLIENTS) || $(CLIENTS) --last-failed
 
@@ -101,21 +101,21 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.packages
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.packages-dev
-	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing,redis]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing,bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing,redis,bench]'
 	@mkdir -p build
 	@touch $@
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing,fuzz]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,tracing,redis,fuzz]'
 	@touch $@
 
 build/clients/.installed: $(wildcard tests/clients/packages/*) | $(VENV)/.installed-dev
 	@[ "$$(uname -s)" != Linux ] || \
-		sh .ci/packages.sh node=nodejs npm=npm git=git chromium=chromium
+		sh .ci/packages.sh node=nodejs npm=npm git=git chromium=chromium redis-check-rdb=redis-tools
 	$(BIN)/python -m pip install --quiet --editable '.[dev,browser]'
 	@command -v npm >/dev/null || { echo "The clients need Node and npm."; exit 1; }
 	sh tests/clients/packages/install.sh build/clients $(PYTHON)

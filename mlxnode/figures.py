@@ -212,3 +212,4 @@ class NodeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ranks: list[RankFigures] = []  # empty: the engine is on one machine
     aliases: dict[str, str] = {}
     history: list[Moment] = []
+    shared_limits: bool | None = None  # True if Redis answers; None: this node counts alone

@@ -53,6 +53,7 @@ def serve(
     any, those on the disk; without any, the demo models.
     """
     from mlxnode.cli.loading import load, resolve, warn
+    from mlxnode.config.shared_limits import check_shared_limits
     from mlxnode.config.tracing import check_tracing
     from mlxnode.errors import ModelError
     from mlxnode.process.logging import set_up_logging
@@ -71,9 +72,11 @@ def serve(
         return 0
 
     check_tracing(node.server, loaded.where)
+    check_shared_limits(node.server.shared_limits, loaded.where)
 
     from mlxnode.models.resolve import failure_text
     from mlxnode.process.access import access_of
+    from mlxnode.process.accounts import Accounts
     from mlxnode.process.changes import NodeModels
     from mlxnode.process.fits import FitWeigher
     from mlxnode.process.listener import listen, url_of
@@ -105,6 +108,7 @@ def serve(
             lambda: load(loaded.file, overrides=overrides, names=models),
         ),
         weigher=FitWeigher(node.engine),
+        accounts=Accounts(node.without_secrets(), node.server.shared_limits),
         on_progress=say,
         on_ready=on_ready,
     ).run()

@@ -212,6 +212,7 @@ def _explain(error: Mapping[str, Any]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     is_secret = len(location) > 1 and location[0] == "api" and "key" in location[1]
+    is_secret = is_secret or location[-1] == "redis"  # a URL with a password
     if is_secret or isinstance(error["input"], dict):
         return f"{key}: {message}"
     return f"{key} = {error['input']!r}: {message}"

@@ -4,8 +4,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from mlxnode.config.table import Table
 from mlxnode.errors import ConfigError
@@ -51,10 +52,28 @@ def engine_key(
     return key
 
 
+def _check_redis(url: SecretStr) -> SecretStr:
+    """The URL may hold a password, so that errors do not repeat it."""
+    expected = "expected redis://host:port/number, rediss:// (TLS) or unix:///path of a socket"
+    try:
+        parts = urlsplit(url.get_secret_value())
+        _ = parts.port
+    except ValueError:
+        raise ValueError(expected) from None
+    is_socket = parts.scheme == "unix" and parts.path
+    if not (is_socket or (parts.scheme in ("redis", "rediss") and parts.hostname)):
+        raise ValueError(expected)
+    number = parts.path.strip("/")
+    if not is_socket and number and not number.isdecimal():
+        raise ValueError(expected)
+    return url
+
+
 class SharedLimitsConfig(Table):
     """``[server.shared_limits]``: the rate limits of several nodes, counted together."""
 
-    redis: str | None = None  # a URL; None: each node counts for itself
+    # A URL, maybe with a password; None: each node counts for itself.
+    redis: Annotated[SecretStr, AfterValidator(_check_redis)] | None = None
     prefix: Annotated[str, Field(min_length=1)] = "mlxnode"  # of all names in Redis
     # What happens to requests while Redis does not answer.
     when_unreachable: Literal["allow", "refuse"] = "allow"

@@ -329,4 +329,6 @@ class NodeConfig(Table):
             for name, table in self.api.keys.items()
         }
         api = self.api.model_copy(update={"api_key": None, "admin_key": None, "keys": keys})
-        return self.model_copy(update={"api": api})
+        shared = self.server.shared_limits.model_copy(update={"redis": None})
+        server = self.server.model_copy(update={"shared_limits": shared})
+        return self.model_copy(update={"api": api, "server": server})

@@ -9,6 +9,7 @@ from mlxnode.config.file import LoadedConfig, load_config
 from mlxnode.config.tables import ModelConfig, NodeConfig
 from mlxnode.doctor.commands import output_of
 from mlxnode.doctor.findings import Finding, Section, gigabytes
+from mlxnode.doctor.shared_limits import check_shared_limits
 from mlxnode.errors import ConfigError, ModelError
 from mlxnode.models.discovery.complete import complete
 from mlxnode.models.files import find_files
@@ -28,7 +29,9 @@ def check_node(path: Path | None) -> tuple[Section, LoadedConfig | None]:
         return Section("Node", [finding]), None
     finding = Finding("configuration", "ok", loaded.where)
     where = address(loaded.host, loaded.port)
-    return Section("Node", [finding, *models(loaded.config, loaded.folder), where]), loaded
+    shared = check_shared_limits(loaded.config.server.shared_limits)
+    found = [finding, *models(loaded.config, loaded.folder), where, *shared]
+    return Section("Node", found), loaded
 
 
 def models(config: NodeConfig, folder: Path) -> list[Finding]:

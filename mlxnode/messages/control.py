@@ -46,10 +46,13 @@ class Limit(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Reserved(Message, frozen=True):
-    """The answer to ``Reserve``: granted if ``refused`` is None."""
+    """The answer to ``Reserve``: granted if ``refused`` is None.
+
+    "unreachable": the limits that several nodes share cannot be read now.
+    """
 
     ticket: int
-    refused: Literal["requests", "tokens"] | None
+    refused: Literal["requests", "tokens", "unreachable"] | None
     retry_after: float | None  # seconds until the same request would be granted; None: never
     requests: Limit | None
     tokens: Limit | None

@@ -125,6 +125,11 @@ class Child:
         if self._running is not None:
             self._running.pipe.send(message, fd)
 
+    def sender(self) -> Callable[[Message], bool]:
+        """Sends to this incarnation and to no later one, from any thread."""
+        running = self._running
+        return (lambda message: False) if running is None else running.pipe.send
+
     def mark_ready(self) -> None:
         self.is_ready = self.became_ready = self.was_ever_ready = True
         self.mark_heard()

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mlxnode.config.tables import ApiConfig, RateLimits
 from mlxnode.messages.control import Limit, Reserved
@@ -23,10 +23,19 @@ from mlxnode.messages.control import Limit, Reserved
 Kind = Literal["requests", "tokens"]
 
 
+class BucketName(NamedTuple):
+    """Whose bucket it is. ``model`` None: all models together."""
+
+    key: str
+    model: str | None
+    kind: Kind
+
+
 class Bucket:
     """A token bucket (Turner 1986) on a clock in seconds."""
 
-    def __init__(self, limit: int, now: float):
+    def __init__(self, name: BucketName, limit: int, now: float):
+        self.name = name
         self.limit = limit
         self._level = float(limit)
         self._updated = now
@@ -44,6 +53,10 @@ class Bucket:
         if amount > self.limit:
             return math.inf
         return max(0.0, (amount - self.level(now)) * 60 / self.limit)
+
+    def set_level(self, level: float, now: float) -> None:
+        """Hold ``level`` now, as another store of this bucket says."""
+        self._level, self._updated = level, now
 
     def set_limit(self, limit: int, now: float) -> None:
         """Hold at most ``limit`` from now on. What has been taken stays taken."""
@@ -75,11 +88,13 @@ class Claim:
         for bucket in self.buckets:
             bucket.take(self.amount, now)
 
-    def change(self, amount: int, now: float) -> None:
-        """Replace the amount that was taken by ``amount``."""
+    def change(self, amount: int, now: float) -> int:
+        """Replace the amount that was taken by ``amount``; returns how much more that is."""
+        more = amount - self.amount
         for bucket in self.buckets:
-            bucket.take(amount - self.amount, now)
+            bucket.take(more, now)
         self.amount = amount
+        return more
 
     def snapshot(self, now: float) -> Limit | None:
         """The state of the first bucket; None without a limit."""
@@ -99,9 +114,8 @@ class Ledger:
     def __init__(self, api: ApiConfig, clock: Callable[[], float] = time.monotonic):
         self._api = api
         self._clock = clock
-        # By key, model (None: all models together) and kind. Models and named keys come from
-        # the configuration, so the number of buckets is bounded.
-        self._buckets: dict[tuple[str, str | None, Kind], Bucket] = {}
+        # Models and named keys come from the configuration: the number of buckets is bounded.
+        self._buckets: dict[BucketName, Bucket] = {}
         self._reservations: dict[tuple[Hashable, int], Claim] = {}  # by holder and ticket
 
     def reserve(
@@ -120,8 +134,7 @@ class Ledger:
         its end. A request with ``tokens`` above a whole limit is refused for ever.
         """
         now = self._clock()
-        request_claim = self._claim("requests", 1, 0, key, model, now)
-        token_claim = self._claim("tokens", tokens, expected, key, model, now)
+        request_claim, token_claim = self.claims(key, model, tokens, expected)
         longest = max(request_claim, token_claim, key=lambda claim: claim.wait(now))
         wait = longest.wait(now)
         if wait == 0:
@@ -137,26 +150,45 @@ class Ledger:
             tokens=token_claim.snapshot(now),
         )
 
-    def use(self, holder: Hashable, ticket: int, tokens: int) -> None:
-        """Take what a running request has used beyond its reservation so far."""
-        claim = self._reservations.get((holder, ticket))
-        if claim is not None and tokens > claim.amount:
-            claim.change(tokens, self._clock())
+    @property
+    def buckets(self) -> Collection[Bucket]:
+        """Those that requests have used."""
+        return self._buckets.values()
 
-    def settle(self, holder: Hashable, ticket: int, tokens: int) -> None:
-        """Release the tokens that a granted ticket did not use. Settling twice does nothing."""
+    def claims(self, key: str, model: str, tokens: int, expected: int) -> tuple[Claim, Claim]:
+        """The requests and the tokens that ``reserve`` would take; nothing is taken."""
+        now = self._clock()
+        return (
+            self._claim("requests", 1, 0, key, model, now),
+            self._claim("tokens", tokens, expected, key, model, now),
+        )
+
+    def use(self, holder: Hashable, ticket: int, tokens: int) -> int:
+        """Take what a running request has used beyond its reservation so far.
+
+        Returns the tokens that this takes from each bucket.
+        """
+        claim = self._reservations.get((holder, ticket))
+        if claim is None or tokens <= claim.amount:
+            return 0
+        return claim.change(tokens, self._clock())
+
+    def settle(self, holder: Hashable, ticket: int, tokens: int) -> int:
+        """Release the tokens that a granted ticket did not use. Settling twice does nothing.
+
+        Returns the tokens that this takes from each bucket: below 0 if it releases some.
+        """
         claim = self._reservations.pop((holder, ticket), None)
-        if claim is not None:
-            claim.change(tokens, self._clock())
+        return 0 if claim is None else claim.change(tokens, self._clock())
 
     def replace(self, api: ApiConfig, keys: Collection[str]) -> None:
         """Apply the limits of ``api`` from now on. ``keys`` are the ids of all keys."""
         self._api = api
         now = self._clock()
-        for (key, model, kind), bucket in list(self._buckets.items()):
-            limit = self._limit_of(key, model, kind)
-            if limit is None or key not in keys:
-                del self._buckets[key, model, kind]
+        for name, bucket in list(self._buckets.items()):
+            limit = self._limit_of(name)
+            if limit is None or name.key not in keys:
+                del self._buckets[name]
             else:
                 bucket.set_limit(limit, now)
 
@@ -169,18 +201,19 @@ class Ledger:
         self, kind: Kind, amount: int, expected: int, key: str, model: str, now: float
     ) -> Claim:
         """The claim of a request of ``key`` to ``model``, on the buckets of both."""
+        names = (BucketName(key, None, kind), BucketName(key, model, kind))
         buckets = [
-            self._buckets.setdefault((key, name, kind), Bucket(limit, now))
-            for name in (None, model)
-            if (limit := self._limit_of(key, name, kind)) is not None
+            self._buckets.setdefault(name, Bucket(name, limit, now))
+            for name in names
+            if (limit := self._limit_of(name)) is not None
         ]
         room = min((bucket.limit - amount for bucket in buckets), default=0)
         amount += max(min(expected, room), 0)
         buckets.sort(key=lambda b: (b.wait_for(amount, now), -b.level(now)), reverse=True)
         return Claim(kind, amount, buckets)
 
-    def _limit_of(self, key: str, model: str | None, kind: Kind) -> int | None:
-        """The limit of ``key`` for ``model``, or for all models together."""
+    def _limit_of(self, name: BucketName) -> int | None:
+        key, model, kind = name
         if model is not None:
             return _limit(self._api.models.get(model), kind)
         return _limit(self._api.keys.get(key), kind) or _limit(self._api, kind)

@@ -46,6 +46,7 @@ class NodeStatus:
         self._address = url_of(listener).removeprefix("http://")
         self._offer = offer
         self._traffic = Traffic() if accounts is None else accounts.traffic
+        self._limits = None if accounts is None else accounts.limits
         self._always = [offer.engine, *offer.workers]
         self._batches = batches
         self.requests = RequestsInFlight(offer.workers)
@@ -106,6 +107,7 @@ class NodeStatus:
             ranks=self.ranks.figures if self.ranks else [],
             aliases=dict(self._offer.models.aliases),
             history=self._moments.kept,
+            shared_limits=None if self._limits is None else self._limits.is_reachable,
         )
 
 

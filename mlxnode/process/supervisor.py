@@ -75,6 +75,7 @@ class Supervisor:
         aliases: Mapping[str, str] | None = None,
         watch: ConfigWatch | None = None,
         weigher: FitWeigher | None = None,
+        accounts: Accounts | None = None,
         on_ready: Callable[[dict[str, str]], None] = lambda failed: None,
         on_progress: Callable[[str], None] = lambda text: None,
         engine_entry: str = ENGINE,
@@ -90,7 +91,7 @@ class Supervisor:
         self._on_ready, self._on_progress = on_ready, on_progress
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._watch, self._weigher = watch, weigher
-        self._accounts = Accounts(config)
+        self._accounts = accounts or Accounts(config)
         self._places = SharedPlaces(config.server)
         self._crashes = EngineCrashes()
         self._engine = Child("engine", engine_entry, (), self._events.put)

@@ -15,6 +15,7 @@ from documents.comments import Comments, read_comments
 from documents.markdown import ROOT
 from pydantic import BaseModel, ValidationError
 
+from mlxnode.config.several import SharedLimitsConfig
 from mlxnode.config.tables import (
     ApiConfig,
     BatchesConfig,
@@ -35,12 +36,13 @@ TABLES: dict[str, type[BaseModel]] = {
     "server": ServerConfig,
     "server.discovery": DiscoveryConfig,
     "server.batches": BatchesConfig,
+    "server.shared_limits": SharedLimitsConfig,
     "engine": EngineConfig,
 }
 # They have tables of their own.
 _NESTED = {
     ApiConfig: {"keys", "models"},
-    ServerConfig: {"discovery", "batches"},
+    ServerConfig: {"discovery", "batches", "shared_limits"},
 }
 _SHARED = {*RateLimits.model_fields, "allow_control_tokens"}  # mean the same in each table
 _HEAD = Path(__file__).with_name("heads") / "configuration.md"

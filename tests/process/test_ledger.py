@@ -1,11 +1,18 @@
-"""Token buckets on a clock that the test sets."""
+"""Token buckets on a clock that the test sets: in this process, and in a real Redis."""
 
-from typing import Any
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.redis_server import RedisServer
 
 from mlxnode.config.tables import ApiConfig
+from mlxnode.messages.control import Reserved
 from mlxnode.process.ledger import Ledger
+
+if TYPE_CHECKING:
+    from support.shared_ledger import RedisClock, SharedLedger
 
 HOLDER = ("worker 0", 1)
 
@@ -17,17 +24,38 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def ledger_of(self, api: ApiConfig) -> Ledger:
+        return Ledger(api, self)
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory) -> Iterator[str]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def redis_clock(redis_url) -> "Iterator[RedisClock]":
+    from support.shared_ledger import RedisClock  # which needs the package
+
+    clock = RedisClock(redis_url)
+    yield clock
+    clock.close()
+
+
+@pytest.fixture(params=["process", pytest.param("redis", marks=pytest.mark.clients)])
+def clock(request) -> "Clock | RedisClock":
+    return Clock() if request.param == "process" else request.getfixturevalue("redis_clock")
 
 
 def ledger_of(
-    clock: Clock, requests: int | None = None, tokens: int | None = None, **tables: Any
-) -> Ledger:
+    clock: "Clock | RedisClock",
+    requests: int | None = None,
+    tokens: int | None = None,
+    **tables: Any,
+) -> "Ledger | SharedLedger":
     limits = {"max_requests_per_minute": requests, "max_tokens_per_minute": tokens}
-    return Ledger(ApiConfig.model_validate(limits | tables), clock)
+    return clock.ledger_of(ApiConfig.model_validate(limits | tables))
 
 
 def test_ledger_admits_exactly_the_limit(clock):
@@ -246,8 +274,9 @@ def test_ledger_follows_limits_that_come_and_go(clock):
     assert ledger.reserve(HOLDER, 4, "key", "m", 8).refused == "tokens"
 
 
-def test_ledger_forgets_keys_that_have_gone(clock):
-    ledger = ledger_of(clock, requests=1)
+def test_ledger_forgets_keys_that_have_gone():
+    # In Redis, a bucket expires instead: another node may still have the key.
+    ledger = Ledger(ApiConfig(max_requests_per_minute=1), Clock())
     for key in ("a", "b"):
         ledger.reserve(HOLDER, 1, key, "m", 1)
     replace(ledger, requests=1, keys=("a",))
@@ -258,3 +287,64 @@ def test_ledger_forgets_keys_that_have_gone(clock):
 def replace(ledger: Ledger, requests=None, tokens=None, keys=("key",), **tables: Any) -> None:
     limits = {"max_requests_per_minute": requests, "max_tokens_per_minute": tokens}
     ledger.replace(ApiConfig.model_validate(limits | tables), keys)
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("seed", range(8))
+def test_both_stores_answer_the_same_to_any_sequence(redis_clock, seed):
+    chance = random.Random(seed)
+    tables = {"models": MODELS, "keys": {"k": {"key": "sk-1", "max_tokens_per_minute": 700}}}
+    clocks = (Clock(), redis_clock)
+    ledgers = [ledger_of(clock, requests=20, tokens=1000, **tables) for clock in clocks]
+    running: list[tuple[Any, int]] = []
+    granted = refused = 0
+    for ticket in range(400):
+        holder = ("worker", chance.randrange(3))
+        match chance.choices(
+            ["reserve", "use", "settle", "forget", "replace", "time"], [9, 3, 5, 0.5, 0.5, 6]
+        )[0]:
+            case "reserve":
+                arguments = (
+                    *(holder, ticket, chance.choice("abk"), chance.choice(["m", "big"])),
+                    *(chance.choice([0, 1, 60, 300]), chance.choice([0, 50, 1024])),
+                )
+                one, other = (ledger.reserve(*arguments) for ledger in ledgers)
+                assert as_values(one) == pytest.approx(as_values(other), abs=1e-6), arguments
+                if one.refused is None:
+                    running.append((holder, ticket))
+                    granted += 1
+                else:
+                    refused += 1
+            case "use" if running:
+                name, tokens = chance.choice(running), chance.randrange(1500)
+                [ledger.use(*name, tokens) for ledger in ledgers]
+            case "settle" if running:
+                name, tokens = (
+                    running.pop(chance.randrange(len(running))),
+                    chance.randrange(600),
+                )
+                [ledger.settle(*name, tokens) for ledger in ledgers]
+            case "forget":
+                [ledger.forget(holder) for ledger in ledgers]
+                running = [name for name in running if name[0] != holder]
+            case "replace":
+                limits = {"max_requests_per_minute": chance.choice([10, 40])}
+                limits["max_tokens_per_minute"] = chance.choice([500, 3000])
+                api = ApiConfig.model_validate(limits | tables)
+                [ledger.replace(api, {"a", "b", "k"}) for ledger in ledgers]
+            case "time":
+                seconds = chance.choice([0.125, 1, 5, 40])
+                for clock in clocks:
+                    clock.now += seconds
+    assert min(granted, refused) > 20
+
+
+def as_values(answer: Reserved) -> list[float]:
+    kinds = [None, "requests", "tokens"]
+    values = [
+        kinds.index(answer.refused),
+        -1 if answer.retry_after is None else answer.retry_after,
+    ]
+    for limit in (answer.requests, answer.tokens):
+        values += [-1] if limit is None else [limit.limit, limit.remaining, limit.reset]
+    return values

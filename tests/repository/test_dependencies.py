@@ -113,13 +113,17 @@ def test_dependencies_of_the_package_are_declared():
     drawing = {"mlxnode/bench/report.py"}  # which says so where matplotlib is missing
     sending = {"mlxnode/server/tracing/export.py"}  # only for [server] tracing, as is checked
     missing = undeclared(imported("mlxnode", "kernels"), [declared()["runtime"]])
+    sharing = {"mlxnode/process/redis_buckets.py"}  # only for shared limits, as is checked
     expected = dict.fromkeys(declared()["bench"], drawing)
-    assert missing == expected | dict.fromkeys(declared()["tracing"], sending)
+    expected |= dict.fromkeys(declared()["tracing"], sending)
+    assert missing == expected | dict.fromkeys(declared()["redis"], sharing)
 
 
 def test_dependencies_of_the_tests_are_declared():
     groups = declared()
-    missing = undeclared(imported("tests"), [groups["runtime"], groups["dev"]])
+    missing = undeclared(
+        imported("tests"), [groups[name] for name in ("runtime", "dev", "redis")]
+    )
     assert missing.keys() == groups["fuzz"] | groups["browser"]
     for name in groups["fuzz"]:
         assert missing[name] == {"tests/fuzz/guided.py"}  # which `make fuzz` runs
@@ -133,7 +137,7 @@ def test_dependencies_of_the_benchmarks_are_declared():
 
 def test_dependencies_are_used_where_they_are_declared():
     groups = declared()
-    optional = groups["bench"] | groups["tracing"]
+    optional = groups["bench"] | groups["tracing"] | groups["redis"]
     assert groups["runtime"] | optional == set(imported("mlxnode", "kernels"))
     assert groups["dev"] - set(imported("tests", "benchmarks")) == set(NOT_IMPORTED)
     assert groups["bench"] <= set(imported("benchmarks"))

@@ -58,7 +58,8 @@ class RateLimiter:
         Raises:
             RateLimited: a limit is reached; the headers of the error give the time to wait.
             InvalidRequest: ``tokens`` is above a limit, so that no wait can help.
-            Unavailable: the supervisor does not read its messages fast enough.
+            Unavailable: the supervisor does not read its messages fast enough, or the limits
+                that several nodes share cannot be read.
         """
         if not (self.enabled and is_limited):
             yield Reservation({}, 0, lambda used: None)
@@ -120,6 +121,11 @@ def _time(now: datetime.datetime, seconds: float) -> str:
 
 
 def _refusal(answer: Reserved, tokens: int, headers: dict[str, str]) -> ApiError:
+    if answer.refused == "unreachable":
+        return Unavailable(
+            "The rate limits of this node are counted with those of other nodes, and their "
+            "store does not answer. Try again soon."
+        )
     kind = answer.refused or "requests"
     bucket = answer.requests if kind == "requests" else answer.tokens
     limit = bucket.limit if bucket is not None else 0

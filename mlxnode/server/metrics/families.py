@@ -128,6 +128,9 @@ FIGURES_UP = Family("mlxnode_figures_up", "gauge", "1 if the supervisor told its
 BUILD = Family("mlxnode_build", "info", "The version", ("version",))
 UPTIME = Family("mlxnode_uptime_seconds", "gauge", "Since the start of the node")
 DRAINING = Family("mlxnode_draining", "gauge", "1 if the node accepts nothing new")
+SHARED_LIMITS = Family(
+    "mlxnode_shared_limits_reachable", "gauge", "1 if the store of shared rate limits answers"
+)
 DESCRIPTOR_LIMIT = Family(
     "mlxnode_descriptor_limit", "gauge", "File descriptors that a process can have"
 )
@@ -197,7 +200,7 @@ STORED_BYTES = Family("mlxnode_stored_file_bytes", "gauge", "All files of all ke
 STORED = (BATCHES, BATCH_REQUESTS, STORED_BYTES)
 
 TOLD = (
-    *(FIGURES_UP, BUILD, UPTIME, DRAINING, DESCRIPTOR_LIMIT, IN_FLIGHT),
+    *(FIGURES_UP, BUILD, UPTIME, DRAINING, SHARED_LIMITS, DESCRIPTOR_LIMIT, IN_FLIGHT),
     *(PROCESS_STATE, PROCESS_RESTARTS, PROCESS_UPTIME),
     *(MODEL_STATE, MODEL_FAILED, MODEL_PINNED, MODEL_LOADS, MODEL_WEIGHTS, MODEL_IDLE),
     *(RUNNING, WAITING, BACKGROUND, STEPS, STEP_ROWS),

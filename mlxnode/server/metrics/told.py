@@ -73,6 +73,8 @@ def _node(figures: NodeFigures) -> Iterator[Metric]:
     )
     yield _family(families.UPTIME, [((), figures.uptime)])
     yield _family(families.DRAINING, [((), figures.is_draining)])
+    if figures.shared_limits is not None:
+        yield _family(families.SHARED_LIMITS, [((), figures.shared_limits)])
     yield _family(families.DESCRIPTOR_LIMIT, [((), figures.descriptor_limit)])
     yield _family(families.IN_FLIGHT, [((), figures.num_requests)])
     models = [] if figures.engine is None else [model.id for model in figures.engine.models]
