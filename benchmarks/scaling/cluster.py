@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal
+from typing import Literal, Protocol
 
 from scaling.costs import Costs
 from scaling.node import Limits, Node, Use
@@ -13,6 +13,12 @@ from scaling.requests import Request
 from scaling.traces import Conversation
 
 Policy = Literal["affinity", "round-robin", "least-connections"]
+
+
+class HasConnections(Protocol):
+    """What a balancer knows of a node."""
+
+    num_connections: int
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class _Simulation:
         )
 
 
-def chooser(policy: Policy, nodes: Sequence[Node]) -> Callable[[str], int]:
+def chooser(policy: Policy, nodes: Sequence[HasConnections]) -> Callable[[str], int]:
     """The node of each request of a conversation, as a balancer chooses it."""
     turns = count()
     if policy == "affinity":
