@@ -69,7 +69,7 @@ def run_limit(args: argparse.Namespace) -> int:
     """Print the highest rate of conversations within the bound, for each policy."""
     rows = []
     for policy in get_args(Policy):
-        setup = Setup(costs_of(args), workload_of(args), policy, args.conversations, args.seed)
+        setup = Setup(costs_of(args), workload_of(args), policy, seed=args.seed)
         found = find_limit(setup, args.nodes, args.bound)
         rows.append([policy, f"{found:.3f}", f"{3600 * found:.0f}"])
     heads = [f"{args.nodes} nodes, TTFT p95 ≤ {args.bound:g} s"]
@@ -80,7 +80,7 @@ def run_limit(args: argparse.Namespace) -> int:
 def run_plan(args: argparse.Namespace) -> int:
     """Print how many Macs each of the worked examples needs, and what breaks first."""
     cases = [case for case in planning.CASES if args.case in (None, case.name)]
-    rows = [plan(case, args.policy).row() for case in cases]
+    rows = [plan(case).row() for case in cases]
     print(table(Case.HEADS, rows))
     return 0
 
@@ -194,7 +194,6 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--mac", choices=macs.MACS, help="assumed from published figures")
     paper.add_argument("--model", choices=macs.MODELS, default="8b", help="for --mac")
     paper.add_argument("--nodes", type=at_least_one, default=2)
-    paper.add_argument("--conversations", type=at_least_one, default=500)
     paper.add_argument("--seed", type=int, default=0)
     paper.add_argument("--arrivals", choices=get_args(traces.Arrivals), default="poisson")
     for name in ("system-tokens", "user-tokens", "answer-tokens"):
@@ -204,6 +203,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("simulate", parents=[paper], help="play one trace")
     command.add_argument("--rate", type=positive, default=0.1, help="conversations a second")
+    command.add_argument("--conversations", type=at_least_one, default=300)
     command.add_argument("--policy", choices=get_args(Policy), default="affinity")
     command.add_argument("--answer-reuse", type=float, default=1.0, help="share of old answers")
     command.add_argument("--trace", type=Path, help="a trace to play, JSON lines")
@@ -216,7 +216,6 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("plan", help="Macs for a household, a team, a company, more")
     command.add_argument("--case", choices=[case.name for case in planning.CASES])
-    command.add_argument("--policy", choices=get_args(Policy), default="affinity")
     command.set_defaults(run=run_plan)
 
     command = commands.add_parser("fit", help="measure a node that runs")

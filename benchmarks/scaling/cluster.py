@@ -1,6 +1,7 @@
 """Nodes behind a balancer, and the conversations that they answer: discrete events."""
 
 import heapq
+import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -39,16 +40,16 @@ def simulate(
     limits: Limits | None = None,
     answer_reuse: float = 1.0,
     share_a_machine: bool = False,
+    until: float = math.inf,
 ) -> Played:
-    """Play all conversations to their end.
+    """Play all conversations to their end, or ``until`` that time.
 
     A turn comes when the answer before has ended and its pause is over. A conversation ends
     with a request that is refused. ``share_a_machine``: all nodes are on one machine, and slow
     each other down as ``costs.beside`` says.
     """
-    return _Simulation(conversations, costs, num_nodes, policy, limits, answer_reuse).run(
-        share_a_machine
-    )
+    simulation = _Simulation(conversations, costs, num_nodes, policy, limits, answer_reuse)
+    return simulation.run(until, share_a_machine=share_a_machine)
 
 
 class _Simulation:
@@ -73,10 +74,10 @@ class _Simulation:
         for one in self._conversations.values():
             self._later(one.at, lambda now, one=one: self._send(now, one, 0))
 
-    def run(self, share_a_machine: bool) -> Played:
+    def run(self, until: float, *, share_a_machine: bool) -> Played:
         self._share_a_machine = share_a_machine
         start = now = min((one.at for one in self._conversations.values()), default=0.0)
-        while self._events:
+        while self._events and self._events[0][0] <= until:
             now, _, happen = heapq.heappop(self._events)
             happen(now)
         return Played(self._requests, [node.use for node in self._nodes], now - start)

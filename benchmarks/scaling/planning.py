@@ -1,48 +1,59 @@
 """How many Macs a load needs, what they use, and what breaks first."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from scaling.cluster import Played, Policy, simulate
 from scaling.costs import Costs
 from scaling.macs import MACS, MODELS, Mac, costs_of
-from scaling.summary import summary_of
+from scaling.summary import quantile, summary_of
 from scaling.traces import Workload
 
-_HALVINGS = 12
-_CELL = 8  # the most nodes that are simulated together
+_FIRST_RATE = 0.02  # conversations a second and node, of the search for the limit
+_HALVINGS = 6
+_LEAST = 40  # conversations
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All but the number of nodes and the rate."""
+    """All but the number of nodes and the rate. ``seconds`` of arrivals are played."""
 
     costs: Costs
     workload: Workload
-    policy: Policy
-    count: int  # conversations
+    policy: Policy = "affinity"
+    seconds: float = 1200.0
     seed: int = 0
 
     def play(self, nodes: int, rate: float) -> Played:
-        trace = self.workload.conversations(rate, self.count, self.seed)
-        return simulate(trace, self.costs, nodes, self.policy)
+        """Play ``seconds`` of arrivals, and no longer: what runs then has no end."""
+        count = max(round(rate * self.seconds), 1)
+        trace = list(self.workload.conversations(rate, count, self.seed))
+        return simulate(trace, self.costs, nodes, self.policy, until=trace[-1].at)
 
     def keeps_up(self, nodes: int, rate: float, bound: float) -> bool:
-        """True if the 95th percentile of TTFT is within ``bound``, and nothing is refused."""
-        found = summary_of(self.play(nodes, rate))
-        return not found.refused and found.ttft_p95 <= bound
+        """True if the 95th percentile of TTFT is within ``bound``, and nothing is refused.
+
+        Requests that still wait at the end count with the time that they have waited.
+        """
+        played = self.play(nodes, rate)
+        end = max((r.sent_at for r in played.requests), default=0.0)
+        times = sorted(
+            (end if math.isnan(r.first_token_at) else r.first_token_at) - r.sent_at
+            for r in played.requests
+        )
+        refused = any(request.is_refused for request in played.requests)
+        return not refused and quantile(times, 0.95) <= bound
 
 
 def find_limit(setup: Setup, nodes: int, bound: float) -> float:
-    """The highest rate, in conversations a second, within ``bound`` seconds; 0: none."""
-    low, high = 0.0, 0.001
-    while high < 1e4 and setup.keeps_up(nodes, high, bound):
+    """The highest rate within ``bound`` seconds, in conversations a second; 0: none."""
+    low, high = 0.0, _FIRST_RATE * nodes
+    while setup.keeps_up(nodes, high, bound):
         low, high = high, 2 * high
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high) if setup.keeps_up(nodes, middle, bound) else (low, middle)
-        )
+        low, high = (middle, high) if setup.keeps_up(nodes, middle, bound) else (low, middle)
     return low
 
 
@@ -94,13 +105,15 @@ class Case:
         "who",
         "conversations/s",
         "Macs",
-        "limit of these",
+        "of their limit",
         "TTFT p95",
-        "hit rate",
-        "prefill",
-        "decode",
+        "ITL p95",
+        "prefix hits",
+        "time in prefill",
+        "in decode",
         "power",
         "kWh per million tokens",
+        "Mac-hours",
         "requests/s",
     ]
 
@@ -110,7 +123,6 @@ class Case:
     model: str = "8b"
     bound: float = 3.0  # TTFT p95, seconds
     workload: Workload = Workload()
-    count: int = 400  # conversations that are simulated
 
 
 # The busiest hour has a tenth of the conversations of a day.
@@ -124,49 +136,45 @@ CASES = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a case needs. ``limit``: conversations a second of these Macs."""
+    """What a case needs. ``limit``: conversations a second of one Mac."""
 
     case: Case
     macs: int
     limit: float
-    played: Played  # of the Macs that are simulated together
-    simulated: int
+    played: Played  # of one of the Macs
 
     def row(self) -> list[str]:
-        found, time = summary_of(self.played), self.played.seconds
-        whole = time * self.simulated
-        uses = self.played.uses
-        scale = self.macs / self.simulated
+        found, hours = summary_of(self.played), self.played.seconds / 3600
+        (use,) = self.played.uses
         watts = watts_of(self.played, MACS[self.case.mac])
         tokens = sum(request.num_generated for request in self.played.requests) / 1e6
         return [
             self.case.name,
             f"{self.case.rate:.3g}",
             f"{self.macs:,} x {self.case.mac}",
-            f"{self.limit:.3g}",
+            f"{self.case.rate / self.macs / self.limit:.0%}",
             f"{1000 * found.ttft_p95:.0f} ms",
+            f"{1000 * found.itl_p95:.0f} ms",
             f"{found.hit_rate:.0%}",
-            f"{sum(use.prefill for use in uses) / whole:.0%}",
-            f"{sum(use.decode for use in uses) / whole:.0%}",
-            f"{scale * watts:,.0f} W",
-            f"{watts * time / 3.6e6 / tokens:.2f}",
-            f"{scale * len(self.played.requests) / time:.2f}",
+            f"{use.prefill / self.played.seconds:.0%}",
+            f"{use.decode / self.played.seconds:.0%}",
+            f"{self.macs * watts:,.0f} W",
+            f"{watts * hours / 1000 / tokens:.2f}",
+            f"{hours / tokens:.1f}",
+            f"{self.macs * len(self.played.requests) / self.played.seconds:.3g}",
         ]
 
 
-def plan(case: Case, policy: Policy) -> Plan:
-    """The fewest Macs within the bound; more than a cell's are counted in cells.
+def plan(case: Case) -> Plan:
+    """The fewest Macs within the bound, by what one of them can do.
 
-    Behind a balancer that hashes, cells do not know of each other: the Macs of many are those
-    of one, times their number.
+    Behind a balancer that hashes conversations, Macs do not know of each other: each has its
+    share of the arrivals, which come as randomly as all of them.
     """
-    costs = costs_of(MACS[case.mac], MODELS[case.model])
-    setup = Setup(costs, case.workload, policy, case.count)
-    for nodes in range(1, _CELL + 1):
-        if setup.keeps_up(nodes, case.rate, case.bound):
-            limit = find_limit(setup, nodes, case.bound)
-            return Plan(case, nodes, limit, setup.play(nodes, case.rate), nodes)
-    limit = find_limit(setup, _CELL, case.bound)
-    cells = -(-case.rate // limit)
-    played = setup.play(_CELL, case.rate / cells)
-    return Plan(case, int(cells) * _CELL, cells * limit, played, _CELL)
+    setup = Setup(costs_of(MACS[case.mac], MODELS[case.model]), case.workload)
+    limit = find_limit(setup, 1, case.bound)
+    macs = math.ceil(case.rate / limit)
+    share = case.rate / macs
+    # A household asks so seldom that a longer time is needed for as many requests.
+    longer = replace(setup, seconds=max(setup.seconds, _LEAST / share))
+    return Plan(case, macs, limit, longer.play(1, share))
