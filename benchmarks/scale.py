@@ -233,7 +233,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--rounds", type=at_least_one, default=3)
     command.add_argument("--fit-rounds", type=at_least_one, default=5)
     command.add_argument("--costs", type=Path, help="fitted before; default: fit now")
-    command.add_argument("--within", type=positive, default=0.15, help="exit 1 beyond this error")
+    command.add_argument(
+        "--within", type=positive, default=0.15, help="exit 1 beyond this error"
+    )
     command.add_argument("--json", type=Path)
     command.set_defaults(run=run_validate)
     return found

@@ -10,8 +10,14 @@ from scaling.costs import Costs, Line, Memory
 # mlx-lm's BENCHMARKS.md (github.com/ml-explore/mlx-lm, mlx-lm 0.28.2): Qwen3-4B-Instruct-2507 in
 # 4 bits on an M4 Max reads a prompt of 2,048 tokens at 1,622 tokens/s, and generates 134.5/s.
 _PROMPT_RATE, _GENERATION_RATE = 1622.0, 134.5  # tokens a second
-_PARAMETERS, _BYTES_PER_WEIGHT = 4.02e9, 4.5 / 8  # 4 bits, and a scale and a bias for 64 of them
-_CORES, _BANDWIDTH = 40, 546e9  # of that M4 Max (apple.com, Mac Studio, technical specifications)
+_PARAMETERS, _BYTES_PER_WEIGHT = (
+    4.02e9,
+    4.5 / 8,
+)  # 4 bits, and a scale and a bias for 64 of them
+_CORES, _BANDWIDTH = (
+    40,
+    546e9,
+)  # of that M4 Max (apple.com, Mac Studio, technical specifications)
 # So it computes 13 TFLOP/s in prompts, and reads weights with 56 % of the bandwidth. A check on
 # another chip: 9e9 parameters in 4 bits on an M3 Ultra with 60 cores, 1,060 to 1,124 prompt
 # tokens/s and 107 generated (huggingface.co/allenai/tmax-9b, discussion 2); this gives 1,087

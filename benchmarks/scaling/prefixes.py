@@ -61,9 +61,7 @@ class Prefixes:
         if request.answer_reuse >= 1:  # it contains the turns before
             for turn in list(self._turns.get(request.conversation, ())):
                 self._remove((request.conversation, turn))
-        entry = Entry(
-            request.conversation, request.system, request.system_tokens, shared, size
-        )
+        entry = Entry(request.conversation, request.system, request.system_tokens, shared, size)
         self._add((request.conversation, request.turn), entry)
         self.shrink(room)
 

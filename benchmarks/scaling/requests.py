@@ -4,7 +4,9 @@ import math
 from array import array
 from dataclasses import dataclass, field
 
-ANSWER_STEP = 512  # tokens of the answer that have memory at a time, as in the engine's scheduler
+ANSWER_STEP = (
+    512  # tokens of the answer that have memory at a time, as in the engine's scheduler
+)
 
 
 @dataclass(eq=False)
