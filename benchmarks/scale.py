@@ -1,14 +1,14 @@
 """Nodes on paper: fits their costs, plays traces on simulated nodes, and validates that.
 
-    python benchmarks/scale.py fit --url http://127.0.0.1:8080 --model my-chat-model --json costs.json
-    python benchmarks/scale.py simulate --costs costs.json --nodes 4 --rate 0.5
+    python benchmarks/scale.py fit --url http://127.0.0.1:8080 --model my-model --json a.json
+    python benchmarks/scale.py simulate --costs a.json --nodes 4 --rate 0.5
     python benchmarks/scale.py simulate --mac m3-ultra --nodes 2 --rate 0.1 --policy round-robin
     python benchmarks/scale.py limit --mac m3-ultra --nodes 2 --bound 3
     python benchmarks/scale.py plan
     python benchmarks/scale.py validate --json build/scale.json
 
-``simulate --write-trace`` stores a trace, ``simulate --trace`` plays one. docs/scale.md says what
-the model is, and what its limits are.
+``simulate --write-trace`` stores a trace, ``simulate --trace`` plays one. docs/scale.md says
+what the model is, and what its limits are.
 """
 
 import argparse

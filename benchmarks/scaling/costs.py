@@ -1,4 +1,4 @@
-"""What a node needs for its work: the measured, or assumed, figures of one model on one machine."""
+"""What a node needs for its work: measured or assumed figures of one model on one machine."""
 
 import json
 from bisect import bisect_left
@@ -39,9 +39,9 @@ class Costs:
     """The seconds of each kind of work.
 
     ``http``: from the client to the engine and back, by prompt tokens, all of them cached.
-    ``prefill``: one pass, by its tokens; ``prefill_context``: in addition, for each of its tokens
-    and each token before it. ``step``: a decode step by its rows, between which lines are drawn;
-    ``step_context``: in addition, for each token in the caches of its rows.
+    ``prefill``: one pass, by its tokens; ``prefill_context``: in addition, for each of its
+    tokens and each token before it. ``step``: a decode step by its rows, between which lines are
+    drawn; ``step_context``: in addition, for each token in the caches of its rows.
     """
 
     http: Line

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 
 import httpx2 as httpx
 import numpy as np
-from scaling.costs import Beside, Costs, Line
-from scaling.playing import random_ids, stream
 
 from mlxnode.bench.servers import Server
+from scaling.costs import Beside, Costs, Line
+from scaling.playing import random_ids, stream
 
 _PROMPTS = (32, 128, 256, 512, 900)  # tokens; shorter than the context of the demo model
 _ROWS = (1, 2, 4, 8)

@@ -7,11 +7,10 @@ the simulated times as it does from real ones.
 from collections import deque
 from dataclasses import dataclass
 
+from mlxnode.engine.pacing import MAX_REMAINDER, PrefillPacing
 from scaling.costs import Costs
 from scaling.prefixes import Prefixes
 from scaling.requests import Request
-
-from mlxnode.engine.pacing import MAX_REMAINDER, PrefillPacing
 
 # Of mlxnode/engine/decode: prefill_order.py and prefill.py. tests/benchmarks compares them.
 MAX_OVERTAKEN = 4
@@ -111,7 +110,7 @@ class Node:
         return [*self._prompts, *self._rows]
 
     def _room(self, requests: list[Request]) -> float:
-        """The tokens that ``requests`` leave: the rows of a batch are as long as the longest."""
+        """The tokens that ``requests`` leave: all rows of a batch are as long as the longest."""
         longest = max((request.num_reserved for request in requests), default=0)
         own = sum(request.context for request in self._prompts)
         return self._costs.memory.tokens - longest * len(requests) - own

@@ -13,6 +13,7 @@ from scaling.traces import Workload
 _FIRST_RATE = 0.02  # conversations a second and node, of the search for the limit
 _HALVINGS = 6
 _LEAST = 40  # conversations
+_WORKLOAD = Workload()
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Case:
     mac: str
     model: str = "8b"
     bound: float = 3.0  # TTFT p95, seconds
-    workload: Workload = Workload()
+    workload: Workload = _WORKLOAD
 
 
 # The busiest hour has a tenth of the conversations of a day.

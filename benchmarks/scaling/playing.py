@@ -1,7 +1,7 @@
 """Plays requests and traces against real nodes, over HTTP.
 
-Prompts are random token ids, so their lengths are exact. Old answers in a prompt are other tokens
-than those that were sampled: a cached prefix ends with the prompt before.
+Prompts are random token ids, so their lengths are exact. Old answers in a prompt are other
+tokens than those that were sampled: a cached prefix ends with the prompt before.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx2 as httpx
+
+from mlxnode.bench.servers import Server
 from scaling.cluster import Policy, chooser
 from scaling.requests import Request
 from scaling.traces import Conversation
-
-from mlxnode.bench.servers import Server
 
 ANSWER_REUSE = 0.0  # of the prompts of this file
 _TOKENS = range(1000, 40_000)  # of the demo model's vocabulary, without control tokens

@@ -1,7 +1,7 @@
 """The cached prefixes of a simulated node: which tokens of a prompt it need not compute.
 
-As in ``mlxnode/engine/kvcache/prefix.py``: each finished sequence is an entry, the least recently
-used one is evicted first, and the part that others share (the system prompt) stays.
+As in ``mlxnode/engine/kvcache/prefix.py``: each finished sequence is an entry, the least
+recently used one is evicted first, and the part that others share (the system prompt) stays.
 """
 
 from collections import Counter, OrderedDict

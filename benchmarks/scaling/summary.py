@@ -47,7 +47,7 @@ NAMES = {
 
 def text_of(name: str, value: float) -> str:
     if math.isnan(value):
-        return "–"
+        return "-"
     if name.startswith(("ttft", "itl")):
         return f"{1000 * value:.0f} ms"
     if name == "hit_rate":

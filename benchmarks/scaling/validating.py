@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import httpx2 as httpx
+
+from mlxnode.bench.servers import Server
 from scaling.cluster import Policy, simulate
 from scaling.costs import Costs
 from scaling.playing import ANSWER_REUSE, play
 from scaling.summary import NAMES, Summary, summarize, summary_of, text_of
 from scaling.traces import Workload
-
-from mlxnode.bench.servers import Server
 
 # Short, so that two nodes on two processors keep up with it.
 WORKLOAD = Workload(
