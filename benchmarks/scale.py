@@ -228,8 +228,8 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("validate", help="two real nodes beside two simulated ones")
     command.add_argument("--layers", type=int, default=6, help="of the demo model; 0: all")
-    command.add_argument("--rate", type=positive, default=0.35, help="conversations a second")
-    command.add_argument("--conversations", type=at_least_one, default=16)
+    command.add_argument("--rate", type=positive, default=0.4, help="conversations a second")
+    command.add_argument("--conversations", type=at_least_one, default=10)
     command.add_argument("--rounds", type=at_least_one, default=3)
     command.add_argument("--fit-rounds", type=at_least_one, default=5)
     command.add_argument("--costs", type=Path, help="fitted before; default: fit now")

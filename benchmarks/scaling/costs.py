@@ -40,8 +40,8 @@ class Costs:
 
     ``http``: from the client to the engine and back, by prompt tokens, all of them cached.
     ``prefill``: one pass, by its tokens; ``prefill_context``: in addition, for each of its
-    tokens and each token before it. ``step``: a decode step by its rows, between which lines are
-    drawn; ``step_context``: in addition, for each token in the caches of its rows.
+    tokens and each token before it. ``step``: a decode step by its rows, between which there
+    are lines; ``step_context``: in addition, for each token in the caches of its rows.
     """
 
     http: Line

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scaling.costs import Costs, Line, Memory
 
 # mlx-lm's BENCHMARKS.md (github.com/ml-explore/mlx-lm, mlx-lm 0.28.2): Qwen3-4B-Instruct-2507
-# in 4 bits on an M4 Max reads a prompt of 2,048 tokens at 1,622 tokens/s, and generates 134.5/s.
+# in 4 bits on an M4 Max reads a prompt of 2,048 tokens at 1,622 tokens/s; it generates 134.5/s.
 _PROMPT_RATE, _GENERATION_RATE = 1622.0, 134.5  # tokens a second
 _PARAMETERS, _BYTES_PER_WEIGHT = (
     4.02e9,
@@ -46,8 +46,8 @@ class Mac:
 
 
 # Bandwidths: Apple's technical specifications and announcements. Watts: Apple's page
-# support.apple.com/102027 (Mac Studio) for M2 Max and M2 Ultra; for M4 Max and M3 Ultra, those of
-# the M2 in the same case.
+# support.apple.com/102027 (Mac Studio) for M2 Max and M2 Ultra; for M4 Max and M3 Ultra, those
+# of the M2 in the same case.
 MACS = {
     "m2-max": Mac("Mac Studio, M2 Max, 64 GB", 400e9, 30, 64e9, 9, 145),
     "m2-ultra": Mac("Mac Studio, M2 Ultra, 192 GB", 800e9, 76, 192e9, 10, 295),

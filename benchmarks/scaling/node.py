@@ -110,7 +110,7 @@ class Node:
         return [*self._prompts, *self._rows]
 
     def _room(self, requests: list[Request]) -> float:
-        """The tokens that ``requests`` leave: all rows of a batch are as long as the longest."""
+        """The tokens that ``requests`` leave: all rows of a batch are as long as one."""
         longest = max((request.num_reserved for request in requests), default=0)
         own = sum(request.context for request in self._prompts)
         return self._costs.memory.tokens - longest * len(requests) - own
