@@ -9,7 +9,7 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.14 3.11 3; do \
 	command -v python$$version && break; done)
 
 .PHONY: help serve test test-all test-models test-clients test-quick fuzz soak lint sizes bench \
-	bench-batches bench-engine bench-hostile bench-kernels faults mac-report docs release clean
+	bench-batches bench-engine bench-hostile bench-kernels bench-scale faults mac-report docs release clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -77,6 +77,9 @@ bench-hostile: $(VENV)/.installed-bench  ## what other clients notice of each at
 
 bench-kernels: $(VENV)/.installed-bench  ## sampling: kernel, operations and mlx-lm's samplers
 	$(BIN)/python benchmarks/sampling.py --json build/kernels.json --plot build/kernels.svg
+
+bench-scale: $(VENV)/.installed-bench  ## the simulator of nodes beside two real nodes
+	$(BIN)/python benchmarks/scale.py validate --json build/scale.json
 
 # Some take minutes by themselves: a hung process is replaced after a time.
 faults: $(VENV)/.installed-dev  ## each fault 20 times on a real node; print the times of recovery
