@@ -15,6 +15,7 @@ from documents.comments import Comments, read_comments
 from documents.markdown import ROOT
 from pydantic import BaseModel, ValidationError
 
+from mlxnode.config.several import DistributedConfig
 from mlxnode.config.tables import (
     ApiConfig,
     BatchesConfig,
@@ -36,11 +37,13 @@ TABLES: dict[str, type[BaseModel]] = {
     "server.discovery": DiscoveryConfig,
     "server.batches": BatchesConfig,
     "engine": EngineConfig,
+    "engine.distributed": DistributedConfig,
 }
 # They have tables of their own.
 _NESTED = {
     ApiConfig: {"keys", "models"},
     ServerConfig: {"discovery", "batches"},
+    EngineConfig: {"distributed"},
 }
 _SHARED = {*RateLimits.model_fields, "allow_control_tokens"}  # mean the same in each table
 _HEAD = Path(__file__).with_name("heads") / "configuration.md"
@@ -48,6 +51,7 @@ VARIABLES = {
     "MLXNODE_CONFIG": "the configuration file",
     "MLXNODE_API_KEY": "one more key, as `api.api_key`",
     "MLXNODE_ADMIN_KEY": "one more admin key, as `api.admin_key`",
+    "MLXNODE_ENGINE_KEY": "the key of an engine on several machines, as `engine.distributed.key`",
     "MLXNODE_STATE": "the folder of what has to outlive a cleaning: the usage of the keys",
     "MLXNODE_CACHE": "the folder of what can be made or fetched again: demo models, derived "
     "models, prefixes on disk",
