@@ -51,7 +51,7 @@ VARIABLES = {
     "MLXNODE_CONFIG": "the configuration file",
     "MLXNODE_API_KEY": "one more key, as `api.api_key`",
     "MLXNODE_ADMIN_KEY": "one more admin key, as `api.admin_key`",
-    "MLXNODE_ENGINE_KEY": "the key of an engine on several machines, as `engine.distributed.key`",
+    "MLXNODE_ENGINE_KEY": "the key of the ranks, as `engine.distributed.key`",
     "MLXNODE_STATE": "the folder of what has to outlive a cleaning: the usage of the keys",
     "MLXNODE_CACHE": "the folder of what can be made or fetched again: demo models, derived "
     "models, prefixes on disk",
