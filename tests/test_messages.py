@@ -8,7 +8,7 @@ import pytest
 
 from mlxnode.config.certificate import Certificate
 from mlxnode.config.keys import ApiKey
-from mlxnode.figures import RequestFigures
+from mlxnode.figures import RankFigures, RequestFigures
 from mlxnode.messages import control, data
 from mlxnode.messages.message import decoder_of, encode
 from mlxnode.models.fit import Weighed
@@ -74,6 +74,7 @@ UNIONS = {
         control.Fits({"a/b": Weighed("yes", "fits", True)}),
         control.EngineSilent(3.5),
         control.EngineSilent(None),
+        control.Ranks([RankFigures(rank=1, host="b", state="lost", reason="silent")]),
         control.Suspects([b"a"], [b"b", b"c"], 1, [b"b"]),
         control.Cancel("1-2"),
         control.Wake(),
@@ -87,6 +88,7 @@ UNIONS = {
         control.Connected(7),
         control.StepFailed([b"a"]),
         control.Cleared(b"a"),
+        control.Ranks([]),
         control.Fatal("no"),
         control.Reserve(1, "anonymous", "a/b", 100, 1024),
         control.Used(1, 300),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from mlxnode.cli.options import command, config_option
+from mlxnode.cli.options import command, config_option, json_option
+from mlxnode.cli.output import emit
 
 EXAMPLES = """\
 MLXNODE_ENGINE_KEY=... mlxnode engine --rank 1 --of 10.0.0.1:32323
@@ -27,8 +28,9 @@ mlxnode engine --rank 1 --of 10.0.0.1:32323 --config my.toml
 @click.option(
     "--describe",
     is_flag=True,
-    help="Print the versions and the checksums of MODEL (paths) as JSON, for `doctor --hosts`.",
+    help="Print the versions, and with --json the checksums of each MODEL.",
 )
+@json_option
 def engine(
     models: tuple[str, ...],
     where: str | None,
@@ -36,6 +38,7 @@ def engine(
     config: Path | None,
     launched: bool,
     describe: bool,
+    as_json: bool,
 ) -> int:
     """Be one rank of the engine of a node on another machine.
 
@@ -58,10 +61,12 @@ def engine(
         ) from None
     with ended_by_signals():
         if describe:
-            from mlxnode.engine.ranks.description import print_description
+            from mlxnode.engine.ranks.description import full_description
 
             key = sys.stdin.readline().strip() if where else ""
-            print_description(models, (host, port) if where else None, key)
+            said = full_description(models, (host, port) if where else None, key)
+            packages = [f"{name} {version}" for name, version in said["versions"].items()]
+            emit(said, as_json, f"{said['host']}: {', '.join(packages)}")
             return 0
         if launched:
             rank = int(os.environ.get("MLX_RANK", "0")) + 1  # mlx.launch counts from 0

@@ -100,7 +100,8 @@ def _ask(
 ) -> Iterator[Finding]:
     """Run ``mlxnode engine --describe`` there, and measure the link meanwhile."""
     where = f"[{address}]:{door.port}" if ":" in address else f"{address}:{door.port}"
-    program = [sys.executable, "-m", "mlxnode", "engine", "--describe", "--of", where, *models]
+    program = [sys.executable, "-m", "mlxnode", "engine", "--describe", "--json", "--of", where]
+    program += models
     ssh = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", host.ssh]
     command = program if host.ssh == _LOCAL else [*ssh, shlex.join(program)]
     try:
@@ -169,14 +170,12 @@ def _link(door: ProvenDoor, process: subprocess.Popen[str]) -> Finding | None:
 
 
 def _parse(out: str) -> dict[str, Any] | None:
-    for line in reversed(out.splitlines()):
-        try:
-            said = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(said, dict) and {"host", "versions", "models"} <= said.keys():
-            return said
-    return None
+    """The document that the other side has printed, maybe after a greeting of its shell."""
+    try:
+        said, _ = json.JSONDecoder().raw_decode(out, out.index("{\n"))
+    except ValueError:
+        return None
+    return said if {"host", "versions", "models"} <= said.keys() else None
 
 
 def _unreachable(host: Host, code: int | None, last: str) -> Finding:

@@ -87,10 +87,9 @@ class Supervisor:
         configuration, and ``weigher`` which models fit. ``on_ready`` is called with all failed
         models, once the others are served.
         """
-        self._listener = listener
+        self._listener, self._watch, self._weigher = listener, watch, weigher
         self._on_ready, self._on_progress = on_ready, on_progress
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._watch, self._weigher = watch, weigher
         self._accounts = accounts or Accounts(config)
         self._places = SharedPlaces(config.server)
         self._crashes = EngineCrashes()

@@ -15,7 +15,7 @@ from documents.comments import Comments, read_comments
 from documents.markdown import ROOT
 from pydantic import BaseModel, ValidationError
 
-from mlxnode.config.several import SharedLimitsConfig
+from mlxnode.config.several import DistributedConfig, SharedLimitsConfig
 from mlxnode.config.tables import (
     ApiConfig,
     BatchesConfig,
@@ -38,11 +38,13 @@ TABLES: dict[str, type[BaseModel]] = {
     "server.batches": BatchesConfig,
     "server.shared_limits": SharedLimitsConfig,
     "engine": EngineConfig,
+    "engine.distributed": DistributedConfig,
 }
 # They have tables of their own.
 _NESTED = {
     ApiConfig: {"keys", "models"},
     ServerConfig: {"discovery", "batches", "shared_limits"},
+    EngineConfig: {"distributed"},
 }
 _SHARED = {*RateLimits.model_fields, "allow_control_tokens"}  # mean the same in each table
 _HEAD = Path(__file__).with_name("heads") / "configuration.md"
@@ -50,6 +52,7 @@ VARIABLES = {
     "MLXNODE_CONFIG": "the configuration file",
     "MLXNODE_API_KEY": "one more key, as `api.api_key`",
     "MLXNODE_ADMIN_KEY": "one more admin key, as `api.admin_key`",
+    "MLXNODE_ENGINE_KEY": "the key of the ranks, as `engine.distributed.key`",
     "MLXNODE_STATE": "the folder of what has to outlive a cleaning: the usage of the keys",
     "MLXNODE_CACHE": "the folder of what can be made or fetched again: demo models, derived "
     "models, prefixes on disk",

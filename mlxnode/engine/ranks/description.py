@@ -1,6 +1,5 @@
 """What a machine says of itself for ``mlxnode doctor --hosts``, and the speed of its link."""
 
-import json
 import socket
 import time
 from collections.abc import Sequence
@@ -32,8 +31,10 @@ def describe(models: Sequence[str]) -> dict[str, Any]:
     return {"host": socket.gethostname(), "versions": versions(), "models": files}
 
 
-def print_description(models: Sequence[str], where: tuple[str, int] | None, key: str) -> None:
-    """One line of JSON; ``where``: another machine that measures the link with ``answer``."""
+def full_description(
+    models: Sequence[str], where: tuple[str, int] | None, key: str
+) -> dict[str, Any]:
+    """The same; at ``where``, another machine measures the link meanwhile, with ``measure``."""
     said = describe(models)
     if where is not None:
         try:
@@ -41,7 +42,7 @@ def print_description(models: Sequence[str], where: tuple[str, int] | None, key:
                 answer(connection)
         except (OSError, EOFError) as error:
             said["link"] = getattr(error, "strerror", None) or str(error) or "it was closed"
-    print(json.dumps(said), flush=True)
+    return said
 
 
 def answer(connection: Connection) -> None:
