@@ -56,7 +56,9 @@ def alone() -> Iterator[None]:
         "recv_like": lambda x, *_, **__: x + mx.zeros(1, x.dtype),
         "send": lambda x, *_, **__: x,
     }
-    replaced = [(mx.distributed, name, new) for name, new in stand_ins.items()]
+    replaced: list[tuple[Any, str, Callable[..., Any]]] = [
+        (mx.distributed, name, stand_in) for name, stand_in in stand_ins.items()
+    ]
     replaced.append((layers, "sum_gradients", lambda _: lambda x: x))  # of gradients alone
     whole = [getattr(owner, name) for owner, name, _ in replaced]
     for owner, name, stand_in in replaced:
