@@ -40,7 +40,6 @@ class Refused(Message, frozen=True):
 class Beat(Message, frozen=True):
     """Both ways, several times a second: the process is alive."""
 
-    num_calls: int = 0  # that a rank has made
     memory_bytes: int = 0  # that MLX uses on it
 
 

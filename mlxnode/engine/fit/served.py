@@ -3,13 +3,14 @@
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
+from mlxnode.config.hostfile import read_hostfile
 from mlxnode.config.tables import EngineConfig
 from mlxnode.engine import cpu
 from mlxnode.engine.embedding.encoders import open_encoder
 from mlxnode.engine.fit.encoder import encoder_needs
 from mlxnode.engine.fit.needs import needs_in_pieces
 from mlxnode.engine.kvcache.quantization import kv_choices
-from mlxnode.engine.loader import open_generation_model
+from mlxnode.engine.loader import open_generation_model, split
 from mlxnode.engine.loader.adapter import adapter_arrays
 from mlxnode.engine.memory.plan import free_after
 from mlxnode.engine.pacing import largest_chunk
@@ -132,7 +133,13 @@ def check_shared(first: ServedModel, other: ServedModel, config: EngineConfig) -
 
 
 def weigh(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, Weighed]:
-    """The verdict on each model, by id, if those before it are loaded. Loads none."""
+    """The verdict on each model, by id, if those before it are loaded. Loads none.
+
+    On several machines, it is the verdict on the first one's parts.
+    """
+    if config.distributed is not None:
+        hosts = read_hostfile(config.distributed).hosts
+        split.imagine(len(hosts), config.distributed.strategy)
     free, weighed = free_after(config, 0), {}
     counted: dict[tuple, ServedModel] = {}
     bases: dict[tuple, int] = {}  # bytes of the weights below adapters

@@ -16,17 +16,35 @@ from mlxnode.config.several import Strategy
 from mlxnode.errors import ModelError, reason_of
 from mlxnode.models.served import ServedModel
 
-_group: mx.distributed.Group | None = None  # None: one machine
+_group: Any = None  # of mlx.distributed; None: one machine
 _default: Strategy = "none"
 
 
-def use(group: mx.distributed.Group | None, default: Strategy = "none") -> None:
+def use(group: Any, default: Strategy = "none") -> None:
     """Spread the models that this process opens from now on over ``group``.
 
     ``default`` is the strategy of models that say nothing.
     """
     global _group, _default
     _group, _default = group, default
+
+
+class _Imagined:
+    """A group in which nothing can be computed."""
+
+    def __init__(self, size: int):
+        self._size = size
+
+    def rank(self) -> int:
+        return 0
+
+    def size(self) -> int:
+        return self._size
+
+
+def imagine(size: int, default: Strategy) -> None:
+    """As ``use``, in a process that is no rank: the shapes of rank 0's parts are known then."""
+    use(_Imagined(size), default)
 
 
 def strategy_of(served: ServedModel, model: nn.Module) -> Strategy:
