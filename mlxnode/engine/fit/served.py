@@ -137,9 +137,14 @@ def weigh(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, Weig
 
     On several machines, it is the verdict on the first one's parts.
     """
-    if config.distributed is not None:
-        hosts = read_hostfile(config.distributed).hosts
-        split.imagine(len(hosts), config.distributed.strategy)
+    if config.distributed is None:
+        return _weigh(models, config)
+    hosts = read_hostfile(config.distributed).hosts
+    with split.imagined(len(hosts), config.distributed.strategy):
+        return _weigh(models, config)
+
+
+def _weigh(models: Sequence[ServedModel], config: EngineConfig) -> dict[str, Weighed]:
     free, weighed = free_after(config, 0), {}
     counted: dict[tuple, ServedModel] = {}
     bases: dict[tuple, int] = {}  # bytes of the weights below adapters

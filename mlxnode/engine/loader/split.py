@@ -42,11 +42,6 @@ class _Imagined:
         return self._size
 
 
-def imagine(size: int, default: Strategy) -> None:
-    """As ``use``, in a process that is no rank: the shapes of rank 0's parts are known then."""
-    use(_Imagined(size), default)
-
-
 def strategy_of(served: ServedModel, model: nn.Module) -> Strategy:
     """How ``served`` is spread; "none" on one machine.
 
@@ -86,6 +81,18 @@ def alone() -> Iterator[None]:
     finally:
         for (owner, name, _), original in zip(replaced, whole, strict=True):
             setattr(owner, name, original)
+
+
+@contextlib.contextmanager
+def imagined(size: int, default: Strategy) -> Iterator[None]:
+    """Inside, a process that is no rank knows the shapes of rank 0's parts."""
+    before = _group, _default
+    use(_Imagined(size), default)
+    try:
+        with alone():
+            yield
+    finally:
+        use(*before)
 
 
 def allowed(model: nn.Module) -> list[Strategy]:

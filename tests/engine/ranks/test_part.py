@@ -46,9 +46,7 @@ def test_a_model_that_is_missing_or_differs_is_refused_by_name(folder):
     with pytest.raises(ModelError, match=r"config\.json, model\.safetensors"):
         found_here(order)
     folder.rename(folder.with_name("other"))
-    with pytest.raises(
-        ModelError, match=r"there is no .*tiny; copy the model"
-    ):
+    with pytest.raises(ModelError, match=r"there is no .*tiny; copy the model"):
         found_here(order)
 
 
@@ -67,10 +65,9 @@ def test_a_part_that_does_not_fit_is_refused(folder):
 
 
 @pytest.fixture
-def two(monkeypatch):
-    monkeypatch.setattr(split, "_group", None)
-    monkeypatch.setattr(split, "_default", "none")
-    split.imagine(2, "tensor")
+def two():
+    with split.imagined(2, "tensor"):
+        yield
 
 
 @pytest.mark.parametrize(
