@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Client, Listener
+from multiprocessing.connection import Client, Listener, wait
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ def in_processes(size: int, batches: Sequence[int]) -> list[tuple[float, float]]
         for process in processes:
             process.start()
         try:
+            if ours not in wait([ours, *(each.sentinel for each in processes)]):
+                raise SystemExit("a rank has ended")
             return ours.recv()
         finally:
             for process in processes:
@@ -77,13 +79,15 @@ def _rank(
     rank: int, size: int, hosts: Path, port: int, batches: Sequence[int], result: Any
 ) -> None:
     cpu.prepare_process()
-    os.environ |= {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(hosts)}
+    if size > 1:
+        os.environ |= {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(hosts)}
     import mlx.core as mx
 
     from mlxnode.engine.loader import split
 
-    group = mx.distributed.init(strict=size > 1, backend="ring" if size > 1 else "any")
+    group = None
     if size > 1:
+        group = mx.distributed.init(strict=True, backend="ring")
         split.use(group, "tensor")
     model = _model()
     if rank:

@@ -100,6 +100,7 @@ def run_validate(args: argparse.Namespace) -> int:
     """Start two nodes on this machine; fit, play for real, simulate, and compare."""
     from models import export
     from scaling import validating
+    from scaling.fitting import layers_share
     from servers import start_node
 
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as running:
@@ -110,6 +111,7 @@ def run_validate(args: argparse.Namespace) -> int:
         ]
         costs = args.costs and Costs.load(args.costs)
         costs = costs or asyncio.run(_fit(nodes[0], nodes[1], args))
+        costs = replace(costs, layers_share=layers_share(folder))
         print(f"costs: {json.dumps(asdict(costs))}", file=sys.stderr)
 
         async def measure() -> list[validating.Comparison]:

@@ -42,6 +42,7 @@ class Costs:
     ``prefill``: one pass, by its tokens; ``prefill_context``: in addition, for each of its
     tokens and each token before it. ``step``: a decode step by its rows, between which there
     are lines; ``step_context``: in addition, for each token in the caches of its rows.
+    ``layers_share`` is the part of a model's weights that a pass without logits reads.
     """
 
     http: Line
@@ -49,14 +50,19 @@ class Costs:
     step: dict[int, float]
     prefill_context: float = 0.0
     step_context: float = 0.0
+    layers_share: float = 1.0
     beside: Beside = field(default_factory=Beside)
     memory: Memory = field(default_factory=Memory)
     origin: str = ""  # where the figures are from
 
-    def prefill_seconds(self, tokens: int, context: int) -> float:
-        """One pass on ``tokens`` tokens of a prompt, after ``context`` others."""
+    def prefill_seconds(self, tokens: int, context: int, *, is_last: bool = True) -> float:
+        """One pass on ``tokens`` tokens of a prompt, after ``context`` others.
+
+        ``is_last``: it completes the prompt. No other pass computes logits.
+        """
         pairs = tokens * (context + tokens / 2)
-        return self.prefill.at(tokens) + self.prefill_context * pairs
+        fixed = self.prefill.fixed * (1.0 if is_last else self.layers_share)
+        return fixed + self.prefill.per_token * tokens + self.prefill_context * pairs
 
     def step_seconds(self, rows: int, tokens: int) -> float:
         """One decode step of ``rows`` rows, which have ``tokens`` tokens in all."""
@@ -89,6 +95,7 @@ class Costs:
                 step={int(rows): float(seconds) for rows, seconds in data["step"].items()},
                 prefill_context=data["prefill_context"],
                 step_context=data["step_context"],
+                layers_share=data.get("layers_share", 1.0),
                 beside=Beside(**data["beside"]),
                 memory=Memory(**data["memory"]),
                 origin=data["origin"],

@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import itertools
+import math
 import statistics
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
+from safetensors import safe_open
 
 from mlxnode.bench.servers import Server
 from scaling.costs import Beside, Costs, Line
@@ -110,6 +113,16 @@ class Fitting:
 
     def _new(self, tokens: int) -> list[int]:
         return random_ids(f"fit {next(self._seeds)}", tokens)
+
+
+def layers_share(folder: Path) -> float:
+    """The part of the weights in ``folder`` that belongs to layers; the rest makes logits."""
+    sizes = {True: 0, False: 0}
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "numpy") as opened:
+            for name in opened.keys():  # noqa: SIM118 - it is no mapping
+                sizes[".layers." in name] += math.prod(opened.get_slice(name).get_shape())
+    return sizes[True] / sum(sizes.values())
 
 
 def _fit(points: Sequence[tuple[int, float]], degree: int) -> list[float]:

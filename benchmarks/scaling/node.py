@@ -152,7 +152,9 @@ class Node:
             else:
                 counts = [request.num_to_prefill for request in chosen]
                 tokens, context = max(counts) * len(counts), 0
-            seconds = self._costs.prefill_seconds(tokens, context) * slow
+            # The logits are computed in the pass that completes a prompt, and in no other.
+            is_last = counts == [request.num_to_prefill for request in chosen]
+            seconds = self._costs.prefill_seconds(tokens, context, is_last=is_last) * slow
             self._pacing.observe_chunk(tokens, seconds)
             now += seconds
             self.use.prefill += seconds
