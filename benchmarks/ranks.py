@@ -15,7 +15,8 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Client, Listener, wait
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,23 @@ def _connect(port: int) -> Any:
             time.sleep(0.05)
 
 
+@dataclass
+class _Other:
+    """The other rank, for a leader that loads no models by itself."""
+
+    group: Any
+    send: Callable[[Any], None]
+    size: int = 2
+
+    def replies(self) -> Iterator[tuple[int, Any]]:
+        return iter(())
+
+    def describe(self, rank: int) -> str:
+        return f"rank {rank}"
+
+
 def _lead(group: Any, model: Any, port: int) -> list[float]:
     """Mirror the calls of this process; returns the seconds of each, beside the call itself."""
-    from types import SimpleNamespace
-
     from mlxnode.engine import mirror
     from mlxnode.engine.ranks.leader import Leader
     from mlxnode.engine.ranks.link import Link
@@ -170,7 +184,7 @@ def _lead(group: Any, model: Any, port: int) -> list[float]:
 
     with Listener(("127.0.0.1", port), authkey=b"benchmark") as listener:
         link = Link(listener.accept(), from_rank, print).start()
-    leader = Timed(SimpleNamespace(size=2, group=group, send=link.send))
+    leader = Timed(_Other(group, link.send))
     leader.adopt(model, 1)
     mirror.install(leader)
     return seconds
