@@ -140,8 +140,11 @@ class _Other:
     """The other rank, for a leader that loads no models by itself."""
 
     group: Any
-    send: Callable[[Any], None]
+    link: Any
     size: int = 2
+
+    def send(self, message: Any) -> None:
+        self.link.send(message)
 
     def replies(self) -> Iterator[tuple[int, Any]]:
         return iter(())
@@ -184,7 +187,7 @@ def _lead(group: Any, model: Any, port: int) -> list[float]:
 
     with Listener(("127.0.0.1", port), authkey=b"benchmark") as listener:
         link = Link(listener.accept(), from_rank, print).start()
-    leader = Timed(_Other(group, link.send))
+    leader = Timed(_Other(group, link))
     leader.adopt(model, 1)
     mirror.install(leader)
     return seconds
