@@ -10,6 +10,7 @@ from support.config_file import MODEL, OPEN, error_of
 
 from mlxnode.config.file import load_config
 from mlxnode.config.keys import ApiKey
+from mlxnode.config.several import DistributedConfig, SharedLimitsConfig
 from mlxnode.config.tables import (
     ApiConfig,
     Backend,
@@ -36,6 +37,14 @@ def test_config_shipped_file_is_valid_and_serves_the_demo_models():
     assert loaded.api_keys == [ApiKey.unnamed("sk-your-secret-key")]
 
 
+_APART = {
+    DiscoveryConfig: "server.discovery",
+    BatchesConfig: "server.batches",
+    SharedLimitsConfig: "server.shared_limits",
+    DistributedConfig: "engine.distributed",
+}
+
+
 @pytest.mark.parametrize(
     "table",
     [
@@ -45,27 +54,32 @@ def test_config_shipped_file_is_valid_and_serves_the_demo_models():
         ServerConfig,
         DiscoveryConfig,
         BatchesConfig,
+        SharedLimitsConfig,
         EngineConfig,
+        DistributedConfig,
     ],
 )
 def test_config_shipped_file_explains_every_key(table: type[BaseModel]):
     text = SHIPPED.read_text()
-    if name := {DiscoveryConfig: "discovery", BatchesConfig: "batches"}.get(table):
+    if name := _APART.get(table):
         # Other tables have keys of the same names.
-        text = text.partition(f"[server.{name}]\n")[2].partition("\n[")[0]
+        text = text.partition(f"[{name}]\n")[2].partition("\n[")[0]
     for name, field in table.model_fields.items():
         if (table, name) in (
             (ApiConfig, "keys"),
             (ApiConfig, "models"),
             (ServerConfig, "discovery"),
             (ServerConfig, "batches"),
+            (ServerConfig, "shared_limits"),
+            (EngineConfig, "distributed"),
         ):
             continue  # tables of their own
         lines = [
             line for line in text.splitlines() if line.lstrip("# ").startswith(f"{name} =")
         ]
         assert lines, f"{table.__name__}.{name} is not in config.toml"
-        if table not in (ApiConfig, KeyConfig, ModelConfig) and field.default is not None:
+        has_default = not field.is_required() and field.default is not None
+        if table not in (ApiConfig, KeyConfig, ModelConfig) and has_default:
             assert tomli.loads(lines[0].lstrip("# "))[name] == field.default
 
 

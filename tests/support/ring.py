@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-TIMEOUT = 120.0  # seconds for a scenario
+TIMEOUT = 500.0  # seconds for a scenario
 
 
 def free_ports(count: int) -> list[int]:

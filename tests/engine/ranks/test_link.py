@@ -39,7 +39,7 @@ def pair(door):
 
 def test_messages_come_in_order_and_beats_are_noted(pair):
     pair.link.start()
-    there = Link(pair.theirs, to_rank, print, beat=lambda: Beat(3, 44)).start()
+    there = Link(pair.theirs, to_rank, print, beat=lambda: Beat(44)).start()
     for number in range(50):
         pair.link.send(Plan([], [number]))
     assert [there.receive().dropped for _ in range(50)] == [[n] for n in range(50)]
@@ -49,7 +49,7 @@ def test_messages_come_in_order_and_beats_are_noted(pair):
         if pair.link.last_beat.memory_bytes == 44:
             break
         beaten.wait(0.05)
-    assert pair.link.last_beat == Beat(3, 44)
+    assert pair.link.last_beat == Beat(44)
     there.close(Goodbye("enough"))
     assert pair.lost.get(timeout=5) == "enough"
 

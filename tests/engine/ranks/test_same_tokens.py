@@ -10,7 +10,8 @@ from support.running import make, make_runner, mixed, run, step
 
 from mlxnode.engine.work import RequestKey
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+# Ranks that wait for each other take a processor each.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LAYERS = {"num_hidden_layers": 4}
 HEADS = {"num_attention_heads": 6, "num_key_value_heads": 3}  # for three ranks
@@ -68,9 +69,9 @@ def aborted(model: Any) -> dict[int, list[int]]:
     ("size", "strategy", "families"),
     [
         (2, "tensor", TENSOR),
-        (3, "tensor", TENSOR_OF_THREE),
-        (2, "pipeline", PIPELINE),
-        (3, "pipeline", PIPELINE),
+        pytest.param(3, "tensor", TENSOR_OF_THREE, marks=pytest.mark.long),
+        pytest.param(2, "pipeline", PIPELINE, marks=pytest.mark.long),
+        pytest.param(3, "pipeline", PIPELINE, marks=pytest.mark.long),
     ],
 )
 def test_ranks_answer_as_one_process(
