@@ -63,7 +63,7 @@ def test_config_shipped_file_explains_every_key(table: type[BaseModel]):
     text = SHIPPED.read_text()
     if name := _APART.get(table):
         # Other tables have keys of the same names.
-        text = text.partition(f"[{name}]\n")[2].partition("\n[")[0]
+        text = text.rpartition(f"[{name}]\n")[2].partition("\n[")[0]
     for name, field in table.model_fields.items():
         if (table, name) in (
             (ApiConfig, "keys"),
