@@ -231,10 +231,16 @@ def logprobs(found: list[dict]) -> list[float]:
     return [token["logprob"] for token in found[2]["choices"][0]["logprobs"]["content"]]
 
 
-@pytest.mark.parametrize("strategy", ["tensor", pytest.param("none", marks=pytest.mark.long)])
-def test_two_ranks_answer_over_http_as_one_machine(tmp_path, strategy):
-    more = f'strategy = "{strategy}"'
-    started = start(tmp_path, 2, more)
+@pytest.mark.parametrize(
+    ("size", "strategy"),
+    [
+        (2, "tensor"),
+        pytest.param(3, "tensor", marks=pytest.mark.long),
+        pytest.param(2, "none", marks=pytest.mark.long),
+    ],
+)
+def test_ranks_answer_over_http_as_one_machine(tmp_path, size, strategy):
+    started = start(tmp_path, size, f'strategy = "{strategy}"')
     try:
         with started.node as node:
             node.wait_ready()
