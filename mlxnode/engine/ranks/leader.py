@@ -152,7 +152,7 @@ def broadcast(array: mx.array, group: mx.distributed.Group) -> mx.array:
 
     It is under way when this returns: collectives meet in the order of their evaluation.
     """
-    shared = mx.distributed.all_sum(array, group=group, stream=mx.cpu)
+    shared = mx.distributed.all_sum(array, group=group)
     mx.async_eval(shared)
     return shared
 
