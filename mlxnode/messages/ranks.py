@@ -74,7 +74,6 @@ class Loaded(Message, frozen=True):
     """rank -> rank 0: the part is in memory."""
 
     handle: int
-    weights: int  # bytes
     kv_budget: int  # bytes that are left for KV caches
     kv_token: int  # bytes of one token in a KV cache, all layers
 

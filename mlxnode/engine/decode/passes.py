@@ -72,16 +72,14 @@ def begin_step(rows: Rows, model: nn.Module, tokens: mx.array) -> mx.array:
     """
     rows.reserve(1)
     halfway = rows.halfway
+    has_halves = not runs_to_the_end(model)  # the first one of a rank is another's second one
+    if not has_halves:
+        evaluate(rows.layers)
     logits = rows.run(model, tokens[:, None])[:, -1]
     rows.advance([1] * len(rows.lengths))
-    last, rows.logits = rows.logits, logits
-    if rows.halfway is None:
-        mx.async_eval(logits)  # nothing is written in place
-    elif runs_to_the_end(model):
-        # The first half on one rank is the second one on another: there is no half.
-        if last is not None:
-            mx.eval(last)
-        mx.async_eval(logits)
+    rows.logits = logits
+    if rows.halfway is None or not has_halves:
+        mx.async_eval(logits)  # nothing is written in place, or the last pass is complete
     else:
         if halfway is not None:
             mx.eval(halfway)
@@ -93,6 +91,7 @@ def begin_step(rows: Rows, model: nn.Module, tokens: mx.array) -> mx.array:
 def finish_step(rows: Rows) -> None:
     """Launch the rest of the step that was begun."""
     mx.async_eval(rows.logits)
+    rows.logits = None
 
 
 @mirrored

@@ -34,7 +34,7 @@ class BatchCache(Mirrored):
         self._parts: list[BatchLayer] = []  # the same, and those inside of combined ones
         self._slots = Slots()
         self._width = width
-        self.logits: Any = None  # of the last step, [B, V]
+        self.logits: Any = None  # of a step that is launched in part, [B, V]
 
     @property
     def lengths(self) -> list[int]:

@@ -34,7 +34,7 @@ class SeparateRows(Mirrored):
     def __init__(self) -> None:
         self.lengths: list[int] = []
         self._rows: list[PromptCache] = []
-        self.logits: Any = None  # of the last step, [B, V]
+        self.logits: Any = None  # of a step that is launched in part, [B, V]
 
     @property
     def layers(self) -> list[Any]:

@@ -2,8 +2,8 @@
 
 ``quantize`` makes the weights smaller while they are loaded, ``bases`` shares them between
 ids, ``split`` spreads them over ranks, ``adapter`` puts a LoRA or DoRA adapter on them
-(``dora``: for generation). May import
-``cpu``, ``gguf``, ``weights``, errors and models.
+(``dora``: for generation). May import ``config``, ``cpu``, ``gguf``, ``weights``, errors and
+models.
 """
 
 from collections.abc import Generator

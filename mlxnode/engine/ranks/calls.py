@@ -1,7 +1,6 @@
 """The mirrored calls on a rank other than 0, with its part of the models."""
 
 import functools
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -14,8 +13,6 @@ from mlxnode.engine.ranks.arguments import unpack
 from mlxnode.engine.ranks.leader import broadcast
 from mlxnode.errors import reason_of
 from mlxnode.messages.ranks import Call, Plan
-
-log = logging.getLogger("mlxnode.engine")
 
 # After a call has failed here, in which rank 0 says that it has failed there, too. If it has
 # not, it waits in a collective for this rank.

@@ -10,7 +10,7 @@ from mlxnode.config.tables import EngineConfig
 from mlxnode.engine.loader import split
 from mlxnode.engine.ranks.calls import Calls
 from mlxnode.engine.ranks.link import Link
-from mlxnode.engine.ranks.part import NodePart, load_part
+from mlxnode.engine.ranks.part import load_part
 from mlxnode.errors import ModelError, reason_of
 from mlxnode.messages.ranks import Goodbye, Loaded, LoadPart, NotLoaded, Plan
 
@@ -40,14 +40,14 @@ class Follower:
 
     def _load(self, order: LoadPart) -> Loaded | NotLoaded:
         try:
-            part: NodePart = load_part(order, self._settings, self._calls.weights)
+            part = load_part(order, self._settings, self._calls.weights)
         except ModelError as error:
             return NotLoaded(order.handle, str(error))
         except Exception as error:  # of any type: models raise what they like
             log.debug("a part of %s cannot be loaded", order.model.id, exc_info=error)
             return NotLoaded(order.handle, reason_of(error))
         self._calls.adopt(order.handle, part.model, part.needs.weights)
-        return Loaded(order.handle, part.needs.weights, part.kv_budget, part.kv_token)
+        return Loaded(order.handle, part.kv_budget, part.kv_token)
 
     def _end(self, reason: str) -> NoReturn:
         log.error("%s", reason)

@@ -9,10 +9,12 @@ import multiprocessing
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 
 HANDSHAKE_SECONDS = 5.0
+
+_Step = Callable[[Connection, bytes], object]
 
 
 def offer(peer: socket.socket, key: bytes) -> Connection:
@@ -22,15 +24,7 @@ def offer(peer: socket.socket, key: bytes) -> Connection:
         multiprocessing.AuthenticationError: the other side has another key.
         OSError, EOFError: the other side speaks another language, or says nothing in time.
     """
-    connection = _as_connection(peer)
-    try:
-        with _bounded(connection):
-            deliver_challenge(connection, key)
-            answer_challenge(connection, key)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return _proven(peer, key, deliver_challenge, answer_challenge)
 
 
 def connect(host: str, port: int, key: bytes) -> Connection:
@@ -41,16 +35,7 @@ def connect(host: str, port: int, key: bytes) -> Connection:
         OSError, EOFError: rank 0 is not there, or does not answer in time.
     """
     peer = socket.create_connection((host, port), timeout=HANDSHAKE_SECONDS)
-    peer.settimeout(None)
-    connection = _as_connection(peer)
-    try:
-        with _bounded(connection):
-            answer_challenge(connection, key)
-            deliver_challenge(connection, key)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return _proven(peer, key, answer_challenge, deliver_challenge)
 
 
 def bound_silence(connection: Connection, seconds: float) -> None:
@@ -67,10 +52,19 @@ def shut_down(connection: Connection) -> None:
         peer.shutdown(socket.SHUT_RDWR)
 
 
-def _as_connection(peer: socket.socket) -> Connection:
+def _proven(peer: socket.socket, key: bytes, *steps: _Step) -> Connection:
+    """A connection over ``peer`` after the steps of a proof; closed if one of them fails."""
     peer.setblocking(True)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Connection(peer.detach())
+    connection = Connection(peer.detach())
+    try:
+        with _bounded(connection):
+            for step in steps:
+                step(connection, key)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 @contextlib.contextmanager

@@ -184,11 +184,11 @@ def test_rank_0_waits_for_the_parts_of_all(wire, tmp_path):
     assert isinstance(sent, LoadPart) and sent.handle == handle and sent.strategy == "tensor"
     assert sent.model.folder == tmp_path
     next(waiting)
-    wire.answers = [(1, NotLoaded(handle + 1, "of another load")), (1, Loaded(handle, 5, 6, 7))]
+    wire.answers = [(1, NotLoaded(handle + 1, "of another load")), (1, Loaded(handle, 6, 7))]
     next(waiting)
     with pytest.raises(StopIteration) as end:
         next(waiting)
-    assert end.value.value == [Loaded(handle, 5, 6, 7)]
+    assert end.value.value == [Loaded(handle, 6, 7)]
 
 
 def test_a_part_that_cannot_be_loaded_fails_the_model_by_the_name_of_the_rank(wire, tmp_path):
