@@ -115,15 +115,12 @@ class Cluster:
             NodeError: a rank does not come, or has other versions.
         """
         self._tell(self.figures())
-        key = engine_key(self._config)
-        is_launched = self._config.launch
-        if key is None or is_launched:
-            key = key or secrets.token_hex(32)
+        key = engine_key(self._config) or secrets.token_hex(32)
         address = self.hostfile.hosts[0].address
         door = Door(address, self._config.port, key.encode(), self._config.start_timeout)
         where = f"[{address}]:{door.port}" if ":" in address else f"{address}:{door.port}"
         try:
-            if is_launched:
+            if self._config.launch:
                 self._launcher = Launcher(self.hostfile, where, key, self._failures.put)
             arrivals = self._gather(door, where, say)
         except BaseException:
