@@ -47,7 +47,6 @@ def wait_for(address: str, condition) -> dict:
 @pytest.mark.long
 def test_status_shows_a_running_node_and_its_restarts(tmp_path, monkeypatch):
     monkeypatch.setenv("MLXNODE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MLXNODE_STATE", str(tmp_path / "state"))  # without batches of others
     model = tiny.make_chat_model(tmp_path / "model")
     with NodeProcess(tmp_path, CONFIG.format(path=model)) as node:
         node.wait_ready()

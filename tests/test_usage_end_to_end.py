@@ -66,6 +66,7 @@ def usage(folder: Path, *options: str) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, "MLXNODE_STATE": str(folder / "state")},
     )
     assert result.returncode == 0 and result.stderr == "", result.stderr
     return json.loads(result.stdout)

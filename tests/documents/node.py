@@ -83,11 +83,12 @@ class Examples:
 
     def environment(self, home: Path) -> dict[str, str]:
         """The variables of a user whose home is ``home`` and whose node is this one."""
-        kept = ("PATH", "LANG", "TMPDIR", "MLXNODE_STATE", "PYTHONPATH")
+        kept = ("PATH", "LANG", "TMPDIR", "PYTHONPATH")
         return {name: os.environ[name] for name in kept if name in os.environ} | {
             "HOME": str(home),
             "MLXNODE_CONFIG": str(self.config),
             "MLXNODE_CACHE": str(self.cache),
+            "MLXNODE_STATE": str(self.config.parent / "state"),
             "MLXNODE_API_KEY": KEY,
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -105,8 +106,7 @@ def running_examples(folder: Path) -> Iterator[Examples]:
     ]
     text = _CONFIG + "".join(tables)
     cache = folder / "cache"
-    environment = {"MLXNODE_STATE": str(folder / "state")} | os.environ
-    environment["MLXNODE_CACHE"] = str(cache)
+    environment = os.environ | {"MLXNODE_CACHE": str(cache)}
     first = text.replace("ADDRESS", "127.0.0.1:0")
     with NodeProcess(folder, first, env=environment) as node:
         node.wait_ready()

@@ -50,7 +50,7 @@ async def test_node_without_home_and_without_its_temporary_folder_serves(
     own_node, round, tmp_path
 ):
     """$TMPDIR names no folder, and nobody says where the user is at home."""
-    names = ("PATH", "PYTHONPATH", "MLXNODE_CACHE", "MLXNODE_STATE")
+    names = ("PATH", "PYTHONPATH", "MLXNODE_CACHE")
     kept = {name: os.environ[name] for name in names if name in os.environ}
     node = own_node(env={**kept, "TMPDIR": str(tmp_path / "none")})
     await node.recovers()

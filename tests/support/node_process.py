@@ -30,7 +30,10 @@ workers = 2
 
 
 class NodeProcess:
-    """``mlxnode serve`` on a free port. The end of the block ends it and its children."""
+    """``mlxnode serve`` on a free port. The end of the block ends it and its children.
+
+    Its state is in ``state`` of its folder: a later node of the same folder finds it there.
+    """
 
     def __init__(
         self, folder: Path, config: str = CONFIG, *, command: Sequence[str] = (), **options: Any
@@ -43,15 +46,15 @@ class NodeProcess:
         self.log: list[str] = []
         self._ready = threading.Event()
         self._written = threading.Condition()
-        # Tests have a state folder of their own already; scripts leave the user's alone.
-        state = {"MLXNODE_STATE": os.environ.get("MLXNODE_STATE", str(folder / "state"))}
-        options.setdefault("env", os.environ | state)
+        # Usage and batches of other nodes, and of the user, are no concern of this one.
+        environment = {**options.pop("env", os.environ), "MLXNODE_STATE": str(folder / "state")}
         serve = [sys.executable, "-m", "mlxnode", "serve", "--config", str(path)]
         self.process = subprocess.Popen(
             [*command, *serve],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=environment,
             **options,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)

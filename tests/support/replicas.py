@@ -40,8 +40,7 @@ class Replica:
     def start(self) -> NodeProcess:
         """Start it, and wait until it serves."""
         config = CONFIG.format(address=self.address, key=KEY, model=self._model)
-        state = {"MLXNODE_STATE": str(self._folder / "state")}
-        process = NodeProcess(self._folder, config, env=os.environ | state)
+        process = NodeProcess(self._folder, config)
         self._stack.enter_context(process)
         process.wait_ready()
         self.address = process.url.removeprefix("http://")
