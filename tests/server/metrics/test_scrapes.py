@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import signal
 import threading
 from types import SimpleNamespace
@@ -9,7 +10,9 @@ from typing import Any, cast
 
 import pytest
 from sanic.compat import Header
+from support.node_process import is_running
 
+from mlxnode.process.helper_process import HelperProcess
 from mlxnode.server.errors import Unavailable
 from mlxnode.server.metrics import scrapes
 from mlxnode.server.metrics.metrics import Metrics
@@ -33,16 +36,16 @@ def rendered(monkeypatch):
     """The scrapes, their clock, and what the process was asked for."""
     asked: list[Order] = []
 
-    class Counting(scrapes._Helper):
-        def render(self, order: Order) -> bytes:
-            asked.append(order)
-            return super().render(order)
+    class Counting(HelperProcess):
+        def ask(self, *parts: bytes) -> bytes:
+            asked.extend(map(pickle.loads, parts))
+            return super().ask(*parts)
 
-    monkeypatch.setattr(scrapes, "_Helper", Counting)
+    monkeypatch.setattr(scrapes, "HelperProcess", Counting)
     clock = Clock()
     made = Scrapes(clock)
     yield made, clock, asked
-    made._helper._stop()
+    made._helper.stop()
 
 
 async def test_scrapes_within_a_second_are_rendered_once(rendered):
@@ -61,12 +64,11 @@ async def test_scrapes_within_a_second_are_rendered_once(rendered):
 async def test_a_process_that_was_killed_starts_again(rendered):
     made, clock, _ = rendered
     await made.render(ORDER)
-    killed = made._helper._process
-    killed.kill()
-    killed.wait()
+    killed = made._helper.pid
+    os.kill(killed, signal.SIGKILL)
     clock.now += 2
     assert b"mlxnode_figures_up" in await made.render(ORDER)
-    assert made._helper._process.pid != killed.pid
+    assert made._helper.pid != killed
 
 
 async def test_a_process_that_cannot_start_is_an_error_and_the_next_scrape_tries_again(
@@ -78,7 +80,7 @@ async def test_a_process_that_cannot_start_is_an_error_and_the_next_scrape_tries
         raise OSError("no process left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(scrapes, "start_helper", fail)
+        patch.setattr("mlxnode.process.helper_process.start_helper", fail)
         with pytest.raises(OSError, match="no process left"):
             await made.render(ORDER)
     assert await made.render(ORDER)
@@ -100,35 +102,37 @@ async def test_a_process_that_hangs_is_a_503_and_the_next_scrape_starts_another(
     helper = own._scrapes._helper
     try:
         assert (await metrics(request_for(own))).status == 200
-        hanging = helper._process
+        hanging = helper.pid
         assert hanging is not None
-        os.kill(hanging.pid, signal.SIGSTOP)
+        os.kill(hanging, signal.SIGSTOP)
         own._scrapes._rendered.clear()  # it is a second later
         with monkeypatch.context() as patch:
-            patch.setattr(scrapes, "_TIMEOUT", 0.1)
+            patch.setattr(helper, "timeout", 0.1)
             with pytest.raises(Unavailable, match=r"no answer within 0\.1 s") as raised:
                 await metrics(request_for(own))
         assert raised.value.status == 503
-        assert hanging.returncode == -signal.SIGKILL and helper._process is None
+        assert helper.pid is None and not is_running(hanging)
         answer = await metrics(request_for(own))
         assert answer.status == 200 and b"mlxnode_figures_up" in cast(bytes, answer.body)
-        assert helper._process is not None and helper._process.pid != hanging.pid
+        assert helper.pid not in (None, hanging)
     finally:
-        helper._stop()
+        helper.stop()
 
 
 async def test_a_client_that_leaves_a_scrape_mixes_no_answers(rendered, monkeypatch):
     """The answer to its order still comes: nobody else reads it."""
-    made, _, asked = rendered
+    made, _, _ = rendered
+    questions: list[bytes] = []
     begun, go_on = threading.Event(), threading.Event()
-    ask = made._helper._ask
+    ask = made._helper.ask
 
-    def held(order, orders):
+    def held(question):
+        questions.append(question)
         begun.set()
         assert go_on.wait(20)
-        return ask(order, orders)
+        return ask(question)
 
-    monkeypatch.setattr(made._helper, "_ask", held)
+    monkeypatch.setattr(made._helper, "ask", held)
     leaving = asyncio.create_task(made.render(ORDER))
     assert await asyncio.to_thread(begun.wait, 20)
     leaving.cancel()
@@ -136,8 +140,8 @@ async def test_a_client_that_leaves_a_scrape_mixes_no_answers(rendered, monkeypa
         await leaving
     next_one = asyncio.create_task(made.render(ORDER._replace(form="openmetrics")))
     await asyncio.sleep(0)
-    assert len(asked) == 1  # it waits for the first one
+    assert len(questions) == 1  # it waits for the first one
     go_on.set()
     assert (await next_one).endswith(b"# EOF\n")
     assert not (await made.render(ORDER)).endswith(b"# EOF\n")
-    assert len(asked) == 2
+    assert len(questions) == 2

@@ -27,9 +27,9 @@ def body_of(**fields) -> bytes:
 
 
 def pid_of(reader: BodyReader) -> int:
-    process = reader._idle[-1]._process
-    assert process is not None
-    return process.pid
+    pid = reader._idle[-1].pid
+    assert pid is not None
+    return pid
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def reader():
     reader = BodyReader()
     yield reader
     for process in reader._idle:
-        process._stop()
+        process.stop()
 
 
 def test_a_body_is_small_by_its_bytes_and_its_values():
@@ -95,7 +95,7 @@ async def test_a_process_that_is_killed_is_replaced(reader):
 async def test_a_process_that_is_too_slow_is_replaced(reader, monkeypatch):
     await reader.read(body_of(), ChatBody)
     first = pid_of(reader)
-    monkeypatch.setattr("mlxnode.server.reading.reader._TIMEOUT", 0.2)
+    monkeypatch.setattr(reader._idle[-1], "timeout", 0.2)
     os.kill(first, signal.SIGSTOP)
     with pytest.raises(Unavailable):
         await reader.read(body_of(), ChatBody)
@@ -112,7 +112,7 @@ async def test_a_process_ends_when_it_has_grown(reader):
     numbers = b"[" + b"1.5," * 7_500_000 + b"1.5]"
     body = body_of()[:-1] + b',"metadata":{"a":' + numbers + b"}}"
     assert (await reader.read(body, ChatBody)).body.model == "m"
-    assert reader._idle[-1]._process is None and not is_running(first)
+    assert reader._idle[-1].pid is None and not is_running(first)
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_a_process_ends_with_its_worker():
         "from mlxnode.server.reading.reader import BodyReader\n"
         "reader = BodyReader()\n"
         f"asyncio.run(reader.read({body_of()!r}, ChatBody))\n"
-        "print(reader._idle[-1]._process.pid, flush=True)\n"
+        "print(reader._idle[-1].pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     command = [sys.executable, "-c", program]
