@@ -3,10 +3,11 @@
 import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlxnode.config.keys import EXAMPLE_KEY, ApiKey, digest_of
 from mlxnode.config.permissions import exposure_of, is_writable_by_all
-from mlxnode.config.tables import ApiConfig
+from mlxnode.config.tables import ApiConfig, NodeConfig
 from mlxnode.errors import ConfigError
 
 
@@ -40,19 +41,19 @@ def check_address(api: ApiConfig, file: Path | None, host: str, keys: list[ApiKe
         )
 
 
-def check_files(api: ApiConfig, file: Path | None, folder: Path, host: str) -> list[str]:
-    """Warnings of files with keys that other users of this machine can read or change.
+def check_files(config: NodeConfig, file: Path | None, folder: Path, host: str) -> list[str]:
+    """Warnings of files with secrets that other users of this machine can read or change.
 
     Relative paths are relative to ``folder``.
 
     Raises:
         ConfigError: there is such a file, and other machines can reach the node.
     """
-    exposed = list(_exposed_files(api, file, folder))
+    exposed = list(_exposed_files(config, file, folder))
     if exposed and not is_loopback(host):
         raise ConfigError(
-            f'{exposed[0]} (it holds a secret, and api.address = "{api.address}" can be '
-            "reached from other machines)"
+            f'{exposed[0]} (it holds a secret, and api.address = "{config.api.address}" can '
+            "be reached from other machines)"
         )
     if file is not None and not exposed and is_writable_by_all(file):
         return ["the file can be changed by all users: use chmod o-w"]
@@ -60,7 +61,7 @@ def check_files(api: ApiConfig, file: Path | None, folder: Path, host: str) -> l
 
 
 def secret_files(api: ApiConfig) -> dict[str, str]:
-    """The files that hold secrets, by the keys that name them."""
+    """The files that hold secrets of the API, by the keys that name them."""
     named = {
         "api.api_key_file": api.api_key_file,
         "api.admin_key_file": api.admin_key_file,
@@ -69,16 +70,26 @@ def secret_files(api: ApiConfig) -> dict[str, str]:
     return {key: file for key, file in named.items() if file is not None}
 
 
-def _own_secrets(api: ApiConfig) -> set[str]:
-    """The keys in the tables themselves, which are neither in files nor digests."""
-    own = (api.api_key, api.admin_key, *(table.key for table in api.keys.values()))
+def _own_secrets(config: NodeConfig) -> set[str]:
+    """The secrets in the tables themselves, which are neither in files nor digests."""
+    api, distributed = config.api, config.engine.distributed
+    own = [api.api_key, api.admin_key, *(table.key for table in api.keys.values())]
+    if distributed is not None:
+        own.append(distributed.key)
+    redis = config.server.shared_limits.redis
+    if redis is not None and urlsplit(redis.get_secret_value()).password:
+        own.append(redis)
     return {key.get_secret_value() for key in own if key is not None}
 
 
-def _exposed_files(api: ApiConfig, file: Path | None, folder: Path) -> Iterator[str]:
-    """What is wrong with each file that holds a key; the example's key is no secret."""
-    if file is not None and _own_secrets(api) - {EXAMPLE_KEY} and (how := exposure_of(file)):
+def _exposed_files(config: NodeConfig, file: Path | None, folder: Path) -> Iterator[str]:
+    """What is wrong with each file that holds a secret; the example's key is none."""
+    if file is not None and _own_secrets(config) - {EXAMPLE_KEY} and (how := exposure_of(file)):
         yield f"the file {how}: use chmod 600"
-    for key, name in secret_files(api).items():
+    files = secret_files(config.api)
+    distributed = config.engine.distributed
+    if distributed is not None and distributed.key_file is not None:
+        files["engine.distributed.key_file"] = distributed.key_file
+    for key, name in files.items():
         if how := exposure_of(folder / Path(name).expanduser()):
             yield f'{key} = "{name}" {how}: use chmod 600'

@@ -111,7 +111,7 @@ def load_config(
         )
         certificate = load_certificate(config.api, source.folder)
         check_address(config.api, source.file, host, keys)
-        warnings = check_files(config.api, source.file, source.folder, host)
+        warnings = check_files(config, source.file, source.folder, host)
     except ConfigError as error:
         raise ConfigError(f"{source.where}: {error}") from error
     config = _with_absolute_files(config, source)

@@ -1,6 +1,7 @@
 """Files with secrets that other users can read: warned of, and refused beyond loopback."""
 
 import hashlib
+import json
 import os
 import stat
 from pathlib import Path
@@ -15,6 +16,12 @@ from mlxnode.config.file import load_config
 from mlxnode.config.permissions import exposure_of, is_writable_by_all
 
 BEYOND = {"api.address": "0.0.0.0:1"}
+HOSTS = [{"ssh": name, "ips": ["10.0.0.1"]} for name in ("a", "b")]
+
+
+@pytest.fixture(autouse=True)
+def _hostfile(tmp_path):
+    (tmp_path / "hosts.json").write_text(json.dumps(HOSTS))
 
 
 def warnings_of(file: Path) -> tuple[str, ...]:
@@ -68,7 +75,14 @@ def test_exposure_of_what_is_no_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["api_key = 'sk-a'", "keys.a.key = 'sk-a'", "admin_key = 'sk-a'"]
+    "text",
+    [
+        "api_key = 'sk-a'",
+        "keys.a.key = 'sk-a'",
+        "admin_key = 'sk-a'",
+        "[server.shared_limits]\nredis = 'redis://:sesame@h'",
+        "[engine.distributed]\nhostfile = 'hosts.json'\nkey = 'sesame'",
+    ],
 )
 def test_config_with_a_key_that_others_can_read(write, text):
     file = write(f"{OPEN}{text}\n")
@@ -88,6 +102,8 @@ def test_config_with_a_key_that_others_can_read(write, text):
         "",
         "api_key = 'sk-your-secret-key'",  # everybody knows it
         f"keys.a.sha256 = '{hashlib.sha256(b'sk-a').hexdigest()}'",
+        "[server.shared_limits]\nredis = 'redis://h'",
+        "[server.shared_limits]\nredis = 'redis://user@h:1/2'",
     ],
 )
 def test_config_without_a_secret_may_be_read_by_all(write, text):
@@ -114,6 +130,15 @@ def test_key_file_that_others_can_read(write, tmp_path, key):
     assert expected in error_of(file, overrides=BEYOND)
     (tmp_path / "k").chmod(0o600)
     load_config(file, environ={}, overrides=BEYOND)
+
+
+def test_key_file_of_the_ranks_that_others_can_read(write, tmp_path):
+    (tmp_path / "k").write_text("sesame\n")
+    (tmp_path / "k").chmod(0o644)
+    file = write(f"{OPEN}[engine.distributed]\nhostfile = 'hosts.json'\nkey_file = 'k'\n")
+    [warning] = warnings_of(file)
+    assert warning.startswith('engine.distributed.key_file = "k" can be read')
+    assert "key_file" in error_of(file, overrides=BEYOND)
 
 
 def test_key_of_the_certificate_that_others_can_read(write, tmp_path):

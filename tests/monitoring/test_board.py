@@ -86,7 +86,7 @@ def test_board_shows_every_metric_or_the_document_says_what_it_is_for():
     families = {family.name for family in (*COUNTED, *TOLD, *STORED)}
     missing = {name for name in families if not any(one.startswith(name) for one in shown)}
     assert missing == {
-        "mlxnode_shared_limits_reachable",
+        "mlxnode_shared_limits_reachable",  # an alert
         "mlxnode_figures_up",  # an alert
         "mlxnode_descriptor_limit",  # never changes
         "mlxnode_memory_wired_limit_bytes",  # never changes

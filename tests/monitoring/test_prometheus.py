@@ -26,6 +26,7 @@ from monitoring.board import (
 from support import tiny
 from support.node_process import NodeProcess
 from support.prometheus import WAIT, Prometheus, promtool
+from support.redis_server import RedisServer
 
 # The limit is for a machine that is busy with other tests: all the waiting is in one fixture.
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
@@ -51,6 +52,8 @@ path = "gone"
 type = "chat"
 [server]
 workers = 2
+[server.shared_limits]
+redis = "REDIS"
 """
 # The example of the documents, but for what a test has to choose.
 EXAMPLE = (FOLDER / "prometheus.yml").read_text()
@@ -143,9 +146,11 @@ def folder(tmp_path_factory) -> Path:
 def node(folder) -> Iterator[NodeProcess]:
     tiny.make_chat_model(folder / "chat")
     tiny.make_embedding_model(folder / "embedding")
-    with NodeProcess(folder, CONFIG) as process:
-        process.wait_ready()
-        yield process
+    with RedisServer(folder) as redis:
+        config = CONFIG.replace("REDIS", redis.url)
+        with NodeProcess(folder, config) as process:
+            process.wait_ready()
+            yield process
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,8 @@ def prometheus(nodes, tmp_path_factory) -> Iterator[Prometheus]:
             for _ in range(count):
                 ask(node)
         server.wait_until(lambda: value(server, f"sum({CHATS})") == sum(ASKED), "no requests")
+        rates = "sum by (instance) (rate(mlxnode_requests_total[10m]))"  # of two scrapes
+        server.wait_until(lambda: len(server.query(rates)) == 2, "no second scrape")
         yield server
 
 

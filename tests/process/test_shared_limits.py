@@ -3,15 +3,20 @@
 import logging
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Iterator
 
 import httpx2 as httpx
 import pytest
+from support.certificates import make_pair
 from support.node_process import API_KEY, NodeProcess
-from support.redis_server import WAIT, RedisServer
+from support.redis_server import WAIT, RedisServer, free_port
 from support.shared_ledger import SharedLedger
 
+from mlxnode.config.several import SharedLimitsConfig
 from mlxnode.config.tables import ApiConfig
+from mlxnode.doctor.findings import Finding
+from mlxnode.doctor.shared_limits import check_shared_limits
 from mlxnode.messages.control import Reserve
 
 pytestmark = pytest.mark.clients
@@ -145,6 +150,35 @@ def test_a_socket_and_a_password_are_used_and_a_wrong_one_is_told(tmp_path, ledg
         assert not wrong.limits.is_reachable
     assert "invalid username-password pair" in caplog.text
     assert "barley" not in caplog.text and "sesame" not in caplog.text
+
+
+def test_tls_is_used_and_a_certificate_that_nobody_knows_is_told(tmp_path, ledger_of, caplog):
+    pair, port = make_pair(tmp_path), free_port()
+    tls = ["--tls-port", str(port), "--tls-auth-clients", "no"]
+    files = ["--tls-cert-file", str(pair.certificate), "--tls-key-file", str(pair.key)]
+    url = f"rediss://127.0.0.1:{port}/0"
+    with RedisServer(tmp_path, *tls, *files):
+        ledger_of(url)
+        deadline = time.monotonic() + WAIT
+        while "certificate verify failed" not in caplog.text:
+            assert time.monotonic() < deadline, caplog.text
+            time.sleep(0.01)
+        known = ledger_of(f"{url}?ssl_ca_certs={pair.certificate}").wait_until_reachable()
+        answer = known.reserve(HOLDER, 1, "key", "m", EACH)
+        assert answer.requests is not None and answer.requests.remaining == REQUESTS - 1
+
+
+def test_doctor_says_whether_redis_can_be_used(tmp_path):
+    def finding(user: str) -> Finding:
+        url = f"redis://{user}127.0.0.1:{server.port}/0"
+        [found] = check_shared_limits(SharedLimitsConfig.model_validate({"redis": url}))
+        assert "sesame" not in found.text and str(server.port) in found.text
+        return found
+
+    with RedisServer(tmp_path, "--requirepass", "sesame") as server:
+        assert finding(":sesame@").status == "ok"
+        assert "password" in finding(":barley@").text and finding("").status == "fail"
+    assert finding(":sesame@").status == "fail"
 
 
 def test_names_in_redis_are_bounded_in_time_and_hold_no_key(server, ledger_of):
