@@ -5,14 +5,16 @@
 
 from multiprocessing.connection import Connection
 
-from mlxnode.config.tables import NodeConfig
+from mlxnode.config.tables import EngineConfig, NodeConfig
 from mlxnode.engine.figures import FiguresReader
 from mlxnode.engine.loop import Engine
 from mlxnode.engine.memory.device import limit_memory, memory_limit
 from mlxnode.engine.memory.guard import MemoryGuard, MemoryMeter
 from mlxnode.engine.memory.wired import WiredWeights, unwire
+from mlxnode.engine.ranks.cluster import Cluster
 from mlxnode.engine.ranks.forming import formed
 from mlxnode.engine.ranks.leader import led
+from mlxnode.engine.ranks.strain import Strain
 from mlxnode.engine.residency.release import release_memory
 from mlxnode.engine.residency.residency import Residency
 from mlxnode.errors import NodeError
@@ -20,6 +22,17 @@ from mlxnode.kernels import backend
 from mlxnode.messages.control import Fatal
 from mlxnode.models.served import ServedModel
 from mlxnode.process.step_record import StepRecord
+
+
+def guard_of(config: EngineConfig, meter: MemoryMeter, cluster: Cluster | None) -> MemoryGuard:
+    """The guard of the memory of this machine, or of all in ``cluster``."""
+    limit = memory_limit(config)
+    if cluster is None:
+        return MemoryGuard(limit, meter.used, release_memory)
+    strain = Strain(meter, limit, cluster)
+    return MemoryGuard(
+        limit, strain.used, release_memory, is_system_short=strain.is_system_short
+    )
 
 
 def run(
@@ -46,7 +59,7 @@ def run(
     except (backend.BackendError, NodeError) as error:
         engine.report(Fatal(str(error)))
     else:
-        guard = MemoryGuard(memory_limit(config.engine), meter.used, release_memory)
+        guard = guard_of(config.engine, meter, cluster)
         engine.serve(residency, guard, FiguresReader(config.engine, residency, guard, wired))
     engine.run()
     if cluster is not None:

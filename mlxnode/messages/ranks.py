@@ -41,6 +41,8 @@ class Beat(Message, frozen=True):
     """Both ways, several times a second: the process is alive."""
 
     memory_bytes: int = 0  # that MLX uses on it
+    fullness: float = 0.0  # what counts against its memory limit, as a part of that
+    is_system_short: bool = False  # of memory
 
 
 class Call(Message, frozen=True):

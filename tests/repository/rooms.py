@@ -120,6 +120,7 @@ MAY_IMPORT = {
         "engine.mirror",
         "errors",
         "figures",
+        "footprint",
         "messages",
         "models",
         "process",

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import mlx.core as mx
 
 import mlxnode.engine.decode.parts  # noqa: F401 - with it come all mirrored functions
+from mlxnode.engine import cpu
 from mlxnode.engine.mirror import FUNCTIONS, Mirrored
 from mlxnode.engine.ranks.arguments import unpack
 from mlxnode.engine.ranks.leader import broadcast
@@ -57,6 +58,7 @@ class Calls:
             self._things.pop(handle, None)
             self._weights.pop(handle, None)
         if not plan.calls:
+            cpu.release_memory()
             mx.clear_cache()
         for call in plan.calls:
             self._make(call)

@@ -20,7 +20,15 @@ from mlxnode.engine.ranks.link import SILENCE, Link, LinkLost
 from mlxnode.errors import ConfigError, NodeError
 from mlxnode.figures import RankFigures
 from mlxnode.messages.message import Message, encode
-from mlxnode.messages.ranks import Goodbye, Loaded, NotLoaded, Refused, Welcome, from_rank
+from mlxnode.messages.ranks import (
+    Beat,
+    Goodbye,
+    Loaded,
+    NotLoaded,
+    Refused,
+    Welcome,
+    from_rank,
+)
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -90,6 +98,10 @@ class Cluster:
                         yield rank, message
             except LinkLost:
                 self._wait_for_end()
+
+    def beats(self) -> dict[int, Beat]:
+        """The last sign of life of each other rank."""
+        return {rank: link.last_beat for rank, link in self._links.items()}
 
     def figures(self) -> list[RankFigures]:
         """All ranks, as they are now."""

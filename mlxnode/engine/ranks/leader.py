@@ -114,9 +114,8 @@ class Leader:
         return result
 
     def flush(self) -> None:
-        """Let the others release what has no reference here any more."""
-        if self._dropped:
-            self._send_plan([])
+        """Let the others release what has no reference here any more, and freed buffers."""
+        self._send_plan([])
 
     def _keep(self, result: Any, handle: int) -> None:
         if not isinstance(result, Mirrored):

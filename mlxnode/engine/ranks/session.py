@@ -14,7 +14,7 @@ from mlxnode.engine.ranks import group as groups
 from mlxnode.engine.ranks.handshake import bound_silence
 from mlxnode.engine.ranks.link import BEAT_INTERVAL, MAX_MESSAGE_BYTES, Link, LinkLost
 from mlxnode.messages.message import encode
-from mlxnode.messages.ranks import Beat, Goodbye, Hello, Refused, Welcome, to_rank
+from mlxnode.messages.ranks import Goodbye, Hello, Refused, Welcome, to_rank
 from mlxnode.process.logging import set_up_logging
 from mlxnode.process.signals import ignore_signals
 
@@ -40,16 +40,20 @@ def run_session(
     pulse = _Pulse(outer)
     os.environ.setdefault("MLX_ENABLE_TF32", "0")  # as in ``engine/entry.py``
     cpu.prepare_process()
-    from mlxnode.engine.memory.device import limit_memory  # imports mlx
+    from mlxnode.engine.memory.device import limit_memory, memory_limit  # imports mlx
+    from mlxnode.engine.memory.guard import MemoryMeter
     from mlxnode.engine.ranks.follower import Follower
+    from mlxnode.engine.ranks.strain import RankMeter
 
+    meter = MemoryMeter()
     welcome = _enter(connection, rank)
     settings = EngineConfig.model_validate(welcome.settings)
     # Before mlx is used: some of its variables count only then.
     os.environ.update(welcome.environment)
     limit_memory(settings)
     group = groups.join(welcome.rank, welcome.backend, welcome.environment, welcome.files)
-    link = Link(connection, to_rank, _end, beat=_beat, silence=welcome.silence).start()
+    beat = RankMeter(meter, memory_limit(settings)).beat
+    link = Link(connection, to_rank, _end, beat=beat, silence=welcome.silence).start()
     log.info("rank %d of %d is ready", welcome.rank, welcome.size)
     pulse.text = READY
     try:
@@ -78,12 +82,6 @@ def _enter(connection: Connection, rank: int | None) -> Welcome:
     reason = answer.reason if isinstance(answer, Refused | Goodbye) else "no answer"
     log.error("rank 0 refuses this process: %s", reason)
     os._exit(REFUSED)
-
-
-def _beat() -> Beat:
-    import mlx.core as mx
-
-    return Beat(memory_bytes=mx.get_active_memory())
 
 
 def _end(reason: str) -> None:
