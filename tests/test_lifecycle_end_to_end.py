@@ -59,11 +59,15 @@ def client(node) -> Iterator[openai.OpenAI]:
 
 
 def figures(node: NodeProcess) -> dict[str, dict]:
-    """The figures of the models by id, as ``mlxnode status --json`` has them."""
-    found = msgspec.to_builtins(read_status(int(node.url.rpartition(":")[2])))
-    return (
-        {model["id"]: model for model in found["engine"]["models"]} if found["engine"] else {}
-    )
+    """The figures of the models by id, as ``mlxnode status --json`` has them.
+
+    There are none of an engine that has ended.
+    """
+    found = read_status(int(node.url.rpartition(":")[2]))
+    pids = [one.pid for one in found.processes if one.name == "engine"]
+    if found.engine is None or pids != [node.engine_pid()]:
+        return {}
+    return {model["id"]: model for model in msgspec.to_builtins(found.engine.models)}
 
 
 def wait_for_state(node: NodeProcess, model: str, state: str) -> dict[str, dict]:
@@ -112,7 +116,9 @@ def test_stream_of_one_model_goes_on_while_another_is_loaded(node, client):
 
 def test_models_are_loaded_again_after_the_engine_has_died(node, client):
     chat(client, "second")
-    os.kill(node.engine_pid(), signal.SIGKILL)
+    killed = node.engine_pid()
+    os.kill(killed, signal.SIGKILL)
+    node.wait_for_log(rf"(?s)engine started \(pid {killed}\).*engine started")
     found = wait_for_state(node, "fixed", "loaded")
     assert found["second"]["num_loads"] <= 1
     assert chat(client, "second").usage.completion_tokens > 0
