@@ -63,6 +63,7 @@ UNIONS = {
         control.Ping(1),
         control.Connect(7),
         control.Drain(0.5),
+        control.Drain(0.5, 3.0),
         control.FailedModels({"a": "b"}),
         control.Stop(),
         control.Reserved(1, None, 0.0, control.Limit(60, 59, 1.0), None),

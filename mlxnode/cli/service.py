@@ -65,7 +65,8 @@ def install(
     loaded = load_config(config.expanduser().absolute() if config else None)
     manager = _manager()
     file = loaded.file and loaded.file.absolute()
-    drain = loaded.config.server.drain_timeout
+    server = loaded.config.server
+    drain = server.drain_delay + server.drain_timeout
     definition = define(Path(sys.executable), file, Path.home(), drain, os.environ)
     if print_only:
         text = manager.text(definition)

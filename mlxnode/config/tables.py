@@ -239,6 +239,8 @@ class ServerConfig(Table):
     # Answers of /v1/responses that are kept for each key; 0: none.
     response_store: Annotated[int, Field(ge=0, le=100_000)] = 0
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
+    # Seconds before that, in which balancers that ask /health see that this node ends.
+    drain_delay: Annotated[float, Field(ge=0)] = 0.0
     hang_timeout: Annotated[float, Field(ge=2)] = 60.0  # then a silent process is replaced
     require_all_models: bool = False  # end the start if a model cannot be served
     prevent_sleep: bool = True  # of a Mac, while requests run

@@ -28,9 +28,13 @@ class Connect(Message, frozen=True):
 
 
 class Drain(Message, frozen=True):
-    """To a worker: accept nothing new, finish running requests within ``timeout`` s, exit."""
+    """To a worker: accept nothing new, finish running requests within ``timeout`` s, exit.
+
+    For ``delay`` seconds before that, it serves as before, and /health answers 503.
+    """
 
     timeout: float
+    delay: float = 0.0
 
 
 class Stop(Message, frozen=True):

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from mlxnode.config.tables import ServerConfig
 from mlxnode.messages.control import Drain, Stop
 from mlxnode.process.child import Child
 
@@ -16,22 +17,22 @@ STOP_GRACE = 3.0  # seconds for the engine to end
 class Ending:
     """The end of a node, once it has begun."""
 
-    def __init__(self, engine: Child, workers: Sequence[Child], timeout: float):
-        """``timeout``: seconds for running requests to end."""
+    def __init__(self, engine: Child, workers: Sequence[Child], server: ServerConfig):
         self._engine = engine
         self._workers = workers
-        self._timeout = timeout
+        self._drain = Drain(server.drain_timeout, server.drain_delay)
         self._deadline: float | None = None  # of the workers, or of the engine
         self.has_begun = False
 
     def begin(self) -> None:
         """Let running requests end; nobody is started again."""
         self.has_begun = True
-        self._deadline = time.monotonic() + self._timeout + DRAIN_GRACE
+        longest = self._drain.delay + self._drain.timeout + DRAIN_GRACE
+        self._deadline = time.monotonic() + longest
         for child in (self._engine, *self._workers):
             child.restart_at = None
         for worker in self._workers:
-            worker.send(Drain(self._timeout) if worker.is_ready else Stop())
+            worker.send(self._drain if worker.is_ready else Stop())
 
     def go_on(self) -> bool:
         """End the engine once no worker runs; True if nobody runs."""

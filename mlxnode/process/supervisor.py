@@ -119,7 +119,7 @@ class Supervisor:
         )
         self._status.ranks = self._silence.ranks
         self._wiring, self._was_ready = Wiring(), False
-        self._ending = Ending(self._engine, self._workers, config.server.drain_timeout)
+        self._ending = Ending(self._engine, self._workers, config.server)
         self._liveness = Liveness(self._children, config.server.hang_timeout)
         self._exit_code: int | None = None
 

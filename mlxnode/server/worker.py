@@ -269,9 +269,10 @@ class Worker:
             self._context.ranks = message.ranks
         elif isinstance(message, Drain):
             if self._draining is None:
-                if self._serving is not None:
+                self._context.is_leaving = True
+                if self._serving is not None and not message.delay:
                     self._serving.refuse()  # before the messages after this one are handled
-                self._draining = self._loop.create_task(self._drain(message.timeout))
+                self._draining = self._loop.create_task(self._drain(message))
         elif isinstance(message, Stop):
             self._stopped.set()
 
@@ -294,9 +295,12 @@ class Worker:
             self._serving.accept()
         self._control.send(Connected(message.pipe_id))
 
-    async def _drain(self, timeout: float) -> None:
+    async def _drain(self, order: Drain) -> None:
         if self._serving is not None:
-            await self._serving.drain(timeout)
+            if order.delay:
+                await asyncio.sleep(order.delay)
+                self._serving.refuse()
+            await self._serving.drain(order.timeout)
         self._stopped.set()
 
 

@@ -19,7 +19,7 @@ CARRIED = (
 SECRETS = ("MLXNODE_API_KEY", "MLXNODE_ADMIN_KEY", "HF_TOKEN")
 
 _LEAST_STOP_TIMEOUT = 45  # seconds; as the service of Homebrew
-_DRAIN_SPARE = 15  # seconds after drain_timeout, in which all processes end
+_DRAIN_SPARE = 15  # seconds after the drain, in which all processes end
 
 State = Literal["not installed", "stopped", "starting", "running", "stopping", "failed"]
 
@@ -51,17 +51,18 @@ def define(
     python: Path,
     config: Path | None,
     home: Path,
-    drain_timeout: float,
+    drain: float,
     environ: Mapping[str, str],
 ) -> Definition:
     """The service that serves ``config``, or what the node finds without a file.
 
-    ``python`` is the interpreter of the environment that mlxnode is installed in.
+    ``python`` is the interpreter of the environment that mlxnode is installed in. ``drain`` is
+    the time in seconds in which a node that is told to end does so.
     """
     # -P: a folder called mlxnode in the current folder is not the package.
     arguments = [str(python), "-P", "-m", "mlxnode", "serve"]
     if config is not None:
         arguments += ["--config", str(config)]
     environment = {name: environ[name] for name in CARRIED if environ.get(name)}
-    stop_timeout = max(_LEAST_STOP_TIMEOUT, round(drain_timeout) + _DRAIN_SPARE)
+    stop_timeout = max(_LEAST_STOP_TIMEOUT, round(drain) + _DRAIN_SPARE)
     return Definition(tuple(arguments), home, stop_timeout, environment)

@@ -2,7 +2,9 @@
 
 import json
 import socket
+import time
 
+import httpx2 as httpx
 import openai
 import pytest
 from support.bare_requests import WAIT, chat, post
@@ -126,6 +128,24 @@ def test_drain_answers_503_to_a_request_under_way(own_worker):
         assert answer.startswith(b"http/1.1 503") and b"connection: close" in answer
         assert b"retry-after" in answer
     own_worker.process.join(WAIT)
+    assert own_worker.process.exitcode == 0
+
+
+def test_drain_with_a_delay_serves_on_while_health_says_that_the_node_ends(own_worker):
+    health = httpx.Client(base_url=own_worker.url, timeout=WAIT)
+    with health, own_worker.client() as client:
+        assert health.get("/health").status_code == 200
+        own_worker.send(Drain(WAIT, delay=1.5))
+        own_worker.send(Ping(1))
+        own_worker.wait_for(Pong)
+        began = time.monotonic()
+        with health.stream("GET", "/health") as answer:
+            assert answer.status_code == 503 and answer.headers["retry-after"]
+            assert answer.headers.get("connection", "keep-alive") == "keep-alive"
+        with own_worker.client() as other:  # over a new connection
+            assert client.models.list().data == other.models.list().data
+        own_worker.process.join(WAIT)
+        assert time.monotonic() - began > 1.0
     assert own_worker.process.exitcode == 0
 
 

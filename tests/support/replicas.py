@@ -23,15 +23,17 @@ type = "chat"
 [server]
 workers = 2
 metrics = "public"
+drain_delay = {drain_delay}
 """
 
 
 class Replica:
     """One node, which can be started again at its address."""
 
-    def __init__(self, folder: Path, model: Path):
+    def __init__(self, folder: Path, model: Path, drain_delay: float = 0.0):
         self._folder = folder
         self._model = model
+        self._drain_delay = drain_delay
         folder.mkdir()
         self.address = "127.0.0.1:0"
         self._stack = contextlib.ExitStack()
@@ -39,7 +41,9 @@ class Replica:
 
     def start(self) -> NodeProcess:
         """Start it, and wait until it serves."""
-        config = CONFIG.format(address=self.address, key=KEY, model=self._model)
+        config = CONFIG.format(
+            address=self.address, key=KEY, model=self._model, drain_delay=self._drain_delay
+        )
         process = NodeProcess(self._folder, config)
         self._stack.enter_context(process)
         process.wait_ready()
@@ -77,13 +81,13 @@ class Replica:
 
 
 @contextlib.contextmanager
-def two_replicas(folder: Path) -> Iterator[list[Replica]]:
+def two_replicas(folder: Path, drain_delay: float = 0.0) -> Iterator[list[Replica]]:
     """Two nodes, until the end of the block."""
     tiny.make_chat_model(folder / "model", context=8192)
     nodes: list[Replica] = []
     try:
         for name in ("one", "two"):
-            nodes.append(Replica(folder / name, folder / "model"))
+            nodes.append(Replica(folder / name, folder / "model", drain_delay))
         yield nodes
     finally:
         for node in nodes:

@@ -53,6 +53,7 @@ class WorkerContext:
     request_log: RequestLog | None = None
     write_span: Callable[[RequestSpan], object] | None = None  # None: nobody traces
     metrics: "Metrics | None" = None  # None: /metrics is off
+    is_leaving: bool = False  # the node ends: /health says so, before connections end
     is_draining: bool = False  # answers are the last ones of their connections
     refuses: bool = False  # a drain has gone on for a while: no request is begun any more
     ranks: Sequence[RankFigures] = ()  # of an engine on several machines

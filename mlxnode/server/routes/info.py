@@ -48,7 +48,7 @@ async def openapi(request: Request) -> HTTPResponse:
 async def health(request: Request) -> HTTPResponse:
     """Whether requests can be served now; needs no key."""
     context = context_of(request)
-    if context.is_draining:
+    if context.is_leaving:
         raise Unavailable(SHUTTING_DOWN)
     ranks = [RankHealth(r.rank, r.host, r.state, r.reason) for r in context.ranks]
     try:

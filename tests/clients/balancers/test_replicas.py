@@ -20,11 +20,20 @@ SYSTEM = {"role": "system", "content": "You are one of many, and say little. " *
 NUM_REQUESTS = 1000
 NUM_THREADS = 16
 NUM_STREAMS = 8
+DRAIN_DELAYS = {"nginx": 0.0, "caddy": 3.0}  # as the document says
+# Until a balancer has seen that a node is gone, requests for it may fail.
+NOTICED = 0.5  # seconds
+
+
+@pytest.fixture(scope="module", params=["nginx", "caddy"])
+def name(request) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def replicas(tmp_path_factory) -> Iterator[list[Replica]]:
-    with two_replicas(tmp_path_factory.mktemp("replicas")) as nodes:
+def replicas(name, tmp_path_factory) -> Iterator[list[Replica]]:
+    folder = tmp_path_factory.mktemp("replicas")
+    with two_replicas(folder, drain_delay=DRAIN_DELAYS[name]) as nodes:
         yield nodes
 
 
@@ -34,11 +43,6 @@ def nodes(replicas) -> list[Replica]:
     for node in replicas:
         node.ensure()
     return replicas
-
-
-@pytest.fixture(params=["nginx", "caddy"])
-def name(request) -> str:
-    return request.param
 
 
 @pytest.fixture
@@ -57,6 +61,7 @@ class Outcome(NamedTuple):
 
     began: float
     result: int | str
+    text: str = ""  # of an answer that is no success
 
 
 class Load:
@@ -87,7 +92,10 @@ class Load:
         began = time.monotonic()
         body = chat(f"{number} is a number", max_tokens=1)
         try:
-            return Outcome(began, self._client.post(PATH, json=body).status_code)
+            # Caddy hashes what the client sends: so the requests reach both nodes.
+            answer = self._client.post(PATH, json=body, headers={AFFINITY: f"n{number}"})
+            told = str((answer.headers.get("server"), answer.text))
+            return Outcome(began, answer.status_code, "" if answer.is_success else told)
         except httpx.HTTPError as error:
             return Outcome(began, repr(error))
 
@@ -108,7 +116,7 @@ class Stream(threading.Thread):
 
     def run(self) -> None:
         try:
-            headers = {"x-request-id": self.id}
+            headers = {"x-request-id": self.id, AFFINITY: self.id}
             with self._client.stream("POST", PATH, json=self._body, headers=headers) as answer:
                 for line in answer.iter_lines():
                     if '"content"' in line:
@@ -203,14 +211,14 @@ def test_stickiness_keeps_the_prefixes(name, nodes, tmp_path):
 def test_killed_node_loses_only_what_was_under_way_there(balancer, nodes):
     with balancer.client(KEY) as client:
         streams = begin_streams(client)
-        wait_until_told(nodes, streams)
-        there = nodes[0].requests()
+        leaving = busiest(nodes, streams)
+        there = leaving.requests()
         load = Load(client)
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             threads = [pool.submit(load.run) for _ in range(NUM_THREADS)]
             load.wait_for_some()
             before = time.monotonic()
-            nodes[0].kill()
+            leaving.kill()
             killed = time.monotonic()
             for thread in threads:
                 thread.result()
@@ -220,7 +228,7 @@ def test_killed_node_loses_only_what_was_under_way_there(balancer, nodes):
     print(len(lost), "lost", len(there), "streams on the killed node")
     assert len(load.outcomes) == NUM_REQUESTS
     assert len(lost) <= NUM_THREADS, lost
-    assert all(one.began < killed for one in lost), (before, killed, lost)
+    assert all(one.began < killed + NOTICED for one in lost), (before, killed, lost)
     for stream in streams:
         assert stream.is_whole != (stream.id in there), (stream.id, stream.error)
 
@@ -228,11 +236,12 @@ def test_killed_node_loses_only_what_was_under_way_there(balancer, nodes):
 def test_draining_node_loses_nothing(balancer, nodes):
     with balancer.client(KEY) as client:
         streams = begin_streams(client, 1000)
+        leaving = busiest(nodes, streams)
         load = Load(client)
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             threads = [pool.submit(load.run) for _ in range(NUM_THREADS)]
             load.wait_for_some()
-            nodes[0].drain()
+            leaving.drain()
             for thread in threads:
                 thread.result()
         for stream in streams:
@@ -241,16 +250,17 @@ def test_draining_node_loses_nothing(balancer, nodes):
     assert not lost, (len(lost), lost[:3], balancer.output()[-6000:])
     assert len(load.outcomes) == NUM_REQUESTS
     assert all(stream.is_whole and not stream.error for stream in streams)
-    assert nodes[0].process.process.wait(WAIT) == 0
+    assert leaving.process.process.wait(WAIT) == 0
 
 
-def wait_until_told(nodes: list[Replica], streams: list[Stream]) -> None:
-    """Return when the nodes tell all ``streams``: their lists are a second old."""
+def busiest(nodes: list[Replica], streams: list[Stream]) -> Replica:
+    """The node with most of the streams; waits for all, since lists are a second old."""
     ids = {stream.id for stream in streams}
     end = time.monotonic() + WAIT
     while not ids <= set().union(*(node.requests() for node in nodes)):
         assert time.monotonic() < end
         time.sleep(0.1)
+    return max(nodes, key=lambda node: len(node.requests()))
 
 
 def test_documents_have_a_file_for_each_balancer():
