@@ -232,7 +232,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--layers", type=int, default=6, help="of the demo model; 0: all")
     command.add_argument("--rate", type=positive, default=0.4, help="conversations a second")
     command.add_argument("--conversations", type=at_least_one, default=10)
-    command.add_argument("--rounds", type=at_least_one, default=3)
+    command.add_argument("--rounds", type=at_least_one, default=6, help="traces")
     command.add_argument("--fit-rounds", type=at_least_one, default=5)
     command.add_argument("--costs", type=Path, help="fitted before; default: fit now")
     command.add_argument(
