@@ -268,11 +268,13 @@ class Worker:
         elif isinstance(message, Ranks):
             self._context.ranks = message.ranks
         elif isinstance(message, Drain):
-            if self._draining is None:
-                self._context.is_leaving = True
-                if self._serving is not None and not message.delay:
-                    self._serving.refuse()  # before the messages after this one are handled
-                self._draining = self._loop.create_task(self._drain(message))
+            if self._context.is_leaving:
+                return
+            self._context.is_leaving = True
+            if self._serving is not None and message.delay:
+                self._loop.call_later(message.delay, self._begin_drain, message.timeout)
+            else:
+                self._begin_drain(message.timeout)
         elif isinstance(message, Stop):
             self._stopped.set()
 
@@ -295,12 +297,14 @@ class Worker:
             self._serving.accept()
         self._control.send(Connected(message.pipe_id))
 
-    async def _drain(self, order: Drain) -> None:
+    def _begin_drain(self, timeout: float) -> None:
         if self._serving is not None:
-            if order.delay:
-                await asyncio.sleep(order.delay)
-                self._serving.refuse()
-            await self._serving.drain(order.timeout)
+            self._serving.refuse()  # before the next message is handled
+        self._draining = self._loop.create_task(self._drain(timeout))
+
+    async def _drain(self, timeout: float) -> None:
+        if self._serving is not None:
+            await self._serving.drain(timeout)
         self._stopped.set()
 
 

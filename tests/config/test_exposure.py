@@ -1,7 +1,6 @@
 """Files with secrets that other users can read: warned of, and refused beyond loopback."""
 
 import hashlib
-import json
 import os
 import stat
 from pathlib import Path
@@ -10,18 +9,18 @@ from types import SimpleNamespace
 import pytest
 from support.certificates import make_pair
 from support.config_file import OPEN, error_of
+from support.ranks import write_hostfile
 
 from mlxnode.config import permissions
 from mlxnode.config.file import load_config
 from mlxnode.config.permissions import exposure_of, is_writable_by_all
 
 BEYOND = {"api.address": "0.0.0.0:1"}
-HOSTS = [{"ssh": name, "ips": ["10.0.0.1"]} for name in ("a", "b")]
 
 
 @pytest.fixture(autouse=True)
 def _hostfile(tmp_path):
-    (tmp_path / "hosts.json").write_text(json.dumps(HOSTS))
+    write_hostfile(tmp_path, 2)
 
 
 def warnings_of(file: Path) -> tuple[str, ...]:
